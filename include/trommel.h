@@ -1,0 +1,164 @@
+/* trommel.h - label texts with language models: the library's whole contract.
+ *
+ * A run reads rows (from files named in the settings, or pushed by you), asks
+ * a model, and gives back one checked label, or a typed reason, per row:
+ *
+ *     trommel_config *cfg = trommel_config_new();
+ *     trommel_config_set(cfg, "labels", "refund,bug,question");
+ *     trommel_config_set(cfg, "model", "local");
+ *     trommel_run *run;
+ *     if (trommel_run_open(&run, cfg) != 0)
+ *         complain(trommel_run_error(run));
+ *     while (trommel_run_step(run, 100) == TROMMEL_MORE)
+ *         ;
+ *     trommel_run_close(run);
+ *     trommel_config_free(cfg);
+ *
+ * Rules for everything here: functions that can fail return 0 (or a count or
+ * state) or a negative TROMMEL_E... code; the sentence is in
+ * trommel_run_error() or trommel_config_error(). Strings returned belong to
+ * the handle and live until its next call. A handle belongs to one thread at
+ * a time; only trommel_run_wakeup() may be called from any thread. Several
+ * runs may live in one process. The library takes no signals, never exits and
+ * writes to no stream.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TROMMEL_H
+#define TROMMEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define TROMMEL_API __attribute__((visibility("default")))
+#else
+#define TROMMEL_API
+#endif
+
+typedef struct trommel_config trommel_config;
+typedef struct trommel_run trommel_run;
+typedef struct trommel_result trommel_result;
+
+enum trommel_state {
+    TROMMEL_DONE = 0, /* finished: nothing more will happen */
+    TROMMEL_MORE = 1, /* call again */
+    TROMMEL_FULL = 2  /* push: no room now; step and take results, then again */
+};
+
+/* Negative codes. trommel_exit_code() maps them to the program's exit codes. */
+enum trommel_code {
+    TROMMEL_ENOMEM = -1,
+    TROMMEL_EUSAGE = -2,
+    TROMMEL_EDATA = -3,
+    TROMMEL_ENOINPUT = -4,
+    TROMMEL_EUNAVAILABLE = -5,
+    TROMMEL_ECANTCREATE = -6,
+    TROMMEL_EIO = -7,
+    TROMMEL_ESTOPPED = -8,
+    TROMMEL_ENOPERM = -9,
+    TROMMEL_ECONFIG = -10,
+    TROMMEL_EBUG = -11
+};
+
+enum trommel_count {
+    TROMMEL_ROWS_READ,
+    TROMMEL_ROWS_SETTLED,  /* labelled or failed for good, durable */
+    TROMMEL_ROWS_WRITTEN,  /* in the output, or taken by next() */
+    TROMMEL_ROWS_FAILED,
+    TROMMEL_ROWS_STORED,   /* of the settled: known before, cost nothing */
+    TROMMEL_REQUESTS,
+    TROMMEL_RETRIES,
+    TROMMEL_IN_FLIGHT,
+    TROMMEL_TOKENS_IN,
+    TROMMEL_TOKENS_OUT,
+    TROMMEL_TOKENS_CACHED,
+    TROMMEL_SPENT_NANOUSD, /* of the job: settled plus unknown outcomes */
+    TROMMEL_BYTES_READ,    /* of the input files */
+    TROMMEL_BYTES_TOTAL    /* -1: not known (pipe) */
+};
+
+TROMMEL_API const char *trommel_version(void);
+TROMMEL_API int trommel_exit_code(int code);
+
+/* ---- settings --------------------------------------------------------- */
+
+/* Names and values are those of the command line ("labels", "model", "rpm";
+ * see trommel(1)); "input" may be set several times. NULL when memory is
+ * out. */
+TROMMEL_API trommel_config *trommel_config_new(void);
+/* 0, or TROMMEL_EUSAGE with a sentence that names the nearest option. */
+TROMMEL_API int trommel_config_set(trommel_config *cfg, const char *name,
+                                   const char *value);
+/* Value in force, NULL when unset or unknown. */
+TROMMEL_API const char *trommel_config_get(const trommel_config *cfg,
+                                           const char *name);
+/* Takes TROMMEL_* environment variables and the user's config file for what
+ * set() has not set. Optional. */
+TROMMEL_API int trommel_config_load(trommel_config *cfg);
+TROMMEL_API const char *trommel_config_error(const trommel_config *cfg);
+TROMMEL_API void trommel_config_free(trommel_config *cfg);
+
+/* ---- a run ------------------------------------------------------------ */
+
+/* Opens task, input, store, model and output. *out is set even on failure, so
+ * that it can be asked for the error; close it in any case. cfg may be freed
+ * afterwards. Without "input" the rows are pushed. Without "output" and with
+ * pushed rows the results are taken by next(). */
+TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
+
+/* Bounded work; waits at most timeout_ms for replies or input when there is
+ * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code. */
+TROMMEL_API int trommel_run_step(trommel_run *run, int timeout_ms);
+TROMMEL_API const char *trommel_run_error(const trommel_run *run);
+
+/* Hands one row in (copied). id NULL: the row number. 0, TROMMEL_FULL, or a
+ * negative code; a text that is not valid UTF-8 is TROMMEL_EDATA. */
+TROMMEL_API int trommel_run_push(trommel_run *run, const char *id,
+                                 const char *text, size_t text_len);
+TROMMEL_API int trommel_run_finish(trommel_run *run); /* no more rows */
+
+/* The next result of pushed rows, in input order, or as completed with the
+ * setting "order" = "completed". NULL: none now. Valid until the next call. */
+TROMMEL_API const trommel_result *trommel_run_next(trommel_run *run);
+TROMMEL_API int64_t trommel_result_row(const trommel_result *r); /* from 0 */
+TROMMEL_API const char *trommel_result_id(const trommel_result *r);
+/* Labels; count 0 with an empty error means "none of the labels". */
+TROMMEL_API size_t trommel_result_label_count(const trommel_result *r);
+TROMMEL_API const char *trommel_result_label(const trommel_result *r, size_t i);
+TROMMEL_API const char *trommel_result_by(const trommel_result *r);
+/* 0..1, or negative when the model gives no probabilities. */
+TROMMEL_API double trommel_result_confidence(const trommel_result *r);
+/* Reason code, "" when labelled. */
+TROMMEL_API const char *trommel_result_error(const trommel_result *r);
+
+/* First call: nothing more leaves, answers in flight are awaited up to the
+ * setting "grace"; second call: at once. Go on stepping until DONE. exit_code
+ * is what trommel_run_exit() then returns (130 for Ctrl-C). */
+TROMMEL_API void trommel_run_stop(trommel_run *run, int exit_code);
+TROMMEL_API void trommel_run_wakeup(trommel_run *run);
+
+/* After DONE or a negative code: the program's exit code. */
+TROMMEL_API int trommel_run_exit(const trommel_run *run);
+
+/* Next line for people, or NULL. *level: 0 error, 1 warning, 2 note, 3 log
+ * (one per request, with the setting "verbose"). */
+TROMMEL_API const char *trommel_run_message(trommel_run *run, int *level);
+
+TROMMEL_API int64_t trommel_run_count(const trommel_run *run,
+                                      enum trommel_count which);
+/* Everything about the run as one JSON object; docs/stats.md lists its
+ * members. */
+TROMMEL_API const char *trommel_run_stats_json(trommel_run *run);
+/* With the setting "dry-run", after DONE: the first request as text and the
+ * bound of what the whole run may cost. */
+TROMMEL_API const char *trommel_run_preview(trommel_run *run);
+TROMMEL_API void trommel_run_close(trommel_run *run); /* accepts NULL */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

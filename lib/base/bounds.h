@@ -1,0 +1,31 @@
+/* bounds.h - every maximum in the program, with its reason.
+ *
+ * Memory in the worst case, without the local model:
+ *   rows in memory      TR_WINDOW_BYTES
+ *   requests            concurrency x (body + reply), shared TR_BODIES_BYTES
+ *   SQLite cache        TR_STORE_CACHE_BYTES
+ *   seen-keys filter    TR_FILTER_BYTES
+ *   output buffer       TR_SINK_BYTES
+ * which stays within 64 MiB together with code and libraries.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_BASE_BOUNDS_H
+#define TR_BASE_BOUNDS_H
+
+#define TR_RECORD_BYTES_MAX (8u << 20)  /* one record: a page of text x 1000 */
+#define TR_FIELDS_MAX 4096u             /* columns of a CSV file */
+#define TR_BLOCK_ROWS 1024u             /* rows of a block */
+#define TR_BLOCK_BYTES (256u << 10)     /* bytes of a block, unless one record
+                                           is larger */
+#define TR_WINDOW_BYTES (20u << 20)     /* rows in memory, structs included */
+#define TR_REPLY_BYTES_MAX (8u << 20)   /* one response body */
+#define TR_HEADER_BYTES_MAX (64u << 10) /* all headers of one response */
+#define TR_BODIES_BYTES (8u << 20)      /* request bodies planned or in flight */
+#define TR_STORE_CACHE_BYTES (16u << 20)
+#define TR_FILTER_BYTES (2u << 20)
+#define TR_SINK_BYTES (256u << 10)
+#define TR_LABELS_MAX 10000u
+#define TR_TASK_BYTES_MAX (16u << 20)   /* task file with its examples */
+#define TR_JSON_DEPTH_MAX 64
+
+#endif

@@ -1,0 +1,14 @@
+/* clock.h - the only place that asks what time it is.
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_BASE_CLOCK_H
+#define TR_BASE_CLOCK_H
+
+#include <stdint.h>
+
+#define TR_MS INT64_C(1000000) /* nanoseconds in a millisecond */
+#define TR_S INT64_C(1000000000)
+
+int64_t tr_clock_mono_ns(void); /* monotonic, nanoseconds, arbitrary origin */
+int64_t tr_clock_wall_s(void);  /* Unix seconds */
+
+#endif

@@ -1,0 +1,29 @@
+/* digest.h - content keys, and random bytes: the only door to libsodium.
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_BASE_DIGEST_H
+#define TR_BASE_DIGEST_H
+
+#include "base/str.h"
+
+#include <stdint.h>
+
+struct tr_key {
+    unsigned char b[16];
+};
+
+/* 128-bit BLAKE2b of text, keyed with salt: equal texts under different salts
+ * (models, tasks) have unrelated keys. */
+struct tr_key tr_digest(const struct tr_key *salt, struct tr_str text);
+
+static inline int tr_key_cmp(const struct tr_key *a, const struct tr_key *b)
+{
+    return memcmp(a->b, b->b, sizeof a->b);
+}
+
+/* Lower-case hex of the first n bytes of key; out has room for 2n + 1. */
+void tr_key_hex(const struct tr_key *key, size_t n, char *out);
+
+/* 64 bits from the system's generator: seeds and ids in production. */
+uint64_t tr_random_u64(void);
+
+#endif

@@ -1,0 +1,41 @@
+/* err.c - error sentences and the assertion that stays on.
+ * SPDX-License-Identifier: MIT */
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (!err)
+        return code;
+    err->code = code;
+    va_start(ap, fmt);
+    vsnprintf(err->text, sizeof err->text, fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+int tr_exit_code(int code)
+{
+    switch (code) {
+#define X(name, value, exit_code)                                              \
+    case name:                                                                 \
+        return exit_code;
+        TR_CODES(X)
+#undef X
+    }
+    return 70;
+}
+
+_Noreturn void tr_assert_failed(const char *cond, const char *file, int line)
+{
+    fprintf(stderr,
+            "trommel: bug: %s does not hold (%s:%d). Nothing that was paid "
+            "for is lost: run the same command again, and please report "
+            "this line.\n",
+            cond, file, line);
+    abort();
+}

@@ -1,0 +1,29 @@
+/* encoder.h - texts in, unit vectors out. The only door to llama.cpp is
+ * encoder.c; without it (TROMMEL_LOCAL=OFF) opening fails with a sentence.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_ENCODE_ENCODER_H
+#define TR_ENCODE_ENCODER_H
+
+#include "base/err.h"
+#include "base/str.h"
+
+#include <stdbool.h>
+
+struct tr_encoder;
+
+/* path: a GGUF embedding model. Refuses a generative one with a sentence that
+ * names llama-server and Ollama. threads 0: all cores. */
+int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
+                    struct tr_err *err);
+int tr_encoder_dim(const struct tr_encoder *e);
+const char *tr_encoder_name(const struct tr_encoder *e); /* from the file */
+/* vectors[i*dim .. ] of texts[i], unit length; cut[i] (may be NULL) is set
+ * when the text was longer than the model reads. Micro-batches sorted by
+ * length inside. Deterministic: a text's vector does not depend on its
+ * neighbours beyond rounding. */
+int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
+                   float *vectors, bool *cut, struct tr_err *err);
+void tr_encoder_close(struct tr_encoder *e);
+
+#endif

@@ -1,0 +1,38 @@
+/* local.h - the local lane: label vectors, fit, a worker thread.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_ENCODE_LOCAL_H
+#define TR_ENCODE_LOCAL_H
+
+#include "lane.h"
+
+struct tr_local_label {
+    struct tr_str name, description;
+    const struct tr_str *examples;
+    size_t example_count;
+};
+
+struct tr_local_opts {
+    const char *path;      /* GGUF, or NULL: the model that comes along */
+    int threads;           /* 0: all cores */
+    const struct tr_local_label *labels;
+    size_t label_count;
+    bool multiple, none;   /* refused for now: TR_CONFIG with the reason */
+};
+/* Copies what it needs. lane->wants_sample is set; lane->model becomes
+ * "local/all-MiniLM-L6-v2+3f9a1c" after fit(). */
+int tr_local_lane_open(struct tr_lane **out, const struct tr_local_opts *o,
+                       struct tr_err *err);
+
+/* Pure part, for tests and bench: label vectors m' from class texts c,
+ * examples e and sample x (all unit vectors of dim), see docs. prototypes has
+ * room for labels*dim. examples_of[i] says whose label example i is. */
+void tr_prototypes_fit(float *prototypes, size_t labels, size_t dim,
+                       const float *class_vectors, const float *example_vectors,
+                       const uint32_t *examples_of, size_t example_count,
+                       const float *sample, size_t sample_count);
+/* Nearest prototype and softmax(cos/0.05) of it, 0..10000. */
+struct tr_score tr_prototypes_score(const float *prototypes, size_t labels,
+                                    size_t dim, const float *vector);
+
+#endif

@@ -1,0 +1,98 @@
+/* lane.h - one (origin, key, model): takes a pack, later gives its outcome.
+ *
+ * The engine (run.c) talks to every model through this table: HTTP lanes
+ * (wire/), the local encoder (encode/) and the simulator implement it. A lane
+ * never retries, never sleeps and never decides: it starts attempts and
+ * reports what came of them.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_LANE_H
+#define TR_LANE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "nouns.h"
+
+/* What the engine wants said in one request; slices valid during the call. */
+struct tr_call {
+    struct tr_str system;    /* stable part: task, labels, answer form */
+    struct tr_str user;      /* data and closing instruction */
+    struct tr_str schema;    /* JSON Schema of the answer, or empty */
+    int64_t cap_tokens;      /* output cap, reasoning included */
+};
+
+/* One attempt, ready to leave. body and texts live until its reply. */
+struct tr_shot {
+    uint64_t tag;               /* the attempt; comes back in the reply */
+    int64_t deadline_ms;        /* total time allowed, from start */
+    struct tr_str body;         /* HTTP lanes: the request body */
+    const struct tr_str *texts; /* local lanes: one per item */
+    size_t text_count;
+};
+
+/* Local lanes answer with label indices instead of text. */
+struct tr_score {
+    uint32_t label;      /* index into the task's labels */
+    uint16_t confidence; /* 0..10000 or TR_NO_CONFIDENCE */
+    uint16_t cut;        /* 1: the text was longer than the model reads */
+};
+
+struct tr_reply {
+    uint64_t tag;
+    enum tr_outcome outcome;
+    enum tr_billing billing;
+    int status;                    /* HTTP status, 0: none */
+    struct tr_str text;            /* answer; lane's memory, until next() */
+    const struct tr_score *scores; /* local lanes: per text, in order */
+    struct tr_usage usage;
+    struct tr_limits limits;
+    int64_t retry_after_ms;        /* server's wish, -1: none */
+    int64_t latency_ms;
+    char served[96];               /* model that really answered, or "" */
+    char request_id[80];
+    char message[300];             /* provider's words, redacted, one line */
+};
+
+struct tr_lane;
+
+struct tr_lane_vt {
+    /* Writes the request body for call. NULL for local lanes. */
+    int (*encode)(struct tr_lane *lane, const struct tr_call *call,
+                  struct tr_buf *body, struct tr_err *err);
+    /* Begins an attempt; returns at once. */
+    int (*start)(struct tr_lane *lane, const struct tr_shot *shot,
+                 struct tr_err *err);
+    /* Takes one finished attempt: 1 when reply was filled, 0 when none. */
+    int (*next)(struct tr_lane *lane, struct tr_reply *reply);
+    /* Sleeps until an attempt finishes, extra_fd (or -1) is readable, wakeup
+     * is called, or timeout_ms passed. NULL in the simulator. */
+    void (*wait)(struct tr_lane *lane, int timeout_ms, int extra_fd);
+    /* Makes wait() return; may be called from any thread. */
+    void (*wakeup)(struct tr_lane *lane);
+    /* Drops all attempts in flight: their replies never come. */
+    void (*cancel)(struct tr_lane *lane);
+    /* What the lane learned (field names the server wants, effort...) as one
+     * line of text, to be kept in the store and handed back next time. */
+    void (*learned)(struct tr_lane *lane, struct tr_buf *out);
+    void (*teach)(struct tr_lane *lane, struct tr_str text);
+    /* Local lanes: fit to a sample of texts before the first attempt; fitted
+     * is what the store kept of an earlier fit (empty: none), out receives
+     * what to keep. Sets lane->model's final name. NULL for others. */
+    int (*fit)(struct tr_lane *lane, const struct tr_str *texts, size_t n,
+               struct tr_str fitted, struct tr_buf *out, struct tr_err *err);
+    void (*close)(struct tr_lane *lane);
+};
+
+struct tr_lane {
+    const struct tr_lane_vt *vt;
+    char model[160];             /* "openai/gpt-6-luna", as in NAME_by */
+    char effort[16];             /* reasoning effort asked for, part of key */
+    char host[160];              /* for messages: where requests go */
+    struct tr_model_facts facts;
+    bool wants_sample;           /* call fit() before the first start() */
+    bool is_local;               /* no prompt, no tokens, no money */
+    int concurrency_max;         /* the lane's own ceiling; 0: none */
+    int64_t rpm, tpm;            /* ceilings of the provider row; 0: none */
+};
+
+#endif

@@ -1,0 +1,230 @@
+/* nouns.h - the data of the program: read this first, then run.c.
+ *
+ *   row      one input record: its bytes, the text to ask about, its verdict
+ *   block    consecutive rows and the bytes they live in
+ *   verdict  what a row ended in: labels, or a reason why not
+ *   item     a row's place in a pack: the text under a fresh random id
+ *   pack     items that share one request
+ *   attempt  one request of a pack: intent, reservation, outcome
+ *   outcome  what came of an attempt: what to do next, and who pays
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_NOUNS_H
+#define TR_NOUNS_H
+
+#include "base/digest.h"
+#include "base/str.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- verdict ---------------------------------------------------------- */
+
+/* Why a row has no label: value, code as it stands in NAME_error, whether the
+ * store keeps it (only failures that are the row's own), explanation. */
+#define TR_REASONS(X)                                                          \
+    X(TR_WHY_NONE, "", 0, "labelled")                                          \
+    X(TR_WHY_INVALID, "invalid_answer", 1,                                     \
+      "the model gave no valid label in five tries alone")                     \
+    X(TR_WHY_BLOCKED, "blocked", 1,                                            \
+      "the provider's content filter or the model refused the text")           \
+    X(TR_WHY_TOO_LONG, "too_long", 1,                                          \
+      "the text does not fit the model's context; --truncate cuts it")         \
+    X(TR_WHY_TRUNCATED, "truncated_answer", 1,                                 \
+      "the answer was cut off even for this text alone")                       \
+    X(TR_WHY_REJECTED, "rejected", 1,                                          \
+      "the provider refused this text alone as a bad request")                 \
+    X(TR_WHY_EMPTY, "empty_text", 0, "there is no text to label")              \
+    X(TR_WHY_NOT_ASKED, "not_asked", 0, "not asked yet (offline or stopped)")  \
+    X(TR_WHY_BAD_FIELDS, "bad_fields", 0, "wrong number of fields")            \
+    X(TR_WHY_BAD_QUOTE, "bad_quote", 0, "a quote is not closed or misplaced")  \
+    X(TR_WHY_BAD_UTF8, "bad_utf8", 0, "the text is not valid UTF-8")           \
+    X(TR_WHY_BAD_NUL, "bad_nul", 0, "a NUL byte in the record")                \
+    X(TR_WHY_BAD_JSON, "bad_json", 0, "the line is not a JSON object")         \
+    X(TR_WHY_BAD_MEMBER, "bad_member", 0,                                      \
+      "the text member is missing or not a string")                           \
+    X(TR_WHY_OVER_LONG, "over_long_record", 0,                                 \
+      "the record is longer than the limit")
+
+enum tr_why {
+#define X(name, code, stored, text) name,
+    TR_REASONS(X)
+#undef X
+    TR_WHY_COUNT
+};
+
+/* "invalid_answer" and so on; static. */
+static inline const char *tr_why_code(enum tr_why why)
+{
+    static const char *const codes[] = {
+#define X(name, code, stored, text) code,
+        TR_REASONS(X)
+#undef X
+    };
+    return codes[why];
+}
+
+static inline const char *tr_why_text(enum tr_why why)
+{
+    static const char *const texts[] = {
+#define X(name, code, stored, text) text,
+        TR_REASONS(X)
+#undef X
+    };
+    return texts[why];
+}
+
+static inline bool tr_why_stored(enum tr_why why)
+{
+    static const bool stored[] = {
+#define X(name, code, keep, text) keep,
+        TR_REASONS(X)
+#undef X
+    };
+    return stored[why];
+}
+
+#define TR_SET_NOTHING 0xffffffffu /* several labels allowed, none applies */
+#define TR_NO_CONFIDENCE 0xffffu
+
+/* What a row ended in. Plain data, 16 bytes, copied freely. */
+struct tr_verdict {
+    uint32_t set;        /* label set (task/task.h), when why is NONE */
+    uint16_t why;        /* enum tr_why */
+    uint16_t origin;     /* who said it: index into the store's origins */
+    uint16_t confidence; /* 0..10000, or TR_NO_CONFIDENCE */
+    uint16_t pack_size;  /* items in the request that answered; 0 unknown */
+    uint16_t position;   /* place in that request, from 0 */
+    uint16_t spare;
+};
+
+/* ---- row and block ---------------------------------------------------- */
+
+/*   READ ─┬─ known in the store ───────────────┐
+ *         ├─ equal to an earlier row: TWIN ────┤
+ *         └─ WAITING → PACKED ⇄ WAITING ───────┴→ ANSWERED → SETTLED
+ *
+ * ANSWERED: the verdict is known, its commit is not. SETTLED: durable (or
+ * needs no store). Only SETTLED rows are written. run.c makes every move. */
+enum tr_row_state {
+    TR_ROW_READ,
+    TR_ROW_WAITING,
+    TR_ROW_TWIN,
+    TR_ROW_PACKED,
+    TR_ROW_ANSWERED,
+    TR_ROW_SETTLED
+};
+
+struct tr_row {
+    uint32_t raw_at, raw_n;   /* record as read, no line end; in block bytes */
+    uint32_t text_at, text_n; /* text to ask about; may lie inside raw */
+    uint32_t id_at, id_n;     /* id column; n 0: the row number */
+    uint64_t line;            /* line of the file where it begins, from 1 */
+    uint8_t state;            /* enum tr_row_state */
+    uint8_t alone_tries;      /* failed attempts in which it was alone */
+    uint16_t company;         /* largest pack it may be in; 0: no limit yet */
+    uint32_t block;           /* sequence number of its block */
+    struct tr_key key;        /* set when READ is left */
+    struct tr_verdict verdict;
+    struct tr_row *twin;      /* next row with the same key, or NULL */
+    struct tr_row *next;      /* queue link while WAITING */
+};
+
+/* Owner: the window in run.c. The bytes and rows of one block die together. */
+struct tr_block {
+    uint64_t first;       /* ordinal of rows[0], from 0 */
+    uint32_t sequence;    /* number of the block, from 0 */
+    uint32_t row_count;
+    uint32_t row_cap;
+    uint32_t open;        /* rows not yet SETTLED */
+    char *bytes;          /* raw records and unescaped texts */
+    size_t bytes_n, bytes_cap;
+    struct tr_row *rows;
+    struct tr_block *next;
+    int64_t spilled_at;   /* offset in the spill file, or -1: in memory */
+    uint32_t file;        /* index of the input file */
+};
+
+static inline struct tr_str tr_row_text(const struct tr_block *b,
+                                        const struct tr_row *row)
+{
+    return tr_str(b->bytes + row->text_at, row->text_n);
+}
+
+static inline struct tr_str tr_row_raw(const struct tr_block *b,
+                                       const struct tr_row *row)
+{
+    return tr_str(b->bytes + row->raw_at, row->raw_n);
+}
+
+/* ---- outcome ---------------------------------------------------------- */
+
+enum tr_billing {
+    TR_BILL_NONE,   /* certainly nothing charged: not sent, 4xx, 503, 529 */
+    TR_BILL_USAGE,  /* 2xx: what usage says, or the bound without usage */
+    TR_BILL_UNKNOWN /* other 5xx, cut, time-out after sending: the bound */
+};
+
+/* What came of an attempt. One table in plan/retry.c says what each means.
+ * name, word for logs */
+#define TR_OUTCOMES(X)                                                         \
+    X(TR_OUT_OK, "ok")                     /* an answer to check */            \
+    X(TR_OUT_CUT_SHORT, "truncated")       /* finish reason length */          \
+    X(TR_OUT_REFUSED, "blocked")           /* filter or refusal */             \
+    X(TR_OUT_GARBLED, "garbled")           /* 2xx but not the protocol */      \
+    X(TR_OUT_THROTTLED, "throttled")       /* 429, 503, 529: slow down */      \
+    X(TR_OUT_TOO_BIG, "too_big")           /* context or request size */       \
+    X(TR_OUT_EXHAUSTED, "exhausted")       /* quota or day used up */          \
+    X(TR_OUT_FATAL, "fatal")               /* key, model, permission */        \
+    X(TR_OUT_BAD_REQUEST, "bad_request")   /* 400/422 of another kind */       \
+    X(TR_OUT_ADAPT, "adapt")               /* lane learned; send once more */  \
+    X(TR_OUT_TRANSIENT, "transient")       /* 5xx, 408, 409 */                 \
+    X(TR_OUT_UNREACHED, "unreached")       /* provably not sent */             \
+    X(TR_OUT_LOST, "lost")                 /* sent, no reply: unknown */
+
+enum tr_outcome {
+#define X(name, word) name,
+    TR_OUTCOMES(X)
+#undef X
+    TR_OUT_COUNT
+};
+
+static inline const char *tr_outcome_word(enum tr_outcome o)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        TR_OUTCOMES(X)
+#undef X
+    };
+    return words[o];
+}
+
+/* Tokens of one attempt as the provider counted them; -1: not reported. */
+struct tr_usage {
+    int64_t in, out;        /* totals; out includes reasoning */
+    int64_t cached;         /* part of in read from the provider's cache */
+    int64_t cache_write;    /* part of in written to the cache */
+    int64_t reasoning;      /* part of out spent on reasoning */
+};
+
+/* One rate limit as a reply's headers state it; -1: not stated. */
+struct tr_limit {
+    int64_t limit;      /* size of the window or bucket */
+    int64_t remaining;
+    int64_t reset_ms;   /* until full again, or until the window ends */
+};
+
+struct tr_limits {
+    struct tr_limit requests, tokens;
+};
+
+/* What a model costs and takes. Prices are pico-dollars per token (1 USD per
+ * million tokens = 1,000,000); -1: unknown. */
+struct tr_model_facts {
+    int64_t price_in, price_out, price_cached, price_cache_write;
+    int64_t context;    /* tokens in and out; 0 unknown */
+    int64_t max_output; /* tokens; 0 unknown */
+};
+
+#endif

@@ -1,0 +1,74 @@
+/* pace.h - when the next request may leave. Pure: time is a parameter.
+ *
+ * Two controllers, requests and tokens, each a smooth pacer (GCRA, a fraction
+ * of a second of burst, never a full minute) under a rate that comes from the
+ * user's ceilings and the provider's headers; and a limit on requests in
+ * flight, which grows additively and halves on refusals. A server's
+ * Retry-After is a floor for the whole lane, with jitter behind it.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_PLAN_PACE_H
+#define TR_PLAN_PACE_H
+
+#include "nouns.h"
+
+/* One controller: units per nanosecond as doubles, GCRA in nanoseconds. */
+struct tr_bucket {
+    double ceiling;      /* units/s by the user or provider row; 0: none */
+    double learned;      /* units/s from headers; 0: unknown */
+    double level;        /* remaining units the headers stated, own model */
+    double limit;        /* size stated by the headers; 0 unknown */
+    int64_t level_at;    /* when level was right */
+    int64_t due_at;      /* GCRA: theoretical arrival time of the next unit */
+};
+
+struct tr_pace_opts {
+    int concurrency;     /* user's ceiling, also the start; 0: learn, start 4 */
+    int concurrency_max; /* never more (lane); 0: TR_CONCURRENCY_MAX */
+    double rpm, tpm;     /* ceilings per minute; 0: none */
+};
+
+struct tr_pace {
+    struct tr_pace_opts opts;
+    struct tr_bucket requests, tokens;
+    double window;        /* requests allowed in flight */
+    int in_flight;
+    int64_t hold_until;   /* nothing leaves before (Retry-After, back-off) */
+    int64_t cut_at;       /* last halving: refusals of requests sent before it
+                             are echoes and do not halve again */
+    int64_t refused_in_row;
+    double tokens_in_flight;
+    bool saw_headers;
+    /* for the summary */
+    int64_t refusals, wait_ns;
+};
+
+#define TR_CONCURRENCY_MAX 512
+
+void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
+                  int64_t now);
+
+#define TR_PACE_FULL INT64_MAX /* wait for a reply, not for time */
+
+/* 0: a request of `tokens` (estimate) may leave now; TR_PACE_FULL: as many as
+ * allowed are in flight; else nanoseconds to wait. */
+int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now);
+void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now);
+
+/* One reply (or loss) of a request that left at sent_at with that estimate.
+ * unit is uniform in [0,1) for the jitter. */
+struct tr_pace_news {
+    enum tr_outcome outcome;
+    int64_t sent_at;
+    int64_t tokens_estimate, tokens_true; /* true -1: unknown */
+    const struct tr_limits *limits;       /* may be NULL */
+    int64_t retry_after_ms;               /* -1: none */
+    double unit;
+};
+void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
+                   int64_t now);
+
+/* For people and progress: requests per minute now aimed at, 0 unknown. */
+double tr_pace_rpm(const struct tr_pace *p);
+
+#endif

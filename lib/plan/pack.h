@@ -1,0 +1,70 @@
+/* pack.h - which rows share a request: sizes, order, ids, form. Pure.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_PLAN_PACK_H
+#define TR_PLAN_PACK_H
+
+#include "nouns.h"
+
+#define TR_PACK_MAX 450 /* three-digit ids: 900 exist, half stay free */
+
+/* Draws distinct ids 100..999 and a random order for n items from seed: the
+ * item sent at place i is items[order[i]] under ids[i]. Same seed, same draw
+ * on every machine. n <= TR_PACK_MAX. */
+void tr_pack_draw(uint64_t seed, uint32_t n, uint16_t *order, uint16_t *ids);
+
+/* Two token numbers, never mixed. The bound is never too low (a token is at
+ * least one byte in every byte-level vocabulary; overhead is added once per
+ * request and raised when a provider reports more than the bound). The
+ * estimate is corrected by the provider's usage. */
+struct tr_meter {
+    double tokens_per_byte; /* running, starts at 0.30 */
+    int64_t overhead;       /* tokens per request beyond the bytes, bound */
+    int64_t seen;           /* replies learned from */
+    double out_per_item;    /* running mean of output tokens per item */
+    int64_t reasoning_max;  /* allowance for reasoning in the output cap */
+};
+void tr_meter_init(struct tr_meter *m);
+int64_t tr_meter_bound(const struct tr_meter *m, size_t bytes);
+int64_t tr_meter_estimate(const struct tr_meter *m, size_t bytes);
+/* bytes: of system, user and schema; items: in the pack. */
+void tr_meter_learn(struct tr_meter *m, size_t bytes, uint32_t items,
+                    const struct tr_usage *usage);
+/* A length stop that was spent on reasoning: raise the allowance (doubling,
+ * at most max_output). True when it was raised. */
+bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
+                             int64_t max_output);
+
+/* How many of the waiting texts go into the next pack. */
+struct tr_pack_policy {
+    uint32_t pack;          /* --pack, or 0: auto (16, fewer for long texts) */
+    int64_t pack_tokens;    /* auto: aim, estimate of the data part */
+    int64_t context;        /* of the model, 0 unknown */
+    int64_t fixed_bytes;    /* system + closing + schema */
+    int64_t item_overhead_bytes; /* of `[417, ""]` and its line end */
+    int64_t tpm;            /* a pack never exceeds one minute, 0 unknown */
+};
+/* text_bytes[i] and company[i] (0: no limit) of the waiting rows in order;
+ * returns how many of the first go together (>= 1 when n >= 1 and the first
+ * fits; 0 when the first alone is too long by estimate). A row whose bound
+ * exceeds the context while its estimate does not goes alone. company limits
+ * the size of the pack a row may join. cap_per_item: output tokens each. */
+uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
+                      const uint32_t *text_bytes, const uint16_t *company,
+                      uint32_t n, int64_t cap_per_item);
+
+/* Form of the answer, learned per lane: lines until more than 2 % of the
+ * items came back invalid over 20 packs, then schema (and back when schema is
+ * refused). forced >= 0 fixes it. */
+struct tr_form_choice {
+    int form;               /* enum tr_form of task/prompt.h: 0 lines, 1 schema */
+    int forced;             /* -1: learn */
+    bool schema_refused;
+    uint32_t packs;
+    uint64_t items, bad;
+};
+void tr_form_init(struct tr_form_choice *f, int forced);
+void tr_form_learn(struct tr_form_choice *f, uint32_t items, uint32_t bad);
+void tr_form_refused(struct tr_form_choice *f); /* server takes no schema */
+
+#endif

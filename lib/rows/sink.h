@@ -1,0 +1,35 @@
+/* sink.h - output that appears under its name only when complete.
+ *
+ * A regular file is written as FILE.partial, synced and renamed at the end;
+ * a device, pipe, symlink or standard output is written as a stream.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_ROWS_SINK_H
+#define TR_ROWS_SINK_H
+
+#include "base/err.h"
+#include "base/str.h"
+
+#include <stdbool.h>
+
+struct tr_sink;
+
+/* path NULL or "-": standard output. Refuses (TR_CANTCREATE) when the folder
+ * is missing or not writable, or when path is one of the inputs (the caller
+ * passes their names). */
+int tr_sink_open(struct tr_sink **out, const char *path,
+                 const char *const *inputs, size_t input_count,
+                 struct tr_err *err);
+/* Buffers, and writes when the buffer is full. A closed pipe is TR_IO with
+ * err->text naming it; SIGPIPE never kills (the sink handles EPIPE). */
+int tr_sink_write(struct tr_sink *sink, struct tr_str bytes,
+                  struct tr_err *err);
+int tr_sink_flush(struct tr_sink *sink, struct tr_err *err);
+/* Complete: flush, sync, rename. */
+int tr_sink_finish(struct tr_sink *sink, struct tr_err *err);
+bool tr_sink_is_stream(const struct tr_sink *sink);
+const char *tr_sink_partial(const struct tr_sink *sink); /* name or "" */
+/* Without finish: flushes what it can and leaves FILE.partial. NULL is fine. */
+void tr_sink_close(struct tr_sink *sink);
+
+#endif

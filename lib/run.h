@@ -1,0 +1,93 @@
+/* run.h - the engine: one step of five verbs. Sans-IO.
+ *
+ * The engine opens nothing, reads no clock, draws no randomness: all of that
+ * comes through struct tr_env, so that the real driver (api.c) and the
+ * simulator (tests/sim) share these object files.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_RUN_H
+#define TR_RUN_H
+
+#include "lane.h"
+#include "plan/pace.h"
+#include "plan/tally.h"
+#include "store/store.h"
+#include "task/task.h"
+
+enum { TR_FILL_END = 0, TR_FILL_ROW = 1, TR_FILL_WAIT = 2, TR_FILL_FULL = 3 };
+
+/* The only door to the world. */
+struct tr_env {
+    void *ctx;
+    int64_t (*now_ns)(void *ctx);   /* monotonic */
+    int64_t (*wall_s)(void *ctx);   /* Unix seconds: logs, job start */
+    uint64_t (*random)(void *ctx);  /* seeds of packs and jitter */
+    /* Appends one row to block: the contract of tr_source_next(). */
+    int (*read)(void *ctx, struct tr_block *block, struct tr_err *err);
+    /* A settled row, in input order (or as completed). 1: taken; 0: no room
+     * now, ask again in a later step; < 0: tr_code. */
+    int (*write)(void *ctx, const struct tr_block *block,
+                 const struct tr_row *row, struct tr_err *err);
+    /* Opens an unlinked temporary file for settled rows behind a stuck one;
+     * returns its descriptor or -1. NULL: never spill (simulator). */
+    int (*spill)(void *ctx, struct tr_err *err);
+    /* One line for people or logs; level 0 error, 1 warning, 2 note, 3 log. */
+    void (*say)(void *ctx, int level, const char *line);
+};
+
+struct tr_run_opts {
+    uint32_t pack;          /* 0: auto */
+    int answer_form;        /* -1 learn, 0 lines, 1 schema */
+    int concurrency;        /* 0: learn */
+    double rpm, tpm;        /* 0: learn */
+    int64_t budget_nano;    /* -1: none */
+    int64_t max_wait_ms, grace_ms, request_timeout_ms;
+    bool offline, truncate, fresh, retry_failed, as_completed, verbose;
+    int32_t min_prompt;
+    const char *job;
+    size_t window_bytes;    /* memory for rows; 0: default of bounds.h */
+};
+
+/* Counters for progress and summary; plain numbers, copied out. */
+struct tr_counts {
+    int64_t rows_read, rows_settled, rows_written, rows_failed;
+    int64_t rows_stored;     /* answered by the store */
+    int64_t rows_twin;       /* equal to another row of this run */
+    int64_t requests, retries, in_flight, items_reasked, voided;
+    int64_t tokens_in, tokens_out, tokens_cached;
+    int64_t throttled, wait_limits_ns, waiting;
+    int64_t unknown_attempts;
+    int64_t fails[TR_WHY_COUNT];
+    int64_t fail_example[TR_WHY_COUNT]; /* row number from 1, 0: none */
+    int64_t none_answers, cut_texts, forgiven;
+    bool input_ended;
+};
+
+struct tr_run;
+
+/* Borrows everything; the caller keeps task, store and lane alive. */
+int tr_run_open(struct tr_run **out, const struct tr_env *env,
+                const struct tr_run_opts *opts, struct tr_task *task,
+                struct tr_store *store, struct tr_lane *lane,
+                struct tr_err *err);
+
+enum { TR_RUN_DONE = 0, TR_RUN_MORE = 1 };
+/* One bounded step: fill, receive, plan, commit, act. MORE: call again, at
+ * once when *wait_ns is 0, else after a reply, new input or wait_ns. */
+int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err);
+/* First call: nothing more leaves, answers in flight are awaited up to the
+ * grace; second: at once. code is the exit code to end with (130, 143, 75). */
+void tr_run_stop(struct tr_run *run, int exit_code);
+/* After DONE: exit code of the program (0, 1, 69, 75, 77, 130, ...), and the
+ * sentence that belongs to it (empty for 0 and 1). */
+int tr_run_exit(const struct tr_run *run, const char **sentence);
+void tr_run_counts(const struct tr_run *run, struct tr_counts *counts);
+void tr_run_money(const struct tr_run *run, struct tr_money *money);
+/* Rows with label i so far; label_count numbers. */
+const int64_t *tr_run_label_counts(const struct tr_run *run);
+/* The first request as it would be sent, and the bound of the whole run;
+ * sends nothing. After the input has been read through. */
+int tr_run_preview(struct tr_run *run, struct tr_buf *out, struct tr_err *err);
+void tr_run_close(struct tr_run *run); /* accepts NULL */
+
+#endif

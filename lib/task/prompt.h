@@ -1,0 +1,36 @@
+/* prompt.h - a pack of texts into the words of one request.
+ *
+ * Layout (design of the packing contract): the system part is the same for
+ * every pack of a task and form, so that provider caches hit; the data are
+ * lines [417, "text"], everything escaped as JSON; a closing instruction
+ * stands after the data.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_TASK_PROMPT_H
+#define TR_TASK_PROMPT_H
+
+#include "base/buf.h"
+#include "task/task.h"
+
+#define TR_PROMPT_VERSION 1 /* raise when the words change */
+
+enum tr_form { TR_FORM_LINES, TR_FORM_SCHEMA };
+
+struct tr_item {
+    struct tr_str text; /* as sent */
+    uint32_t id;        /* three digits, distinct within the attempt */
+};
+
+/* The stable system part. Pure: equal task and form give equal bytes. */
+void tr_prompt_system(struct tr_buf *out, const struct tr_task *task,
+                      enum tr_form form);
+/* Data and closing instruction, items in the given order. */
+void tr_prompt_user(struct tr_buf *out, const struct tr_task *task,
+                    enum tr_form form, const struct tr_item *items, size_t n);
+/* One JSON Schema per task, for TR_FORM_SCHEMA:
+ * {"a": [[id, label or array of labels], ...]} with the labels as an enum. */
+void tr_prompt_schema(struct tr_buf *out, const struct tr_task *task);
+/* Output tokens n items may need: bound for the cap, from label bytes. */
+int64_t tr_prompt_cap(const struct tr_task *task, enum tr_form form, size_t n);
+
+#endif

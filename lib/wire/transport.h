@@ -1,0 +1,62 @@
+/* transport.h - the seam below a dialect: bytes out, bytes in.
+ *
+ * http.c implements it with libcurl, the simulator with virtual time. A
+ * transport never retries and never follows a redirect.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_WIRE_TRANSPORT_H
+#define TR_WIRE_TRANSPORT_H
+
+#include "base/err.h"
+#include "base/str.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum tr_net {
+    TR_NET_OK,       /* a complete response */
+    TR_NET_DNS, TR_NET_CONNECT, TR_NET_TLS, /* before anything was sent */
+    TR_NET_TIMEOUT,  /* the deadline passed */
+    TR_NET_CUT,      /* connection lost */
+    TR_NET_TOO_BIG,  /* body or headers beyond their bound */
+    TR_NET_OTHER
+};
+
+struct tr_http_result {
+    uint64_t tag;
+    enum tr_net net;
+    bool sent;            /* some byte of the request may have left */
+    int status;           /* HTTP status, 0: none */
+    struct tr_str headers; /* "name: value\n" lines, names lower-case, only the
+                              interesting ones; until the next next() */
+    struct tr_str body;    /* until the next next() */
+    int64_t latency_ms;
+    char message[200];     /* the transport's own words on failure */
+};
+
+struct tr_transport {
+    /* Begins a POST; body must live until the result. */
+    int (*start)(struct tr_transport *t, uint64_t tag, struct tr_str body,
+                 int64_t deadline_ms, struct tr_err *err);
+    int (*next)(struct tr_transport *t, struct tr_http_result *result);
+    void (*wait)(struct tr_transport *t, int timeout_ms, int extra_fd);
+    void (*wakeup)(struct tr_transport *t); /* any thread */
+    void (*cancel)(struct tr_transport *t);
+    void (*close)(struct tr_transport *t);
+};
+
+/* libcurl multi, keep-alive, HTTP/2. headers: NULL-terminated "Name: value"
+ * lines sent with every request (the key is among them; it goes to this
+ * origin only). url: whole address of the endpoint. */
+struct tr_http_opts {
+    const char *url;
+    const char *const *headers;
+    int connect_timeout_ms;  /* 0: 10 s */
+    bool allow_http;         /* plain http beyond loopback */
+    const char *proxy;       /* NULL: HTTPS_PROXY & co. are honoured only when
+                                the user set --proxy env; see docs */
+};
+int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
+                 struct tr_err *err);
+
+#endif
