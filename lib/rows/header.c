@@ -608,12 +608,13 @@ enum tr_why tr_header_members(struct tr_source *src, const char **what)
 
 /* ---- summary ---------------------------------------------------------- */
 
-void tr_header_summary(struct tr_source *src)
+int tr_header_summary(struct tr_source *src, struct tr_err *err)
 {
     static const char *const words[] = {
         [TR_FMT_AUTO] = "", [TR_FMT_CSV] = "CSV", [TR_FMT_TSV] = "TSV",
         [TR_FMT_JSONL] = "JSON Lines", [TR_FMT_LINES] = "plain lines"};
     struct tr_buf b;
+    bool ok;
 
     tr_buf_init(&b, 0);
     tr_buf_addz(&b, tr_source_name(src, 0));
@@ -637,7 +638,9 @@ void tr_header_summary(struct tr_source *src)
     if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV)
         tr_buf_addf(&b, ", %u column%s", src->column_count,
                     src->column_count == 1 ? "" : "s");
-    snprintf(src->summary, sizeof src->summary, "%s",
-             tr_buf_ok(&b) && b.p ? b.p : "");
+    ok = tr_buf_ok(&b);
+    if (ok)
+        snprintf(src->summary, sizeof src->summary, "%s", b.p);
     tr_buf_release(&b);
+    return ok ? TR_OK : tr_fail(err, TR_NOMEM, "no memory for the header");
 }

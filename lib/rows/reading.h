@@ -95,7 +95,7 @@ struct tr_source {
 int tr_header_try(struct tr_source *src, struct tr_err *err);
 /* Finds the text and id members in src->members; why it is a bad row. */
 enum tr_why tr_header_members(struct tr_source *src, const char **what);
-void tr_header_summary(struct tr_source *src);
+int tr_header_summary(struct tr_source *src, struct tr_err *err);
 /* Names as "a, b, c", cut when there are many. */
 void tr_header_list(const struct tr_str *names, size_t n, struct tr_buf *out);
 

@@ -19,13 +19,14 @@ bool tr_style_name(struct tr_style *style, struct tr_arena *arena,
         tr_buf_adds(&b, name);
         tr_buf_addz(&b, suffixes[i]);
         style->names[i] = tr_arena_dup(arena, tr_buf_str(&b));
+        ok = tr_buf_ok(&b) && style->names[i].p;
+        if (!ok)
+            break;
         tr_buf_clear(&b);
-        if (style->names[i].p) {
-            tr_buf_add_json(&b, style->names[i]);
-            tr_buf_addc(&b, ':');
-            style->members[i] = tr_arena_dup(arena, tr_buf_str(&b));
-        }
-        ok = tr_buf_ok(&b) && style->names[i].p && style->members[i].p;
+        tr_buf_add_json(&b, style->names[i]);
+        tr_buf_addc(&b, ':');
+        style->members[i] = tr_arena_dup(arena, tr_buf_str(&b));
+        ok = tr_buf_ok(&b) && style->members[i].p;
     }
     tr_buf_release(&b);
     return ok;

@@ -353,8 +353,7 @@ static int open_all(struct tr_source *src, struct tr_err *err)
     rc = start_file(src, true, err);
     if (rc < 0)
         goto out;
-    rc = TR_OK;
-    tr_header_summary(src);
+    TRY(tr_header_summary(src, err));
     for (uint32_t i = 1; i < src->path_count; i++) {
         if (!is_standard(src, i) && is_regular(src->paths[i]))
             TRY(check_file(src, i, err));
