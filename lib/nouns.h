@@ -146,6 +146,7 @@ struct tr_block {
     struct tr_block *next;
     int64_t spilled_at;   /* offset in the spill file, or -1: in memory */
     uint32_t file;        /* index of the input file */
+    size_t weight;        /* memory the window has counted for it */
 };
 
 static inline struct tr_str tr_row_text(const struct tr_block *b,
