@@ -87,6 +87,7 @@ static inline bool tr_why_stored(enum tr_why why)
 
 #define TR_SET_NOTHING 0xffffffffu /* several labels allowed, none applies */
 #define TR_NO_CONFIDENCE 0xffffu
+#define TR_NO_ORIGIN 0xffffu
 
 /* What a row ended in. Plain data, 16 bytes, copied freely. */
 struct tr_verdict {
