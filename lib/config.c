@@ -9,8 +9,10 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/yaml.h"
 #include "task/task.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -349,6 +351,90 @@ static int find_dir(struct tr_config *cfg, const char *(*env)(const char *),
     return TR_OK;
 }
 
+/* The whole file into text; a missing one is an empty one. */
+static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
+{
+    FILE *f = fopen(path, "r");
+    char piece[4096];
+    size_t n;
+    int rc = TR_OK;
+
+    if (!f && (errno == ENOENT || errno == ENOTDIR))
+        return TR_OK;
+    if (!f)
+        return tr_fail(err, TR_CONFIG, "%s: %s", path, strerror(errno));
+    while ((n = fread(piece, 1, sizeof piece, f)) > 0)
+        tr_buf_add(text, piece, n);
+    if (ferror(f))
+        rc = tr_fail(err, TR_CONFIG, "%s: %s", path, strerror(errno));
+    else if (!tr_buf_ok(text))
+        rc = tr_fail(err, TR_CONFIG, "%s: larger than %u bytes", path,
+                     CONFIG_BYTES_MAX);
+    fclose(f);
+    return rc;
+}
+
+/* One "name: value" of config.yaml. */
+static int put_node(struct tr_config *cfg, const char *path,
+                    const struct tr_yaml *node, struct tr_err *err)
+{
+    bool known = tr_option_find(node->key) != NULL;
+    char where[300], name[80];
+
+    snprintf(where, sizeof where, "%.250s:%d:%d", path,
+             known ? node->line : node->key_line,
+             known ? node->column : node->key_column);
+    snprintf(name, sizeof name, "%.*s",
+             node->key.n > 70 ? 70 : (int)node->key.n, node->key.p);
+    if (known && node->kind != TR_YAML_SCALAR)
+        return tr_fail(err, TR_CONFIG, "%s: %s: one value belongs here", where,
+                       name);
+    return tr_config_put(cfg, TR_FROM_CONFIG, name, node->value, where, err);
+}
+
+/* The user's config.yaml: options by name, and "providers:". */
+static int load_file(struct tr_config *cfg, struct tr_err *err)
+{
+    struct tr_arena arena;
+    struct tr_buf text, path;
+    struct tr_yaml *root = NULL;
+    int rc = TR_OK;
+
+    tr_arena_init(&arena);
+    tr_buf_init(&text, CONFIG_BYTES_MAX);
+    tr_buf_init(&path, 8192);
+    tr_buf_addf(&path, "%s/config.yaml", cfg->dir);
+    if (!tr_buf_ok(&path))
+        TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    TRY(read_file(path.p, &text, err));
+    if (tr_str_trim(tr_buf_str(&text)).n == 0)
+        goto out;
+    TRY(tr_yaml_parse(&root, &arena, tr_buf_str(&text), path.p, err));
+    if (!root || tr_yaml_is_null(root))
+        goto out;
+    if (root->kind != TR_YAML_MAP)
+        TRY(tr_fail(err, TR_CONFIG,
+                    "%s: options belong here, one a line, such as model: local",
+                    path.p));
+    for (const struct tr_yaml *n = root->first; n; n = n->next) {
+        if (tr_str_eq_c(n->key, "providers")) {
+            struct tr_str yaml = tr_yaml_text(&arena, tr_buf_str(&text), n);
+
+            tr_free(cfg->providers);
+            cfg->providers = yaml.p ? tr_dup(yaml.p, yaml.n) : NULL;
+            if (!cfg->providers)
+                TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+        } else {
+            TRY(put_node(cfg, path.p, n, err));
+        }
+    }
+out:
+    tr_buf_release(&path);
+    tr_buf_release(&text);
+    tr_arena_release(&arena);
+    return rc;
+}
+
 int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
                    struct tr_err *err)
 {
@@ -368,6 +454,8 @@ int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
                               name, err));
     }
     TRY(find_dir(cfg, env, err));
+    if (cfg->dir)
+        TRY(load_file(cfg, err));
 out:
     return rc;
 }
