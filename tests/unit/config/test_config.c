@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -243,19 +244,100 @@ static void test_environment(void **state)
     tr_config_free(cfg);
 }
 
+/* $XDG_CONFIG_HOME/trommel/config.yaml with this text is loaded. */
+static int load_text(struct tr_config *cfg, const char *text,
+                     struct tr_err *err)
+{
+    char path[200];
+    FILE *f;
+
+    strcpy(config_home, "/tmp/test_config.XXXXXX");
+    assert_non_null(mkdtemp(config_home));
+    snprintf(path, sizeof path, "%s/trommel", config_home);
+    assert_int_equal(mkdir(path, 0700), 0);
+    snprintf(path, sizeof path, "%s/trommel/config.yaml", config_home);
+    f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+    return tr_config_load(cfg, fake_env, err);
+}
+
+static void drop_config_home(void)
+{
+    char path[200];
+
+    snprintf(path, sizeof path, "%s/trommel/config.yaml", config_home);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/trommel", config_home);
+    rmdir(path);
+    rmdir(config_home);
+}
+
+static void test_config_file(void **state)
+{
+    struct tr_config *cfg = tr_config_new(), *copy;
+    struct tr_err err;
+    struct tr_str providers;
+
+    (void)state;
+    assert_int_equal(load_text(cfg,
+                               "model: openai/x\nrpm: 5\ntruncate: on\n"
+                               "providers:\n  mine: {dialect: openai}\n",
+                               &err),
+                     0);
+    drop_config_home();
+    assert_string_equal(tr_config_text(cfg, "model"), "openai/x");
+    assert_int_equal(tr_config_int(cfg, "rpm"), 600); /* from TROMMEL_RPM */
+    assert_true(tr_config_flag(cfg, "truncate"));
+    copy = tr_config_dup(cfg);
+    tr_config_free(cfg);
+    providers = tr_config_providers(copy);
+    assert_non_null(strstr(providers.p, "mine: {dialect: openai}"));
+    tr_config_free(copy);
+}
+
+static void test_config_file_errors(void **state)
+{
+    static const struct {
+        const char *text, *says; /* after the path */
+    } cases[] = {
+        {"modell: x\n", ":1:1: unknown key modell; did you mean model?"},
+        {"model: x\npack: many\n",
+         ":2:7: pack: \"many\" is not a whole number, such as 16"},
+        {"output: x\n", ":1:9: output cannot be set here; give it on the "
+                        "command line: --output"},
+        {"rpm: [1, 2]\n", ":1:6: rpm: one value belongs here"},
+        {"- rpm\n", ": options belong here, one a line, such as model: local"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct tr_config *cfg = tr_config_new();
+        char says[400];
+        struct tr_err err;
+
+        assert_int_equal(load_text(cfg, cases[i].text, &err), TR_CONFIG);
+        snprintf(says, sizeof says, "%s/trommel/config.yaml%s", config_home,
+                 cases[i].says);
+        drop_config_home();
+        assert_string_equal(err.text, says);
+        tr_config_free(cfg);
+    }
+}
+
 /* Every allocation fails once: an error or nothing, never a leak or crash. */
 static void test_memory(void **state)
 {
     (void)state;
-    strcpy(config_home, "");
-    for (long n = 1; n < 200; n++) {
+    for (long n = 1; n < 300; n++) {
         struct tr_config *cfg, *copy;
         struct tr_err err;
 
         tr_mem_fail_at(n, 1);
         cfg = tr_config_new();
         if (cfg) {
-            tr_config_load(cfg, fake_env, &err);
+            load_text(cfg, "model: x\nproviders:\n  a: {b: c}\n", &err);
+            drop_config_home();
             put(cfg, TR_FROM_SET, "input", "a.csv", NULL, &err);
             copy = tr_config_dup(cfg);
             tr_config_free(copy);
@@ -271,6 +353,8 @@ int main(void)
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_values),
         cmocka_unit_test(test_sentences),    cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_list_and_dup), cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_config_file),
+        cmocka_unit_test(test_config_file_errors),
         cmocka_unit_test(test_memory),
     };
 
