@@ -554,6 +554,23 @@ static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
     return d->sample_count > 0;
 }
 
+/* From the share of the bytes that has been read. */
+static int64_t on_rows_expected(void *ctx)
+{
+    struct tr_drive *d = ctx;
+    int64_t read, total;
+    struct tr_counts c;
+
+    if (!d->source || !d->run)
+        return -1;
+    tr_run_counts(d->run, &c);
+    read = tr_source_bytes_read(d->source);
+    total = tr_source_bytes_total(d->source);
+    if (c.input_ended || total < 0 || read <= 0)
+        return c.input_ended ? c.rows_read : -1;
+    return (int64_t)((double)c.rows_read * ((double)total / (double)read));
+}
+
 /* ---- open, step, close ------------------------------------------------ */
 
 static void job_name(const struct tr_drive *d, struct tr_buf *name)
@@ -618,6 +635,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .spill = on_spill,
         .unspill = on_unspill,
         .sample = on_sample,
+        .rows_expected = on_rows_expected,
         .say = on_say,
     };
     TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lane, err));
@@ -703,40 +721,6 @@ static void warn_labels(struct tr_drive *d)
     }
 }
 
-/* Before the first paid request: what the whole run may cost at most. */
-static void show_bound(struct tr_drive *d)
-{
-    int64_t per_row = tr_run_bound_per_row(d->run);
-    int64_t read, total;
-    struct tr_counts c;
-    struct tr_money m;
-    char line[300], cost[32], cap[32];
-    double rows;
-
-    if (per_row < 0)
-        return;
-    d->bound_shown = true;
-    tr_run_counts(d->run, &c);
-    tr_run_money(d->run, &m);
-    rows = (double)c.rows_read;
-    if (!c.input_ended && d->source) {
-        read = tr_source_bytes_read(d->source);
-        total = tr_source_bytes_total(d->source);
-        if (total < 0 || read <= 0)
-            return;
-        rows *= (double)total / (double)read;
-    }
-    rows -= (double)c.rows_stored;
-    if (rows < 1)
-        return;
-    tr_money_text((int64_t)(rows * (double)per_row), cost, sizeof cost);
-    snprintf(line, sizeof line, "%s: %s%.0f rows to ask cost at most %s%s%s",
-             d->lane->model, c.input_ended ? "" : "about ", rows, cost,
-             m.cap >= 0 ? ", the budget is " : "",
-             m.cap >= 0 ? tr_money_text(m.cap, cap, sizeof cap) : "");
-    tr_drive_say(d, 2, line);
-}
-
 /* The run has ended: the output gets its name, or stays partial. */
 static int conclude(struct tr_drive *d, struct tr_err *err)
 {
@@ -784,8 +768,6 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
         d->done = true;
         return rc;
     }
-    if (!d->bound_shown && !d->dry_run)
-        show_bound(d);
     now = tr_clock_mono_ns();
     if (d->sink && tr_sink_is_stream(d->sink) &&
         (wait_ns || now - d->flushed_at > TR_S / 4)) {

@@ -53,8 +53,9 @@ static void again(struct tr_run *run, struct tr_pack *p,
                                  tr_rng_unit(&run->rng));
 
     /* An empty retry budget delays, it never fails a row. */
+    tr_retry_budget_pass(&run->retries, tr_run_now(run));
     if (!tr_retry_budget_take(&run->retries))
-        wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
+        wait += tr_retry_budget_wait_ns(&run->retries);
     put_aside(run, p, wait);
 }
 
