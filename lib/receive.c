@@ -52,8 +52,10 @@ static void again(struct tr_run *run, struct tr_pack *p,
     int64_t wait = tr_backoff_ns(p->tries++, reply->retry_after_ms,
                                  tr_rng_unit(&run->rng));
 
-    /* An empty retry budget delays, it never fails a row. */
-    if (!tr_retry_budget_take(&run->retries))
+    /* An empty retry budget delays, it never fails a row. Refusals for pace
+     * cost nothing of it: the pace slows down by itself. */
+    if (!tr_rule(reply->outcome)->slows &&
+        !tr_retry_budget_take(&run->retries))
         wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
     put_aside(run, p, wait);
 }
@@ -366,7 +368,10 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
             halve(run, p, rule->why, tries_for(reply->outcome));
         return TR_OK;
     case TR_DO_AGAIN:
-        lane_trouble(run, p, reply, rule->why);
+        if (rule->charge == TR_CHARGE_LANE)
+            lane_trouble(run, p, reply, rule->why);
+        else
+            again(run, p, reply);
         return TR_OK;
     }
     return TR_OK;
