@@ -52,9 +52,11 @@ static void again(struct tr_run *run, struct tr_pack *p,
     int64_t wait = tr_backoff_ns(p->tries++, reply->retry_after_ms,
                                  tr_rng_unit(&run->rng));
 
-    /* An empty retry budget delays, it never fails a row. */
+    /* An empty retry budget delays, it never fails a row. Refusals for pace
+     * cost nothing of it: the pace slows down by itself. */
     tr_retry_budget_pass(&run->retries, tr_run_now(run));
-    if (!tr_retry_budget_take(&run->retries))
+    if (!tr_rule(reply->outcome)->slows &&
+        !tr_retry_budget_take(&run->retries))
         wait += tr_retry_budget_wait_ns(&run->retries);
     put_aside(run, p, wait);
 }

@@ -6,9 +6,10 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-/* A row that ends without being asked keeps TR_WHY_NOT_ASKED: an outage never
- * becomes a failed row. Throttling charges nobody: halving a throttled pack
- * would only double the requests. */
+/* What no text can cause (throttling, a refused connection) is charged to
+ * nobody, so that an outage never becomes a failed row; and halving a
+ * throttled pack would only double the requests. A text that makes its server
+ * fail again and again, while others are served, ends as rejected. */
 static const struct tr_rule rules[TR_OUT_COUNT] = {
 #define ROW(outcome, action, charge, why, slows, stop)                         \
     [outcome] = {action, charge, why, slows, stop}
@@ -18,7 +19,7 @@ static const struct tr_rule rules[TR_OUT_COUNT] = {
         TR_UNAVAILABLE),
     ROW(TR_OUT_REFUSED, TR_DO_HALVE, TR_CHARGE_ROWS, TR_WHY_BLOCKED, false,
         TR_UNAVAILABLE),
-    ROW(TR_OUT_GARBLED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NOT_ASKED, false,
+    ROW(TR_OUT_GARBLED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_INVALID, false,
         TR_UNAVAILABLE),
     ROW(TR_OUT_THROTTLED, TR_DO_AGAIN, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
         true, TR_STOPPED),
@@ -34,11 +35,11 @@ static const struct tr_rule rules[TR_OUT_COUNT] = {
         false, TR_CONFIG),
     ROW(TR_OUT_ADAPT, TR_DO_NOW, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED, false,
         TR_CONFIG),
-    ROW(TR_OUT_TRANSIENT, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NOT_ASKED, false,
+    ROW(TR_OUT_TRANSIENT, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_REJECTED, false,
         TR_UNAVAILABLE),
-    ROW(TR_OUT_UNREACHED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NOT_ASKED, false,
-        TR_UNAVAILABLE),
-    ROW(TR_OUT_LOST, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NOT_ASKED, false,
+    ROW(TR_OUT_UNREACHED, TR_DO_AGAIN, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
+        false, TR_UNAVAILABLE),
+    ROW(TR_OUT_LOST, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_REJECTED, false,
         TR_UNAVAILABLE),
 #undef ROW
 };
@@ -72,14 +73,13 @@ int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit)
 
 /* ---- retry budget --------------------------------------------------------- */
 
-#define BUDGET_FLOOR 3.0
+#define BUDGET_START 3.0
 #define BUDGET_MOST 100.0 /* a long good time does not pay for a storm */
 #define BUDGET_EARN 0.1
-#define BUDGET_PER_S 1.0
 
 void tr_retry_budget_init(struct tr_retry_budget *b)
 {
-    *b = (struct tr_retry_budget){.tokens = BUDGET_FLOOR};
+    *b = (struct tr_retry_budget){.tokens = BUDGET_START};
 }
 
 void tr_retry_budget_earn(struct tr_retry_budget *b)
@@ -94,26 +94,6 @@ bool tr_retry_budget_take(struct tr_retry_budget *b)
         return false;
     b->tokens -= 1;
     return true;
-}
-
-void tr_retry_budget_pass(struct tr_retry_budget *b, int64_t now)
-{
-    double room = BUDGET_FLOOR - b->tokens;
-    double earned;
-
-    if (b->at && now > b->at && room > 0) {
-        earned = (double)(now - b->at) / TR_S * BUDGET_PER_S;
-        b->tokens += earned < room ? earned : room;
-    }
-    b->at = now;
-}
-
-int64_t tr_retry_budget_wait_ns(const struct tr_retry_budget *b)
-{
-    /* One more, because the division may round down. */
-    return b->tokens >= 1
-               ? 0
-               : (int64_t)((1 - b->tokens) / BUDGET_PER_S * TR_S) + 1;
 }
 
 /* ---- group commit ---------------------------------------------------------- */
