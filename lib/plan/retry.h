@@ -26,7 +26,8 @@ struct tr_rule {
     enum tr_charge charge;
     enum tr_why why;       /* reason of a row that ends by it, alone */
     bool slows;            /* tells the pace to slow down */
-    int stop_code;         /* tr_code of the run's end for TR_DO_STOP */
+    int stop_code;         /* tr_code of the run's end by it: for TR_DO_STOP,
+                              and after max-wait without any success */
 };
 
 /* The row of the table for an outcome; static. */
@@ -41,13 +42,20 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome);
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit);
 
 /* One retry budget per run: earned a tenth per success, spent one per retry,
- * floor 3. An empty budget delays (returns false), it never fails a row. */
+ * floor 3. An empty budget delays (returns false), it never fails a row: time
+ * gives back one retry a second up to the floor, so that a lane without any
+ * success goes on probing. */
 struct tr_retry_budget {
     double tokens;
+    int64_t at;          /* when time was last counted, ns; 0: never */
 };
 void tr_retry_budget_init(struct tr_retry_budget *b);
 void tr_retry_budget_earn(struct tr_retry_budget *b);
 bool tr_retry_budget_take(struct tr_retry_budget *b);
+/* Call before take(), with the time. */
+void tr_retry_budget_pass(struct tr_retry_budget *b, int64_t now);
+/* How long until take() succeeds by the passing of time alone; 0: now. */
+int64_t tr_retry_budget_wait_ns(const struct tr_retry_budget *b);
 
 /* Group commit: is it time to sync? So that syncing takes a small share of
  * the time, and yet nothing waits when there is nothing else to do. */
@@ -61,6 +69,7 @@ struct tr_flush {
 bool tr_flush_due(const struct tr_flush *f, bool starved, uint32_t pending,
                   int64_t now);
 void tr_flush_done(struct tr_flush *f, int64_t began, int64_t ended);
-int64_t tr_flush_wake(const struct tr_flush *f); /* when due at the latest */
+/* When due at the latest, unless starved makes it sooner. */
+int64_t tr_flush_wake(const struct tr_flush *f);
 
 #endif
