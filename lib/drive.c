@@ -214,28 +214,22 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
     return TR_OK;
 }
 
-static bool is_option(struct tr_str name)
-{
-    const struct tr_option *o = tr_option_find(name);
-
-    return o && (o->where & TR_OPT_T);
-}
-
 /* Examples from a labelled file beside the task file. */
 static int read_examples(struct tr_drive *d, struct tr_err *err)
 {
     struct tr_source_opts o = {.as = "label"};
     struct tr_source *src = NULL;
     struct tr_block *block = NULL;
-    const char *path = d->task.examples_path.p;
+    const struct tr_task_examples_file *file = &d->task.examples_file;
+    const char *path = file->path.p;
     int rc = TR_OK;
 
-    if (!d->task.examples_path.n)
+    if (!file->path.n)
         return TR_OK;
     o.paths = &path;
     o.path_count = 1;
-    o.text = "text";
-    o.id = "label"; /* the id column carries the label */
+    o.text = file->text_column.p;
+    o.id = file->label_column.p; /* the id column carries the label */
     o.as = "trommel-example";
     TRY(tr_source_open(&src, &o, err));
     block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
@@ -262,7 +256,6 @@ static int read_examples(struct tr_drive *d, struct tr_err *err)
         if (got < 0)
             TRY(got);
     }
-    tr_task_digest(&d->task);
 out:
     tr_source_close(src);
     tr_block_free(block);
@@ -271,6 +264,8 @@ out:
 
 static int open_task(struct tr_drive *d, struct tr_err *err)
 {
+    const char **names = NULL;
+    size_t n = 0;
     const char *file = tr_config_text(d->cfg, "task");
     const char *labels = tr_config_text(d->cfg, "labels");
     int rc;
@@ -284,7 +279,14 @@ static int open_task(struct tr_drive *d, struct tr_err *err)
     d->has_task = true;
     if (labels)
         return tr_task_from_labels(&d->task, labels, err);
-    rc = tr_task_from_file(&d->task, file, is_option, err);
+    names = tr_array(tr_option_count, sizeof *names);
+    if (!names)
+        return tr_fail(err, TR_NOMEM, "out of memory for the task");
+    for (size_t i = 0; i < tr_option_count; i++)
+        if (tr_options[i].where & TR_OPT_T)
+            names[n++] = tr_options[i].name;
+    rc = tr_task_from_file(&d->task, file, names, n, err);
+    tr_free(names);
     for (uint32_t i = 0; rc == TR_OK && i < d->task.option_count; i++) {
         const struct tr_task_option *o = &d->task.options[i];
         char where[400], name[64];
@@ -317,7 +319,7 @@ static int open_local(struct tr_drive *d, const char *path, struct tr_err *err)
         labels[l].description = t->labels[l].description;
         labels[l].examples = texts + n;
         for (uint32_t e = 0; e < t->example_count; e++)
-            if (t->examples[e].label_count == 1 && t->examples[e].labels[0] == l)
+            if (t->examples[e].set == l)
                 texts[n++] = t->examples[e].text;
         labels[l].example_count = (size_t)(texts + n - labels[l].examples);
     }
@@ -554,6 +556,23 @@ static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
     return d->sample_count > 0;
 }
 
+/* From the share of the bytes that has been read. */
+static int64_t on_rows_expected(void *ctx)
+{
+    struct tr_drive *d = ctx;
+    int64_t read, total;
+    struct tr_counts c;
+
+    if (!d->source || !d->run)
+        return -1;
+    tr_run_counts(d->run, &c);
+    read = tr_source_bytes_read(d->source);
+    total = tr_source_bytes_total(d->source);
+    if (c.input_ended || total < 0 || read <= 0)
+        return c.input_ended ? c.rows_read : -1;
+    return (int64_t)((double)c.rows_read * ((double)total / (double)read));
+}
+
 /* ---- open, step, close ------------------------------------------------ */
 
 static void job_name(const struct tr_drive *d, struct tr_buf *name)
@@ -618,6 +637,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .spill = on_spill,
         .unspill = on_unspill,
         .sample = on_sample,
+        .rows_expected = on_rows_expected,
         .say = on_say,
     };
     TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lane, err));
@@ -703,40 +723,6 @@ static void warn_labels(struct tr_drive *d)
     }
 }
 
-/* Before the first paid request: what the whole run may cost at most. */
-static void show_bound(struct tr_drive *d)
-{
-    int64_t per_row = tr_run_bound_per_row(d->run);
-    int64_t read, total;
-    struct tr_counts c;
-    struct tr_money m;
-    char line[300], cost[32], cap[32];
-    double rows;
-
-    if (per_row < 0)
-        return;
-    d->bound_shown = true;
-    tr_run_counts(d->run, &c);
-    tr_run_money(d->run, &m);
-    rows = (double)c.rows_read;
-    if (!c.input_ended && d->source) {
-        read = tr_source_bytes_read(d->source);
-        total = tr_source_bytes_total(d->source);
-        if (total < 0 || read <= 0)
-            return;
-        rows *= (double)total / (double)read;
-    }
-    rows -= (double)c.rows_stored;
-    if (rows < 1)
-        return;
-    tr_money_text((int64_t)(rows * (double)per_row), cost, sizeof cost);
-    snprintf(line, sizeof line, "%s: %s%.0f rows to ask cost at most %s%s%s",
-             d->lane->model, c.input_ended ? "" : "about ", rows, cost,
-             m.cap >= 0 ? ", the budget is " : "",
-             m.cap >= 0 ? tr_money_text(m.cap, cap, sizeof cap) : "");
-    tr_drive_say(d, 2, line);
-}
-
 /* The run has ended: the output gets its name, or stays partial. */
 static int conclude(struct tr_drive *d, struct tr_err *err)
 {
@@ -784,8 +770,6 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
         d->done = true;
         return rc;
     }
-    if (!d->bound_shown && !d->dry_run)
-        show_bound(d);
     now = tr_clock_mono_ns();
     if (d->sink && tr_sink_is_stream(d->sink) &&
         (wait_ns || now - d->flushed_at > TR_S / 4)) {

@@ -63,7 +63,6 @@ struct tr_drive {
     struct tr_buf line;       /* one output record */
     struct tr_str *names;     /* labels of one record; label_count of them */
     int64_t flushed_at, opened_at;
-    bool bound_shown;
 };
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg);

@@ -8,7 +8,7 @@
 #include "engine.h"
 
 enum {
-    FILL_ROWS = 4096 /* rows read in one step: a step stays short */
+    FILL_ROWS = 1024 /* rows read in one step: a step stays short */
 };
 
 static void count_settled(struct tr_run *run, const struct tr_row *row)

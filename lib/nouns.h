@@ -35,6 +35,8 @@
       "the answer was cut off even for this text alone")                       \
     X(TR_WHY_REJECTED, "rejected", 1,                                          \
       "the provider refused this text alone as a bad request")                 \
+    X(TR_WHY_NO_ANSWER, "no_answer", 0,                                        \
+      "requests for this text alone kept failing while others succeeded")      \
     X(TR_WHY_EMPTY, "empty_text", 0, "there is no text to label")              \
     X(TR_WHY_NOT_ASKED, "not_asked", 0, "not asked yet (offline or stopped)")  \
     X(TR_WHY_BAD_FIELDS, "bad_fields", 0, "wrong number of fields")            \

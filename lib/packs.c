@@ -283,6 +283,41 @@ static struct tr_pack *next_pack(struct tr_run *run, int64_t now,
     return run->fresh.n ? form_pack(run, &run->fresh, err) : NULL;
 }
 
+/* Before the first paid request: what the whole run may cost at most, from
+ * the rows that wait now. */
+static void say_bound(struct tr_run *run)
+{
+    const struct tr_row *r = run->fresh.head;
+    int64_t expected = run->env->rows_expected
+        ? run->env->rows_expected(run->env->ctx) : -1;
+    char line[400], cost[32], cap[32];
+    size_t bytes = run->system.n + run->schema.n + 200;
+    bool too_long;
+    uint32_t n;
+    double rows, bound;
+
+    run->bound_said = true;
+    if (!r || run->lane->is_local || !tr_priced(&run->lane->facts) ||
+        run->opts.dry_run || expected < 0)
+        return;
+    n = tr_run_take_count(run, &run->fresh, &too_long);
+    if (!n)
+        return;
+    for (uint32_t i = 0; i < n; i++, r = r->next)
+        bytes += tr_run_text(run, r).n + 9;
+    bound = (double)tr_cost_bound(
+        &run->lane->facts, tr_meter_bound(&run->meter, bytes),
+        tr_prompt_cap(run->task, (enum tr_form)run->form.form, n));
+    rows = (double)(expected - run->counts.rows_stored - run->counts.rows_twin);
+    tr_money_text((int64_t)(rows / n * bound), cost, sizeof cost);
+    snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s%s%s",
+             run->lane->model, rows, cost,
+             run->money.cap >= 0 ? ", the budget is " : "",
+             run->money.cap >= 0
+                 ? tr_money_text(run->money.cap, cap, sizeof cap) : "");
+    tr_run_say(run, 2, line);
+}
+
 static void no_money(struct tr_run *run, struct tr_pack *p)
 {
     char need[32], left[32], text[400];
@@ -346,6 +381,8 @@ int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err)
         if (rc != TR_OK || !ready)
             return rc;
     }
+    if (!run->bound_said)
+        say_bound(run);
     while (run->planned.n + run->ready.n < want || run->opts.dry_run) {
         err->code = TR_OK;
         p = next_pack(run, now, err);

@@ -137,18 +137,11 @@ static int check(struct tr_run *run, struct tr_pack *p,
 
     if (rc != TR_OK)
         return rc;
-    for (uint32_t s = sets; s < run->task->set_count; s++) {
+    for (uint32_t i = sets; i < run->task->set_count; i++) {
         struct tr_buf names;
-        const uint32_t *labels;
-        uint32_t n = tr_task_set_labels(run->task,
-                                        run->task->label_count + s, &labels);
 
         tr_buf_init(&names, 0);
-        for (uint32_t i = 0; i < n; i++) {
-            if (i)
-                tr_buf_addc(&names, '|');
-            tr_buf_adds(&names, run->task->labels[labels[i]].name);
-        }
+        tr_task_set_text(run->task, run->task->label_count + i, &names);
         rc = tr_store_set_add(run->store, tr_buf_str(&names), err);
         tr_buf_release(&names);
         if (rc != TR_OK)
@@ -201,8 +194,10 @@ static int check(struct tr_run *run, struct tr_pack *p,
 /* Tries charged to the lane: the pack waits and goes again. One that fails
  * three times while the lane serves others is suspect itself. */
 static void lane_trouble(struct tr_run *run, struct tr_pack *p,
-                         const struct tr_reply *reply, enum tr_why why)
+                         const struct tr_reply *reply)
 {
+    const enum tr_why why = TR_WHY_NO_ANSWER;
+
     if (!p->lane_tries++)
         p->lane_tries_since = run->successes;
     if (p->lane_tries >= TR_LANE_TRIES_TOGETHER &&
@@ -362,14 +357,11 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
             lane_refuses(run, reply, tr_rule(TR_OUT_FATAL));
             return TR_OK;
         }
-        if (rule->charge == TR_CHARGE_LANE)
-            lane_trouble(run, p, reply, rule->why);
-        else
-            halve(run, p, rule->why, tries_for(reply->outcome));
+        halve(run, p, rule->why, tries_for(reply->outcome));
         return TR_OK;
     case TR_DO_AGAIN:
         if (rule->charge == TR_CHARGE_LANE)
-            lane_trouble(run, p, reply, rule->why);
+            lane_trouble(run, p, reply);
         else
             again(run, p, reply);
         return TR_OK;

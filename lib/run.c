@@ -81,7 +81,7 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
     }
     if (run->ended)
         return TR_RUN_DONE;
-    if (moved || run->stopping)
+    if (moved)
         return TR_RUN_MORE;
     now = tr_run_now(run);
     if (run->aside.head && !run->money_waits && run->aside.head->due_at < wake)
@@ -123,25 +123,10 @@ static int restore(struct tr_run *run, struct tr_err *err)
     }
     /* Label sets get the numbers they had when the verdicts were stored. */
     for (uint32_t i = 0; i < tr_store_set_count(run->store); i++) {
-        struct tr_str names = tr_store_set_at(run->store, i);
-        uint32_t labels[64], n = 0, set;
+        uint32_t set;
 
-        while (n < 64) {
-            const char *bar = names.n ? memchr(names.p, '|', names.n) : NULL;
-            size_t len = bar ? (size_t)(bar - names.p) : names.n;
-            int32_t label = tr_task_label(run->task, tr_str(names.p, len));
-
-            if (label < 0)
-                TRY(tr_fail(err, TR_CONFIG,
-                            "%s holds a label this task does not have; the "
-                            "store is damaged: move it away and run again",
-                            tr_store_path(run->store)));
-            labels[n++] = (uint32_t)label;
-            if (!bar)
-                break;
-            names = tr_str(bar + 1, names.n - len - 1);
-        }
-        TRY(tr_task_set(run->task, labels, n, &set, err));
+        TRY(tr_task_set_parse(run->task, tr_store_set_at(run->store, i), &set,
+                              err));
         TR_ASSERT(set == run->task->label_count + i);
     }
 out:
@@ -292,27 +277,4 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
     *preview = run->preview;
     preview->first = tr_buf_str(&run->preview_body);
     preview->rows = run->counts.rows_read;
-}
-
-int64_t tr_run_bound_per_row(struct tr_run *run)
-{
-    const struct tr_row *r = run->fresh.head;
-    struct tr_err err;
-    bool too_long;
-    uint32_t n;
-    size_t bytes;
-
-    if (!r || run->lane->is_local || !tr_priced(&run->lane->facts) ||
-        tr_run_stable_parts(run, (enum tr_form)run->form.form, &err) != TR_OK)
-        return -1;
-    n = tr_run_take_count(run, &run->fresh, &too_long);
-    if (!n)
-        return -1;
-    bytes = run->system.n + run->schema.n + 200;
-    for (uint32_t i = 0; i < n; i++, r = r->next)
-        bytes += tr_run_text(run, r).n + 9;
-    return tr_cost_bound(&run->lane->facts,
-                         tr_meter_bound(&run->meter, bytes),
-                         tr_prompt_cap(run->task,
-                                       (enum tr_form)run->form.form, n)) / n;
 }

@@ -36,6 +36,9 @@ struct tr_env {
     /* Texts spread over the whole input for lanes that fit themselves; false:
      * take the first rows instead. NULL: the same. */
     bool (*sample)(void *ctx, const struct tr_str **texts, size_t *n);
+    /* Rows of the whole input as far as can be told now; -1: no idea. NULL:
+     * the same. */
+    int64_t (*rows_expected)(void *ctx);
     /* One line for people or logs; level 0 error, 1 warning, 2 note, 3 log. */
     void (*say)(void *ctx, int level, const char *line);
 };
@@ -100,9 +103,6 @@ struct tr_preview {
     int64_t bound_nano;       /* the whole run costs at most; -1: no prices */
 };
 void tr_run_preview(const struct tr_run *run, struct tr_preview *preview);
-/* Bound of what the rows now waiting may cost, per row in nano-dollars (an
- * average over the first of them); -1: no prices or nothing waits. */
-int64_t tr_run_bound_per_row(struct tr_run *run);
 void tr_run_close(struct tr_run *run); /* accepts NULL */
 
 #endif
