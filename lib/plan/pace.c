@@ -16,6 +16,9 @@
 #define TRUST_LEAST 0.1
 #define TRUST_GROWS_PER_S 0.005
 #define VOTES_NEEDED 3
+#define PROBE_LIMIT 30          /* so small a limit may be one a second: */
+#define PROBE_PER_S 2.0         /* not slower than this */
+#define PROBES 6                /* for so many replies */
 #define HOLD_MAX_MS (24 * 3600 * INT64_C(1000))
 
 /* Windows in which providers count; the day is Groq's for requests. */
@@ -254,6 +257,9 @@ static void learn_limit(struct tr_pace *p, struct tr_bucket *b,
         guess_window(&b->guess, l, sent_at);
     b->learned = b->limit / (b->guess.window_s > 0 ? b->guess.window_s
                                                    : WINDOW_USUAL_S);
+    if (b->guess.window_s <= 0 && l->limit <= PROBE_LIMIT &&
+        l->remaining > l->limit / 2 && b->guess.samples++ < PROBES)
+        b->learned = PROBE_PER_S;
     /* What is left, spread over the time until reset, is enough in a fixed
      * window that goes to plan and in a bucket at least half full. Below that
      * somebody else is drawing too. */
