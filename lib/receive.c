@@ -54,10 +54,9 @@ static void again(struct tr_run *run, struct tr_pack *p,
 
     /* An empty retry budget delays, it never fails a row. Refusals for pace
      * cost nothing of it: the pace slows down by itself. */
-    tr_retry_budget_pass(&run->retries, tr_run_now(run));
     if (!tr_rule(reply->outcome)->slows &&
         !tr_retry_budget_take(&run->retries))
-        wait += tr_retry_budget_wait_ns(&run->retries);
+        wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
     put_aside(run, p, wait);
 }
 
@@ -138,18 +137,11 @@ static int check(struct tr_run *run, struct tr_pack *p,
 
     if (rc != TR_OK)
         return rc;
-    for (uint32_t s = sets; s < run->task->set_count; s++) {
+    for (uint32_t i = sets; i < run->task->set_count; i++) {
         struct tr_buf names;
-        const uint32_t *labels;
-        uint32_t n = tr_task_set_labels(run->task,
-                                        run->task->label_count + s, &labels);
 
         tr_buf_init(&names, 0);
-        for (uint32_t i = 0; i < n; i++) {
-            if (i)
-                tr_buf_addc(&names, '|');
-            tr_buf_adds(&names, run->task->labels[labels[i]].name);
-        }
+        tr_task_set_text(run->task, run->task->label_count + i, &names);
         rc = tr_store_set_add(run->store, tr_buf_str(&names), err);
         tr_buf_release(&names);
         if (rc != TR_OK)

@@ -123,25 +123,10 @@ static int restore(struct tr_run *run, struct tr_err *err)
     }
     /* Label sets get the numbers they had when the verdicts were stored. */
     for (uint32_t i = 0; i < tr_store_set_count(run->store); i++) {
-        struct tr_str names = tr_store_set_at(run->store, i);
-        uint32_t labels[64], n = 0, set;
+        uint32_t set;
 
-        while (n < 64) {
-            const char *bar = names.n ? memchr(names.p, '|', names.n) : NULL;
-            size_t len = bar ? (size_t)(bar - names.p) : names.n;
-            int32_t label = tr_task_label(run->task, tr_str(names.p, len));
-
-            if (label < 0)
-                TRY(tr_fail(err, TR_CONFIG,
-                            "%s holds a label this task does not have; the "
-                            "store is damaged: move it away and run again",
-                            tr_store_path(run->store)));
-            labels[n++] = (uint32_t)label;
-            if (!bar)
-                break;
-            names = tr_str(bar + 1, names.n - len - 1);
-        }
-        TRY(tr_task_set(run->task, labels, n, &set, err));
+        TRY(tr_task_set_parse(run->task, tr_store_set_at(run->store, i), &set,
+                              err));
         TR_ASSERT(set == run->task->label_count + i);
     }
 out:
