@@ -45,17 +45,19 @@ static int write_file(const char *path, struct tr_str text, struct tr_err *err)
               : tr_fail(err, TR_CANTCREATE, "%s cannot be written", path);
 }
 
+/* The line comes last: who reads it finds the file written. */
 static int announce(const struct fake_options *o, int port, struct tr_err *err)
 {
     char text[16];
-    int n;
+    int n = snprintf(text, sizeof text, "%d\n", port), rc = TR_OK;
 
+    if (o->port_file)
+        rc = write_file(o->port_file, tr_str(text, (size_t)n), err);
+    if (rc != TR_OK)
+        return rc;
     printf("listening on http://127.0.0.1:%d/v1\n", port);
     fflush(stdout);
-    if (!o->port_file)
-        return TR_OK;
-    n = snprintf(text, sizeof text, "%d\n", port);
-    return write_file(o->port_file, tr_str(text, (size_t)n), err);
+    return TR_OK;
 }
 
 static int write_bill(const struct fake_options *o, const struct fake_bill *b,

@@ -106,12 +106,10 @@ void fake_bill_write(struct tr_buf *out, const struct fake_bill *b)
         const char *name;
         uint64_t value;
     } rows[] = {
-        {"requests", b->requests},
-        {"ok", ok},
         {"prompt_tokens", b->prompt_tokens},
         {"completion_tokens", b->completion_tokens},
         {"reasoning_tokens", b->reasoning_tokens},
-        {"nano_usd", (b->pico_usd + 999) / 1000},
+        {"nanousd", (b->pico_usd + 999) / 1000},
         {"texts", b->texts},
         {"paid_twice", b->paid_twice},
         {"paid_again", b->paid_again},
@@ -121,21 +119,22 @@ void fake_bill_write(struct tr_buf *out, const struct fake_bill *b)
         {"refused_after_quota", b->ends[FAKE_END_QUOTA]},
         {"in_flight", b->in_flight},
         {"in_flight_max", b->in_flight_max},
-        {"first_request_ms", (uint64_t)b->first_ms},
-        {"last_request_ms", (uint64_t)b->last_ms},
         {"requests_max_1s", b->second.max},
         {"requests_max_60s", b->minute.max},
         {"passed_max_1s", b->passed_second.max},
         {"passed_max_60s", b->passed_minute.max},
+        {"first_request_ms", (uint64_t)b->first_ms},
+        {"last_request_ms", (uint64_t)b->last_ms},
     };
 
-    tr_buf_addz(out, "{\n");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        tr_buf_addf(out, "  \"%s\": %llu,\n", rows[i].name,
-                    (unsigned long long)rows[i].value);
-    tr_buf_addz(out, "  \"outcomes\": {");
+    tr_buf_addf(out, "{\n  \"requests\": {\"total\": %llu, \"ok\": %llu",
+                (unsigned long long)b->requests, (unsigned long long)ok);
     for (int i = 0; i < FAKE_END_COUNT; i++)
-        tr_buf_addf(out, "%s\"%s\": %llu", i ? ", " : "", ends[i].name,
+        tr_buf_addf(out, ", \"%s\": %llu", ends[i].name,
                     (unsigned long long)b->ends[i]);
-    tr_buf_addz(out, "}\n}\n");
+    tr_buf_addc(out, '}');
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        tr_buf_addf(out, ",\n  \"%s\": %llu", rows[i].name,
+                    (unsigned long long)rows[i].value);
+    tr_buf_addz(out, "\n}\n");
 }

@@ -23,7 +23,7 @@ static void copy(char *out, size_t size, yyjson_val *v)
 /* ---- the schema ------------------------------------------------------- */
 
 /* Finds the enum of labels, and how many arrays stand around it: two for
- * [id, label] pairs, three when the label itself is an array. */
+ * [id, label, label], three for [id, [label, label]]. */
 static void walk_schema(struct fake_request *r, yyjson_val *v, int arrays,
                         int depth)
 {
@@ -42,7 +42,7 @@ static void walk_schema(struct fake_request *r, yyjson_val *v, int arrays,
                         yyjson_equals_str(key, "prefixItems");
 
         if (yyjson_equals_str(key, "enum"))
-            r->is_multiple = arrays >= 3;
+            r->is_nested = arrays >= 3;
         else
             walk_schema(r, child, arrays + is_array, depth + 1);
     }
@@ -197,7 +197,7 @@ const char *fake_request_read(struct fake_request *r, char *body, size_t n,
     r->cap_tokens = -1;
     r->prompt_tokens = 0;
     r->has_max_tokens = r->has_max_completion_tokens = r->has_effort = false;
-    r->has_schema = r->is_multiple = r->is_stream = false;
+    r->has_schema = r->is_nested = r->is_stream = false;
     r->is_poisoned = r->is_stuck = false;
 
     memset(body + n, 0, YYJSON_PADDING_SIZE);
@@ -237,22 +237,19 @@ void fake_request_release(struct fake_request *r)
 
 /* ---- the answer ------------------------------------------------------- */
 
-static void say_array(struct tr_buf *out, struct tr_str labels)
+/* "a","b" of a|b. */
+static void say_labels(struct tr_buf *out, struct tr_str labels)
 {
-    const char *comma = "";
-
-    tr_buf_addc(out, '[');
-    while (labels.n) {
+    for (;;) {
         const char *end = memchr(labels.p, '|', labels.n);
         size_t n = end ? (size_t)(end - labels.p) : labels.n;
 
-        tr_buf_addz(out, comma);
         tr_buf_add_json(out, tr_str(labels.p, n));
-        comma = ",";
-        n += end != NULL;
-        labels = tr_str(labels.p + n, labels.n - n);
+        if (!end)
+            return;
+        tr_buf_addc(out, ',');
+        labels = tr_str(end + 1, labels.n - n - 1);
     }
-    tr_buf_addc(out, ']');
 }
 
 static void add_number(struct tr_buf *out, int64_t v)
@@ -282,10 +279,14 @@ static void say_pair(struct tr_buf *out, const struct fake_request *r,
     tr_buf_addz(out, is_first ? "[" : ",[");
     add_number(out, said->id);
     tr_buf_addc(out, ',');
-    if (r->is_multiple)
-        say_array(out, said->label);
-    else
-        tr_buf_add_json(out, said->label);
+    if (r->is_nested)
+        tr_buf_addc(out, '[');
+    if (said->label.n)
+        say_labels(out, said->label);
+    else if (!r->is_nested)
+        tr_buf_addz(out, "\"-\"");
+    if (r->is_nested)
+        tr_buf_addc(out, ']');
     tr_buf_addc(out, ']');
 }
 

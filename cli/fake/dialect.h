@@ -26,7 +26,7 @@ struct fake_request {
     int64_t cap_tokens;        /* -1: none asked for */
     int64_t prompt_tokens;     /* our count: bytes / 4 and 3 per message */
     bool has_max_tokens, has_max_completion_tokens, has_effort, has_schema;
-    bool is_multiple;          /* the schema wants arrays of labels */
+    bool is_nested;            /* the schema wants labels in an own array */
     bool is_stream;
     bool is_poisoned, is_stuck; /* an item held the text looked for */
 };

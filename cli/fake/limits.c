@@ -7,7 +7,10 @@
  * SPDX-License-Identifier: MIT */
 #include "fake/limits.h"
 
+#include "base/clock.h"
+
 #include <math.h>
+#include <stdio.h>
 
 #define MINUTE_NS 60e9
 /* Rounding of the refill must not refuse what arithmetic allows. */
@@ -84,4 +87,17 @@ struct fake_limit_view fake_limit_view(struct fake_limit *l, int64_t now_ns)
                      ? l->at_ns + l->window_ns - now_ns
                      : (int64_t)(l->used * MINUTE_NS / l->per_minute);
     return v;
+}
+
+void fake_duration(char *out, size_t size, int64_t ns)
+{
+    int64_t ms = (ns + TR_MS - 1) / TR_MS;
+
+    if (ms < 1000)
+        snprintf(out, size, "%lldms", (long long)ms);
+    else if (ms < 60000)
+        snprintf(out, size, "%.10gs", (double)ms / 1000);
+    else
+        snprintf(out, size, "%lldm%.10gs", (long long)(ms / 60000),
+                 (double)(ms % 60000) / 1000);
 }

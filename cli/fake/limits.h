@@ -7,6 +7,7 @@
 #define TR_FAKE_LIMITS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct fake_limit {
@@ -30,5 +31,8 @@ bool fake_limit_is_too_large(const struct fake_limit *l, double amount);
 int64_t fake_limit_wait_ns(struct fake_limit *l, double amount, int64_t now_ns);
 void fake_limit_take(struct fake_limit *l, double amount, int64_t now_ns);
 struct fake_limit_view fake_limit_view(struct fake_limit *l, int64_t now_ns);
+/* "84ms", "1.5s", "2m0s": Go's way, as the providers write it; rounded up
+ * to a millisecond. */
+void fake_duration(char *out, size_t size, int64_t ns);
 
 #endif

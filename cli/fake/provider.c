@@ -145,20 +145,6 @@ static bool check_parameters(struct fake_provider *p, struct fake_reply *reply)
     return false;
 }
 
-/* Go's way of writing a duration, as the providers do. */
-static void write_wait(char *out, size_t size, int64_t ns)
-{
-    int64_t ms = (ns + TR_MS - 1) / TR_MS;
-
-    if (ms < 1000)
-        snprintf(out, size, "%lldms", (long long)ms);
-    else if (ms < 60000)
-        snprintf(out, size, "%.10gs", (double)ms / 1000);
-    else
-        snprintf(out, size, "%lldm%.10gs", (long long)(ms / 60000),
-                 (double)(ms % 60000) / 1000);
-}
-
 static void refuse_limit(struct fake_provider *p, struct fake_reply *reply,
                          bool is_tokens, enum fake_end end, double amount,
                          int64_t wait_ns, const char *span)
@@ -168,7 +154,7 @@ static void refuse_limit(struct fake_provider *p, struct fake_reply *reply,
 
     reply->retry_ns = wait_ns;
     if (wait_ns >= 0 && p->options->retry_after != FAKE_RETRY_NONE) {
-        write_wait(wait, sizeof wait, wait_ns);
+        fake_duration(wait, sizeof wait, wait_ns);
         snprintf(again, sizeof again, " Please try again in %s.", wait);
     }
     snprintf(message, sizeof message,

@@ -161,15 +161,8 @@ static void on_over(void *closure, struct MHD_Connection *connection,
 static void add_wait(struct MHD_Response *response, const char *name, int64_t ns)
 {
     char text[48];
-    int64_t ms = (ns + TR_MS - 1) / TR_MS;
 
-    if (ms < 1000)
-        snprintf(text, sizeof text, "%lldms", (long long)ms);
-    else if (ms < 60000)
-        snprintf(text, sizeof text, "%.10gs", (double)ms / 1000);
-    else
-        snprintf(text, sizeof text, "%lldm%.10gs", (long long)(ms / 60000),
-                 (double)(ms % 60000) / 1000);
+    fake_duration(text, sizeof text, ns);
     MHD_add_response_header(response, name, text);
 }
 
