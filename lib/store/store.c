@@ -79,8 +79,11 @@ struct tr_store {
     int64_t job, round;
     const struct tr_store_put **sorted;
     size_t sorted_cap;
-    uint32_t *order;
-    size_t order_cap;
+    struct lookup { /* one key of a batch, sorted by key */
+        struct tr_key key;
+        uint32_t at; /* where it stands in the caller's array */
+    } *lookups;
+    size_t lookup_cap;
     unsigned char *filter; /* NULL: the table held rows when it was opened */
 };
 
@@ -540,7 +543,7 @@ void tr_store_close(struct tr_store *st)
     tr_free(st->origins);
     tr_free(st->sets);
     tr_free(st->sorted);
-    tr_free(st->order);
+    tr_free(st->lookups);
     tr_free(st->filter);
     tr_free(st);
 }
@@ -620,11 +623,10 @@ int tr_store_set_add(struct tr_store *st, struct tr_str names,
 
 /* ---- verdicts --------------------------------------------------------- */
 
-static int by_key(const void *a, const void *b, void *keys)
+static int by_key(const void *a, const void *b)
 {
-    const struct tr_key *k = keys;
-
-    return tr_key_cmp(&k[*(const uint32_t *)a], &k[*(const uint32_t *)b]);
+    return tr_key_cmp(&((const struct lookup *)a)->key,
+                      &((const struct lookup *)b)->key);
 }
 
 static bool counts(const struct tr_store *st, const struct tr_store_find *how,
@@ -644,19 +646,19 @@ int tr_store_find(struct tr_store *st, const struct tr_store_find *how,
 {
     sqlite3_stmt *s = st->stmts[S_FIND];
     uint32_t asked = 0;
-    int rc = room((void **)&st->order, &st->order_cap, n, sizeof *st->order,
-                  err);
+    int rc = room((void **)&st->lookups, &st->lookup_cap, n,
+                  sizeof *st->lookups, err);
 
     if (rc != TR_OK)
         return rc;
     for (uint32_t i = 0; i < n; i++) {
         found[i] = false;
         if (filter_has(st, &keys[i]))
-            st->order[asked++] = i;
+            st->lookups[asked++] = (struct lookup){keys[i], i};
     }
-    qsort_r(st->order, asked, sizeof *st->order, by_key, (void *)keys);
+    qsort(st->lookups, asked, sizeof *st->lookups, by_key);
     for (uint32_t j = 0; j < asked && rc == TR_OK; j++) {
-        uint32_t i = st->order[j];
+        uint32_t i = st->lookups[j].at;
         int step;
 
         sqlite3_bind_blob(s, 1, keys[i].b, sizeof keys[i].b, SQLITE_STATIC);
