@@ -194,10 +194,8 @@ static int check(struct tr_run *run, struct tr_pack *p,
 /* Tries charged to the lane: the pack waits and goes again. One that fails
  * three times while the lane serves others is suspect itself. */
 static void lane_trouble(struct tr_run *run, struct tr_pack *p,
-                         const struct tr_reply *reply)
+                         const struct tr_reply *reply, enum tr_why why)
 {
-    const enum tr_why why = TR_WHY_NO_ANSWER;
-
     if (!p->lane_tries++)
         p->lane_tries_since = run->successes;
     if (p->lane_tries >= TR_LANE_TRIES_TOGETHER &&
@@ -361,7 +359,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return TR_OK;
     case TR_DO_AGAIN:
         if (rule->charge == TR_CHARGE_LANE)
-            lane_trouble(run, p, reply);
+            lane_trouble(run, p, reply, rule->why);
         else
             again(run, p, reply);
         return TR_OK;

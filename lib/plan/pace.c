@@ -57,7 +57,7 @@ static double window_max(const struct tr_pace *p)
     return most;
 }
 
-/* ---- rates ----------------------------------------------------------------- */
+/* ---- rates ------------------------------- */
 
 /* Units per second now aimed at; 0: no limit known. */
 static double rate(const struct tr_pace *p, const struct tr_bucket *b)
@@ -142,7 +142,7 @@ static void follow_clock(struct tr_pace *p, int64_t now)
     p->seen_at = now;
 }
 
-/* ---- sending ----------------------------------------------------------------- */
+/* ---- sending ------------------------------- */
 
 int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now)
 {
@@ -187,7 +187,7 @@ void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
         p->tokens_in_flight += tokens;
 }
 
-/* ---- headers ------------------------------------------------------------------ */
+/* ---- headers ------------------------------- */
 
 /* Two samples, two hypotheses. A bucket refills all the time, so the time
  * until it is full grows with what is used; a fixed window ends when it ends,
@@ -279,7 +279,7 @@ static void learn_limit(struct tr_pace *p, struct tr_bucket *b,
     p->saw_headers = true;
 }
 
-/* ---- replies ------------------------------------------------------------------- */
+/* ---- replies ------------------------------- */
 
 static void scale_trust(struct tr_pace *p, double to, int64_t now)
 {

@@ -9,7 +9,7 @@
 /* What no text can cause (throttling, a refused connection) is charged to
  * nobody, so that an outage never becomes a failed row; and halving a
  * throttled pack would only double the requests. A text that makes its server
- * fail again and again, while others are served, ends as rejected. */
+ * fail again and again, while others are served, ends as "no answer". */
 static const struct tr_rule rules[TR_OUT_COUNT] = {
 #define ROW(outcome, action, charge, why, slows, stop)                         \
     [outcome] = {action, charge, why, slows, stop}
@@ -19,7 +19,7 @@ static const struct tr_rule rules[TR_OUT_COUNT] = {
         TR_UNAVAILABLE),
     ROW(TR_OUT_REFUSED, TR_DO_HALVE, TR_CHARGE_ROWS, TR_WHY_BLOCKED, false,
         TR_UNAVAILABLE),
-    ROW(TR_OUT_GARBLED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_INVALID, false,
+    ROW(TR_OUT_GARBLED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
         TR_UNAVAILABLE),
     ROW(TR_OUT_THROTTLED, TR_DO_AGAIN, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
         true, TR_STOPPED),
@@ -35,11 +35,11 @@ static const struct tr_rule rules[TR_OUT_COUNT] = {
         false, TR_CONFIG),
     ROW(TR_OUT_ADAPT, TR_DO_NOW, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED, false,
         TR_CONFIG),
-    ROW(TR_OUT_TRANSIENT, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_REJECTED, false,
+    ROW(TR_OUT_TRANSIENT, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
         TR_UNAVAILABLE),
     ROW(TR_OUT_UNREACHED, TR_DO_AGAIN, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
         false, TR_UNAVAILABLE),
-    ROW(TR_OUT_LOST, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_REJECTED, false,
+    ROW(TR_OUT_LOST, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
         TR_UNAVAILABLE),
 #undef ROW
 };
@@ -50,7 +50,7 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome)
     return &rules[outcome];
 }
 
-/* ---- back-off ------------------------------------------------------------ */
+/* ---- back-off ------------------------------- */
 
 #define BACKOFF_BASE_MS 500.0
 #define BACKOFF_CAP_MS 30000.0
@@ -71,7 +71,7 @@ int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit)
     return (int64_t)((floor + unit * (span + FLOOR_JITTER * floor)) * TR_MS);
 }
 
-/* ---- retry budget --------------------------------------------------------- */
+/* ---- retry budget ------------------------------- */
 
 #define BUDGET_START 3.0
 #define BUDGET_MOST 100.0 /* a long good time does not pay for a storm */
@@ -96,7 +96,7 @@ bool tr_retry_budget_take(struct tr_retry_budget *b)
     return true;
 }
 
-/* ---- group commit ---------------------------------------------------------- */
+/* ---- group commit ------------------------------- */
 
 #define SHARE 9                  /* nine parts of work for one of syncing */
 #define AGE_MAX_NS (200 * TR_MS) /* nothing paid for lies longer unsynced */

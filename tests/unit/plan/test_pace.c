@@ -17,7 +17,7 @@
 
 static const struct tr_limits silent = {{-1, -1, -1}, {-1, -1, -1}};
 
-/* ---- a provider ------------------------------------------------------------ */
+/* ---- a provider ------------------------------- */
 
 enum style {
     PER_MINUTE, /* limit per minute, remaining of a bucket of any size */
@@ -250,7 +250,7 @@ static void without_headers_refusals_teach(void **state)
     assert_true(o.refused * 50 < o.served);
 }
 
-/* ---- one decision each ------------------------------------------------------ */
+/* ---- one decision each ------------------------------- */
 
 static void reply(struct tr_pace *p, enum tr_outcome o, int64_t sent_at,
                   int64_t retry_after_ms, int64_t now)
