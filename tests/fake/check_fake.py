@@ -572,6 +572,9 @@ def test_wrong_options():
     r = subprocess.run([TROMMEL, "fake", "--help"], capture_output=True,
                        text=True)
     assert r.returncode == 0 and "--all-faults" in r.stdout, r
+    page = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                        "../../docs/fake.md")
+    assert r.stdout in open(page).read(), "docs/fake.md: another option list"
 
 
 failed = 0
