@@ -324,6 +324,12 @@ static int open_local(struct tr_drive *d, const char *path, struct tr_err *err)
         labels[l].example_count = (size_t)(texts + n - labels[l].examples);
     }
     rc = tr_local_lane_open(&d->lane, &o, err);
+    if (rc == TR_OK && !path)
+        tr_drive_say(d, 2, "model local: the small model that comes along; no "
+                     "key, nothing leaves this machine. It knows English, "
+                     "topics and intents, and is poor on tone, irony, insult "
+                     "and spam: for those, or for better labels, give a "
+                     "language model (--model openai/NAME, ollama/NAME)");
 out:
     tr_free(labels);
     tr_free(texts);
