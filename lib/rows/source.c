@@ -718,9 +718,10 @@ static int add_row(struct tr_source *src, struct tr_block *block,
     size_t before = block->bytes_n;
     bool first = block->row_count == 0;
     enum tr_why why = src->found.why;
-    struct tr_row row = {.line = src->feed.line, .block = block->sequence};
+    struct tr_row row = {.line = src->feed.line};
 
     row.verdict.confidence = TR_NO_CONFIDENCE;
+    row.verdict.origin = TR_NO_ORIGIN;
     row.raw_n = (uint32_t)raw.n;
     row.raw_at = tr_block_add(block, raw, first);
     if (row.raw_at == UINT32_MAX ||
