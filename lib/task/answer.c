@@ -3,7 +3,7 @@
  * The text is read line by line. A line is one of
  *
  *   blank, or a code fence        skipped
- *   JSON with ids in it           answer_json.c, may span lines
+ *   JSON with ids in it           pairs.c, may span lines
  *   ID SEPARATOR LABELS           a claim; the rules stand at read_line()
  *   anything else                 prose: skipped, but it can take back a
  *                                 claim made above it

@@ -1,6 +1,6 @@
 /* reading.h - what the readers of an answer share. Private to task/.
  *
- * Lines (answer.c) and JSON (answer_json.c) both end in claims: this id has
+ * Lines (answer.c) and JSON (pairs.c) both end in claims: this id has
  * these labels. What a claim does is decided in one place, tr_claim().
  *
  * SPDX-License-Identifier: MIT */
@@ -73,7 +73,7 @@ ptrdiff_t tr_find_item(const struct tr_reading *r, uint64_t id);
 void tr_claim(struct tr_reading *r, uint64_t id, enum tr_match match,
               uint32_t set);
 
-/* ---- answer_json.c ---- */
+/* ---- pairs.c ---- */
 
 enum tr_json {
     TR_JSON_NOT,   /* no answer in JSON here; nothing was claimed */

@@ -1,4 +1,4 @@
-/* answer_json.c - answers in JSON, whole or cut, in the shapes models use.
+/* pairs.c - answers in JSON, whole or cut, in the shapes models use.
  *
  *   [417,"refund"]   [417,"a","b"]   [417,["a","b"]]
  *   {"417":"refund"}   {"id":417,"label":"refund"}   {"id":417,"labels":[..]}
