@@ -101,6 +101,13 @@ else()
     set(LLAMA_BUILD ${DEPS}/llama-${LLAMA_VERSION}-portable)
 endif()
 if(NOT EXISTS ${LLAMA_BUILD}.ok)
+    # One change to the source: a context that gives vectors needs no room for
+    # logits, which would be 30 to 60 MB for each core.
+    set(context ${LLAMA_SRC}/src/llama-context.cpp)
+    file(READ ${context} text)
+    string(REPLACE "bool has_logits     = true;"
+        "bool has_logits     = !cparams.embeddings;" text "${text}")
+    file(WRITE ${context} "${text}")
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
         # gcc 12's AMX code crashes on quantised models.
         set(no_amx "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16")
