@@ -6,7 +6,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 
 struct example {
     const char *name, *in;
@@ -577,6 +579,34 @@ static void slow_pipe(void **state)
     unlink(path);
 }
 
+static void on_alarm(int sig)
+{
+    (void)sig;
+}
+
+static void signal_ends_the_first_wait(void **state)
+{
+    const struct itimerval often = {{0, 20000}, {0, 20000}}, never = {0};
+    struct sigaction caught = {.sa_handler = on_alarm}, before;
+    const char *path = "silent";
+    struct tr_source_opts o = {.paths = &path, .path_count = 1};
+    struct tr_source *src;
+    struct tr_err err;
+    int fd;
+    (void)state;
+
+    assert_int_equal(mkfifo(path, 0600), 0);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    sigaction(SIGALRM, &caught, &before);
+    setitimer(ITIMER_REAL, &often, NULL);
+    assert_int_equal(tr_source_open(&src, &o, &err), TR_STOPPED);
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    assert_string_equal(err.text, "stopped while waiting for the first bytes "
+                                  "of silent; run the same command again");
+    close(fd);
+}
+
 static void what_was_detected(void **state)
 {
     static const struct {
@@ -820,6 +850,7 @@ int main(void)
         cmocka_unit_test(several_files),
         cmocka_unit_test(refused_inputs),
         cmocka_unit_test(slow_pipe),
+        cmocka_unit_test(signal_ends_the_first_wait),
         cmocka_unit_test(what_was_detected),
         cmocka_unit_test(over_long_records),
         cmocka_unit_test(longest_record),
