@@ -76,9 +76,17 @@ enum trommel_count {
     TROMMEL_TOKENS_IN,
     TROMMEL_TOKENS_OUT,
     TROMMEL_TOKENS_CACHED,
-    TROMMEL_SPENT_NANOUSD, /* of the job: settled plus unknown outcomes */
+    TROMMEL_SPENT_NANOUSD, /* of the job: settled plus unknown outcomes; -1:
+                              the model's price is not known */
     TROMMEL_BYTES_READ,    /* of the input files */
-    TROMMEL_BYTES_TOTAL    /* -1: not known (pipe) */
+    TROMMEL_BYTES_TOTAL,   /* -1: not known (pipe) */
+    TROMMEL_ROWS_TOTAL,    /* -1: not known until the input has been read */
+    TROMMEL_ROWS_TWIN,     /* of the settled: equal to an earlier row */
+    TROMMEL_ROWS_NONE,     /* labelled "none of the labels" */
+    TROMMEL_THROTTLED,     /* requests a limit refused */
+    TROMMEL_LIMIT_WAIT_MS, /* time in which only limits kept requests back */
+    TROMMEL_LIMIT_WAITING, /* 1: limits keep requests back now */
+    TROMMEL_IN_FLIGHT_NANOUSD /* bound of what the answers in flight cost */
 };
 
 TROMMEL_API const char *trommel_version(void);
@@ -141,7 +149,8 @@ TROMMEL_API const char *trommel_result_error(const trommel_result *r);
 TROMMEL_API void trommel_run_stop(trommel_run *run, int exit_code);
 TROMMEL_API void trommel_run_wakeup(trommel_run *run);
 
-/* After DONE or a negative code: the program's exit code. */
+/* After DONE or a negative code: the program's exit code. Above 1 the
+ * sentence is in trommel_run_error(), and in no message. */
 TROMMEL_API int trommel_run_exit(const trommel_run *run);
 
 /* Next line for people, or NULL. *level: 0 error, 1 warning, 2 note, 3 log
@@ -150,6 +159,15 @@ TROMMEL_API const char *trommel_run_message(trommel_run *run, int *level);
 
 TROMMEL_API int64_t trommel_run_count(const trommel_run *run,
                                       enum trommel_count which);
+/* Label i, in the task's order, and its rows so far; NULL after the last. */
+TROMMEL_API const char *trommel_run_label(const trommel_run *run, size_t i,
+                                          int64_t *rows);
+/* Reason i for which rows failed: its code, in *rows how many, in *example
+ * the number of one of them (from 1), in *text the words for people (static).
+ * NULL after the last. Reasons without a row are left out. */
+TROMMEL_API const char *trommel_run_failure(const trommel_run *run, size_t i,
+                                            int64_t *rows, int64_t *example,
+                                            const char **text);
 /* Everything about the run as one JSON object; docs/stats.md lists its
  * members. */
 TROMMEL_API const char *trommel_run_stats_json(trommel_run *run);

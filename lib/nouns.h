@@ -35,6 +35,8 @@
       "the answer was cut off even for this text alone")                       \
     X(TR_WHY_REJECTED, "rejected", 1,                                          \
       "the provider refused this text alone as a bad request")                 \
+    X(TR_WHY_NO_ANSWER, "no_answer", 0,                                        \
+      "requests for this text alone kept failing while others succeeded")      \
     X(TR_WHY_EMPTY, "empty_text", 0, "there is no text to label")              \
     X(TR_WHY_NOT_ASKED, "not_asked", 0, "not asked yet (offline or stopped)")  \
     X(TR_WHY_BAD_FIELDS, "bad_fields", 0, "wrong number of fields")            \
@@ -87,6 +89,7 @@ static inline bool tr_why_stored(enum tr_why why)
 
 #define TR_SET_NOTHING 0xffffffffu /* several labels allowed, none applies */
 #define TR_NO_CONFIDENCE 0xffffu
+#define TR_NO_ORIGIN 0xffffu
 
 /* What a row ended in. Plain data, 16 bytes, copied freely. */
 struct tr_verdict {
@@ -124,11 +127,12 @@ struct tr_row {
     uint8_t state;            /* enum tr_row_state */
     uint8_t alone_tries;      /* failed attempts in which it was alone */
     uint16_t company;         /* largest pack it may be in; 0: no limit yet */
-    uint32_t block;           /* sequence number of its block */
+    struct tr_block *block;   /* its owner; set by run.c */
     struct tr_key key;        /* set when READ is left */
     struct tr_verdict verdict;
     struct tr_row *twin;      /* next row with the same key, or NULL */
-    struct tr_row *next;      /* queue link while WAITING */
+    struct tr_row *next;      /* queue link while WAITING or as completed */
+    int64_t since;            /* when it was put into the re-ask queue, ns */
 };
 
 /* Owner: the window in run.c. The bytes and rows of one block die together. */
@@ -138,12 +142,14 @@ struct tr_block {
     uint32_t row_count;
     uint32_t row_cap;
     uint32_t open;        /* rows not yet SETTLED */
+    uint32_t written;     /* rows already written (in order: the first ones) */
     char *bytes;          /* raw records and unescaped texts */
     size_t bytes_n, bytes_cap;
     struct tr_row *rows;
     struct tr_block *next;
     int64_t spilled_at;   /* offset in the spill file, or -1: in memory */
     uint32_t file;        /* index of the input file */
+    size_t weight;        /* memory the window has counted for it */
 };
 
 static inline struct tr_str tr_row_text(const struct tr_block *b,

@@ -28,9 +28,17 @@ struct tr_env {
      * now, ask again in a later step; < 0: tr_code. */
     int (*write)(void *ctx, const struct tr_block *block,
                  const struct tr_row *row, struct tr_err *err);
-    /* Opens an unlinked temporary file for settled rows behind a stuck one;
-     * returns its descriptor or -1. NULL: never spill (simulator). */
-    int (*spill)(void *ctx, struct tr_err *err);
+    /* Settled blocks behind a stuck row leave memory: spill() keeps rows and
+     * bytes elsewhere and sets block->spilled_at, unspill() fills the same
+     * arrays again. NULL: never spill. */
+    int (*spill)(void *ctx, struct tr_block *block, struct tr_err *err);
+    int (*unspill)(void *ctx, struct tr_block *block, struct tr_err *err);
+    /* Texts spread over the whole input for lanes that fit themselves; false:
+     * take the first rows instead. NULL: the same. */
+    bool (*sample)(void *ctx, const struct tr_str **texts, size_t *n);
+    /* Rows of the whole input as far as can be told now; -1: no idea. NULL:
+     * the same. */
+    int64_t (*rows_expected)(void *ctx);
     /* One line for people or logs; level 0 error, 1 warning, 2 note, 3 log. */
     void (*say)(void *ctx, int level, const char *line);
 };
@@ -43,6 +51,7 @@ struct tr_run_opts {
     int64_t budget_nano;    /* -1: none */
     int64_t max_wait_ms, grace_ms, request_timeout_ms;
     bool offline, truncate, fresh, retry_failed, as_completed, verbose;
+    bool dry_run;           /* plan everything, send and keep nothing */
     int32_t min_prompt;
     const char *job;
     size_t window_bytes;    /* memory for rows; 0: default of bounds.h */
@@ -85,9 +94,15 @@ void tr_run_counts(const struct tr_run *run, struct tr_counts *counts);
 void tr_run_money(const struct tr_run *run, struct tr_money *money);
 /* Rows with label i so far; label_count numbers. */
 const int64_t *tr_run_label_counts(const struct tr_run *run);
-/* The first request as it would be sent, and the bound of the whole run;
- * sends nothing. After the input has been read through. */
-int tr_run_preview(struct tr_run *run, struct tr_buf *out, struct tr_err *err);
+/* With dry_run, after DONE: what would be sent. first points into the run. */
+struct tr_preview {
+    struct tr_str first;      /* body of the first request, "" for local */
+    int64_t rows, texts;      /* rows read; distinct texts to ask */
+    int64_t requests;
+    int64_t tokens_in, tokens_out; /* estimates */
+    int64_t bound_nano;       /* the whole run costs at most; -1: no prices */
+};
+void tr_run_preview(const struct tr_run *run, struct tr_preview *preview);
 void tr_run_close(struct tr_run *run); /* accepts NULL */
 
 #endif

@@ -25,7 +25,9 @@ static inline uint64_t tr_rng_next(struct tr_rng *r)
 /* Uniform in [0, n); n > 0. The bias of the multiply-shift is below n/2^64. */
 static inline uint64_t tr_rng_below(struct tr_rng *r, uint64_t n)
 {
-    return (uint64_t)(((unsigned __int128)tr_rng_next(r) * n) >> 64);
+    __extension__ typedef unsigned __int128 wide;
+
+    return (uint64_t)(((wide)tr_rng_next(r) * n) >> 64);
 }
 
 /* Uniform in [0, 1). */

@@ -12,14 +12,26 @@
 
 #include "nouns.h"
 
-/* One controller: units per nanosecond as doubles, GCRA in nanoseconds. */
+/* What successive replies say about the window a limit belongs to. */
+struct tr_window_guess {
+    double used, reset_s;  /* the sample last compared with */
+    int64_t at;            /* when it was taken; 0: none */
+    double window_s;       /* the window in force; 0: none proven, a minute */
+    bool fixed;            /* all comes back at once, when the window ends */
+    double says_s;         /* candidate of the last votes, and how many */
+    bool says_fixed;
+    int votes;
+    int samples;           /* replies looked at while none is proven */
+};
+
+/* One controller: rates in units per second, GCRA in nanoseconds. */
 struct tr_bucket {
     double ceiling;      /* units/s by the user or provider row; 0: none */
     double learned;      /* units/s from headers; 0: unknown */
-    double level;        /* remaining units the headers stated, own model */
     double limit;        /* size stated by the headers; 0 unknown */
-    int64_t level_at;    /* when level was right */
+    double correction;   /* 0.5..1, from the level the headers stated */
     int64_t due_at;      /* GCRA: theoretical arrival time of the next unit */
+    struct tr_window_guess guess;
 };
 
 struct tr_pace_opts {
@@ -36,10 +48,16 @@ struct tr_pace {
     int64_t hold_until;   /* nothing leaves before (Retry-After, back-off) */
     int64_t cut_at;       /* last halving: refusals of requests sent before it
                              are echoes and do not halve again */
-    int64_t refused_in_row;
-    double tokens_in_flight;
+    int64_t refused_in_row; /* fresh refusals without a success between */
+    int64_t tokens_in_flight;
+    double trust;         /* 0.1..1 of the learned rate: falls on refusals
+                             that the headers do not explain */
+    int64_t trust_at;
+    int64_t headers_at;   /* when the newest request with headers left */
+    int64_t seen_at;      /* latest time seen: the clock may step back */
+    int64_t sent_at;      /* when the last request left */
     bool saw_headers;
-    /* for the summary */
+    /* for the summary: time in which a limit let nothing leave */
     int64_t refusals, wait_ns;
 };
 

@@ -18,15 +18,18 @@ enum tr_action {
 enum tr_charge {
     TR_CHARGE_NOBODY,
     TR_CHARGE_ROWS, /* alone: the row's five tries; in company: halve */
-    TR_CHARGE_LANE  /* lane health; three in a row while others succeed: halve */
+    TR_CHARGE_LANE  /* lane health; three in a row while others succeed: halve,
+                       and alone that counts as one of the row's tries */
 };
 
 struct tr_rule {
     enum tr_action action;
     enum tr_charge charge;
-    enum tr_why why;       /* reason of a row that ends by it, alone */
+    enum tr_why why;       /* reason of a row that ends by it, alone;
+                              NOT_ASKED: no row ever does */
     bool slows;            /* tells the pace to slow down */
-    int stop_code;         /* tr_code of the run's end for TR_DO_STOP */
+    int stop_code;         /* tr_code of the run's end by it: for TR_DO_STOP,
+                              and after max-wait without any success */
 };
 
 /* The row of the table for an outcome; static. */
@@ -41,7 +44,8 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome);
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit);
 
 /* One retry budget per run: earned a tenth per success, spent one per retry,
- * floor 3. An empty budget delays (returns false), it never fails a row. */
+ * starting with 3. An empty budget delays (returns false), it never fails a
+ * row and never stops the last retry: the caller waits longer instead. */
 struct tr_retry_budget {
     double tokens;
 };
@@ -61,6 +65,7 @@ struct tr_flush {
 bool tr_flush_due(const struct tr_flush *f, bool starved, uint32_t pending,
                   int64_t now);
 void tr_flush_done(struct tr_flush *f, int64_t began, int64_t ended);
-int64_t tr_flush_wake(const struct tr_flush *f); /* when due at the latest */
+/* When due at the latest, unless starved makes it sooner. */
+int64_t tr_flush_wake(const struct tr_flush *f);
 
 #endif

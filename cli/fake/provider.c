@@ -1,0 +1,649 @@
+/* provider.c - limits, faults and answers, in the order of a real provider:
+ * key, parameters, credit, context, limits; only then the model is asked.
+ *
+ * All chance is drawn from the seed, the texts of the request and how often
+ * they were asked before: the same run meets the same faults whatever the
+ * order in which its requests arrive.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "fake/provider.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+
+int fake_provider_open(struct fake_provider *p, const struct fake_options *o,
+                       int64_t now_ns, struct tr_err *err)
+{
+    *p = (struct fake_provider){.options = o};
+    fake_bill_init(&p->bill);
+    fake_limit_init(&p->requests, o->rpm, o->bucket_s, o->window_s, now_ns);
+    fake_limit_init(&p->tokens, o->tpm, o->bucket_s, o->window_s, now_ns);
+    return fake_texts_open(&p->texts, o->gold, o->text, o->label, o->labels,
+                           err);
+}
+
+void fake_provider_close(struct fake_provider *p)
+{
+    fake_texts_close(&p->texts);
+    fake_bill_release(&p->bill);
+    fake_request_release(&p->request);
+    tr_free(p->said);
+    tr_buf_release(&p->content);
+    tr_buf_release(&p->odd);
+}
+
+/* ---- errors ----------------------------------------------------------- */
+
+/* end, status, type, param, code, message */
+static const struct error {
+    enum fake_end end;
+    int status;
+    const char *type, *param, *code, *message;
+} errors[] = {
+    {FAKE_END_429, 429, "requests", NULL, "rate_limit_exceeded",
+     "Rate limit reached for requests."},
+    {FAKE_END_QUOTA, 429, "insufficient_quota", NULL, "insufficient_quota",
+     "You exceeded your current quota, please check your plan and billing "
+     "details."},
+    {FAKE_END_500, 500, "server_error", NULL, NULL,
+     "The server had an error while processing your request. Sorry about "
+     "that!"},
+    {FAKE_END_503, 503, "server_error", NULL, NULL,
+     "The engine is currently overloaded, please try again later."},
+    {FAKE_END_SLOW_DOWN, 503, "server_error", NULL, NULL, "Slow Down"},
+    {FAKE_END_UNAUTHORIZED, 401, "invalid_request_error", NULL,
+     "invalid_api_key", "Incorrect API key provided."},
+};
+
+static void refuse(struct fake_provider *p, struct fake_reply *reply,
+                   const struct error *e)
+{
+    p->bill.ends[e->end]++;
+    reply->status = e->status;
+    fake_write_error(&reply->body, e->message, e->type, e->param, e->code);
+}
+
+static void refuse_as(struct fake_provider *p, struct fake_reply *reply,
+                      enum fake_end end)
+{
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (errors[i].end == end)
+            refuse(p, reply, &errors[i]);
+}
+
+static void refuse_html(struct fake_provider *p, struct fake_reply *reply)
+{
+    p->bill.ends[FAKE_END_502]++;
+    reply->status = 502;
+    reply->is_html = true;
+    tr_buf_addz(&reply->body,
+                "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
+                "<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
+                "</body>\r\n</html>\r\n");
+}
+
+/* ---- before the model ------------------------------------------------- */
+
+/* Is word one of the comma-separated list? */
+static bool is_in_list(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (const char *at = list; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (!strncmp(at, word, n) && (!at[n] || at[n] == ','))
+            return true;
+    }
+    return false;
+}
+
+/* Parameters that this server does not know; true: refused. */
+static bool check_parameters(struct fake_provider *p, struct fake_reply *reply)
+{
+    const struct fake_options *o = p->options;
+    const struct fake_request *r = &p->request;
+    const struct {
+        bool is_hit;
+        const char *param, *code, *message;
+    } rules[] = {
+        {o->no_max_completion_tokens && r->has_max_completion_tokens,
+         "max_completion_tokens", "unsupported_parameter",
+         "Unsupported parameter: 'max_completion_tokens' is not supported "
+         "with this model. Use 'max_tokens' instead."},
+        {o->no_max_tokens && r->has_max_tokens, "max_tokens",
+         "unsupported_parameter",
+         "Unsupported parameter: 'max_tokens' is not supported with this "
+         "model. Use 'max_completion_tokens' instead."},
+        {o->no_schema && r->has_schema, "response_format",
+         "unsupported_parameter",
+         "Invalid parameter: 'response_format' of type 'json_schema' is not "
+         "supported with this model."},
+        {o->no_effort && r->has_effort, "reasoning_effort",
+         "unsupported_parameter",
+         "Unsupported parameter: 'reasoning_effort' is not supported with "
+         "this model."},
+        {o->efforts && r->has_effort && !is_in_list(o->efforts, r->effort),
+         "reasoning_effort", "unsupported_value",
+         "Unsupported value: 'reasoning_effort' does not support this value "
+         "with this model."},
+        {r->is_stream, "stream", "unsupported_value",
+         "Unsupported value: this server does not stream."},
+    };
+
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (rules[i].is_hit) {
+            refuse(p, reply, &(struct error){FAKE_END_UNSUPPORTED, 400,
+                   "invalid_request_error", rules[i].param, rules[i].code,
+                   rules[i].message});
+            return true;
+        }
+    return false;
+}
+
+static void refuse_limit(struct fake_provider *p, struct fake_reply *reply,
+                         bool is_tokens, enum fake_end end, double amount,
+                         int64_t wait_ns, const char *span)
+{
+    const struct fake_limit *l = is_tokens ? &p->tokens : &p->requests;
+    char message[320], wait[48], again[80] = "";
+
+    reply->retry_ns = wait_ns;
+    if (wait_ns >= 0 && p->options->retry_after != FAKE_RETRY_NONE) {
+        fake_duration(wait, sizeof wait, wait_ns);
+        snprintf(again, sizeof again, " Please try again in %s.", wait);
+    }
+    snprintf(message, sizeof message,
+             "%s for %s in organization org-fake on %s per %s (%cP%c): Limit "
+             "%.0f, Used %.0f, Requested %.0f.%s",
+             end == FAKE_END_TOO_LARGE ? "Request too large"
+                                       : "Rate limit reached",
+             p->request.model, is_tokens ? "tokens" : "requests", span,
+             is_tokens ? 'T' : 'R', *span == 'm' ? 'M' : 'D',
+             fmax(l->per_minute, l->cap), l->used, amount, again);
+    refuse(p, reply, &(struct error){end, 429, is_tokens ? "tokens" : "requests",
+           NULL, "rate_limit_exceeded", message});
+}
+
+/* Takes from both limits, or refuses; true: refused. */
+static bool check_limits(struct fake_provider *p, struct fake_reply *reply,
+                         int64_t now_ns)
+{
+    const struct fake_request *r = &p->request;
+    /* At admission a provider knows the cap, not what will be used of it. */
+    double tokens = (double)(r->cap_tokens > r->prompt_tokens
+                                 ? r->cap_tokens : r->prompt_tokens);
+    int64_t wait_requests, wait_tokens;
+
+    if (fake_limit_is_too_large(&p->tokens, tokens)) {
+        refuse_limit(p, reply, true, FAKE_END_TOO_LARGE, tokens, -1, "min");
+        return true;
+    }
+    wait_requests = fake_limit_wait_ns(&p->requests, 1, now_ns);
+    wait_tokens = fake_limit_wait_ns(&p->tokens, tokens, now_ns);
+    if (wait_requests > 0 || wait_tokens > 0) {
+        bool is_tokens = wait_tokens > wait_requests;
+
+        refuse_limit(p, reply, is_tokens, FAKE_END_LIMITED,
+                     is_tokens ? tokens : 1,
+                     is_tokens ? wait_tokens : wait_requests, "min");
+        if (!p->options->charge_refused)
+            return true;
+    }
+    fake_limit_take(&p->requests, 1, now_ns);
+    fake_limit_take(&p->tokens, tokens, now_ns);
+    return wait_requests > 0 || wait_tokens > 0;
+}
+
+static bool check_too_long(struct fake_provider *p, struct fake_reply *reply)
+{
+    int64_t max = p->options->too_long_tokens;
+    char message[200];
+
+    if (!max || p->request.prompt_tokens <= max)
+        return false;
+    snprintf(message, sizeof message,
+             "This model's maximum context length is %lld tokens. However, "
+             "your messages resulted in %lld tokens. Please reduce the length "
+             "of the messages.", (long long)max,
+             (long long)p->request.prompt_tokens);
+    refuse(p, reply, &(struct error){FAKE_END_TOO_LONG, 400,
+           "invalid_request_error", "messages", "context_length_exceeded",
+           message});
+    return true;
+}
+
+static bool has_key(const struct fake_options *o, const char *authorization)
+{
+    return !o->key || (authorization && !strncmp(authorization, "Bearer ", 7) &&
+                       !strcmp(authorization + 7, o->key));
+}
+
+/* ---- what the model says ---------------------------------------------- */
+
+/* Counts the request in for each of its texts; the sum draws its chance. */
+static uint64_t meet_texts(struct fake_provider *p)
+{
+    const struct fake_request *r = &p->request;
+    uint64_t sum = r->item_count;
+
+    for (size_t i = 0; i < r->item_count; i++) {
+        struct fake_text *text = fake_texts_at(&p->texts, r->items[i].hash);
+
+        sum += r->items[i].hash;
+        if (text)
+            sum += 0x9e3779b97f4a7c15u * ++text->asked;
+    }
+    p->bill.items_asked += r->item_count;
+    return r->item_count ? sum : p->bill.requests;
+}
+
+static struct tr_str label_of(const struct fake_provider *p, uint64_t hash,
+                              uint32_t answer)
+{
+    const struct fake_words *labels = &p->texts.labels;
+
+    return tr_str_c(answer ? p->texts.answers.p[answer - 1]
+                           : labels->p[(hash >> 20) % labels->n]);
+}
+
+static int make_room(struct fake_provider *p, size_t n)
+{
+    struct fake_said *said;
+
+    if (n <= p->said_cap)
+        return TR_OK;
+    said = tr_resize(p->said, n * 2 * sizeof *said);
+    if (!said)
+        return TR_NOMEM;
+    p->said = said;
+    p->said_cap = n * 2;
+    return TR_OK;
+}
+
+static bool is_label(const struct fake_provider *p, struct tr_str s)
+{
+    for (uint32_t i = 0; i < p->texts.labels.n; i++)
+        if (tr_str_eq_c(s, p->texts.labels.p[i]))
+            return true;
+    return false;
+}
+
+/* A label of nobody: the right one and some x. */
+static struct tr_str bad_label(struct fake_provider *p, struct tr_str label)
+{
+    tr_buf_clear(&p->odd);
+    tr_buf_adds(&p->odd, label);
+    do
+        tr_buf_addc(&p->odd, 'x');
+    while (tr_buf_ok(&p->odd) && is_label(p, tr_buf_str(&p->odd)));
+    return tr_buf_str(&p->odd);
+}
+
+static struct tr_str other_label(struct fake_provider *p, struct tr_str label,
+                                 struct tr_rng *rng)
+{
+    const struct fake_words *labels = &p->texts.labels;
+    uint64_t at = tr_rng_below(rng, labels->n);
+
+    for (uint32_t i = 0; i < labels->n; i++) {
+        const char *one = labels->p[(at + i) % labels->n];
+
+        if (!tr_str_eq_c(label, one))
+            return tr_str_c(one);
+    }
+    return bad_label(p, label);
+}
+
+static void flip_case(struct tr_buf *out, struct tr_str label)
+{
+    tr_buf_clear(out);
+    for (size_t i = 0; i < label.n; i++) {
+        int c = (unsigned char)label.p[i];
+
+        tr_buf_addc(out, (char)(islower(c) ? toupper(c) : tolower(c)));
+    }
+}
+
+static int64_t unknown_id(const struct fake_request *r, struct tr_rng *rng)
+{
+    for (;;) {
+        int64_t id = 100 + (int64_t)tr_rng_below(rng, 900 + r->item_count);
+        size_t i = 0;
+
+        while (i < r->item_count && r->items[i].id != id)
+            i++;
+        if (i == r->item_count)
+            return id;
+    }
+}
+
+static bool hits(const struct fake_provider *p, struct tr_rng *rng,
+                 enum fake_fault fault)
+{
+    double share = p->options->p[fault];
+
+    return share > 0 && tr_rng_unit(rng) < share;
+}
+
+/* Changes single items of what is said. bad_label and case share a buffer, so
+ * only one of them happens. */
+static void spoil_items(struct fake_provider *p, struct tr_rng *rng)
+{
+    struct fake_said *said = p->said, victim;
+    const struct fake_request *r = &p->request;
+    bool is_odd;
+
+    if (!p->said_n)
+        return;
+    is_odd = hits(p, rng, FAKE_BAD_LABEL);
+    if (is_odd) {
+        size_t at = tr_rng_below(rng, p->said_n);
+
+        said[at].label = bad_label(p, said[at].label);
+    }
+    if (hits(p, rng, FAKE_CASE) && !is_odd) {
+        size_t at = tr_rng_below(rng, p->said_n);
+
+        flip_case(&p->odd, said[at].label);
+        said[at].label = tr_buf_str(&p->odd);
+        is_odd = true;
+    }
+    if (hits(p, rng, FAKE_DOUBLE)) {
+        victim = said[tr_rng_below(rng, r->item_count)];
+        said[p->said_n++] = victim;
+    }
+    if (hits(p, rng, FAKE_CONFLICT) && (!is_odd || p->texts.labels.n > 1)) {
+        victim = said[tr_rng_below(rng, r->item_count)];
+        victim.label = other_label(p, victim.label, rng);
+        said[p->said_n++] = victim;
+    }
+    if (hits(p, rng, FAKE_FOREIGN)) {
+        victim = said[tr_rng_below(rng, r->item_count)];
+        victim.id = unknown_id(r, rng);
+        said[p->said_n++] = victim;
+    }
+    if (hits(p, rng, FAKE_MISSING)) {
+        int64_t gone = said[tr_rng_below(rng, r->item_count)].id;
+        size_t kept = 0;
+
+        for (size_t i = 0; i < p->said_n; i++)
+            if (said[i].id != gone)
+                said[kept++] = said[i];
+        p->said_n = kept;
+    }
+    if (hits(p, rng, FAKE_REORDER))
+        for (size_t i = p->said_n; i > 1; i--) {
+            size_t j = tr_rng_below(rng, i);
+
+            victim = said[i - 1];
+            said[i - 1] = said[j];
+            said[j] = victim;
+        }
+}
+
+static void say_all(struct fake_provider *p, struct tr_rng *rng)
+{
+    const struct fake_request *r = &p->request;
+    bool has_prose, has_fence;
+
+    p->said_n = 0;
+    tr_buf_clear(&p->content);
+    if (make_room(p, r->item_count + 3) != TR_OK)
+        return;
+    for (size_t i = 0; i < r->item_count; i++) {
+        struct fake_text *text = fake_texts_at(&p->texts, r->items[i].hash);
+
+        p->said[p->said_n++] = (struct fake_said){
+            .id = r->items[i].id,
+            .label = label_of(p, r->items[i].hash, text ? text->answer : 0)};
+    }
+    spoil_items(p, rng);
+    has_prose = hits(p, rng, FAKE_PROSE);
+    has_fence = hits(p, rng, FAKE_FENCE);
+    if (has_prose)
+        tr_buf_addz(&p->content, "Sure! I read the texts carefully. Here are "
+                                 "the labels:\n\n");
+    if (has_fence)
+        tr_buf_addz(&p->content, r->has_schema ? "```json\n" : "```\n");
+    fake_say(&p->content, r, p->said, p->said_n);
+    if (has_fence)
+        tr_buf_addz(&p->content, r->has_schema ? "\n```\n" : "```\n");
+    if (has_prose)
+        tr_buf_addz(&p->content, "\nLet me know if you need anything else.\n");
+}
+
+/* Charges an answer for every text that was answered within n bytes. */
+static void charge_texts(struct fake_provider *p, size_t n)
+{
+    const struct fake_request *r = &p->request;
+    const struct fake_said *said = p->said;
+
+    for (size_t i = 0; i < r->item_count; i++) {
+        struct fake_text *text = NULL;
+        /* Nearly always in the order of the request. */
+        size_t j = i < p->said_n && said[i].id == r->items[i].id ? i : 0;
+
+        while (j < p->said_n && said[j].id != r->items[i].id)
+            j++;
+        if (j < p->said_n && said[j].end <= n)
+            text = fake_texts_at(&p->texts, r->items[i].hash);
+        if (text)
+            fake_bill_text(&p->bill, text);
+    }
+}
+
+static void charge(struct fake_provider *p, const struct fake_completion *c,
+                   enum fake_end end)
+{
+    const struct fake_options *o = p->options;
+
+    p->bill.ends[end]++;
+    p->bill.prompt_tokens += (uint64_t)c->prompt_tokens;
+    p->bill.completion_tokens += (uint64_t)c->completion_tokens;
+    p->bill.reasoning_tokens += (uint64_t)c->reasoning_tokens;
+    p->bill.pico_usd += (uint64_t)c->prompt_tokens * (uint64_t)o->price_in;
+    p->bill.pico_usd += (uint64_t)c->completion_tokens *
+                        (uint64_t)o->price_out;
+}
+
+/* Cuts the answer where the cap ends; false: it fits. */
+static bool cut_at_cap(const struct fake_request *r, struct fake_completion *c)
+{
+    int64_t left;
+
+    if (r->cap_tokens < 0 || c->completion_tokens <= r->cap_tokens)
+        return false;
+    if (c->reasoning_tokens > r->cap_tokens)
+        c->reasoning_tokens = r->cap_tokens;
+    left = r->cap_tokens - c->reasoning_tokens;
+    c->content.n = (size_t)left * 4;
+    c->completion_tokens = r->cap_tokens;
+    return true;
+}
+
+/* The middle of a line: between the second and the last byte of one. */
+static void cut_in_line(struct fake_completion *c)
+{
+    size_t n = c->content.n / 2;
+
+    while (n > 1 && (c->content.p[n - 1] == '\n' || c->content.p[n] == '\n'))
+        n--;
+    c->content.n = n;
+    c->completion_tokens = c->reasoning_tokens + fake_tokens(n);
+}
+
+static void complete(struct fake_provider *p, struct fake_reply *reply,
+                     enum fake_end end, struct tr_rng *rng, int64_t wall_ms)
+{
+    const struct fake_request *r = &p->request;
+    struct fake_completion c = {
+        .number = reply->number, .created_s = wall_ms / 1000, .finish = "stop",
+        .prompt_tokens = r->prompt_tokens,
+        .reasoning_tokens = p->options->reasoning};
+
+    p->said_n = 0;
+    if (end == FAKE_END_REFUSED) {
+        c.content = TR_STR("I'm sorry, but I can't help with that request.");
+        c.is_refusal = true;
+    } else if (end == FAKE_END_FILTERED) {
+        c.finish = "content_filter";
+    } else {
+        say_all(p, rng);
+        c.content = tr_buf_str(&p->content);
+    }
+    c.completion_tokens = c.reasoning_tokens + fake_tokens(c.content.n);
+    if (end == FAKE_END_ANSWERED && c.content.n > 3 &&
+        hits(p, rng, FAKE_TRUNCATE)) {
+        cut_in_line(&c);
+        end = FAKE_END_TRUNCATED;
+    }
+    if (cut_at_cap(r, &c) && end == FAKE_END_ANSWERED)
+        end = FAKE_END_TRUNCATED;
+    if (end == FAKE_END_TRUNCATED)
+        c.finish = "length";
+    charge_texts(p, c.content.n);
+    charge(p, &c, end);
+    fake_write_completion(&reply->body, r, &c);
+}
+
+/* ---- one request ------------------------------------------------------ */
+
+static enum fake_fault draw_replacing(const struct fake_options *o,
+                                      struct tr_rng *rng)
+{
+    double at = tr_rng_unit(rng);
+
+    for (int i = 0; i < FAKE_FAULT_REPLACING; i++) {
+        if (at < o->p[i])
+            return (enum fake_fault)i;
+        at -= o->p[i];
+    }
+    return FAKE_FAULT_COUNT;
+}
+
+static int64_t draw_delay(const struct fake_provider *p, struct tr_rng *rng)
+{
+    const struct fake_options *o = p->options;
+    double ms = o->latency_ms;
+
+    if (o->latency_sigma > 0) {
+        double u = 1 - tr_rng_unit(rng), v = tr_rng_unit(rng);
+
+        /* Box and Muller; u is never 0. */
+        ms *= exp(o->latency_sigma * sqrt(-2 * log(u)) *
+                  cos(6.283185307179586 * v));
+    }
+    if (p->request.is_stuck)
+        ms = o->stuck_s * 1000;
+    return (int64_t)(fmin(ms, 86400e3) * TR_MS);
+}
+
+/* What happens to a request that passed all limits. */
+static void serve(struct fake_provider *p, struct fake_reply *reply,
+                  struct tr_rng *rng, int64_t wall_ms)
+{
+    switch (draw_replacing(p->options, rng)) {
+    case FAKE_429:
+        reply->retry_ns = 200 * TR_MS;
+        reply->delay_ns = 0;
+        refuse_as(p, reply, FAKE_END_429);
+        return;
+    case FAKE_500:
+        refuse_as(p, reply, FAKE_END_500);
+        return;
+    case FAKE_502:
+        refuse_html(p, reply);
+        return;
+    case FAKE_503:
+        refuse_as(p, reply, FAKE_END_503);
+        return;
+    case FAKE_SLOW_DOWN:
+        refuse_as(p, reply, FAKE_END_SLOW_DOWN);
+        return;
+    case FAKE_CUT:
+        reply->manner = FAKE_CLOSE;
+        complete(p, reply, FAKE_END_CUT, rng, wall_ms);
+        return;
+    case FAKE_CUT_MID:
+        reply->manner = FAKE_SEND_HALF;
+        complete(p, reply, FAKE_END_CUT_MID, rng, wall_ms);
+        return;
+    case FAKE_HANG:
+        reply->manner = FAKE_SILENT;
+        complete(p, reply, FAKE_END_HUNG, rng, wall_ms);
+        return;
+    case FAKE_REFUSE:
+        complete(p, reply, FAKE_END_REFUSED, rng, wall_ms);
+        return;
+    case FAKE_FILTER:
+        complete(p, reply, FAKE_END_FILTERED, rng, wall_ms);
+        return;
+    default:
+        complete(p, reply, p->request.is_poisoned ? FAKE_END_FILTERED
+                                                  : FAKE_END_ANSWERED,
+                 rng, wall_ms);
+    }
+}
+
+static void decide(struct fake_provider *p, struct fake_reply *reply,
+                   char *body, size_t n, const char *authorization,
+                   int64_t now_ns, int64_t wall_ms)
+{
+    const struct fake_options *o = p->options;
+    const struct fake_needles needles = {o->poison, o->stuck};
+    struct tr_rng rng;
+    const char *why;
+
+    if (!has_key(o, authorization)) {
+        refuse_as(p, reply, FAKE_END_UNAUTHORIZED);
+        return;
+    }
+    why = fake_request_read(&p->request, body, n, &needles);
+    if (why) {
+        refuse(p, reply, &(struct error){FAKE_END_BAD_REQUEST, 400,
+               "invalid_request_error", NULL, NULL, why});
+        return;
+    }
+    if (check_parameters(p, reply))
+        return;
+    if (o->quota_after >= 0 && p->bill.requests > (uint64_t)o->quota_after) {
+        refuse_as(p, reply, FAKE_END_QUOTA);
+        return;
+    }
+    if (o->daily_after >= 0 && p->bill.requests > (uint64_t)o->daily_after) {
+        refuse_limit(p, reply, false, FAKE_END_DAILY, 1, 7200 * TR_S, "day");
+        return;
+    }
+    if (check_too_long(p, reply) || check_limits(p, reply, now_ns))
+        return;
+    fake_bill_pass(&p->bill, now_ns);
+    rng.state = (uint64_t)o->seed * 0xd1342543de82ef95u ^ meet_texts(p);
+    reply->delay_ns = draw_delay(p, &rng);
+    serve(p, reply, &rng, wall_ms);
+}
+
+void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
+                       char *body, size_t n, const char *authorization,
+                       int64_t now_ns, int64_t wall_ms)
+{
+    fake_bill_come(&p->bill, now_ns, wall_ms);
+    reply->status = 200;
+    reply->manner = FAKE_SEND;
+    reply->is_html = false;
+    reply->retry_ns = -1;
+    reply->delay_ns = 0;
+    reply->number = p->bill.requests;
+    tr_buf_clear(&reply->body);
+    decide(p, reply, body, n, authorization, now_ns, wall_ms);
+    reply->has_requests = p->options->headers && p->requests.per_minute > 0;
+    reply->has_tokens = p->options->headers && p->tokens.per_minute > 0;
+    if (reply->has_requests)
+        reply->requests = fake_limit_view(&p->requests, now_ns);
+    if (reply->has_tokens)
+        reply->tokens = fake_limit_view(&p->tokens, now_ns);
+}

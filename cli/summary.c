@@ -1,0 +1,188 @@
+/* summary.c - what came of the run, at its end: a few aligned lines.
+ * SPDX-License-Identifier: MIT */
+#include "summary.h"
+
+#include "format.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { LABELS_SHOWN = 10 };
+
+/* A line built from parts; what does not fit is left out. */
+struct line {
+    char text[2000];
+    size_t n;
+};
+
+static void put(struct line *l, const char *a, const char *b)
+{
+    int n = snprintf(l->text + l->n, sizeof l->text - l->n, "%s%s", a, b);
+
+    if (n > 0)
+        l->n += (size_t)n < sizeof l->text - l->n ? (size_t)n
+                                                  : sizeof l->text - l->n - 1;
+}
+
+/* ", 12 words" with "12" in thousands. */
+static void put_count(struct line *l, const char *before, int64_t n,
+                      const char *after)
+{
+    char number[FORMAT_BYTES];
+
+    put(l, before, format_count(number, n));
+    put(l, after, "");
+}
+
+/* The labels with most rows first; task order decides among equals. */
+static void put_labels(struct line *l, const trommel_run *run)
+{
+    size_t top[LABELS_SHOWN], shown = 0, used = 0;
+    int64_t none = trommel_run_count(run, TROMMEL_ROWS_NONE), rows, other;
+
+    for (size_t i = 0; trommel_run_label(run, i, &rows); i++) {
+        size_t at = shown;
+
+        if (rows == 0)
+            continue;
+        used++;
+        while (at > 0 && trommel_run_label(run, top[at - 1], &other) &&
+               other < rows)
+            at--;
+        if (at == LABELS_SHOWN)
+            continue;
+        if (shown < LABELS_SHOWN)
+            shown++;
+        memmove(top + at + 1, top + at, (shown - 1 - at) * sizeof *top);
+        top[at] = i;
+    }
+    for (size_t i = 0; i < shown; i++) {
+        const char *name = trommel_run_label(run, top[i], &rows);
+
+        put_count(l, i ? ", " : ": ", rows, " ");
+        put(l, name, "");
+    }
+    if (used > shown)
+        put_count(l, " and ", (int64_t)(used - shown), " labels more");
+    if (none > 0)
+        put_count(l, shown ? ", " : ": ", none, " with no label");
+}
+
+static void say_failures(struct term *term, const trommel_run *run)
+{
+    int64_t rows, example;
+    const char *code, *text;
+
+    for (size_t i = 0;
+         (code = trommel_run_failure(run, i, &rows, &example, &text)); i++) {
+        struct line l = {.n = 0};
+
+        put_count(&l, "  failed  ", rows, " ");
+        put(&l, code, ": ");
+        put(&l, text, "");
+        if (example > 0)
+            put_count(&l, rows > 1 ? " (first: row " : " (row ", example, ")");
+        term_say(term, SAY_NOTE, l.text);
+    }
+}
+
+static void say_known(struct term *term, const trommel_run *run)
+{
+    int64_t stored = trommel_run_count(run, TROMMEL_ROWS_STORED);
+    int64_t twins = trommel_run_count(run, TROMMEL_ROWS_TWIN);
+    struct line l = {.n = 0};
+
+    if (stored > 0)
+        put_count(&l, "  known   ", stored, " rows came from the store");
+    if (twins > 0)
+        put_count(&l, stored ? ", " : "  known   ", twins,
+                  " equal to an earlier row");
+    if (l.n)
+        term_say(term, SAY_NOTE, l.text);
+}
+
+static void say_asked(struct term *term, const trommel_run *run)
+{
+    int64_t requests = trommel_run_count(run, TROMMEL_REQUESTS);
+    int64_t retries = trommel_run_count(run, TROMMEL_RETRIES);
+    int64_t in = trommel_run_count(run, TROMMEL_TOKENS_IN);
+    int64_t out = trommel_run_count(run, TROMMEL_TOKENS_OUT);
+    int64_t cached = trommel_run_count(run, TROMMEL_TOKENS_CACHED);
+    int64_t refused = trommel_run_count(run, TROMMEL_THROTTLED);
+    struct line l = {.n = 0};
+    char n[FORMAT_BYTES];
+
+    if (requests == 0)
+        return;
+    put_count(&l, "  asked   ", requests, requests == 1 ? " request" :
+                                                          " requests");
+    if (retries > 0)
+        put_count(&l, ", ", retries, retries == 1 ? " retry" : " retries");
+    if (refused > 0)
+        put_count(&l, ", ", refused, " refused by limits");
+    if (in + out > 0) {
+        put(&l, "; tokens: ", format_short(n, in));
+        put(&l, " in", "");
+        if (cached > 0) {
+            put(&l, " (", format_short(n, cached));
+            put(&l, " cached)", "");
+        }
+        put(&l, ", ", format_short(n, out));
+        put(&l, " out", "");
+    }
+    term_say(term, SAY_NOTE, l.text);
+}
+
+static void say_cost_and_time(struct term *term, const trommel_run *run,
+                              int64_t elapsed_ms)
+{
+    int64_t nano = trommel_run_count(run, TROMMEL_SPENT_NANOUSD);
+    int64_t waited = trommel_run_count(run, TROMMEL_LIMIT_WAIT_MS);
+    int64_t settled = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
+    int64_t requests = trommel_run_count(run, TROMMEL_REQUESTS);
+    struct line cost = {.n = 0}, time = {.n = 0};
+    char n[FORMAT_BYTES];
+    double s = (double)elapsed_ms / 1000;
+
+    if (nano >= 0)
+        put(&cost, "  cost    ", format_money(n, nano));
+    else if (requests > 0)
+        put(&cost, "  cost    not known: no price for this model in "
+                   "models.yaml", "");
+    if (cost.n)
+        term_say(term, SAY_NOTE, cost.text);
+    snprintf(n, sizeof n, "%.1f s", s);
+    put(&time, "  time    ", s < 60 ? n : format_span(n, s));
+    if (s > 0 && settled > 0) {
+        put(&time, ", ", format_rate(n, (double)settled / s));
+        put(&time, " rows/s", "");
+    }
+    if (waited >= 1000) {
+        put(&time, ", ", format_span(n, (double)waited / 1000));
+        put(&time, " of it waiting for limits", "");
+    }
+    term_say(term, SAY_NOTE, time.text);
+}
+
+void summary_print(struct term *term, const trommel_run *run,
+                   const char *output, int64_t elapsed_ms)
+{
+    int64_t rows = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
+    int64_t total = trommel_run_count(run, TROMMEL_ROWS_TOTAL);
+    struct line l = {.n = 0};
+    char n[FORMAT_BYTES];
+
+    if (output) {
+        put(&l, output, ": ");
+    }
+    put(&l, format_count(n, rows), "");
+    if (total > rows)
+        put(&l, " of ", format_count(n, total));
+    put(&l, rows == 1 && total <= 1 ? " row" : " rows", "");
+    put_labels(&l, run);
+    term_say(term, SAY_NOTE, l.text);
+    say_failures(term, run);
+    say_known(term, run);
+    say_asked(term, run);
+    say_cost_and_time(term, run, elapsed_ms);
+}

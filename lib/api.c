@@ -1,0 +1,453 @@
+/* api.c - the functions of trommel.h; nothing else is exported.
+ *
+ * Each is a thin door: settings go to config.c, runs to drive.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "trommel.h"
+
+#include "base/bounds.h"
+#include "base/mem.h"
+#include "drive.h"
+#include "rows/utf8.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifndef TROMMEL_VERSION
+#define TROMMEL_VERSION "0.0.0"
+#endif
+
+_Static_assert((int)TROMMEL_EBUG == (int)TR_BUG, "codes of both headers");
+_Static_assert((int)TROMMEL_MORE == (int)TR_RUN_MORE, "states of both");
+
+struct trommel_config {
+    struct tr_config *cfg;
+    struct tr_err err;
+};
+
+struct trommel_result {
+    int64_t row;
+    char *id; /* owned */
+    struct tr_verdict verdict;
+    const struct tr_drive *drive;
+};
+
+struct trommel_run {
+    struct tr_drive drive;
+    struct tr_buf text;           /* last string handed out */
+    struct trommel_result result; /* last result handed out */
+    char *message;                /* last message handed out */
+};
+
+const char *trommel_version(void)
+{
+    return TROMMEL_VERSION;
+}
+
+int trommel_exit_code(int code)
+{
+    return tr_exit_code(code);
+}
+
+/* ---- settings --------------------------------------------------------- */
+
+trommel_config *trommel_config_new(void)
+{
+    trommel_config *cfg = tr_alloc(sizeof *cfg);
+
+    if (!cfg)
+        return NULL;
+    cfg->cfg = tr_config_new();
+    if (!cfg->cfg) {
+        tr_free(cfg);
+        return NULL;
+    }
+    return cfg;
+}
+
+int trommel_config_set(trommel_config *cfg, const char *name,
+                       const char *value)
+{
+    char where[80];
+
+    snprintf(where, sizeof where, "--%s", name);
+    return tr_config_put(cfg->cfg, TR_FROM_SET, name, tr_str_c(value), where,
+                         &cfg->err);
+}
+
+const char *trommel_config_get(const trommel_config *cfg, const char *name)
+{
+    return tr_option_find(tr_str_c(name)) ? tr_config_text(cfg->cfg, name)
+                                          : NULL;
+}
+
+int trommel_config_load(trommel_config *cfg)
+{
+    return tr_config_load(cfg->cfg, NULL, &cfg->err);
+}
+
+const char *trommel_config_error(const trommel_config *cfg)
+{
+    return cfg->err.text;
+}
+
+void trommel_config_free(trommel_config *cfg)
+{
+    if (!cfg)
+        return;
+    tr_config_free(cfg->cfg);
+    tr_free(cfg);
+}
+
+/* ---- a run ------------------------------------------------------------ */
+
+int trommel_run_open(trommel_run **out, const trommel_config *cfg)
+{
+    trommel_run *run = tr_alloc(sizeof *run);
+
+    *out = run;
+    if (!run)
+        return TROMMEL_ENOMEM;
+    tr_buf_init(&run->text, 0);
+    return tr_drive_open(&run->drive, cfg->cfg);
+}
+
+int trommel_run_step(trommel_run *run, int timeout_ms)
+{
+    return tr_drive_step(&run->drive, timeout_ms);
+}
+
+const char *trommel_run_error(const trommel_run *run)
+{
+    return run ? run->drive.err.text : "out of memory";
+}
+
+int trommel_run_push(trommel_run *run, const char *id, const char *text,
+                     size_t text_len)
+{
+    struct tr_drive *d = &run->drive;
+    uint32_t n[2] = {id ? (uint32_t)strlen(id) : 0, (uint32_t)text_len};
+    size_t valid;
+
+    if (d->source || d->push_ended)
+        return tr_fail(&d->err, TR_USAGE, d->source
+                       ? "rows cannot be pushed: this run reads files"
+                       : "rows cannot be pushed after finish()");
+    if (text_len > TR_RECORD_BYTES_MAX)
+        return tr_fail(&d->err, TR_DATA, "a pushed text of %zu bytes is longer "
+                       "than the limit of %u", text_len, TR_RECORD_BYTES_MAX);
+    valid = tr_utf8_valid(tr_str(text, text_len));
+    if (valid < text_len)
+        return tr_fail(&d->err, TR_DATA, "a pushed text is not valid UTF-8 at "
+                       "byte %zu", valid);
+    if (d->pushed.n - d->pushed_at > 0 &&
+        d->pushed.n - d->pushed_at + text_len > TR_PUSH_BYTES)
+        return TROMMEL_FULL;
+    if (d->pushed_at > TR_PUSH_BYTES / 2) { /* close the gap of what was read */
+        memmove(d->pushed.p, d->pushed.p + d->pushed_at,
+                d->pushed.n - d->pushed_at);
+        d->pushed.n -= d->pushed_at;
+        d->pushed_at = 0;
+    }
+    if (!tr_buf_room(&d->pushed, sizeof n + n[0] + n[1]))
+        return tr_fail(&d->err, TR_NOMEM, "out of memory for a pushed row");
+    tr_buf_add(&d->pushed, n, sizeof n);
+    tr_buf_add(&d->pushed, id, n[0]);
+    tr_buf_add(&d->pushed, text, text_len);
+    return TR_OK;
+}
+
+int trommel_run_finish(trommel_run *run)
+{
+    run->drive.push_ended = true;
+    return TR_OK;
+}
+
+const trommel_result *trommel_run_next(trommel_run *run)
+{
+    struct tr_drive *d = &run->drive;
+    struct tr_outcome_row *r;
+
+    tr_free(run->result.id);
+    run->result.id = NULL;
+    if (!d->result_count)
+        return NULL;
+    r = &d->results[d->result_first];
+    run->result = (struct trommel_result){r->row, r->id, r->verdict, d};
+    r->id = NULL;
+    d->result_first = (d->result_first + 1) % TR_RESULTS;
+    d->result_count--;
+    return &run->result;
+}
+
+int64_t trommel_result_row(const trommel_result *r)
+{
+    return r->row;
+}
+
+const char *trommel_result_id(const trommel_result *r)
+{
+    return r->id;
+}
+
+size_t trommel_result_label_count(const trommel_result *r)
+{
+    const uint32_t *labels;
+
+    if (r->verdict.why != TR_WHY_NONE)
+        return 0;
+    return tr_task_set_labels(&r->drive->task, r->verdict.set, &labels);
+}
+
+const char *trommel_result_label(const trommel_result *r, size_t i)
+{
+    const uint32_t *labels;
+
+    if (i >= trommel_result_label_count(r))
+        return NULL;
+    tr_task_set_labels(&r->drive->task, r->verdict.set, &labels);
+    return r->drive->task.labels[labels[i]].name.p; /* kept with a NUL */
+}
+
+const char *trommel_result_by(const trommel_result *r)
+{
+    const struct tr_origin *o =
+        tr_store_origin_at(r->drive->store, r->verdict.origin);
+
+    return o ? o->by : "";
+}
+
+double trommel_result_confidence(const trommel_result *r)
+{
+    return r->verdict.confidence == TR_NO_CONFIDENCE
+        ? -1 : r->verdict.confidence / 10000.0;
+}
+
+const char *trommel_result_error(const trommel_result *r)
+{
+    return tr_why_code((enum tr_why)r->verdict.why);
+}
+
+void trommel_run_stop(trommel_run *run, int exit_code)
+{
+    if (run->drive.run)
+        tr_run_stop(run->drive.run, exit_code);
+}
+
+void trommel_run_wakeup(trommel_run *run)
+{
+    if (run->drive.lane)
+        run->drive.lane->vt->wakeup(run->drive.lane);
+}
+
+int trommel_run_exit(const trommel_run *run)
+{
+    return run ? run->drive.exit_code : tr_exit_code(TR_NOMEM);
+}
+
+const char *trommel_run_message(trommel_run *run, int *level)
+{
+    struct tr_drive *d = &run->drive;
+    struct tr_message *m = &d->messages[d->message_first];
+
+    tr_free(run->message);
+    run->message = NULL;
+    if (!d->message_count)
+        return NULL;
+    run->message = m->text;
+    *level = m->level;
+    d->message_first = (d->message_first + 1) % TR_MESSAGES;
+    d->message_count--;
+    return run->message;
+}
+
+/* ---- numbers ---------------------------------------------------------- */
+
+int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
+{
+    const struct tr_drive *d = &run->drive;
+    struct tr_counts c = {0};
+    struct tr_money m = {0};
+    bool paid = d->lane && !d->lane->is_local;
+
+    if (d->run) {
+        tr_run_counts(d->run, &c);
+        tr_run_money(d->run, &m);
+    }
+    switch (which) {
+    case TROMMEL_ROWS_READ:     return c.rows_read;
+    case TROMMEL_ROWS_SETTLED:  return c.rows_settled;
+    case TROMMEL_ROWS_WRITTEN:
+        return c.rows_written - (d->sink ? 0 : d->result_count);
+    case TROMMEL_ROWS_FAILED:   return c.rows_failed;
+    case TROMMEL_ROWS_STORED:   return c.rows_stored;
+    case TROMMEL_REQUESTS:      return paid ? c.requests : 0;
+    case TROMMEL_RETRIES:       return c.retries;
+    case TROMMEL_IN_FLIGHT:     return c.in_flight;
+    case TROMMEL_TOKENS_IN:     return c.tokens_in;
+    case TROMMEL_TOKENS_OUT:    return c.tokens_out;
+    case TROMMEL_TOKENS_CACHED: return c.tokens_cached;
+    case TROMMEL_SPENT_NANOUSD:
+        if (paid && !tr_priced(&d->lane->facts))
+            return -1;
+        return m.spent + m.unknown;
+    case TROMMEL_BYTES_READ:
+        return d->source ? tr_source_bytes_read(d->source) : 0;
+    case TROMMEL_BYTES_TOTAL:
+        return d->source ? tr_source_bytes_total(d->source) : -1;
+    case TROMMEL_ROWS_TOTAL:    return c.input_ended ? c.rows_read : -1;
+    case TROMMEL_ROWS_TWIN:     return c.rows_twin;
+    case TROMMEL_ROWS_NONE:     return c.none_answers;
+    case TROMMEL_THROTTLED:     return c.throttled;
+    case TROMMEL_LIMIT_WAIT_MS: return c.wait_limits_ns / 1000000;
+    case TROMMEL_LIMIT_WAITING: return c.waiting > 0;
+    case TROMMEL_IN_FLIGHT_NANOUSD: return tr_drive_in_flight_nano(d);
+    }
+    return -1;
+}
+
+const char *trommel_run_label(const trommel_run *run, size_t i, int64_t *rows)
+{
+    const struct tr_drive *d = &run->drive;
+
+    if (!d->run || i >= d->task.label_count)
+        return NULL;
+    *rows = tr_run_label_counts(d->run)[i];
+    return d->task.labels[i].name.p;
+}
+
+const char *trommel_run_failure(const trommel_run *run, size_t i,
+                                int64_t *rows, int64_t *example,
+                                const char **text)
+{
+    struct tr_counts c;
+
+    if (!run->drive.run)
+        return NULL;
+    tr_run_counts(run->drive.run, &c);
+    for (int why = TR_WHY_NONE + 1; why < TR_WHY_COUNT; why++) {
+        if (!c.fails[why] || i-- > 0)
+            continue;
+        *rows = c.fails[why];
+        *example = c.fail_example[why];
+        *text = tr_why_text((enum tr_why)why);
+        return tr_why_code((enum tr_why)why);
+    }
+    return NULL;
+}
+
+static void add_count(struct tr_buf *b, const char *name, int64_t value)
+{
+    tr_buf_addf(b, "\"%s\":%" PRId64 ",", name, value);
+}
+
+const char *trommel_run_stats_json(trommel_run *run)
+{
+    static const struct {
+        const char *name;
+        enum trommel_count which;
+    } members[] = {
+        {"rows_read", TROMMEL_ROWS_READ},
+        {"rows_total", TROMMEL_ROWS_TOTAL},
+        {"rows_settled", TROMMEL_ROWS_SETTLED},
+        {"rows_written", TROMMEL_ROWS_WRITTEN},
+        {"rows_failed", TROMMEL_ROWS_FAILED},
+        {"rows_stored", TROMMEL_ROWS_STORED},
+        {"rows_twin", TROMMEL_ROWS_TWIN},
+        {"rows_none", TROMMEL_ROWS_NONE},
+        {"requests", TROMMEL_REQUESTS},
+        {"retries", TROMMEL_RETRIES},
+        {"throttled", TROMMEL_THROTTLED},
+        {"in_flight", TROMMEL_IN_FLIGHT},
+        {"tokens_in", TROMMEL_TOKENS_IN},
+        {"tokens_out", TROMMEL_TOKENS_OUT},
+        {"tokens_cached", TROMMEL_TOKENS_CACHED},
+        {"spent_nanousd", TROMMEL_SPENT_NANOUSD},
+        {"in_flight_nanousd", TROMMEL_IN_FLIGHT_NANOUSD},
+        {"limit_wait_ms", TROMMEL_LIMIT_WAIT_MS},
+        {"bytes_read", TROMMEL_BYTES_READ},
+        {"bytes_total", TROMMEL_BYTES_TOTAL},
+    };
+    struct tr_buf *b = &run->text;
+    struct tr_counts c = {0};
+    struct tr_money m = {0};
+    const char *name, *text;
+    int64_t rows, example;
+
+    if (run->drive.run) {
+        tr_run_counts(run->drive.run, &c);
+        tr_run_money(run->drive.run, &m);
+    }
+    tr_buf_clear(b);
+    tr_buf_addz(b, "{\"model\":");
+    tr_buf_add_json(b, tr_str_c(run->drive.lane ? run->drive.lane->model : ""));
+    tr_buf_addc(b, ',');
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        add_count(b, members[i].name, trommel_run_count(run, members[i].which));
+    add_count(b, "unknown_nanousd", m.unknown);
+    add_count(b, "unknown_requests", c.unknown_attempts);
+    add_count(b, "budget_nanousd", m.cap);
+    add_count(b, "items_reasked", c.items_reasked);
+    add_count(b, "answers_voided", c.voided);
+    tr_buf_addz(b, "\"labels\":{");
+    for (size_t i = 0; (name = trommel_run_label(run, i, &rows)); i++) {
+        if (i)
+            tr_buf_addc(b, ',');
+        tr_buf_add_json(b, tr_str_c(name));
+        tr_buf_addf(b, ":%" PRId64, rows);
+    }
+    tr_buf_addz(b, "},\"failures\":{");
+    for (size_t i = 0;
+         (name = trommel_run_failure(run, i, &rows, &example, &text)); i++)
+        tr_buf_addf(b, "%s\"%s\":{\"rows\":%" PRId64 ",\"example_row\":%" PRId64
+                    "}", i ? "," : "", name, rows, example);
+    tr_buf_addf(b, "},\"done\":%s,\"exit\":%d}",
+                run->drive.done ? "true" : "false", run->drive.exit_code);
+    return tr_buf_ok(b) ? b->p : "{}";
+}
+
+const char *trommel_run_preview(trommel_run *run)
+{
+    struct tr_buf *b = &run->text;
+    struct tr_preview v;
+    char money[32];
+
+    if (!run->drive.run || !run->drive.dry_run)
+        return "";
+    tr_run_preview(run->drive.run, &v);
+    tr_buf_clear(b);
+    if (!v.requests) {
+        tr_buf_addz(b, "nothing to ask\n");
+    } else if (!v.first.n) {
+        tr_buf_addf(b, "%s runs in this program: no request is sent, nothing "
+                    "is paid\n", run->drive.lane->model);
+    } else {
+        tr_buf_addf(b, "first request, to %s:\n", run->drive.lane->host);
+        tr_buf_adds(b, v.first);
+        tr_buf_addc(b, '\n');
+    }
+    tr_buf_addf(b, "%" PRId64 " rows, %" PRId64 " distinct texts to ask in %"
+                PRId64 " requests", v.rows, v.texts, v.requests);
+    if (v.first.n)
+        tr_buf_addf(b, ", about %" PRId64 " tokens in and %" PRId64 " out",
+                    v.tokens_in, v.tokens_out);
+    tr_buf_addc(b, '\n');
+    if (v.first.n && v.bound_nano >= 0)
+        tr_buf_addf(b, "the whole run costs at most %s\n",
+                    tr_money_text(v.bound_nano, money, sizeof money));
+    else if (v.first.n)
+        tr_buf_addz(b, "the price of this model is not known\n");
+    return tr_buf_ok(b) ? b->p : "";
+}
+
+void trommel_run_close(trommel_run *run)
+{
+    if (!run)
+        return;
+    tr_drive_close(&run->drive);
+    tr_buf_release(&run->text);
+    tr_free(run->result.id);
+    tr_free(run->message);
+    tr_free(run);
+}

@@ -1,0 +1,119 @@
+/* commit.c - commit, then show: one transaction, then requests and rows.
+ *
+ * Nothing leaves before its intent is durable and no row shows before its
+ * verdict is: the order of the functions here is the promise.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+enum {
+    WRITE_ROWS = 8192 /* rows written in one step */
+};
+
+int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
+                  struct tr_err *err)
+{
+    uint32_t pending = run->answered.n + (uint32_t)run->out_count +
+                       run->planned.n;
+    int64_t began = tr_run_now(run);
+    size_t puts = 0;
+    bool starved = run->planned.n && !run->ready.n &&
+                   run->pace.in_flight < (int)run->pace.window;
+    int rc;
+
+    if (!pending)
+        return TR_OK;
+    if (!now_please && !tr_flush_due(&run->flush, starved, pending, began))
+        return TR_OK;
+    rc = tr_run_grow((void **)&run->puts, &run->put_cap, run->answered.n,
+              sizeof *run->puts, err);
+    if (rc != TR_OK)
+        return rc;
+    for (struct tr_row *r = run->answered.head; r; r = r->next)
+        if (r->verdict.why == TR_WHY_NONE ||
+            tr_why_stored((enum tr_why)r->verdict.why))
+            run->puts[puts++] = (struct tr_store_put){r->key, r->verdict};
+    rc = tr_store_commit(run->store, run->puts, puts, run->intents,
+                         run->planned.n, run->outs, run->out_count, err);
+    if (rc != TR_OK)
+        return rc;
+    tr_flush_done(&run->flush, began, tr_run_now(run));
+    run->flush.oldest_at = 0;
+    run->out_count = 0;
+    run->sends_last = run->sends_since_commit;
+    run->sends_since_commit = 0;
+    while (run->answered.n)
+        tr_run_settle_all(run, tr_rows_take(&run->answered));
+    while (run->planned.n) {
+        struct tr_pack *p = tr_queue_take(&run->planned);
+
+        p->state = TR_PACK_READY;
+        tr_queue_add(&run->ready, p);
+    }
+    *moved = true;
+    return TR_OK;
+}
+
+int tr_run_send_ready(struct tr_run *run, int64_t *wake, bool *moved,
+                      struct tr_err *err)
+{
+    while (run->ready.n && !run->stopping) {
+        struct tr_pack *p = run->ready.head;
+        int64_t now = tr_run_now(run);
+        int64_t wait = tr_pace_wait(&run->pace, p->tokens, now);
+        struct tr_shot shot;
+        int rc;
+
+        if (wait == TR_PACE_FULL)
+            break;
+        if (wait > 0) {
+            if (!run->wait_since)
+                run->wait_since = now;
+            if (now + wait < *wake)
+                *wake = now + wait;
+            return TR_OK;
+        }
+        if (run->wait_since) {
+            run->counts.wait_limits_ns += now - run->wait_since;
+            run->wait_since = 0;
+        }
+        tr_queue_take(&run->ready);
+        shot = (struct tr_shot){
+            .tag = p->attempt * TR_PACKS_MAX + p->slot,
+            .deadline_ms = run->opts.request_timeout_ms,
+            .body = tr_buf_str(&p->body),
+            .texts = p->texts,
+            .text_count = p->n,
+        };
+        p->state = TR_PACK_SENT;
+        p->sent_at = now;
+        tr_queue_add(&run->sent, p);
+        tr_pace_sent(&run->pace, p->tokens, now);
+        rc = run->lane->vt->start(run->lane, &shot, err);
+        if (rc != TR_OK)
+            return rc;
+        run->counts.requests++;
+        run->sends_since_commit++;
+        *moved = true;
+    }
+    run->wait_since = 0;
+    return TR_OK;
+}
+
+int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err)
+{
+    for (int i = 0; i < WRITE_ROWS; i++) {
+        struct tr_row *row;
+        int rc = tr_window_next(&run->window, &row, err);
+
+        if (rc != TR_OK || !row)
+            return rc;
+        rc = run->env->write(run->env->ctx, row->block, row, err);
+        if (rc <= 0)
+            return rc;
+        tr_window_wrote(&run->window, row);
+        run->counts.rows_written++;
+        *moved = true;
+    }
+    return TR_OK;
+}

@@ -1,0 +1,835 @@
+/* drive.c - the real driver: opens what a run needs, and is its world.
+ *
+ * Order of opening: what costs nothing and fails most (settings, task, input)
+ * before what leaves traces (store, output).
+ *
+ * SPDX-License-Identifier: MIT */
+#include "drive.h"
+
+#include "base/bounds.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "encode/local.h"
+#include "wire/provider.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SAMPLE_MAX 2000 /* texts a local model is fitted to */
+
+/* ---- messages --------------------------------------------------------- */
+
+void tr_drive_say(struct tr_drive *d, int level, const char *line)
+{
+    struct tr_message *m;
+
+    if (d->message_count == TR_MESSAGES) { /* nobody listens: drop the oldest */
+        tr_free(d->messages[d->message_first].text);
+        d->message_first = (d->message_first + 1) % TR_MESSAGES;
+        d->message_count--;
+        d->messages_lost++;
+    }
+    m = &d->messages[(d->message_first + d->message_count) % TR_MESSAGES];
+    m->level = level;
+    m->text = tr_dup(line, strlen(line));
+    if (m->text)
+        d->message_count++;
+}
+
+static void on_say(void *ctx, int level, const char *line)
+{
+    tr_drive_say(ctx, level, line);
+}
+
+/* ---- the world of the engine ------------------------------------------ */
+
+static int64_t on_now(void *ctx)
+{
+    (void)ctx;
+    return tr_clock_mono_ns();
+}
+
+static int64_t on_wall(void *ctx)
+{
+    (void)ctx;
+    return tr_clock_wall_s();
+}
+
+static uint64_t on_random(void *ctx)
+{
+    (void)ctx;
+    return tr_random_u64();
+}
+
+static int read_source(void *ctx, struct tr_block *block, struct tr_err *err)
+{
+    struct tr_drive *d = ctx;
+    int rc = tr_source_next(d->source, block, err);
+
+    d->source_waits = rc == TR_SOURCE_WAIT;
+    return rc; /* TR_SOURCE_* and TR_FILL_* are the same numbers */
+}
+
+/* A pushed row, out of the queue into the block. */
+static int read_pushed(void *ctx, struct tr_block *block, struct tr_err *err)
+{
+    struct tr_drive *d = ctx;
+    uint32_t n[2], id_at, text_at;
+    bool grow = block->row_count == 0;
+    const char *p = d->pushed.p + d->pushed_at;
+    struct tr_row *row;
+
+    (void)err;
+    if (d->pushed_at == d->pushed.n) {
+        tr_buf_clear(&d->pushed);
+        d->pushed_at = 0;
+        return d->push_ended ? TR_FILL_END : TR_FILL_WAIT;
+    }
+    memcpy(n, p, sizeof n);
+    if (block->row_count == block->row_cap)
+        return TR_FILL_FULL;
+    id_at = tr_block_add(block, tr_str(p + sizeof n, n[0]), grow);
+    text_at = id_at == UINT32_MAX ? id_at
+        : tr_block_add(block, tr_str(p + sizeof n + n[0], n[1]), grow);
+    if (text_at == UINT32_MAX) {
+        if (grow)
+            return tr_fail(err, TR_NOMEM, "out of memory for a pushed row");
+        return TR_FILL_FULL;
+    }
+    row = &block->rows[block->row_count++];
+    *row = (struct tr_row){
+        .raw_at = text_at, .raw_n = n[1], .text_at = text_at, .text_n = n[1],
+        .id_at = id_at, .id_n = n[0],
+    };
+    if (!n[1]) {
+        row->state = TR_ROW_SETTLED;
+        row->verdict = (struct tr_verdict){
+            .why = TR_WHY_EMPTY, .origin = TR_NO_ORIGIN,
+            .confidence = TR_NO_CONFIDENCE};
+    }
+    d->pushed_at += sizeof n + n[0] + n[1];
+    return TR_FILL_ROW;
+}
+
+static int write_sink(void *ctx, const struct tr_block *block,
+                      const struct tr_row *row, struct tr_err *err)
+{
+    struct tr_drive *d = ctx;
+    const struct tr_verdict *v = &row->verdict;
+    const struct tr_origin *origin = tr_store_origin_at(d->store, v->origin);
+    const uint32_t *labels;
+    struct tr_companions c = {
+        .labels = d->names,
+        .multiple = d->task.multiple,
+        .confidence = v->confidence,
+        .why = (enum tr_why)v->why,
+    };
+    int rc;
+
+    if (origin && (v->why == TR_WHY_NONE || tr_why_stored(c.why)))
+        c.by = tr_str_c(origin->by);
+    if (v->why == TR_WHY_NONE) {
+        c.label_count = tr_task_set_labels(&d->task, v->set, &labels);
+        for (size_t i = 0; i < c.label_count; i++)
+            d->names[i] = d->task.labels[labels[i]].name;
+    }
+    tr_buf_clear(&d->line);
+    tr_source_render(d->source, block, row, &c, &d->line);
+    if (!tr_buf_ok(&d->line))
+        return tr_fail(err, TR_NOMEM, "out of memory for an output record");
+    rc = tr_sink_write(d->sink, tr_buf_str(&d->line), err);
+    return rc == TR_OK ? 1 : rc;
+}
+
+static int write_result(void *ctx, const struct tr_block *block,
+                        const struct tr_row *row, struct tr_err *err)
+{
+    struct tr_drive *d = ctx;
+    struct tr_outcome_row *r;
+
+    if (d->result_count == TR_RESULTS)
+        return 0;
+    r = &d->results[(d->result_first + d->result_count) % TR_RESULTS];
+    r->row = (int64_t)(block->first + (uint64_t)(row - block->rows));
+    r->verdict = row->verdict;
+    r->id = tr_dup(block->bytes + row->id_at, row->id_n);
+    if (!r->id)
+        return tr_fail(err, TR_NOMEM, "out of memory for a result");
+    d->result_count++;
+    return 1;
+}
+
+static int write_nothing(void *ctx, const struct tr_block *block,
+                         const struct tr_row *row, struct tr_err *err)
+{
+    (void)ctx;
+    (void)block;
+    (void)row;
+    (void)err;
+    return 1;
+}
+
+static int on_spill(void *ctx, struct tr_block *block, struct tr_err *err)
+{
+    return tr_spill_put(&((struct tr_drive *)ctx)->spill, block, err);
+}
+
+static int on_unspill(void *ctx, struct tr_block *block, struct tr_err *err)
+{
+    return tr_spill_get(&((struct tr_drive *)ctx)->spill, block, err);
+}
+
+/* ---- opening ---------------------------------------------------------- */
+
+static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
+                       struct tr_err *err)
+{
+    static const char *const formats[] = {"auto", "csv", "tsv", "jsonl",
+                                          "lines"};
+    const char *format = tr_config_text(d->cfg, "format");
+    const char *delimiter = tr_config_text(d->cfg, "delimiter");
+
+    *o = (struct tr_source_opts){
+        .text = tr_config_text(d->cfg, "text"),
+        .id = tr_config_text(d->cfg, "id"),
+        .as = tr_config_text(d->cfg, "as"),
+        .bad_rows_fail =
+            strcmp(tr_config_text(d->cfg, "on-bad-row"), "fail") == 0,
+        .head = tr_config_int(d->cfg, "head"),
+    };
+    o->path_count = tr_config_list(d->cfg, "input", &o->paths);
+    for (int i = 0; i < 5; i++)
+        if (strcmp(format, formats[i]) == 0)
+            o->format = (enum tr_format)i;
+    if (delimiter && (strcmp(delimiter, "\\t") == 0 ||
+                      strcmp(delimiter, "tab") == 0))
+        o->delimiter = '\t';
+    else if (delimiter && strlen(delimiter) == 1 && delimiter[0] != '"' &&
+             delimiter[0] != '\n' && delimiter[0] != '\r')
+        o->delimiter = delimiter[0];
+    else if (delimiter)
+        return tr_fail(err, TR_USAGE, "--delimiter %s: one character is "
+                       "wanted, for example ';' or tab", delimiter);
+    return TR_OK;
+}
+
+/* Examples from a labelled file beside the task file. */
+static int read_examples(struct tr_drive *d, struct tr_err *err)
+{
+    struct tr_source_opts o = {.as = "label"};
+    struct tr_source *src = NULL;
+    struct tr_block *block = NULL;
+    const struct tr_task_examples_file *file = &d->task.examples_file;
+    const char *path = file->path.p;
+    int rc = TR_OK;
+
+    if (!file->path.n)
+        return TR_OK;
+    o.paths = &path;
+    o.path_count = 1;
+    o.text = file->text_column.p;
+    o.id = file->label_column.p; /* the id column carries the label */
+    o.as = "trommel-example";
+    TRY(tr_source_open(&src, &o, err));
+    block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
+    if (!block)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory for the examples"));
+    for (;;) {
+        int got = tr_source_next(src, block, err);
+
+        if (got == TR_SOURCE_FULL || (got == TR_SOURCE_END && block->row_count)) {
+            for (uint32_t i = 0; i < block->row_count; i++) {
+                const struct tr_row *row = &block->rows[i];
+                char where[300];
+
+                snprintf(where, sizeof where, "%s:%" PRIu64, path, row->line);
+                TRY(tr_task_add_example(&d->task, tr_row_text(block, row),
+                                        tr_str(block->bytes + row->id_at,
+                                               row->id_n), where, err));
+            }
+            block->row_count = 0;
+            block->bytes_n = 0;
+        }
+        if (got == TR_SOURCE_END)
+            break;
+        if (got < 0)
+            TRY(got);
+    }
+out:
+    tr_source_close(src);
+    tr_block_free(block);
+    return rc;
+}
+
+static int open_task(struct tr_drive *d, struct tr_err *err)
+{
+    const char **names = NULL;
+    size_t n = 0;
+    const char *file = tr_config_text(d->cfg, "task");
+    const char *labels = tr_config_text(d->cfg, "labels");
+    int rc;
+
+    if (file && labels)
+        return tr_fail(err, TR_USAGE, "--task and --labels exclude each "
+                       "other: the labels stand in the task file");
+    if (!file && !labels)
+        return tr_fail(err, TR_USAGE, "what to decide is missing: give "
+                       "--labels a,b,c or --task FILE");
+    d->has_task = true;
+    if (labels)
+        return tr_task_from_labels(&d->task, labels, err);
+    names = tr_array(tr_option_count, sizeof *names);
+    if (!names)
+        return tr_fail(err, TR_NOMEM, "out of memory for the task");
+    for (size_t i = 0; i < tr_option_count; i++)
+        if (tr_options[i].where & TR_OPT_T)
+            names[n++] = tr_options[i].name;
+    rc = tr_task_from_file(&d->task, file, names, n, err);
+    tr_free(names);
+    for (uint32_t i = 0; rc == TR_OK && i < d->task.option_count; i++) {
+        const struct tr_task_option *o = &d->task.options[i];
+        char where[400], name[64];
+
+        snprintf(where, sizeof where, "%s:%d:%d", file, o->line, o->column);
+        snprintf(name, sizeof name, "%.*s", (int)o->name.n, o->name.p);
+        rc = tr_config_put(d->cfg, TR_FROM_TASK, name, o->value, where, err);
+    }
+    return rc == TR_OK ? read_examples(d, err) : rc;
+}
+
+static int open_local(struct tr_drive *d, const char *path, struct tr_err *err)
+{
+    struct tr_task *t = &d->task;
+    struct tr_local_label *labels = tr_array(t->label_count, sizeof *labels);
+    struct tr_str *texts = tr_array(t->example_count + 1, sizeof *texts);
+    struct tr_local_opts o = {
+        .path = path, .labels = labels, .label_count = t->label_count,
+        .multiple = t->multiple, .none = t->none >= 0,
+    };
+    size_t n = 0;
+    int rc;
+
+    if (!labels || !texts) {
+        rc = tr_fail(err, TR_NOMEM, "out of memory for the labels");
+        goto out;
+    }
+    for (uint32_t l = 0; l < t->label_count; l++) {
+        labels[l].name = t->labels[l].name;
+        labels[l].description = t->labels[l].description;
+        labels[l].examples = texts + n;
+        for (uint32_t e = 0; e < t->example_count; e++)
+            if (t->examples[e].set == l)
+                texts[n++] = t->examples[e].text;
+        labels[l].example_count = (size_t)(texts + n - labels[l].examples);
+    }
+    rc = tr_local_lane_open(&d->lane, &o, err);
+    if (rc == TR_OK && !path)
+        tr_drive_say(d, 2, "model local: the small model that comes along; no "
+                     "key, nothing leaves this machine. It knows English, "
+                     "topics and intents, and is poor on tone, irony, insult "
+                     "and spam: for those, or for better labels, give a "
+                     "language model (--model openai/NAME, ollama/NAME)");
+out:
+    tr_free(labels);
+    tr_free(texts);
+    return rc;
+}
+
+static int open_lane(struct tr_drive *d, struct tr_err *err)
+{
+    const char *model = tr_config_text(d->cfg, "model");
+    struct tr_str task_rows = d->task.providers_yaml;
+    struct tr_lane_opts o = {
+        .model = model,
+        .base_url = tr_config_text(d->cfg, "base-url"),
+        .key_env = tr_config_text(d->cfg, "key-env"),
+        .key_file = tr_config_text(d->cfg, "key-file"),
+        .effort = tr_config_text(d->cfg, "effort"),
+        .config_dir = tr_config_dir(d->cfg),
+        .providers_yaml = task_rows,
+        .allow_http = tr_config_flag(d->cfg, "allow-http"),
+    };
+
+    if (strcmp(model, "local") == 0)
+        return open_local(d, NULL, err);
+    if (strncmp(model, "local:", 6) == 0)
+        return open_local(d, model + 6, err);
+    return tr_http_lane_open(&d->lane, &o, err);
+}
+
+static int open_store(struct tr_drive *d, struct tr_err *err)
+{
+    const char *folder = tr_config_text(d->cfg, "store");
+    const char *name = tr_config_text(d->cfg, "task");
+    struct tr_store_opts o = {
+        .task = d->task.digest,
+        .task_name = name ? name : tr_config_text(d->cfg, "labels"),
+        .wait_lock = tr_config_flag(d->cfg, "wait-lock"),
+    };
+    struct tr_buf own;
+    int rc = TR_OK;
+
+    tr_buf_init(&own, 0);
+    if (!folder) {
+        TRY(tr_store_default_folder(&own, err));
+        folder = own.p;
+    }
+    if (strcmp(folder, "none") != 0 && !d->dry_run)
+        o.folder = folder;
+    TRY(tr_store_open(&d->store, &o, err));
+out:
+    tr_buf_release(&own);
+    return rc;
+}
+
+/* Where rows that wait behind a stuck one are kept: beside the output, which
+ * is the disk that has room for them. */
+static void choose_spill(struct tr_drive *d)
+{
+    const char *output = tr_config_text(d->cfg, "output");
+    const char *slash = output ? strrchr(output, '/') : NULL;
+
+    if (output && !tr_sink_is_stream(d->sink))
+        d->spill_folder = slash ? tr_dup(output, (size_t)(slash - output) + 1)
+                                : tr_dup(".", 1);
+    tr_spill_init(&d->spill, d->spill_folder);
+}
+
+static int open_sink(struct tr_drive *d, struct tr_err *err)
+{
+    const char *const *inputs;
+    size_t n = tr_config_list(d->cfg, "input", &inputs);
+    struct tr_buf head;
+    int rc = TR_OK;
+
+    tr_buf_init(&head, 0);
+    TRY(tr_sink_open(&d->sink, tr_config_text(d->cfg, "output"), inputs, n,
+                     err));
+    tr_source_head(d->source, &head);
+    if (!tr_buf_ok(&head))
+        TRY(tr_fail(err, TR_NOMEM, "out of memory for the header"));
+    TRY(tr_sink_write(d->sink, tr_buf_str(&head), err));
+out:
+    tr_buf_release(&head);
+    return rc;
+}
+
+/* ---- a sample spread over the input ----------------------------------- */
+
+struct sampled {
+    struct tr_key key;
+    struct tr_str text;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    return tr_key_cmp(&((const struct sampled *)a)->key,
+                      &((const struct sampled *)b)->key);
+}
+
+/* The SAMPLE_MAX distinct texts with the smallest digests: the same whatever
+ * the order of the rows, and spread over the whole input, so that a file
+ * sorted by label is sampled as well as a shuffled one. */
+static int draw_sample(struct tr_drive *d, struct tr_err *err)
+{
+    struct tr_source_opts o;
+    struct tr_source *src = NULL;
+    struct tr_block *block = NULL;
+    struct sampled *best = NULL;
+    size_t n = 0, cap = 2 * SAMPLE_MAX;
+    bool full = false; /* best[0..SAMPLE_MAX) is sorted, the rest is newer */
+    int rc = TR_OK, got;
+
+    TRY(source_opts(d, &o, err));
+    TRY(tr_source_open(&src, &o, err));
+    block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
+    best = tr_array(cap, sizeof *best);
+    if (!block || !best)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
+    do {
+        got = tr_source_next(src, block, err);
+        if (got < 0)
+            TRY(got);
+        if (got == TR_SOURCE_ROW)
+            continue;
+        for (uint32_t i = 0; i < block->row_count; i++) {
+            const struct tr_row *row = &block->rows[i];
+            struct tr_str text = tr_row_text(block, row);
+            struct tr_key key;
+
+            if (row->state == TR_ROW_SETTLED)
+                continue;
+            key = tr_digest(NULL, text);
+            if (full &&
+                tr_key_cmp(&key, &best[SAMPLE_MAX - 1].key) >= 0)
+                continue;
+            best[n].key = key;
+            best[n].text = tr_arena_dup(&d->sample_arena, text);
+            if (++n < cap)
+                continue;
+            qsort(best, n, sizeof *best, by_key);
+            for (size_t from = n = 1; from < cap && n < SAMPLE_MAX; from++)
+                if (tr_key_cmp(&best[from].key, &best[n - 1].key) != 0)
+                    best[n++] = best[from];
+            full = n == SAMPLE_MAX;
+        }
+        block->row_count = 0;
+        block->bytes_n = 0;
+    } while (got != TR_SOURCE_END);
+    qsort(best, n, sizeof *best, by_key);
+    d->sample = tr_array(n + 1, sizeof *d->sample);
+    if (!d->sample)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
+    for (size_t i = 0; i < n && d->sample_count < SAMPLE_MAX; i++)
+        if (!i || tr_key_cmp(&best[i].key, &best[i - 1].key) != 0)
+            d->sample[d->sample_count++] = best[i].text;
+out:
+    tr_free(best);
+    tr_block_free(block);
+    tr_source_close(src);
+    return rc;
+}
+
+/* Very common English words: a text of some length without any of them is
+ * most likely not English. */
+static bool has_english(struct tr_str text)
+{
+    static const char words[] = " the a an of to in is it and for on that this "
+        "i my you with was be have are not can do me your we at from but ";
+    char word[12] = " ";
+    size_t n = 1;
+
+    for (size_t i = 0; i <= text.n; i++) {
+        unsigned char c = i < text.n ? (unsigned char)text.p[i] : ' ';
+
+        if (c >= 'A' && c <= 'Z')
+            c = (unsigned char)(c + 32);
+        if (c >= 'a' && c <= 'z') {
+            if (n < sizeof word - 2)
+                word[n] = (char)c;
+            n++;
+            continue;
+        }
+        if (n > 1 && n < sizeof word - 2) {
+            word[n] = ' ';
+            word[n + 1] = '\0';
+            if (strstr(words, word))
+                return true;
+        }
+        n = 1;
+    }
+    return false;
+}
+
+static void warn_language(struct tr_drive *d, const struct tr_str *texts,
+                          size_t n)
+{
+    size_t long_enough = 0, foreign = 0;
+    char line[300];
+
+    for (size_t i = 0; i < n; i++) {
+        if (texts[i].n < 40)
+            continue;
+        long_enough++;
+        foreign += !has_english(texts[i]);
+    }
+    if (long_enough < 5 || foreign * 2 < long_enough)
+        return;
+    snprintf(line, sizeof line, "about %zu %% of the texts do not look "
+             "English; the local model knows English only. For other "
+             "languages use a language model (--model)",
+             100 * foreign / long_enough);
+    tr_drive_say(d, 1, line);
+}
+
+static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
+{
+    struct tr_drive *d = ctx;
+    struct tr_err err;
+
+    if (!d->source || !tr_source_rereadable(d->source))
+        return false;
+    if (!d->sampled) {
+        d->sampled = true;
+        if (draw_sample(d, &err) == TR_OK)
+            warn_language(d, d->sample, d->sample_count);
+        else
+            d->sample_count = 0; /* the engine meets the same error itself */
+    }
+    *texts = d->sample;
+    *n = d->sample_count;
+    return d->sample_count > 0;
+}
+
+/* From the share of the bytes that has been read. */
+static int64_t on_rows_expected(void *ctx)
+{
+    struct tr_drive *d = ctx;
+    int64_t read, total;
+    struct tr_counts c;
+
+    if (!d->source || !d->run)
+        return -1;
+    tr_run_counts(d->run, &c);
+    read = tr_source_bytes_read(d->source);
+    total = tr_source_bytes_total(d->source);
+    if (c.input_ended || total < 0 || read <= 0)
+        return c.input_ended ? c.rows_read : -1;
+    return (int64_t)((double)c.rows_read * ((double)total / (double)read));
+}
+
+/* ---- open, step, close ------------------------------------------------ */
+
+static void job_name(const struct tr_drive *d, struct tr_buf *name)
+{
+    const char *const *inputs;
+    size_t n = tr_config_list(d->cfg, "input", &inputs);
+    const char *job = tr_config_text(d->cfg, "job");
+    const char *task = tr_config_text(d->cfg, "task");
+
+    if (job) {
+        tr_buf_addz(name, job);
+        return;
+    }
+    tr_buf_addz(name, task ? task : tr_config_text(d->cfg, "labels"));
+    for (size_t i = 0; i < n; i++)
+        tr_buf_addf(name, " %s", inputs[i]);
+}
+
+static int open_run(struct tr_drive *d, struct tr_err *err)
+{
+    const char *answer = tr_config_text(d->cfg, "answer");
+    struct tr_buf job;
+    struct tr_run_opts o = {
+        .pack = (uint32_t)tr_config_int(d->cfg, "pack"),
+        .answer_form = strcmp(answer, "lines") == 0 ? 0
+                     : strcmp(answer, "schema") == 0 ? 1 : -1,
+        .concurrency = (int)tr_config_int(d->cfg, "concurrency"),
+        .rpm = (double)tr_config_int(d->cfg, "rpm"),
+        .tpm = (double)tr_config_int(d->cfg, "tpm"),
+        .budget_nano = tr_config_nano(d->cfg, "budget"),
+        .max_wait_ms = tr_config_ms(d->cfg, "max-wait"),
+        .grace_ms = tr_config_ms(d->cfg, "grace"),
+        .request_timeout_ms = tr_config_ms(d->cfg, "timeout"),
+        .offline = tr_config_flag(d->cfg, "offline"),
+        .truncate = tr_config_flag(d->cfg, "truncate"),
+        .fresh = tr_config_flag(d->cfg, "fresh"),
+        .retry_failed = tr_config_flag(d->cfg, "retry-failed"),
+        .as_completed =
+            strcmp(tr_config_text(d->cfg, "order"), "completed") == 0,
+        .verbose = tr_config_flag(d->cfg, "verbose"),
+        .dry_run = d->dry_run,
+        .min_prompt = (int32_t)tr_config_int(d->cfg, "min-prompt"),
+    };
+    int rc = TR_OK;
+
+    tr_buf_init(&job, 0);
+    job_name(d, &job);
+    o.job = job.p;
+    if (!tr_buf_ok(&job))
+        TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    if (d->source && o.as_completed)
+        TRY(tr_fail(err, TR_USAGE, "--order completed is for pushed rows; a "
+                    "file is always written in input order"));
+    d->env = (struct tr_env){
+        .ctx = d,
+        .now_ns = on_now,
+        .wall_s = on_wall,
+        .random = on_random,
+        .read = d->source ? read_source : read_pushed,
+        .write = d->dry_run ? write_nothing
+               : d->sink ? write_sink : write_result,
+        .spill = on_spill,
+        .unspill = on_unspill,
+        .sample = on_sample,
+        .rows_expected = on_rows_expected,
+        .say = on_say,
+    };
+    TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lane, err));
+out:
+    tr_buf_release(&job);
+    return rc;
+}
+
+int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
+{
+    struct tr_err *err = &d->err;
+    struct tr_source_opts o;
+    int rc = TR_OK;
+
+    d->spill.fd = -1;
+    d->opened_at = tr_clock_mono_ns();
+    tr_arena_init(&d->sample_arena);
+    tr_buf_init(&d->line, 0);
+    tr_buf_init(&d->pushed, 0);
+    d->cfg = tr_config_dup(cfg);
+    if (!d->cfg)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    d->dry_run = tr_config_flag(d->cfg, "dry-run");
+    TRY(open_task(d, err));
+    TRY(source_opts(d, &o, err));
+    if (o.path_count) {
+        TRY(tr_source_open(&d->source, &o, err));
+        tr_drive_say(d, 2, tr_source_summary(d->source));
+    } else {
+        d->results = tr_array(TR_RESULTS, sizeof *d->results);
+        if (!d->results)
+            TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    }
+    d->names = tr_array(d->task.label_count, sizeof *d->names);
+    if (!d->names)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    TRY(open_lane(d, err));
+    TRY(open_store(d, err));
+    if (d->source && !d->dry_run) {
+        TRY(open_sink(d, err));
+        choose_spill(d);
+    }
+    TRY(open_run(d, err));
+out:
+    if (rc != TR_OK)
+        d->exit_code = tr_exit_code(rc);
+    return rc;
+}
+
+/* Warnings in plain words about the labels of a finished run. */
+static void warn_labels(struct tr_drive *d)
+{
+    const int64_t *counts = tr_run_label_counts(d->run);
+    struct tr_counts c;
+    char line[400];
+    int64_t labelled;
+
+    tr_run_counts(d->run, &c);
+    labelled = c.rows_settled - c.rows_failed;
+    if (labelled < 20 || d->dry_run)
+        return;
+    for (uint32_t i = 0; i < d->task.label_count; i++) {
+        struct tr_str name = d->task.labels[i].name;
+
+        if (counts[i])
+            continue;
+        snprintf(line, sizeof line, "the label %.*s was never used: is it "
+                 "needed, and does its description say what belongs there?",
+                 (int)name.n, name.p);
+        tr_drive_say(d, 1, line);
+    }
+    if (c.none_answers * 10 >= labelled * 3) {
+        snprintf(line, sizeof line, "%" PRId64 " %% of the answers are \"none "
+                 "of these\": a label may be missing",
+                 100 * c.none_answers / labelled);
+        tr_drive_say(d, 1, line);
+    }
+    if (c.cut_texts) {
+        snprintf(line, sizeof line, "%" PRId64 " texts are longer than the "
+                 "local model reads; their end was not looked at",
+                 c.cut_texts);
+        tr_drive_say(d, 1, line);
+    }
+}
+
+/* The run has ended: the output gets its name, or stays partial. */
+static int conclude(struct tr_drive *d, struct tr_err *err)
+{
+    const char *sentence;
+    struct tr_counts c;
+    char line[600];
+    int rc = TR_OK;
+
+    d->exit_code = tr_run_exit(d->run, &sentence);
+    tr_run_counts(d->run, &c);
+    tr_fail(err, TR_OK, "%s", sentence);
+    warn_labels(d);
+    if (d->sink && (d->exit_code == 0 || d->exit_code == 1)) {
+        TRY(tr_sink_finish(d->sink, err));
+    } else if (d->sink) {
+        TRY(tr_sink_flush(d->sink, err));
+        if (*tr_sink_partial(d->sink)) {
+            snprintf(line, sizeof line, "%s holds the first %" PRId64
+                     " rows; --offline writes all that is known",
+                     tr_sink_partial(d->sink), c.rows_written);
+            tr_drive_say(d, 2, line);
+        }
+    }
+out:
+    d->done = true;
+    return rc;
+}
+
+int tr_drive_step(struct tr_drive *d, int timeout_ms)
+{
+    struct tr_err *err = &d->err;
+    int64_t wait_ns, now;
+    int rc;
+
+    if (d->done)
+        return TR_RUN_DONE;
+    rc = tr_run_step(d->run, &wait_ns, err);
+    if (rc == TR_RUN_DONE) {
+        rc = conclude(d, err);
+        if (rc == TR_OK)
+            return TR_RUN_DONE;
+    }
+    if (rc < 0) {
+        d->exit_code = tr_exit_code(rc);
+        d->done = true;
+        return rc;
+    }
+    now = tr_clock_mono_ns();
+    if (d->sink && tr_sink_is_stream(d->sink) &&
+        (wait_ns || now - d->flushed_at > TR_S / 4)) {
+        d->flushed_at = now;
+        rc = tr_sink_flush(d->sink, err);
+        if (rc != TR_OK) {
+            d->exit_code = tr_exit_code(rc);
+            d->done = true;
+            return rc;
+        }
+    }
+    if (wait_ns > 0 && !(d->result_count && !d->sink)) {
+        int64_t ms = (wait_ns + TR_MS - 1) / TR_MS;
+
+        if (ms > timeout_ms)
+            ms = timeout_ms;
+        d->lane->vt->wait(d->lane, (int)ms,
+                          d->source && d->source_waits
+                              ? tr_source_fd(d->source) : -1);
+    }
+    return TR_RUN_MORE;
+}
+
+int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
+{
+    struct tr_money m;
+
+    if (!d->run)
+        return 0;
+    tr_run_money(d->run, &m);
+    return m.reserved;
+}
+
+void tr_drive_close(struct tr_drive *d)
+{
+    tr_run_close(d->run);
+    tr_sink_close(d->sink);
+    if (d->lane)
+        d->lane->vt->close(d->lane);
+    tr_store_close(d->store);
+    tr_source_close(d->source);
+    tr_spill_release(&d->spill);
+    if (d->has_task)
+        tr_task_release(&d->task);
+    tr_config_free(d->cfg);
+    tr_arena_release(&d->sample_arena);
+    tr_buf_release(&d->line);
+    tr_buf_release(&d->pushed);
+    tr_free(d->sample);
+    tr_free(d->names);
+    tr_free(d->spill_folder);
+    for (uint32_t i = 0; i < d->result_count; i++)
+        tr_free(d->results[(d->result_first + i) % TR_RESULTS].id);
+    tr_free(d->results);
+    for (uint32_t i = 0; i < d->message_count; i++)
+        tr_free(d->messages[(d->message_first + i) % TR_MESSAGES].text);
+}

@@ -1,0 +1,76 @@
+/* drive.h - the real driver: opens what a run needs, and is its world.
+ *
+ * Gives the engine (run.h) clock, randomness, files and lanes. api.c hands it
+ * out as trommel_run.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_DRIVE_H
+#define TR_DRIVE_H
+
+#include "base/arena.h"
+#include "config.h"
+#include "rows/sink.h"
+#include "rows/source.h"
+#include "rows/spill.h"
+#include "run.h"
+
+#define TR_PUSH_BYTES (1u << 20) /* pushed rows that wait to be read */
+#define TR_RESULTS 4096u         /* results that wait to be taken */
+#define TR_MESSAGES 256u         /* lines that wait to be taken */
+
+/* A result of a pushed row; id is owned. */
+struct tr_outcome_row {
+    int64_t row;
+    char *id;
+    struct tr_verdict verdict;
+};
+
+struct tr_message {
+    int level;
+    char *text; /* owned */
+};
+
+struct tr_drive {
+    struct tr_config *cfg;
+    struct tr_err err;
+    struct tr_env env;
+    struct tr_task task;
+    struct tr_store *store;
+    struct tr_lane *lane;
+    struct tr_run *run;
+    struct tr_source *source; /* NULL: rows are pushed */
+    struct tr_sink *sink;     /* NULL: results are taken */
+    struct tr_spill spill;
+    char *spill_folder;
+
+    bool has_task, source_waits, done, dry_run;
+    int exit_code;
+
+    struct tr_buf pushed;     /* id_len, text_len, id, text; repeated */
+    size_t pushed_at;
+    bool push_ended;
+    struct tr_outcome_row *results; /* ring of TR_RESULTS */
+    uint32_t result_first, result_count;
+
+    struct tr_message messages[TR_MESSAGES]; /* ring */
+    uint32_t message_first, message_count, messages_lost;
+
+    struct tr_arena sample_arena;
+    struct tr_str *sample;
+    size_t sample_count;
+    bool sampled;
+
+    struct tr_buf line;       /* one output record */
+    struct tr_str *names;     /* labels of one record; label_count of them */
+    int64_t flushed_at, opened_at;
+};
+
+int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg);
+/* TR_RUN_MORE, TR_RUN_DONE or a negative code (d->err). */
+int tr_drive_step(struct tr_drive *d, int timeout_ms);
+void tr_drive_say(struct tr_drive *d, int level, const char *line);
+void tr_drive_close(struct tr_drive *d);
+/* The same command again would cost this; for the text of a Ctrl-C. */
+int64_t tr_drive_in_flight_nano(const struct tr_drive *d);
+
+#endif

@@ -1,0 +1,287 @@
+/* engine.h - the state of a run, shared by the files of the five verbs.
+ *
+ *   fill.c     read rows, look them up, join equal ones
+ *   receive.c  take replies, check answers, settle money, learn
+ *   packs.c    plan: form packs, build requests, reserve money
+ *   commit.c   commit, then act: send what is committed, write what is
+ *   wind.c     every way a run ends
+ *   run.c      the step that joins them, opening and closing
+ *
+ * Nobody else includes this file.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_ENGINE_H
+#define TR_ENGINE_H
+
+#include "base/clock.h"
+#include "base/keymap.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "plan/pack.h"
+#include "plan/retry.h"
+#include "run.h"
+#include "task/answer.h"
+#include "task/prompt.h"
+#include "window.h"
+
+enum {
+    TR_PACKS_MAX = 2048 /* packs alive: planned, waiting to go again, sent */
+};
+#define TR_REDO_AGE (2 * TR_S) /* an invalid item waits this long for company */
+
+/* A pack's way:  ASIDE -> PLANNED -> READY -> SENT -> gone, or back to ASIDE.
+ * PLANNED: the request is built and its money reserved; READY: its intent is
+ * durable. */
+enum tr_pack_state { TR_PACK_ASIDE, TR_PACK_PLANNED, TR_PACK_READY, TR_PACK_SENT };
+
+struct tr_pack {
+    enum tr_pack_state state;
+    uint32_t n;                /* rows */
+    uint32_t slot;             /* own index in run->packs */
+    struct tr_row **rows;      /* n, in the order of the queue */
+    struct tr_item *items;     /* n, in the order sent */
+    uint16_t *order;           /* item i is rows[order[i]] */
+    struct tr_str *texts;      /* local lanes */
+    uint64_t attempt;
+    int64_t bound;             /* money reserved */
+    int64_t tokens;            /* estimate, for pace */
+    int64_t cap;               /* output cap sent */
+    size_t content_bytes;      /* system, user and schema */
+    enum tr_form form;
+    struct tr_buf body;
+    int64_t sent_at, due_at;
+    uint32_t tries;            /* attempts without success, for back-off */
+    uint32_t lane_tries;       /* of those, charged to the lane */
+    int64_t lane_tries_since;  /* run->successes when the first happened */
+    struct tr_pack *next;         /* queue link */
+};
+
+struct tr_queue {
+    struct tr_pack *head, *tail;
+    uint32_t n;
+};
+
+struct tr_rows {
+    struct tr_row *head, *tail;
+    uint32_t n;
+};
+
+struct tr_run {
+    const struct tr_env *env;
+    struct tr_run_opts opts;
+    struct tr_task *task;
+    struct tr_store *store;
+    struct tr_lane *lane;
+
+    struct tr_window window;
+    struct tr_keymap open_keys; /* key -> first unsettled row with it */
+    struct tr_key salt;         /* model and effort, part of every key */
+    struct tr_store_find find;
+    size_t text_max;            /* --truncate: bytes a text is cut to */
+    bool input_ended, input_waits, new_block;
+
+    struct tr_rows fresh, redo;    /* WAITING: never asked; to be asked again */
+    struct tr_queue aside;         /* packs to go again, by due_at */
+    struct tr_queue planned, ready, sent;
+    struct tr_pack *packs[TR_PACKS_MAX]; /* by slot; a tag names slot and attempt */
+    uint32_t free_slots[TR_PACKS_MAX], free_slot_count;
+    size_t body_bytes;          /* of all packs alive */
+
+    struct tr_buf system, schema; /* stable parts, per form */
+    enum tr_form form_built;
+    bool form_ready;
+    struct tr_form_choice form;
+    struct tr_meter meter;
+    struct tr_pace pace;
+    struct tr_retry_budget retries;
+    struct tr_flush flush;
+    struct tr_money money;
+    struct tr_rng rng;
+
+    /* what the next commit makes durable */
+    struct tr_rows answered;
+    struct tr_store_put *puts;
+    size_t put_cap;
+    struct tr_store_intent *intents;
+    size_t intent_cap;
+    struct tr_store_outcome *outs;
+    size_t out_count, out_cap;
+
+    uint16_t origin;            /* of the last served model */
+    char origin_served[96];
+    bool origin_known;
+    bool fitted;
+    bool bound_said;            /* what the run may cost was shown */
+    bool money_waits;           /* no room for the next bound until a reply */
+
+    int64_t successes, bad_requests, sends_since_commit, sends_last;
+    int64_t last_success_at, opened_at, wait_since;
+    int64_t run_at;             /* Unix s */
+    char last_trouble[320];
+
+    int stopping;               /* 0 no, 1 nothing leaves, 2 at once */
+    int64_t stop_at;
+    int exit_code;
+    char sentence[1200];
+    bool ended;
+
+    struct tr_counts counts;
+    int64_t *label_counts;
+    struct tr_preview preview;
+    struct tr_buf preview_body;
+};
+
+/* ---- lists of rows and packs ------------------------------------------ */
+
+static inline void tr_rows_add(struct tr_rows *q, struct tr_row *row)
+{
+    row->next = NULL;
+    if (q->tail)
+        q->tail->next = row;
+    else
+        q->head = row;
+    q->tail = row;
+    q->n++;
+}
+
+static inline struct tr_row *tr_rows_take(struct tr_rows *q)
+{
+    struct tr_row *row = q->head;
+
+    q->head = row->next;
+    if (!q->head)
+        q->tail = NULL;
+    q->n--;
+    row->next = NULL;
+    return row;
+}
+
+/* Rows go back to where they came from, in front: they are the oldest. */
+static inline void tr_rows_push(struct tr_rows *q, struct tr_row *row)
+{
+    row->next = q->head;
+    q->head = row;
+    if (!q->tail)
+        q->tail = row;
+    q->n++;
+}
+
+static inline void tr_queue_add(struct tr_queue *q, struct tr_pack *p)
+{
+    p->next = NULL;
+    if (q->tail)
+        q->tail->next = p;
+    else
+        q->head = p;
+    q->tail = p;
+    q->n++;
+}
+
+static inline void tr_queue_add_due(struct tr_queue *q, struct tr_pack *p)
+{
+    struct tr_pack **at = &q->head;
+
+    while (*at && (*at)->due_at <= p->due_at)
+        at = &(*at)->next;
+    p->next = *at;
+    *at = p;
+    if (!p->next)
+        q->tail = p;
+    q->n++;
+}
+
+static inline struct tr_pack *tr_queue_take(struct tr_queue *q)
+{
+    struct tr_pack *p = q->head;
+
+    if (!p)
+        return NULL;
+    q->head = p->next;
+    if (!q->head)
+        q->tail = NULL;
+    q->n--;
+    p->next = NULL;
+    return p;
+}
+
+static inline void tr_queue_remove(struct tr_queue *q, struct tr_pack *p)
+{
+    struct tr_pack **at = &q->head, *before = NULL;
+
+    while (*at != p) {
+        before = *at;
+        at = &before->next;
+    }
+    *at = p->next;
+    if (q->tail == p)
+        q->tail = before;
+    q->n--;
+    p->next = NULL;
+}
+
+/* ---- run.c: small words ----------------------------------------------- */
+
+int64_t tr_run_now(const struct tr_run *run);
+void tr_run_say(const struct tr_run *run, int level, const char *line);
+/* Makes room for need elements of size bytes in *array. */
+int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
+                struct tr_err *err);
+
+/* ---- fill.c ----------------------------------------------------------- */
+
+int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err);
+/* The text of a row as it is sent: cut under --truncate. */
+struct tr_str tr_run_text(const struct tr_run *run,
+                                  const struct tr_row *row);
+
+/* ---- rows come to rest (fill.c) --------------------------------------- */
+
+/* A verdict is known; it shows after the next commit. */
+void tr_run_answer(struct tr_run *run, struct tr_row *row,
+                   struct tr_verdict verdict);
+void tr_run_fail_row(struct tr_run *run, struct tr_row *row, enum tr_why why);
+/* Asked again later, in a pack of at most company rows. */
+void tr_run_wait_again(struct tr_run *run, struct tr_row *row, uint16_t company);
+/* The row and all equal ones got their verdict and it is durable. */
+void tr_run_settle_all(struct tr_run *run, struct tr_row *row);
+
+/* ---- receive.c -------------------------------------------------------- */
+
+int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err);
+/* Money, tokens and pace of one attempt; joins the next commit. */
+int tr_run_book(struct tr_run *run, struct tr_pack *p,
+                const struct tr_reply *reply, int64_t now, struct tr_err *err);
+/* Its rows wait as if they had never been asked; the pack goes. */
+void tr_run_give_back(struct tr_run *run, struct tr_pack *p);
+
+/* ---- packs.c ---------------------------------------------------------- */
+
+int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err);
+void tr_pack_free(struct tr_run *run, struct tr_pack *p);
+/* The part of the prompt that all packs share, for a form. */
+int tr_run_stable_parts(struct tr_run *run, enum tr_form form,
+                        struct tr_err *err);
+/* How many of the first rows of q go together: 0 and *too_long when the first
+ * one alone does not fit the model. */
+uint32_t tr_run_take_count(struct tr_run *run, const struct tr_rows *q,
+                           bool *too_long);
+
+/* ---- commit.c --------------------------------------------------------- */
+
+/* One transaction, if it is due or now_please. */
+int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
+                  struct tr_err *err);
+int tr_run_send_ready(struct tr_run *run, int64_t *wake, bool *moved,
+                      struct tr_err *err);
+int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err);
+
+/* ---- wind.c ----------------------------------------------------------- */
+
+/* Nothing more leaves; what is in flight is awaited. The first reason wins. */
+void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence);
+int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
+                     struct tr_err *err);
+void tr_run_mind_outage(struct tr_run *run, int64_t *wake);
+int tr_run_finish(struct tr_run *run, struct tr_err *err);
+
+#endif

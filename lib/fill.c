@@ -1,0 +1,205 @@
+/* fill.c - fill: read rows, look them up, join equal ones; and how rows come to
+ * rest, wherever their verdict comes from.
+ *
+ * Every move of a row between its states (nouns.h) is in this file and in
+ * packs.c (WAITING to PACKED).
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+enum {
+    FILL_ROWS = 1024 /* rows read in one step: a step stays short */
+};
+
+static void count_settled(struct tr_run *run, const struct tr_row *row)
+{
+    const struct tr_verdict *v = &row->verdict;
+    struct tr_counts *c = &run->counts;
+
+    c->rows_settled++;
+    if (v->why != TR_WHY_NONE) {
+        c->rows_failed++;
+        c->fails[v->why]++;
+        if (!c->fail_example[v->why])
+            c->fail_example[v->why] =
+                (int64_t)(row->block->first + (uint64_t)(row - row->block->rows))
+                + 1;
+        return;
+    }
+    const uint32_t *labels;
+    uint32_t n = tr_task_set_labels(run->task, v->set, &labels);
+
+    for (uint32_t i = 0; i < n; i++)
+        run->label_counts[labels[i]]++;
+    if (n == 0 || (n == 1 && (int32_t)labels[0] == run->task->none))
+        c->none_answers++;
+}
+
+static void settle(struct tr_run *run, struct tr_row *row)
+{
+    tr_window_settled(&run->window, row);
+    count_settled(run, row);
+}
+
+/* The row and all equal ones got their verdict and it is durable. */
+void tr_run_settle_all(struct tr_run *run, struct tr_row *row)
+{
+    struct tr_row *twin = row->twin;
+
+    tr_keymap_remove(&run->open_keys, &row->key);
+    row->twin = NULL;
+    while (twin) {
+        struct tr_row *next = twin->twin;
+
+        twin->verdict = row->verdict;
+        twin->twin = NULL;
+        settle(run, twin);
+        twin = next;
+    }
+    settle(run, row);
+}
+
+/* A verdict is known; it shows after the next commit. */
+void tr_run_answer(struct tr_run *run, struct tr_row *row,
+                   struct tr_verdict verdict)
+{
+    TR_ASSERT(row->state == TR_ROW_PACKED || row->state == TR_ROW_WAITING);
+    row->verdict = verdict;
+    row->state = TR_ROW_ANSWERED;
+    tr_rows_add(&run->answered, row);
+    if (!run->flush.oldest_at)
+        run->flush.oldest_at = tr_run_now(run);
+}
+
+void tr_run_fail_row(struct tr_run *run, struct tr_row *row, enum tr_why why)
+{
+    tr_run_answer(run, row, (struct tr_verdict){
+        .why = (uint16_t)why,
+        .origin = run->origin_known ? run->origin : TR_NO_ORIGIN,
+        .confidence = TR_NO_CONFIDENCE,
+    });
+}
+
+void tr_run_wait_again(struct tr_run *run, struct tr_row *row, uint16_t company)
+{
+    row->state = TR_ROW_WAITING;
+    row->company = company;
+    row->since = tr_run_now(run);
+    tr_rows_add(&run->redo, row);
+}
+
+struct tr_str tr_run_text(const struct tr_run *run,
+                                  const struct tr_row *row)
+{
+    struct tr_str text = tr_row_text(row->block, row);
+
+    if (run->text_max && text.n > run->text_max) {
+        text.n = run->text_max;
+        while (text.n && ((unsigned char)text.p[text.n] & 0xc0) == 0x80)
+            text.n--; /* never inside a character */
+    }
+    return text;
+}
+
+/* Rows just read: known ones settle, equal ones join, the rest waits. */
+static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
+                   struct tr_err *err)
+{
+    static const struct tr_verdict unasked = {
+        .why = TR_WHY_NOT_ASKED,
+        .origin = TR_NO_ORIGIN,
+        .confidence = TR_NO_CONFIDENCE,
+    };
+    struct tr_key keys[FILL_ROWS];
+    struct tr_verdict verdicts[FILL_ROWS];
+    bool found[FILL_ROWS];
+    size_t asked = 0;
+    int rc;
+
+    for (size_t i = 0; i < n; i++) {
+        struct tr_row *row = rows[i], *first;
+
+        if (row->state == TR_ROW_SETTLED) { /* bad or empty: the source said */
+            settle(run, row);
+            continue;
+        }
+        row->key = tr_digest(&run->salt, tr_run_text(run, row));
+        first = tr_keymap_find(&run->open_keys, &row->key);
+        if (first) {
+            row->state = TR_ROW_TWIN;
+            row->twin = first->twin;
+            first->twin = row;
+            run->counts.rows_twin++;
+            continue;
+        }
+        if (!tr_keymap_add(&run->open_keys, &row->key, row))
+            return tr_fail(err, TR_NOMEM, "out of memory while reading rows");
+        keys[asked] = row->key;
+        rows[asked++] = row;
+    }
+    rc = tr_store_find(run->store, &run->find, keys, asked, verdicts, found,
+                       err);
+    if (rc != TR_OK)
+        return rc;
+    for (size_t i = 0; i < asked; i++) {
+        struct tr_row *row = rows[i];
+
+        if (found[i]) {
+            row->verdict = verdicts[i];
+            run->counts.rows_stored++;
+            tr_run_settle_all(run, row);
+        } else if (run->opts.offline) {
+            row->verdict = unasked;
+            tr_run_settle_all(run, row);
+        } else {
+            row->state = TR_ROW_WAITING;
+            tr_rows_add(&run->fresh, row);
+        }
+    }
+    return TR_OK;
+}
+
+int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err)
+{
+    struct tr_row *rows[FILL_ROWS];
+    size_t n = 0;
+    int rc = TR_OK;
+
+    run->input_waits = false;
+    if (run->stopping && !run->opts.offline)
+        return TR_OK;
+    while (!run->input_ended && n < FILL_ROWS) {
+        struct tr_block *b = tr_window_room(&run->window, run->new_block, err);
+
+        run->new_block = false;
+        if (!b) {
+            rc = err->code;
+            break;
+        }
+        rc = run->env->read(run->env->ctx, b, err);
+        if (rc == TR_FILL_ROW) {
+            rows[n++] = tr_window_added(&run->window, b);
+            run->counts.rows_read++;
+        } else if (rc == TR_FILL_FULL) {
+            run->new_block = true;
+        } else if (rc == TR_FILL_WAIT) {
+            run->input_waits = true;
+            break;
+        } else if (rc == TR_FILL_END) {
+            run->input_ended = run->counts.input_ended = true;
+        } else {
+            break;
+        }
+    }
+    if (n) {
+        struct tr_err again;
+        int looked = look_up(run, rows, n, &again);
+
+        *moved = true;
+        if (looked != TR_OK) {
+            *err = again;
+            return looked;
+        }
+    }
+    return rc < 0 ? rc : TR_OK;
+}

@@ -1,0 +1,409 @@
+/* packs.c - plan: which rows go into the next requests, and their price.
+ *
+ * Packs are planned ahead of a free slot, so that their intents can be
+ * committed in groups and durability never costs concurrency.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+#include "base/bounds.h"
+
+#include <stdio.h>
+
+enum {
+    REDO_WORTH = 8,     /* invalid items that make a pack of their own */
+    LOCAL_PACK = 64,    /* texts per call of a local lane */
+    LOCAL_SAMPLE = 2000 /* rows a local lane is fitted to, at most */
+};
+
+static struct tr_pack *pack_new(struct tr_run *run, uint32_t n, struct tr_err *err)
+{
+    struct tr_pack *p;
+    char *space;
+    size_t bytes = sizeof *p + n * (sizeof *p->rows + sizeof *p->items +
+                                    sizeof *p->texts + sizeof *p->order);
+
+    if (!run->free_slot_count) {
+        tr_fail(err, TR_BUG, "no free slot for a pack");
+        return NULL;
+    }
+    p = tr_alloc(bytes);
+    if (!p) {
+        tr_fail(err, TR_NOMEM, "out of memory for a request of %u texts",
+                (unsigned)n);
+        return NULL;
+    }
+    space = (char *)(p + 1);
+    p->rows = (void *)space;
+    space += n * sizeof *p->rows;
+    p->items = (void *)space;
+    space += n * sizeof *p->items;
+    p->texts = (void *)space;
+    space += n * sizeof *p->texts;
+    p->order = (void *)space;
+    p->n = n;
+    p->slot = run->free_slots[--run->free_slot_count];
+    run->packs[p->slot] = p;
+    tr_buf_init(&p->body, TR_BODIES_BYTES);
+    return p;
+}
+
+/* Its rows have been moved on before. */
+void tr_pack_free(struct tr_run *run, struct tr_pack *p)
+{
+    run->body_bytes -= p->body.cap;
+    run->packs[p->slot] = NULL;
+    run->free_slots[run->free_slot_count++] = p->slot;
+    tr_buf_release(&p->body);
+    tr_free(p);
+}
+
+int tr_run_stable_parts(struct tr_run *run, enum tr_form form,
+                        struct tr_err *err)
+{
+    if (run->form_ready && run->form_built == form)
+        return TR_OK;
+    tr_buf_clear(&run->system);
+    tr_buf_clear(&run->schema);
+    tr_prompt_system(&run->system, run->task, form);
+    if (form == TR_FORM_SCHEMA)
+        tr_prompt_schema(&run->schema, run->task);
+    if (!tr_buf_ok(&run->system) || !tr_buf_ok(&run->schema))
+        return tr_fail(err, TR_NOMEM, "out of memory for the prompt");
+    run->form_built = form;
+    run->form_ready = true;
+    return TR_OK;
+}
+
+/* Draws ids and order anew and writes the request: every attempt has its own,
+ * so that no row's author can know a neighbour's id or place. */
+static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
+{
+    struct tr_buf user;
+    uint16_t ids[TR_PACK_MAX];
+    struct tr_call call;
+    uint64_t seed = run->env->random(run->env->ctx);
+    int rc = TR_OK;
+
+    tr_buf_init(&user, TR_BODIES_BYTES);
+    tr_pack_draw(seed, p->n, p->order, ids);
+    for (uint32_t i = 0; i < p->n; i++) {
+        p->items[i].text = tr_run_text(run, p->rows[p->order[i]]);
+        p->items[i].id = ids[i];
+        p->texts[i] = p->items[i].text;
+    }
+    p->attempt = tr_store_next_attempt(run->store);
+    if (run->lane->is_local) {
+        p->bound = p->tokens = 0;
+        goto out;
+    }
+    p->form = (enum tr_form)run->form.form;
+    TRY(tr_run_stable_parts(run, p->form, err));
+    tr_prompt_user(&user, run->task, p->form, p->items, p->n);
+    p->cap = tr_prompt_cap(run->task, p->form, p->n) + run->meter.reasoning_max;
+    if (run->lane->facts.max_output && p->cap > run->lane->facts.max_output)
+        p->cap = run->lane->facts.max_output;
+    p->content_bytes = run->system.n + user.n + run->schema.n;
+    call = (struct tr_call){
+        .system = tr_buf_str(&run->system),
+        .user = tr_buf_str(&user),
+        .schema = tr_buf_str(&run->schema),
+        .cap_tokens = p->cap,
+    };
+    run->body_bytes -= p->body.cap;
+    tr_buf_clear(&p->body);
+    rc = run->lane->vt->encode(run->lane, &call, &p->body, err);
+    run->body_bytes += p->body.cap;
+    TRY(rc);
+    if (!tr_buf_ok(&user) || !tr_buf_ok(&p->body))
+        TRY(tr_fail(err, TR_NOMEM, "out of memory for a request"));
+    p->tokens = tr_meter_estimate(&run->meter, p->content_bytes) + p->cap;
+    p->bound = 0;
+    if (tr_priced(&run->lane->facts))
+        p->bound = tr_cost_bound(&run->lane->facts,
+                                 tr_meter_bound(&run->meter, p->content_bytes),
+                                 p->cap);
+out:
+    if (rc == TR_OK && run->intent_cap < run->planned.n + 1)
+        rc = tr_run_grow((void **)&run->intents, &run->intent_cap, run->planned.n + 1,
+                  sizeof *run->intents, err);
+    if (rc == TR_OK)
+        run->intents[run->planned.n] = (struct tr_store_intent){
+            p->attempt, seed, p->bound, p->n};
+    tr_buf_release(&user);
+    return rc;
+}
+
+static uint32_t pack_limit(const struct tr_run *run)
+{
+    if (run->lane->is_local)
+        return LOCAL_PACK;
+    return run->opts.pack ? run->opts.pack : TR_PACK_MAX;
+}
+
+/* How many of the first rows of q go together: 0 and *too_long when the first
+ * one alone does not fit the model. */
+uint32_t tr_run_take_count(struct tr_run *run, const struct tr_rows *q,
+                           bool *too_long)
+{
+    uint32_t bytes[TR_PACK_MAX], n = 0, limit = pack_limit(run);
+    uint16_t company[TR_PACK_MAX];
+    struct tr_pack_policy policy;
+
+    *too_long = false;
+    if (limit > TR_PACK_MAX)
+        limit = TR_PACK_MAX;
+    for (const struct tr_row *r = q->head; r && n < limit; r = r->next) {
+        bytes[n] = (uint32_t)tr_run_text(run, r).n;
+        company[n++] = r->company;
+    }
+    if (run->lane->is_local)
+        return n;
+    policy = (struct tr_pack_policy){
+        .pack = run->opts.pack,
+        .context = run->lane->facts.context,
+        .fixed_bytes = (int64_t)(run->system.n + run->schema.n) + 200,
+        .item_overhead_bytes = 9,
+        .tpm = (int64_t)run->pace.opts.tpm,
+    };
+    n = tr_pack_take(&policy, &run->meter, bytes, company, n,
+                     tr_prompt_cap(run->task, (enum tr_form)run->form.form, 1));
+    *too_long = n == 0;
+    return n;
+}
+
+/* A pack of rows from q, or NULL when none can be made now. */
+static struct tr_pack *form_pack(struct tr_run *run, struct tr_rows *q,
+                              struct tr_err *err)
+{
+    struct tr_pack *p;
+    bool too_long;
+    uint32_t n;
+
+    while (q->n) {
+        n = tr_run_take_count(run, q, &too_long);
+        if (!too_long)
+            break;
+        tr_run_fail_row(run, tr_rows_take(q), TR_WHY_TOO_LONG);
+    }
+    if (!q->n)
+        return NULL;
+    p = pack_new(run, n, err);
+    if (!p)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        p->rows[i] = tr_rows_take(q);
+        p->rows[i]->state = TR_ROW_PACKED;
+    }
+    return p;
+}
+
+/* Packs planned and ready, beyond those in flight, that keep the lane busy
+ * while a commit runs; a pace known to be slow needs few. */
+static uint32_t ahead_wanted(const struct tr_run *run)
+{
+    double rpm = tr_pace_rpm(&run->pace);
+    int64_t free_slots = (int64_t)run->pace.window - run->pace.in_flight;
+    int64_t want = 2 * run->sends_last;
+
+    if (run->lane->is_local)
+        return 2;
+    if (want < free_slots)
+        want = free_slots;
+    if (rpm > 0 && want > (int64_t)(rpm / 60 / 4))
+        want = (int64_t)(rpm / 60 / 4);
+    if (want > TR_PACKS_MAX / 4)
+        want = TR_PACKS_MAX / 4;
+    return (uint32_t)(want < 1 ? 2 : want + 2);
+}
+
+/* Fits a lane that wants it; false while that goes on. */
+static int fit(struct tr_run *run, bool *ready, struct tr_err *err)
+{
+    struct tr_lane *lane = run->lane;
+    struct tr_buf kept, out;
+    const struct tr_str *texts = NULL;
+    struct tr_str *own = NULL;
+    size_t n = 0;
+    char name[200];
+    bool found = false;
+    int rc = TR_OK;
+
+    *ready = run->fitted || !lane->wants_sample;
+    if (*ready)
+        return TR_OK;
+    tr_buf_init(&kept, 0);
+    tr_buf_init(&out, 0);
+    snprintf(name, sizeof name, "fit:%.*s", (int)strcspn(lane->model, "+"),
+             lane->model);
+    if (!run->opts.fresh)
+        TRY(tr_store_get(run->store, name, &kept, &found, err));
+    if (!found && !(run->env->sample &&
+                    run->env->sample(run->env->ctx, &texts, &n))) {
+        if (run->fresh.n < LOCAL_SAMPLE && !run->input_ended &&
+            run->window.bytes < run->window.bytes_max / 2)
+            goto out; /* more rows first */
+        own = tr_array(run->fresh.n, sizeof *own);
+        if (!own)
+            TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
+        for (struct tr_row *r = run->fresh.head; r && n < LOCAL_SAMPLE;
+             r = r->next)
+            own[n++] = tr_run_text(run, r);
+        texts = own;
+    }
+    rc = lane->vt->fit(lane, texts, n, tr_buf_str(&kept), &out, err);
+    if (rc == TR_RUN_MORE) {
+        rc = TR_OK;
+        goto out;
+    }
+    TRY(rc);
+    if (!found)
+        TRY(tr_store_set(run->store, name, tr_buf_str(&out), err));
+    run->fitted = *ready = true;
+out:
+    tr_free(own);
+    tr_buf_release(&kept);
+    tr_buf_release(&out);
+    return rc;
+}
+
+/* The rows of the next pack: packs that are due again first, then items that
+ * came back invalid, then the oldest rows never asked. */
+static struct tr_pack *next_pack(struct tr_run *run, int64_t now,
+                              struct tr_err *err)
+{
+    if (run->aside.head && run->aside.head->due_at <= now)
+        return tr_queue_take(&run->aside);
+    if (run->free_slot_count == 0 || run->body_bytes > TR_BODIES_BYTES)
+        return NULL;
+    if (run->redo.n &&
+        (run->redo.n >= REDO_WORTH || run->redo.head->company == 1 ||
+         !run->fresh.n || now - run->redo.head->since >= TR_REDO_AGE))
+        return form_pack(run, &run->redo, err);
+    return run->fresh.n ? form_pack(run, &run->fresh, err) : NULL;
+}
+
+/* Before the first paid request: what the whole run may cost at most, from
+ * the rows that wait now. */
+static void say_bound(struct tr_run *run)
+{
+    const struct tr_row *r = run->fresh.head;
+    int64_t expected = run->env->rows_expected
+        ? run->env->rows_expected(run->env->ctx) : -1;
+    char line[400], cost[32], cap[32];
+    size_t bytes = run->system.n + run->schema.n + 200;
+    bool too_long;
+    uint32_t n;
+    double rows, bound;
+
+    run->bound_said = true;
+    if (!r || run->lane->is_local || !tr_priced(&run->lane->facts) ||
+        run->opts.dry_run || expected < 0)
+        return;
+    n = tr_run_take_count(run, &run->fresh, &too_long);
+    if (!n)
+        return;
+    for (uint32_t i = 0; i < n; i++, r = r->next)
+        bytes += tr_run_text(run, r).n + 9;
+    bound = (double)tr_cost_bound(
+        &run->lane->facts, tr_meter_bound(&run->meter, bytes),
+        tr_prompt_cap(run->task, (enum tr_form)run->form.form, n));
+    rows = (double)(expected - run->counts.rows_stored - run->counts.rows_twin);
+    tr_money_text((int64_t)(rows / n * bound), cost, sizeof cost);
+    snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s%s%s",
+             run->lane->model, rows, cost,
+             run->money.cap >= 0 ? ", the budget is " : "",
+             run->money.cap >= 0
+                 ? tr_money_text(run->money.cap, cap, sizeof cap) : "");
+    tr_run_say(run, 2, line);
+}
+
+static void no_money(struct tr_run *run, struct tr_pack *p)
+{
+    char need[32], left[32], text[400];
+
+    p->state = TR_PACK_ASIDE;
+    p->due_at = 0;
+    tr_queue_add_due(&run->aside, p);
+    run->money_waits = true;
+    if (run->sent.n || run->ready.n || run->planned.n || run->money.reserved)
+        return; /* replies give money back */
+    snprintf(text, sizeof text,
+             "the budget is reached: the next request could cost %s and %s is "
+             "left. Raise --budget and run the same command again; every "
+             "answer so far is safe",
+             tr_money_text(p->bound, need, sizeof need),
+             tr_money_text(tr_money_left(&run->money), left, sizeof left));
+    tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
+}
+
+/* --dry-run: the pack is counted and forgotten. */
+static void preview(struct tr_run *run, struct tr_pack *p)
+{
+    struct tr_preview *v = &run->preview;
+
+    if (!v->requests)
+        tr_buf_adds(&run->preview_body, tr_buf_str(&p->body));
+    v->requests++;
+    v->texts += p->n;
+    v->tokens_in += tr_meter_estimate(&run->meter, p->content_bytes);
+    v->tokens_out += 4 * (int64_t)p->n;
+    if (!tr_priced(&run->lane->facts) || v->bound_nano < 0)
+        v->bound_nano = -1;
+    else
+        v->bound_nano += p->bound;
+    for (uint32_t i = 0; i < p->n; i++) {
+        p->rows[i]->verdict = (struct tr_verdict){
+            .why = TR_WHY_NOT_ASKED, .confidence = TR_NO_CONFIDENCE};
+        tr_run_settle_all(run, p->rows[i]);
+    }
+    tr_pack_free(run, p);
+}
+
+int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err)
+{
+    int64_t now = tr_run_now(run);
+    uint32_t want = ahead_wanted(run);
+    struct tr_pack *p;
+    bool ready;
+    int rc;
+
+    if (run->stopping || run->opts.offline || run->money_waits ||
+        !(run->fresh.n || run->redo.n || run->aside.n))
+        return TR_OK;
+    if (!run->lane->is_local) {
+        rc = tr_run_stable_parts(run, (enum tr_form)run->form.form, err);
+        if (rc != TR_OK)
+            return rc;
+    }
+    if (!run->opts.dry_run) {
+        rc = fit(run, &ready, err);
+        if (rc != TR_OK || !ready)
+            return rc;
+    }
+    if (!run->bound_said)
+        say_bound(run);
+    while (run->planned.n + run->ready.n < want || run->opts.dry_run) {
+        err->code = TR_OK;
+        p = next_pack(run, now, err);
+        if (!p)
+            return err->code;
+        rc = build(run, p, err);
+        if (rc != TR_OK)
+            return rc;
+        *moved = true;
+        if (run->opts.dry_run) {
+            preview(run, p);
+            continue;
+        }
+        if (!run->lane->is_local && !tr_money_reserve(&run->money, p->bound)) {
+            no_money(run, p);
+            return TR_OK;
+        }
+        p->state = run->lane->is_local ? TR_PACK_READY : TR_PACK_PLANNED;
+        tr_queue_add(run->lane->is_local ? &run->ready : &run->planned, p);
+        if (!run->flush.oldest_at && !run->lane->is_local)
+            run->flush.oldest_at = now;
+    }
+    return TR_OK;
+}

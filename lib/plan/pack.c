@@ -1,0 +1,195 @@
+/* pack.c - which rows share a request, and how many tokens that may be.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "plan/pack.h"
+
+#include "base/err.h"
+#include "base/rng.h"
+
+/* Ids are three digits: one token in most vocabularies. */
+#define FIRST_ID 100
+#define ID_COUNT 900
+
+#define PACK_AUTO 16         /* beyond it a pack saves little and risks more */
+#define PACK_TOKENS_AUTO 3000
+#define FORM_PACKS 20        /* packs of one verdict about the form */
+#define FORM_BAD_PERCENT 2
+
+#define TOKENS_PER_BYTE 0.30 /* English in a vocabulary of 100,000, with room */
+#define OVERHEAD_TOKENS 64   /* chat template around two messages, with room */
+#define OUT_PER_ITEM 5.0     /* `417 refund` and its line end */
+#define MEAN_OVER 64         /* replies a running mean remembers */
+#define REASONING_FIRST 256
+
+static void swap(uint16_t *a, uint16_t *b)
+{
+    uint16_t t = *a;
+
+    *a = *b;
+    *b = t;
+}
+
+void tr_pack_draw(uint64_t seed, uint32_t n, uint16_t *order, uint16_t *ids)
+{
+    struct tr_rng rng = {seed};
+    uint16_t all[ID_COUNT];
+
+    TR_ASSERT(n <= TR_PACK_MAX);
+    for (uint32_t i = 0; i < ID_COUNT; i++)
+        all[i] = (uint16_t)(FIRST_ID + i);
+    for (uint32_t i = 0; i < n; i++) {
+        swap(&all[i], &all[i + tr_rng_below(&rng, ID_COUNT - i)]);
+        ids[i] = all[i];
+        order[i] = (uint16_t)i;
+    }
+    for (uint32_t i = 0; i + 1 < n; i++)
+        swap(&order[i], &order[i + tr_rng_below(&rng, n - i)]);
+}
+
+/* ---- tokens ------------------------------- */
+
+void tr_meter_init(struct tr_meter *m)
+{
+    *m = (struct tr_meter){
+        .tokens_per_byte = TOKENS_PER_BYTE,
+        .overhead = OVERHEAD_TOKENS,
+        .out_per_item = OUT_PER_ITEM,
+    };
+}
+
+static int64_t tokens_of_bytes(size_t bytes)
+{
+    /* Half the range stays free, so that sums of two bounds do not wrap. */
+    return bytes > (size_t)(INT64_MAX / 4) ? INT64_MAX / 4 : (int64_t)bytes;
+}
+
+int64_t tr_meter_bound(const struct tr_meter *m, size_t bytes)
+{
+    return tokens_of_bytes(bytes) + m->overhead;
+}
+
+int64_t tr_meter_estimate(const struct tr_meter *m, size_t bytes)
+{
+    double t = m->tokens_per_byte * (double)tokens_of_bytes(bytes);
+
+    return (int64_t)t + 1;
+}
+
+void tr_meter_learn(struct tr_meter *m, size_t bytes, uint32_t items,
+                    const struct tr_usage *usage)
+{
+    double weight;
+
+    if (usage->in <= 0 || usage->in > INT64_MAX / 4 || bytes == 0)
+        return; /* no number, or a nonsense one */
+    if (usage->in > tr_meter_bound(m, bytes))
+        m->overhead = usage->in - tokens_of_bytes(bytes);
+    m->seen++;
+    weight = 1.0 / (double)(m->seen < MEAN_OVER ? m->seen : MEAN_OVER);
+    m->tokens_per_byte +=
+        weight * ((double)usage->in / (double)bytes - m->tokens_per_byte);
+    if (items && usage->out >= 0 && usage->out <= INT64_MAX / 4)
+        m->out_per_item +=
+            weight * ((double)usage->out / (double)items - m->out_per_item);
+    /* Half as much again as the most seen: reasoning varies by the text. */
+    if (usage->reasoning > 0 && usage->reasoning <= usage->out) {
+        int64_t wish = usage->reasoning + usage->reasoning / 2;
+
+        if (wish > m->reasoning_max)
+            m->reasoning_max = wish;
+    }
+}
+
+bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
+                             int64_t max_output)
+{
+    int64_t limit = max_output > 0 ? max_output : 1 << 15;
+    int64_t wish;
+
+    /* Without reasoning, or with most of the output in words, the pack was
+     * too long and halving is the cure. */
+    if (usage->reasoning <= 0 || usage->reasoning < usage->out / 2)
+        return false;
+    wish = usage->reasoning > m->reasoning_max ? usage->reasoning
+                                               : m->reasoning_max;
+    wish = wish > limit / 2 ? limit : 2 * wish;
+    if (wish < REASONING_FIRST)
+        wish = REASONING_FIRST < limit ? REASONING_FIRST : limit;
+    if (wish <= m->reasoning_max)
+        return false;
+    m->reasoning_max = wish;
+    return true;
+}
+
+/* ---- how many go together ------------------------------- */
+
+uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
+                      const uint32_t *text_bytes, const uint16_t *company,
+                      uint32_t n, int64_t cap_per_item)
+{
+    uint32_t limit = p->pack ? p->pack : PACK_AUTO;
+    int64_t aim = p->pack ? INT64_MAX
+                  : p->pack_tokens > 0 ? p->pack_tokens
+                                       : PACK_TOKENS_AUTO;
+    int64_t data = 0; /* bytes of the items so far */
+    uint32_t taken = 0;
+
+    if (limit > TR_PACK_MAX)
+        limit = TR_PACK_MAX;
+    while (taken < n && taken < limit) {
+        int64_t bytes = data + text_bytes[taken] + p->item_overhead_bytes;
+        size_t whole = (size_t)(p->fixed_bytes + bytes);
+        int64_t out = (taken + 1) * cap_per_item + m->reasoning_max;
+        int64_t estimate = tr_meter_estimate(m, whole) + out;
+
+        if (taken == 0) {
+            /* Alone: what probably fits is tried. */
+            if (p->context > 0 && estimate > p->context)
+                return 0;
+        } else {
+            if (company[taken] && company[taken] <= taken)
+                break;
+            if (p->context > 0 && tr_meter_bound(m, whole) + out > p->context)
+                break;
+            if (p->tpm > 0 && estimate > p->tpm)
+                break;
+            if (tr_meter_estimate(m, (size_t)bytes) > aim)
+                break;
+        }
+        if (company[taken] && company[taken] < limit)
+            limit = company[taken];
+        data = bytes;
+        taken++;
+    }
+    return taken;
+}
+
+/* ---- form of the answer ------------------------------- */
+
+void tr_form_init(struct tr_form_choice *f, int forced)
+{
+    *f = (struct tr_form_choice){.form = forced > 0, .forced = forced};
+}
+
+void tr_form_learn(struct tr_form_choice *f, uint32_t items, uint32_t bad)
+{
+    f->packs++;
+    f->items += items;
+    f->bad += bad;
+    if (f->packs < FORM_PACKS)
+        return;
+    if (f->forced < 0 && !f->schema_refused &&
+        f->bad * 100 > f->items * FORM_BAD_PERCENT)
+        f->form = 1;
+    f->packs = 0;
+    f->items = f->bad = 0;
+}
+
+void tr_form_refused(struct tr_form_choice *f)
+{
+    f->schema_refused = true;
+    if (f->forced < 0)
+        f->form = 0;
+    f->packs = 0;
+    f->items = f->bad = 0;
+}

@@ -1,0 +1,166 @@
+/* tally.c - money by reservation: exact integers that never wrap.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "plan/tally.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define PICO_PER_NANO 1000
+
+__extension__ typedef __int128 wide; /* tokens times price */
+
+static int64_t clamp(wide v)
+{
+    return v > INT64_MAX ? INT64_MAX : v < 0 ? 0 : (int64_t)v;
+}
+
+static int64_t add(int64_t a, int64_t b)
+{
+    return clamp((wide)a + b);
+}
+
+static int64_t nano_up(wide pico)
+{
+    return clamp((pico + PICO_PER_NANO - 1) / PICO_PER_NANO);
+}
+
+static int64_t between(int64_t v, int64_t most)
+{
+    return v < 0 ? 0 : v > most ? most : v;
+}
+
+int64_t tr_cost(const struct tr_model_facts *f, const struct tr_usage *u)
+{
+    int64_t cached, written, plain;
+    int64_t cached_price = f->price_cached >= 0 ? f->price_cached : f->price_in;
+    int64_t write_price =
+        f->price_cache_write >= 0 ? f->price_cache_write : f->price_in;
+
+    if (!tr_priced(f) || u->in < 0 || u->out < 0)
+        return -1;
+    cached = between(u->cached, u->in);
+    written = between(u->cache_write, u->in - cached);
+    plain = u->in - cached - written;
+    /* All of in and all of out are below 2^126 each: the sum fits. */
+    return nano_up((wide)plain * f->price_in + (wide)cached * cached_price +
+                   (wide)written * write_price + (wide)u->out * f->price_out);
+}
+
+int64_t tr_cost_bound(const struct tr_model_facts *f, int64_t in_tokens,
+                      int64_t out_tokens)
+{
+    int64_t in_price = f->price_in;
+
+    if (!tr_priced(f))
+        return -1;
+    if (f->price_cached > in_price)
+        in_price = f->price_cached;
+    if (f->price_cache_write > in_price)
+        in_price = f->price_cache_write;
+    if (in_tokens < 0 || out_tokens < 0)
+        return INT64_MAX; /* overflowed before us: nothing is large enough */
+    return nano_up((wide)in_tokens * in_price +
+                   (wide)out_tokens * f->price_out);
+}
+
+int64_t tr_money_left(const struct tr_money *m)
+{
+    if (m->cap < 0)
+        return INT64_MAX;
+    return clamp((wide)m->cap - m->spent - m->unknown - m->reserved);
+}
+
+bool tr_money_reserve(struct tr_money *m, int64_t bound)
+{
+    if (bound < 0) /* no price: fine as long as nobody set a limit */
+        return m->cap < 0;
+    if (bound > tr_money_left(m))
+        return false;
+    m->reserved = add(m->reserved, bound);
+    return true;
+}
+
+void tr_money_unreserve(struct tr_money *m, int64_t bound)
+{
+    if (bound > 0)
+        m->reserved = clamp((wide)m->reserved - bound);
+}
+
+struct tr_settled tr_money_settle(struct tr_money *m, int64_t bound,
+                                  enum tr_billing billing,
+                                  const struct tr_model_facts *facts,
+                                  const struct tr_usage *usage)
+{
+    struct tr_settled s = {0};
+    int64_t cost = -1;
+
+    tr_money_unreserve(m, bound);
+    if (bound < 0 || billing == TR_BILL_NONE)
+        return s;
+    /* A request has input: a count of zero is no count. */
+    if (billing == TR_BILL_USAGE && usage->in > 0)
+        cost = tr_cost(facts, usage);
+    if (cost < 0) {
+        s.unknown = bound;
+    } else {
+        s.spent = cost;
+        s.over = cost > bound;
+    }
+    m->spent = add(m->spent, s.spent);
+    m->unknown = add(m->unknown, s.unknown);
+    return s;
+}
+
+/* ---- for people ------------------------------- */
+
+const char *tr_money_text(int64_t nano, char *out, size_t size)
+{
+    uint64_t v = nano < 0 ? 0 - (uint64_t)nano : (uint64_t)nano;
+    uint64_t unit = TR_NANO / 100; /* value of the last digit shown */
+    int decimals = 2;
+    char fraction[16];
+
+    /* Two digits that say something: $0.0042, not $0.00. */
+    while (v && unit > 1 && v < unit * 10) {
+        unit /= 10;
+        decimals++;
+    }
+    v = (v + unit / 2) / unit * unit;
+    snprintf(fraction, sizeof fraction, "%09u", (unsigned)(v % TR_NANO));
+    snprintf(out, size, "%s$%" PRIu64 ".%.*s", nano < 0 ? "-" : "",
+             v / (uint64_t)TR_NANO, decimals, fraction);
+    return out;
+}
+
+bool tr_money_parse(const char *text, int64_t *nano)
+{
+    int64_t value = 0, unit = TR_NANO;
+    bool digits = false, point = false;
+
+    if (*text == '$')
+        text++;
+    for (; *text; text++) {
+        if (*text == '.' && !point) {
+            point = true;
+            continue;
+        }
+        if (*text < '0' || *text > '9')
+            return false;
+        digits = true;
+        if (point) {
+            unit /= 10;
+            if (unit == 0 && *text != '0')
+                return false; /* below a nano-dollar */
+            value = add(value, (*text - '0') * unit);
+        } else {
+            if (value > (INT64_MAX - 9 * TR_NANO) / 10)
+                return false;
+            value = value * 10 + (*text - '0') * TR_NANO;
+        }
+    }
+    if (!digits || value == INT64_MAX)
+        return false;
+    *nano = value;
+    return true;
+}

@@ -1,0 +1,380 @@
+/* receive.c - receive: take replies, check answers, settle money, learn.
+ *
+ * What an outcome means is decided by one table (plan/retry.c); this file
+ * carries it out on rows and packs.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum {
+    BAD_REQUESTS = 3 /* 400s in a row before the first success: stop */
+};
+
+static int origin_of(struct tr_run *run, const char *served, uint16_t *origin,
+                     struct tr_err *err)
+{
+    struct tr_origin o = {
+        .prompt_version = TR_PROMPT_VERSION, .run_at = run->run_at,
+    };
+    int rc;
+
+    if (run->origin_known && strcmp(run->origin_served, served) == 0) {
+        *origin = run->origin;
+        return TR_OK;
+    }
+    snprintf(o.by, sizeof o.by, "%s", run->lane->model);
+    snprintf(o.served, sizeof o.served, "%s", served);
+    snprintf(o.effort, sizeof o.effort, "%s", run->lane->effort);
+    rc = tr_store_origin(run->store, &o, &run->origin, err);
+    if (rc != TR_OK)
+        return rc;
+    snprintf(run->origin_served, sizeof run->origin_served, "%s", served);
+    run->origin_known = true;
+    *origin = run->origin;
+    return TR_OK;
+}
+
+/* The pack goes again later, as it is. */
+static void put_aside(struct tr_run *run, struct tr_pack *p, int64_t wait)
+{
+    p->state = TR_PACK_ASIDE;
+    p->due_at = tr_run_now(run) + wait;
+    tr_queue_add_due(&run->aside, p);
+    run->counts.retries++;
+}
+
+static void again(struct tr_run *run, struct tr_pack *p,
+                  const struct tr_reply *reply)
+{
+    int64_t wait = tr_backoff_ns(p->tries++, reply->retry_after_ms,
+                                 tr_rng_unit(&run->rng));
+
+    /* An empty retry budget delays, it never fails a row. Refusals for pace
+     * cost nothing of it: the pace slows down by itself. */
+    if (!tr_rule(reply->outcome)->slows &&
+        !tr_retry_budget_take(&run->retries))
+        wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
+    put_aside(run, p, wait);
+}
+
+/* The pack is at fault, or one row of it: halves find out which. A row alone
+ * is charged with one of its tries and in the end fails with why. */
+static void halve(struct tr_run *run, struct tr_pack *p, enum tr_why why,
+                  uint32_t tries_max)
+{
+    if (p->n > 1) {
+        uint16_t company = (uint16_t)((p->n + 1) / 2);
+
+        for (uint32_t i = 0; i < p->n; i++)
+            tr_run_wait_again(run, p->rows[i], company);
+    } else if (++p->rows[0]->alone_tries >= tries_max) {
+        tr_run_fail_row(run, p->rows[0], why);
+    } else {
+        tr_run_wait_again(run, p->rows[0], 1);
+    }
+    run->counts.items_reasked += p->n;
+    tr_pack_free(run, p);
+}
+
+/* How often a row may end alone in such an outcome before it fails. What is
+ * certain to come again is not asked five times. */
+static uint32_t tries_for(enum tr_outcome outcome)
+{
+    switch (outcome) {
+    case TR_OUT_TOO_BIG:
+    case TR_OUT_BAD_REQUEST:
+        return 1;
+    case TR_OUT_REFUSED:
+        return 2;
+    default:
+        return TR_TRIES_ALONE;
+    }
+}
+
+/* Rows of a pack that never left, or that the lane does not take any more. */
+void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
+{
+    for (uint32_t i = p->n; i-- > 0; ) {
+        p->rows[i]->state = TR_ROW_WAITING;
+        tr_rows_push(&run->fresh, p->rows[i]);
+    }
+    tr_pack_free(run, p);
+}
+
+static void score_rows(struct tr_run *run, struct tr_pack *p,
+                       const struct tr_reply *reply, uint16_t origin)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct tr_score *s = &reply->scores[i];
+
+        run->counts.cut_texts += s->cut;
+        tr_run_answer(run, p->rows[p->order[i]], (struct tr_verdict){
+            .set = s->label,
+            .origin = origin,
+            .confidence = s->confidence,
+            .pack_size = 1,
+        });
+    }
+    tr_pack_free(run, p);
+}
+
+/* Reads an answer: what is right settles, what is not is asked again in
+ * smaller company, never the whole pack. */
+static int check(struct tr_run *run, struct tr_pack *p,
+                 const struct tr_reply *reply, uint16_t origin,
+                 struct tr_err *err)
+{
+    struct tr_item_answer got[TR_PACK_MAX];
+    struct tr_answer a;
+    bool cut = reply->outcome == TR_OUT_CUT_SHORT;
+    uint32_t sets = run->task->set_count;
+    uint32_t bad;
+    int rc = tr_answer_read(&a, got, run->task, p->items, p->n, reply->text,
+                            cut, err);
+
+    if (rc != TR_OK)
+        return rc;
+    for (uint32_t i = sets; i < run->task->set_count; i++) {
+        struct tr_buf names;
+
+        tr_buf_init(&names, 0);
+        tr_task_set_text(run->task, run->task->label_count + i, &names);
+        rc = tr_store_set_add(run->store, tr_buf_str(&names), err);
+        tr_buf_release(&names);
+        if (rc != TR_OK)
+            return rc;
+    }
+    run->counts.forgiven += a.forgiven;
+    bad = a.is_void ? p->n : a.missing + a.invalid;
+    if (!cut) {
+        int before = run->form.form;
+
+        tr_form_learn(&run->form, p->n, bad);
+        if (run->form.form != before)
+            tr_run_say(run, 2, "more than 2 % of the answers were invalid: asking "
+                "for strict JSON from now on");
+    }
+    if (a.is_void) {
+        run->counts.voided++;
+        halve(run, p, TR_WHY_INVALID, TR_TRIES_ALONE);
+        return TR_OK;
+    }
+    if (cut && a.ok == 0 &&
+        tr_meter_more_reasoning(&run->meter, &reply->usage,
+                                run->lane->facts.max_output)) {
+        put_aside(run, p, 0); /* the cap was too small, not the pack too big */
+        return TR_OK;
+    }
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct tr_row *row = p->rows[p->order[i]];
+
+        if (got[i].result == TR_ITEM_OK) {
+            tr_run_answer(run, row, (struct tr_verdict){
+                .set = got[i].set,
+                .origin = origin,
+                .confidence = TR_NO_CONFIDENCE,
+                .pack_size = (uint16_t)p->n,
+                .position = (uint16_t)i,
+            });
+            continue;
+        }
+        run->counts.items_reasked++;
+        if (p->n == 1 && ++row->alone_tries >= TR_TRIES_ALONE)
+            tr_run_fail_row(run, row, cut ? TR_WHY_TRUNCATED : TR_WHY_INVALID);
+        else
+            tr_run_wait_again(run, row, (uint16_t)((p->n + 3) / 4));
+    }
+    tr_pack_free(run, p);
+    return TR_OK;
+}
+
+/* Tries charged to the lane: the pack waits and goes again. One that fails
+ * three times while the lane serves others is suspect itself. */
+static void lane_trouble(struct tr_run *run, struct tr_pack *p,
+                         const struct tr_reply *reply, enum tr_why why)
+{
+    if (!p->lane_tries++)
+        p->lane_tries_since = run->successes;
+    if (p->lane_tries >= TR_LANE_TRIES_TOGETHER &&
+        run->successes > p->lane_tries_since) {
+        if (p->n > 1) {
+            halve(run, p, why, TR_TRIES_ALONE);
+            return;
+        }
+        p->lane_tries = 0;
+        if (++p->rows[0]->alone_tries >= TR_TRIES_ALONE) {
+            tr_run_fail_row(run, p->rows[0], why);
+            tr_pack_free(run, p);
+            return;
+        }
+    }
+    again(run, p, reply);
+}
+
+static void lane_refuses(struct tr_run *run, const struct tr_reply *reply,
+                         const struct tr_rule *rule)
+{
+    char text[1000];
+    const char *what = reply->outcome == TR_OUT_EXHAUSTED
+        ? "the quota of this key is used up: nothing more was sent. Add "
+          "credit or wait for the reset, then run the same command again; "
+          "every answer so far is safe"
+        : "the provider refuses this key, model or request for good. Mend "
+          "that, then run the same command again; every answer so far is safe";
+
+    snprintf(text, sizeof text, "%s: %s (HTTP %d from %s: %s)",
+             run->lane->model, what, reply->status, run->lane->host,
+             reply->message);
+    tr_run_stop_with(run, tr_exit_code(rule->stop_code), text);
+}
+
+/* Money, tokens and pace of one attempt; its outcome joins the next commit. */
+int tr_run_book(struct tr_run *run, struct tr_pack *p,
+                const struct tr_reply *reply, int64_t now, struct tr_err *err)
+{
+    const struct tr_usage *u = &reply->usage;
+    struct tr_settled s;
+    struct tr_pace_news news = {
+        .outcome = reply->outcome,
+        .sent_at = p->sent_at,
+        .tokens_estimate = p->tokens,
+        .tokens_true = u->in >= 0 && u->out >= 0 ? u->in + u->out : -1,
+        .limits = &reply->limits,
+        .retry_after_ms = reply->retry_after_ms,
+        .unit = tr_rng_unit(&run->rng),
+    };
+    int rc;
+
+    tr_pace_reply(&run->pace, &news, now);
+    if (run->lane->is_local)
+        return TR_OK;
+    s = tr_money_settle(&run->money, p->bound, reply->billing,
+                        &run->lane->facts, u);
+    run->money_waits = false;
+    if (reply->billing == TR_BILL_USAGE) {
+        tr_meter_learn(&run->meter, p->content_bytes, p->n, u);
+        run->counts.tokens_in += u->in > 0 ? u->in : 0;
+        run->counts.tokens_out += u->out > 0 ? u->out : 0;
+        run->counts.tokens_cached += u->cached > 0 ? u->cached : 0;
+    }
+    run->counts.unknown_attempts += reply->billing == TR_BILL_UNKNOWN;
+    rc = tr_run_grow((void **)&run->outs, &run->out_cap, run->out_count + 1,
+              sizeof *run->outs, err);
+    if (rc != TR_OK)
+        return rc;
+    run->outs[run->out_count++] = (struct tr_store_outcome){
+        .attempt = p->attempt,
+        .spent_nano = s.spent,
+        .unknown_nano = s.unknown,
+        .tokens_in = u->in > 0 ? u->in : 0,
+        .tokens_out = u->out > 0 ? u->out : 0,
+        .tokens_cached = u->cached > 0 ? u->cached : 0,
+        .is_unknown = reply->billing == TR_BILL_UNKNOWN,
+    };
+    if (!run->flush.oldest_at)
+        run->flush.oldest_at = now;
+    return TR_OK;
+}
+
+static void log_reply(const struct tr_run *run, const struct tr_pack *p,
+                      const struct tr_reply *r)
+{
+    char line[640];
+
+    if (!run->opts.verbose)
+        return;
+    snprintf(line, sizeof line,
+             "attempt %" PRIu64 " %s: %u texts, HTTP %d %s, %" PRId64 " ms, "
+             "%" PRId64 " tokens in, %" PRId64 " out%s%s%s%s",
+             p->attempt, run->lane->model, (unsigned)p->n, r->status,
+             tr_outcome_word(r->outcome), r->latency_ms, r->usage.in,
+             r->usage.out, r->request_id[0] ? ", request " : "", r->request_id,
+             r->message[0] ? ": " : "", r->message);
+    tr_run_say(run, 3, line);
+}
+
+static int on_reply(struct tr_run *run, const struct tr_reply *reply,
+                    struct tr_err *err)
+{
+    uint32_t slot = (uint32_t)(reply->tag % TR_PACKS_MAX);
+    struct tr_pack *p = run->packs[slot];
+    const struct tr_rule *rule = tr_rule(reply->outcome);
+    int64_t now = tr_run_now(run);
+    uint16_t origin;
+    int rc;
+
+    /* A reply for a pack that is gone has nobody to be told to. */
+    if (!p || p->state != TR_PACK_SENT || p->attempt != reply->tag / TR_PACKS_MAX)
+        return TR_OK;
+    tr_queue_remove(&run->sent, p);
+    log_reply(run, p, reply);
+    rc = tr_run_book(run, p, reply, now, err);
+    if (rc != TR_OK)
+        return rc;
+    if (rule->action == TR_DO_CHECK) {
+        run->successes++;
+        run->bad_requests = 0;
+        run->last_success_at = now;
+        tr_retry_budget_earn(&run->retries);
+    } else {
+        snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
+                 tr_outcome_word(reply->outcome),
+                 reply->message[0] ? ": " : "", reply->message);
+        if (reply->outcome == TR_OUT_THROTTLED)
+            run->counts.throttled++;
+    }
+
+    switch (rule->action) {
+    case TR_DO_CHECK:
+        rc = origin_of(run, reply->served, &origin, err);
+        if (rc != TR_OK)
+            return rc;
+        if (run->lane->is_local) {
+            score_rows(run, p, reply, origin);
+            return TR_OK;
+        }
+        return check(run, p, reply, origin, err);
+    case TR_DO_NOW:
+        if (p->tries++ < 8) {
+            put_aside(run, p, 0);
+            return TR_OK;
+        }
+        again(run, p, reply); /* it keeps learning the same: slow down */
+        return TR_OK;
+    case TR_DO_STOP:
+        tr_run_give_back(run, p);
+        lane_refuses(run, reply, rule);
+        return TR_OK;
+    case TR_DO_HALVE:
+        if (reply->outcome == TR_OUT_BAD_REQUEST && !run->successes &&
+            ++run->bad_requests >= BAD_REQUESTS) {
+            tr_run_give_back(run, p);
+            lane_refuses(run, reply, tr_rule(TR_OUT_FATAL));
+            return TR_OK;
+        }
+        halve(run, p, rule->why, tries_for(reply->outcome));
+        return TR_OK;
+    case TR_DO_AGAIN:
+        if (rule->charge == TR_CHARGE_LANE)
+            lane_trouble(run, p, reply, rule->why);
+        else
+            again(run, p, reply);
+        return TR_OK;
+    }
+    return TR_OK;
+}
+
+int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err)
+{
+    struct tr_reply reply;
+    int rc = TR_OK;
+
+    while (rc == TR_OK && run->lane->vt->next(run->lane, &reply)) {
+        *moved = true;
+        rc = on_reply(run, &reply, err);
+    }
+    return rc;
+}

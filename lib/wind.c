@@ -1,0 +1,180 @@
+/* wind.c - every way a run ends: done, stopped, out of money, an outage.
+ *
+ * Whatever the reason, nothing more leaves, answers in flight are awaited
+ * within the grace, and all that is known is made durable and written.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Nothing more leaves; what is in flight is awaited. The first reason wins. */
+void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence)
+{
+    if (!run->stopping) {
+        run->stopping = 1;
+        run->stop_at = tr_run_now(run);
+        run->exit_code = exit_code;
+        snprintf(run->sentence, sizeof run->sentence, "%s", sentence);
+    }
+}
+
+void tr_run_stop(struct tr_run *run, int exit_code)
+{
+    if (run->stopping)
+        run->stopping = 2;
+    else
+        tr_run_stop_with(run, exit_code, "stopped on request");
+}
+
+/* Intents of packs that never left are taken back: they cost nothing. */
+static int unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
+                  struct tr_err *err)
+{
+    struct tr_pack *p;
+
+    while ((p = tr_queue_take(q))) {
+        if (!run->lane->is_local) {
+            tr_money_unreserve(&run->money, p->bound);
+            if (had_intent) {
+                int rc = tr_run_grow((void **)&run->outs, &run->out_cap,
+                              run->out_count + 1, sizeof *run->outs, err);
+
+                if (rc != TR_OK)
+                    return rc;
+                run->outs[run->out_count++] =
+                    (struct tr_store_outcome){.attempt = p->attempt};
+            }
+        }
+        tr_run_give_back(run, p);
+    }
+    return TR_OK;
+}
+
+/* Requests whose answers nobody awaits any more: their outcome is unknown. */
+static int abandon(struct tr_run *run, struct tr_err *err)
+{
+    static const struct tr_usage unheard = {-1, -1, -1, -1, -1};
+    struct tr_pack *p;
+
+    run->lane->vt->cancel(run->lane);
+    while ((p = run->sent.head)) {
+        struct tr_reply lost = {
+            .outcome = TR_OUT_LOST, .billing = TR_BILL_UNKNOWN,
+            .usage = unheard, .retry_after_ms = -1,
+            .limits = {{-1, -1, -1}, {-1, -1, -1}},
+        };
+        int rc = tr_run_book(run, p, &lost, tr_run_now(run), err);
+
+        if (rc != TR_OK)
+            return rc;
+        tr_queue_take(&run->sent);
+        tr_run_give_back(run, p);
+    }
+    return TR_OK;
+}
+
+static int keep_learned(struct tr_run *run, struct tr_err *err)
+{
+    struct tr_buf line;
+    char name[340];
+    int rc = TR_OK;
+
+    if (!run->lane->vt->learned || run->opts.dry_run)
+        return TR_OK;
+    tr_buf_init(&line, 0);
+    run->lane->vt->learned(run->lane, &line);
+    if (tr_buf_ok(&line) && line.n) {
+        snprintf(name, sizeof name, "lane:%s@%s", run->lane->model,
+                 run->lane->host);
+        rc = tr_store_set(run->store, name, tr_buf_str(&line), err);
+    }
+    if (rc == TR_OK && run->form.forced < 0) {
+        snprintf(name, sizeof name, "form:%s@%s", run->lane->model,
+                 run->lane->host);
+        rc = tr_store_set(run->store, name,
+                          run->form.form ? TR_STR("1") : TR_STR("0"), err);
+    }
+    tr_buf_release(&line);
+    return rc;
+}
+
+int tr_run_finish(struct tr_run *run, struct tr_err *err)
+{
+    bool moved = false;
+    int rc;
+
+    rc = keep_learned(run, err);
+    if (rc == TR_OK)
+        rc = tr_run_commit(run, true, &moved, err);
+    if (rc == TR_OK) /* what keep_learned() set, even if nothing else waits */
+        rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
+    if (rc == TR_OK && !run->stopping && !run->opts.offline &&
+        !run->opts.dry_run)
+        rc = tr_store_job_finish(run->store, err);
+    if (rc != TR_OK)
+        return rc;
+    if (!run->stopping)
+        run->exit_code = run->counts.rows_failed && !run->opts.dry_run ? 1 : 0;
+    run->ended = true;
+    return TR_OK;
+}
+
+/* The way out: nothing leaves, replies are awaited up to the grace, then all
+ * that is known is made durable and written. */
+int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
+                     struct tr_err *err)
+{
+    int64_t give_up = run->stop_at + run->opts.grace_ms * TR_MS;
+    int64_t now = tr_run_now(run);
+    int rc;
+
+    rc = unplan(run, &run->planned, false, err);
+    if (rc == TR_OK)
+        rc = unplan(run, &run->ready, true, err);
+    if (rc != TR_OK)
+        return rc;
+    if (run->sent.n && run->stopping == 1 && now < give_up) {
+        if (give_up < *wake)
+            *wake = give_up;
+        return TR_OK;
+    }
+    if (run->sent.n) {
+        rc = abandon(run, err);
+        if (rc != TR_OK)
+            return rc;
+    }
+    rc = tr_run_commit(run, true, moved, err);
+    if (rc == TR_OK)
+        rc = tr_run_write_settled(run, moved, err);
+    if (rc == TR_OK && !*moved)
+        rc = tr_run_finish(run, err);
+    return rc;
+}
+
+/* Too long without any success: an outage ends the run, never the rows. */
+void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
+{
+    int64_t now = tr_run_now(run);
+    int64_t limit = run->last_success_at + run->opts.max_wait_ms * TR_MS;
+    char text[900];
+
+    if (!run->sent.n && !run->aside.n) {
+        run->last_success_at = now; /* nothing is being asked */
+        return;
+    }
+    if (now < limit) {
+        if (limit < *wake)
+            *wake = limit;
+        return;
+    }
+    snprintf(text, sizeof text,
+             "%s: no answer for %" PRId64 " s (%s). Nothing is lost: run the "
+             "same command again when the provider is back; --max-wait sets "
+             "how long to go on",
+             run->lane->host, run->opts.max_wait_ms / 1000,
+             run->last_trouble[0] ? run->last_trouble : "no reply");
+    tr_run_stop_with(run, tr_exit_code(run->successes ? TR_STOPPED : TR_UNAVAILABLE),
+              text);
+}
