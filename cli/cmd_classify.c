@@ -145,13 +145,14 @@ static int finish(struct term *term, struct progress *progress,
 {
     int code = trommel_run_exit(run);
     const char *why = code > 1 ? trommel_run_error(run) : NULL;
+    const char *output = trommel_config_get(cfg, "output");
+    bool named = code <= 1 && output && strcmp(output, "-") != 0;
 
     progress_tick(progress, run, true);
     if (flag(cfg, "dry-run"))
         fputs(code <= 1 ? trommel_run_preview(run) : "", stdout);
     else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 && !term->json)
-        summary_print(term, run,
-                      code <= 1 ? trommel_config_get(cfg, "output") : NULL,
+        summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));
     if (why && *why)
         term_say(term, SAY_ERROR, why);

@@ -60,7 +60,7 @@ enum part {
     PART_LIMITS, PART_RETRIES, PART_FAILED, PART_TOKENS, PART_MONEY, PART_COUNT
 };
 static const int leaves[PART_COUNT] = {
-    [PART_TOKENS] = 1, [PART_RETRIES] = 2, [PART_BAR] = 3, [PART_FLIGHT] = 4,
+    [PART_TOKENS] = 1, [PART_RETRIES] = 2, [PART_FLIGHT] = 3, [PART_BAR] = 4,
     [PART_LIMITS] = 5, [PART_RATE] = 6,    [PART_ETA] = 7, [PART_FAILED] = 8,
     [PART_MONEY] = 9,  [PART_SHARE] = 10,  [PART_ROWS] = 11,
 };

@@ -21,6 +21,12 @@ static bool env_set(const char *name)
     return value && *value;
 }
 
+/* As env_set(), but 0 says no. */
+static bool env_forced(const char *name)
+{
+    return env_set(name) && strcmp(getenv(name), "0") != 0;
+}
+
 void term_init(struct term *t)
 {
     const char *name = getenv("TERM");
@@ -29,7 +35,7 @@ void term_init(struct term *t)
     *t = (struct term){.tty = tty && !env_set("CI"), .color = tty};
     if (env_set("NO_COLOR"))
         t->color = false;
-    else if (env_set("CLICOLOR_FORCE") || env_set("FORCE_COLOR"))
+    else if (env_forced("CLICOLOR_FORCE") || env_forced("FORCE_COLOR"))
         t->color = true;
     setlocale(LC_CTYPE, "");
     t->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;

@@ -5,8 +5,10 @@
  * SPDX-License-Identifier: MIT */
 #include "trommel.h"
 
+#include "base/bounds.h"
 #include "base/mem.h"
 #include "drive.h"
+#include "rows/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -126,7 +128,7 @@ int trommel_run_push(trommel_run *run, const char *id, const char *text,
 {
     struct tr_drive *d = &run->drive;
     uint32_t n[2] = {id ? (uint32_t)strlen(id) : 0, (uint32_t)text_len};
-    size_t bad;
+    size_t valid;
 
     if (d->source || d->push_ended)
         return tr_fail(&d->err, TR_USAGE, d->source
@@ -135,10 +137,10 @@ int trommel_run_push(trommel_run *run, const char *id, const char *text,
     if (text_len > TR_RECORD_BYTES_MAX)
         return tr_fail(&d->err, TR_DATA, "a pushed text of %zu bytes is longer "
                        "than the limit of %u", text_len, TR_RECORD_BYTES_MAX);
-    bad = tr_utf8_check(text, text_len);
-    if (bad < text_len)
+    valid = tr_utf8_valid(tr_str(text, text_len));
+    if (valid < text_len)
         return tr_fail(&d->err, TR_DATA, "a pushed text is not valid UTF-8 at "
-                       "byte %zu", bad);
+                       "byte %zu", valid);
     if (d->pushed.n - d->pushed_at > 0 &&
         d->pushed.n - d->pushed_at + text_len > TR_PUSH_BYTES)
         return TROMMEL_FULL;

@@ -235,6 +235,7 @@ static const char *spell(char *out, size_t size, enum tr_rank rank,
 static int unknown_name(enum tr_rank rank, const char *name, const char *where,
                         struct tr_err *err)
 {
+    bool in_file = rank == TR_FROM_CONFIG || rank == TR_FROM_TASK;
     const char *names[OPTION_COUNT], *near;
     char said[80], meant[80];
     size_t n = 0;
@@ -248,7 +249,7 @@ static int unknown_name(enum tr_rank rank, const char *name, const char *where,
     if (near)
         spell(meant, sizeof meant, rank, near);
     return tr_fail(err, speakers[rank].code, "%s%sunknown %s %s; %s%s%s",
-                   where ? where : "", where ? ": " : "",
+                   in_file && where ? where : "", in_file && where ? ": " : "",
                    rank == TR_FROM_SET ? "option" : "key", said,
                    near ? "did you mean " : "see trommel help classify",
                    near ? meant : "", near ? "?" : "");

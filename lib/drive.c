@@ -214,28 +214,22 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
     return TR_OK;
 }
 
-static bool is_option(struct tr_str name)
-{
-    const struct tr_option *o = tr_option_find(name);
-
-    return o && (o->where & TR_OPT_T);
-}
-
 /* Examples from a labelled file beside the task file. */
 static int read_examples(struct tr_drive *d, struct tr_err *err)
 {
     struct tr_source_opts o = {.as = "label"};
     struct tr_source *src = NULL;
     struct tr_block *block = NULL;
-    const char *path = d->task.examples_path.p;
+    const struct tr_task_examples_file *file = &d->task.examples_file;
+    const char *path = file->path.p;
     int rc = TR_OK;
 
-    if (!d->task.examples_path.n)
+    if (!file->path.n)
         return TR_OK;
     o.paths = &path;
     o.path_count = 1;
-    o.text = "text";
-    o.id = "label"; /* the id column carries the label */
+    o.text = file->text_column.p;
+    o.id = file->label_column.p; /* the id column carries the label */
     o.as = "trommel-example";
     TRY(tr_source_open(&src, &o, err));
     block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
@@ -262,7 +256,6 @@ static int read_examples(struct tr_drive *d, struct tr_err *err)
         if (got < 0)
             TRY(got);
     }
-    tr_task_digest(&d->task);
 out:
     tr_source_close(src);
     tr_block_free(block);
@@ -271,6 +264,8 @@ out:
 
 static int open_task(struct tr_drive *d, struct tr_err *err)
 {
+    const char **names = NULL;
+    size_t n = 0;
     const char *file = tr_config_text(d->cfg, "task");
     const char *labels = tr_config_text(d->cfg, "labels");
     int rc;
@@ -284,7 +279,14 @@ static int open_task(struct tr_drive *d, struct tr_err *err)
     d->has_task = true;
     if (labels)
         return tr_task_from_labels(&d->task, labels, err);
-    rc = tr_task_from_file(&d->task, file, is_option, err);
+    names = tr_array(tr_option_count, sizeof *names);
+    if (!names)
+        return tr_fail(err, TR_NOMEM, "out of memory for the task");
+    for (size_t i = 0; i < tr_option_count; i++)
+        if (tr_options[i].where & TR_OPT_T)
+            names[n++] = tr_options[i].name;
+    rc = tr_task_from_file(&d->task, file, names, n, err);
+    tr_free(names);
     for (uint32_t i = 0; rc == TR_OK && i < d->task.option_count; i++) {
         const struct tr_task_option *o = &d->task.options[i];
         char where[400], name[64];
@@ -317,11 +319,17 @@ static int open_local(struct tr_drive *d, const char *path, struct tr_err *err)
         labels[l].description = t->labels[l].description;
         labels[l].examples = texts + n;
         for (uint32_t e = 0; e < t->example_count; e++)
-            if (t->examples[e].label_count == 1 && t->examples[e].labels[0] == l)
+            if (t->examples[e].set == l)
                 texts[n++] = t->examples[e].text;
         labels[l].example_count = (size_t)(texts + n - labels[l].examples);
     }
     rc = tr_local_lane_open(&d->lane, &o, err);
+    if (rc == TR_OK && !path)
+        tr_drive_say(d, 2, "model local: the small model that comes along; no "
+                     "key, nothing leaves this machine. It knows English, "
+                     "topics and intents, and is poor on tone, irony, insult "
+                     "and spam: for those, or for better labels, give a "
+                     "language model (--model openai/NAME, ollama/NAME)");
 out:
     tr_free(labels);
     tr_free(texts);

@@ -52,10 +52,11 @@ static void again(struct tr_run *run, struct tr_pack *p,
     int64_t wait = tr_backoff_ns(p->tries++, reply->retry_after_ms,
                                  tr_rng_unit(&run->rng));
 
-    /* An empty retry budget delays, it never fails a row. */
-    tr_retry_budget_pass(&run->retries, tr_run_now(run));
-    if (!tr_retry_budget_take(&run->retries))
-        wait += tr_retry_budget_wait_ns(&run->retries);
+    /* An empty retry budget delays, it never fails a row. Refusals for pace
+     * cost nothing of it: the pace slows down by itself. */
+    if (!tr_rule(reply->outcome)->slows &&
+        !tr_retry_budget_take(&run->retries))
+        wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
     put_aside(run, p, wait);
 }
 
@@ -136,18 +137,11 @@ static int check(struct tr_run *run, struct tr_pack *p,
 
     if (rc != TR_OK)
         return rc;
-    for (uint32_t s = sets; s < run->task->set_count; s++) {
+    for (uint32_t i = sets; i < run->task->set_count; i++) {
         struct tr_buf names;
-        const uint32_t *labels;
-        uint32_t n = tr_task_set_labels(run->task,
-                                        run->task->label_count + s, &labels);
 
         tr_buf_init(&names, 0);
-        for (uint32_t i = 0; i < n; i++) {
-            if (i)
-                tr_buf_addc(&names, '|');
-            tr_buf_adds(&names, run->task->labels[labels[i]].name);
-        }
+        tr_task_set_text(run->task, run->task->label_count + i, &names);
         rc = tr_store_set_add(run->store, tr_buf_str(&names), err);
         tr_buf_release(&names);
         if (rc != TR_OK)
@@ -200,10 +194,8 @@ static int check(struct tr_run *run, struct tr_pack *p,
 /* Tries charged to the lane: the pack waits and goes again. One that fails
  * three times while the lane serves others is suspect itself. */
 static void lane_trouble(struct tr_run *run, struct tr_pack *p,
-                         const struct tr_reply *reply)
+                         const struct tr_reply *reply, enum tr_why why)
 {
-    const enum tr_why why = TR_WHY_NO_ANSWER;
-
     if (!p->lane_tries++)
         p->lane_tries_since = run->successes;
     if (p->lane_tries >= TR_LANE_TRIES_TOGETHER &&
@@ -367,7 +359,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return TR_OK;
     case TR_DO_AGAIN:
         if (rule->charge == TR_CHARGE_LANE)
-            lane_trouble(run, p, reply);
+            lane_trouble(run, p, reply, rule->why);
         else
             again(run, p, reply);
         return TR_OK;

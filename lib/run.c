@@ -51,9 +51,15 @@ int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
 
 /* ---- one step --------------------------------------------------------- */
 
+static void wake_at(int64_t *wake, int64_t at, int64_t began)
+{
+    if (at > began && at < *wake)
+        *wake = at;
+}
+
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
-    int64_t wake = INT64_MAX, now;
+    int64_t wake = INT64_MAX, began = tr_run_now(run), now;
     bool moved = false;
     int rc = TR_OK;
 
@@ -83,13 +89,15 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         return TR_RUN_DONE;
     if (moved)
         return TR_RUN_MORE;
+    /* What was due when the step began and still stands there waits for
+     * something else: a slot, money, the pace. */
     now = tr_run_now(run);
-    if (run->aside.head && !run->money_waits && run->aside.head->due_at < wake)
-        wake = run->aside.head->due_at;
-    if (run->redo.n && run->redo.head->since + TR_REDO_AGE < wake)
-        wake = run->redo.head->since + TR_REDO_AGE;
-    if (run->flush.oldest_at && tr_flush_wake(&run->flush) < wake)
-        wake = tr_flush_wake(&run->flush);
+    if (run->aside.head)
+        wake_at(&wake, run->aside.head->due_at, began);
+    if (run->redo.n)
+        wake_at(&wake, run->redo.head->since + TR_REDO_AGE, began);
+    if (run->flush.oldest_at)
+        wake_at(&wake, tr_flush_wake(&run->flush), began);
     *wait_ns = wake == INT64_MAX ? TR_S : wake > now ? wake - now : 0;
     return TR_RUN_MORE;
 out:
@@ -123,25 +131,10 @@ static int restore(struct tr_run *run, struct tr_err *err)
     }
     /* Label sets get the numbers they had when the verdicts were stored. */
     for (uint32_t i = 0; i < tr_store_set_count(run->store); i++) {
-        struct tr_str names = tr_store_set_at(run->store, i);
-        uint32_t labels[64], n = 0, set;
+        uint32_t set;
 
-        while (n < 64) {
-            const char *bar = names.n ? memchr(names.p, '|', names.n) : NULL;
-            size_t len = bar ? (size_t)(bar - names.p) : names.n;
-            int32_t label = tr_task_label(run->task, tr_str(names.p, len));
-
-            if (label < 0)
-                TRY(tr_fail(err, TR_CONFIG,
-                            "%s holds a label this task does not have; the "
-                            "store is damaged: move it away and run again",
-                            tr_store_path(run->store)));
-            labels[n++] = (uint32_t)label;
-            if (!bar)
-                break;
-            names = tr_str(bar + 1, names.n - len - 1);
-        }
-        TRY(tr_task_set(run->task, labels, n, &set, err));
+        TRY(tr_task_set_parse(run->task, tr_store_set_at(run->store, i), &set,
+                              err));
         TR_ASSERT(set == run->task->label_count + i);
     }
 out:

@@ -16,6 +16,9 @@
 #define TRUST_LEAST 0.1
 #define TRUST_GROWS_PER_S 0.005
 #define VOTES_NEEDED 3
+#define PROBE_LIMIT 30          /* so small a limit may be one a second: */
+#define PROBE_PER_S 2.0         /* not slower than this */
+#define PROBES 6                /* for so many replies */
 #define HOLD_MAX_MS (24 * 3600 * INT64_C(1000))
 
 /* Windows in which providers count; the day is Groq's for requests. */
@@ -54,7 +57,7 @@ static double window_max(const struct tr_pace *p)
     return most;
 }
 
-/* ---- rates ----------------------------------------------------------------- */
+/* ---- rates ------------------------------- */
 
 /* Units per second now aimed at; 0: no limit known. */
 static double rate(const struct tr_pace *p, const struct tr_bucket *b)
@@ -139,7 +142,7 @@ static void follow_clock(struct tr_pace *p, int64_t now)
     p->seen_at = now;
 }
 
-/* ---- sending ----------------------------------------------------------------- */
+/* ---- sending ------------------------------- */
 
 int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now)
 {
@@ -184,7 +187,7 @@ void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
         p->tokens_in_flight += tokens;
 }
 
-/* ---- headers ------------------------------------------------------------------ */
+/* ---- headers ------------------------------- */
 
 /* Two samples, two hypotheses. A bucket refills all the time, so the time
  * until it is full grows with what is used; a fixed window ends when it ends,
@@ -254,6 +257,9 @@ static void learn_limit(struct tr_pace *p, struct tr_bucket *b,
         guess_window(&b->guess, l, sent_at);
     b->learned = b->limit / (b->guess.window_s > 0 ? b->guess.window_s
                                                    : WINDOW_USUAL_S);
+    if (b->guess.window_s <= 0 && l->limit <= PROBE_LIMIT &&
+        l->remaining > l->limit / 2 && b->guess.samples++ < PROBES)
+        b->learned = PROBE_PER_S;
     /* What is left, spread over the time until reset, is enough in a fixed
      * window that goes to plan and in a bucket at least half full. Below that
      * somebody else is drawing too. */
@@ -273,7 +279,7 @@ static void learn_limit(struct tr_pace *p, struct tr_bucket *b,
     p->saw_headers = true;
 }
 
-/* ---- replies ------------------------------------------------------------------- */
+/* ---- replies ------------------------------- */
 
 static void scale_trust(struct tr_pace *p, double to, int64_t now)
 {

@@ -21,6 +21,7 @@ struct tr_window_guess {
     double says_s;         /* candidate of the last votes, and how many */
     bool says_fixed;
     int votes;
+    int samples;           /* replies looked at while none is proven */
 };
 
 /* One controller: rates in units per second, GCRA in nanoseconds. */

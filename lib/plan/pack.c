@@ -46,7 +46,7 @@ void tr_pack_draw(uint64_t seed, uint32_t n, uint16_t *order, uint16_t *ids)
         swap(&order[i], &order[i + tr_rng_below(&rng, n - i)]);
 }
 
-/* ---- tokens ----------------------------------------------------------- */
+/* ---- tokens ------------------------------- */
 
 void tr_meter_init(struct tr_meter *m)
 {
@@ -121,7 +121,7 @@ bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
     return true;
 }
 
-/* ---- how many go together --------------------------------------------- */
+/* ---- how many go together ------------------------------- */
 
 uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
                       const uint32_t *text_bytes, const uint16_t *company,
@@ -164,7 +164,7 @@ uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
     return taken;
 }
 
-/* ---- form of the answer ------------------------------------------------ */
+/* ---- form of the answer ------------------------------- */
 
 void tr_form_init(struct tr_form_choice *f, int forced)
 {

@@ -57,7 +57,7 @@ uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
  * items came back invalid over 20 packs, then schema (and back when schema is
  * refused). forced >= 0 fixes it. */
 struct tr_form_choice {
-    int form;               /* enum tr_form of task/prompt.h: 0 lines, 1 schema */
+    int form;               /* enum tr_form of task/prompt.h */
     int forced;             /* -1: learn */
     bool schema_refused;
     uint32_t packs;

@@ -6,9 +6,10 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-/* A row that ends without being asked keeps TR_WHY_NOT_ASKED: an outage never
- * becomes a failed row. Throttling charges nobody: halving a throttled pack
- * would only double the requests. */
+/* What no text can cause (throttling, a refused connection) is charged to
+ * nobody, so that an outage never becomes a failed row; and halving a
+ * throttled pack would only double the requests. A text that makes its server
+ * fail again and again, while others are served, ends as "no answer". */
 static const struct tr_rule rules[TR_OUT_COUNT] = {
 #define ROW(outcome, action, charge, why, slows, stop)                         \
     [outcome] = {action, charge, why, slows, stop}
@@ -18,7 +19,7 @@ static const struct tr_rule rules[TR_OUT_COUNT] = {
         TR_UNAVAILABLE),
     ROW(TR_OUT_REFUSED, TR_DO_HALVE, TR_CHARGE_ROWS, TR_WHY_BLOCKED, false,
         TR_UNAVAILABLE),
-    ROW(TR_OUT_GARBLED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NOT_ASKED, false,
+    ROW(TR_OUT_GARBLED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
         TR_UNAVAILABLE),
     ROW(TR_OUT_THROTTLED, TR_DO_AGAIN, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
         true, TR_STOPPED),
@@ -34,11 +35,11 @@ static const struct tr_rule rules[TR_OUT_COUNT] = {
         false, TR_CONFIG),
     ROW(TR_OUT_ADAPT, TR_DO_NOW, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED, false,
         TR_CONFIG),
-    ROW(TR_OUT_TRANSIENT, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NOT_ASKED, false,
+    ROW(TR_OUT_TRANSIENT, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
         TR_UNAVAILABLE),
-    ROW(TR_OUT_UNREACHED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NOT_ASKED, false,
-        TR_UNAVAILABLE),
-    ROW(TR_OUT_LOST, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NOT_ASKED, false,
+    ROW(TR_OUT_UNREACHED, TR_DO_AGAIN, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
+        false, TR_UNAVAILABLE),
+    ROW(TR_OUT_LOST, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
         TR_UNAVAILABLE),
 #undef ROW
 };
@@ -49,7 +50,7 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome)
     return &rules[outcome];
 }
 
-/* ---- back-off ------------------------------------------------------------ */
+/* ---- back-off ------------------------------- */
 
 #define BACKOFF_BASE_MS 500.0
 #define BACKOFF_CAP_MS 30000.0
@@ -70,16 +71,15 @@ int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit)
     return (int64_t)((floor + unit * (span + FLOOR_JITTER * floor)) * TR_MS);
 }
 
-/* ---- retry budget --------------------------------------------------------- */
+/* ---- retry budget ------------------------------- */
 
-#define BUDGET_FLOOR 3.0
+#define BUDGET_START 3.0
 #define BUDGET_MOST 100.0 /* a long good time does not pay for a storm */
 #define BUDGET_EARN 0.1
-#define BUDGET_PER_S 1.0
 
 void tr_retry_budget_init(struct tr_retry_budget *b)
 {
-    *b = (struct tr_retry_budget){.tokens = BUDGET_FLOOR};
+    *b = (struct tr_retry_budget){.tokens = BUDGET_START};
 }
 
 void tr_retry_budget_earn(struct tr_retry_budget *b)
@@ -96,27 +96,7 @@ bool tr_retry_budget_take(struct tr_retry_budget *b)
     return true;
 }
 
-void tr_retry_budget_pass(struct tr_retry_budget *b, int64_t now)
-{
-    double room = BUDGET_FLOOR - b->tokens;
-    double earned;
-
-    if (b->at && now > b->at && room > 0) {
-        earned = (double)(now - b->at) / TR_S * BUDGET_PER_S;
-        b->tokens += earned < room ? earned : room;
-    }
-    b->at = now;
-}
-
-int64_t tr_retry_budget_wait_ns(const struct tr_retry_budget *b)
-{
-    /* One more, because the division may round down. */
-    return b->tokens >= 1
-               ? 0
-               : (int64_t)((1 - b->tokens) / BUDGET_PER_S * TR_S) + 1;
-}
-
-/* ---- group commit ---------------------------------------------------------- */
+/* ---- group commit ------------------------------- */
 
 #define SHARE 9                  /* nine parts of work for one of syncing */
 #define AGE_MAX_NS (200 * TR_MS) /* nothing paid for lies longer unsynced */

@@ -18,13 +18,15 @@ enum tr_action {
 enum tr_charge {
     TR_CHARGE_NOBODY,
     TR_CHARGE_ROWS, /* alone: the row's five tries; in company: halve */
-    TR_CHARGE_LANE  /* lane health; three in a row while others succeed: halve */
+    TR_CHARGE_LANE  /* lane health; three in a row while others succeed: halve,
+                       and alone that counts as one of the row's tries */
 };
 
 struct tr_rule {
     enum tr_action action;
     enum tr_charge charge;
-    enum tr_why why;       /* reason of a row that ends by it, alone */
+    enum tr_why why;       /* reason of a row that ends by it, alone;
+                              NOT_ASKED: no row ever does */
     bool slows;            /* tells the pace to slow down */
     int stop_code;         /* tr_code of the run's end by it: for TR_DO_STOP,
                               and after max-wait without any success */
@@ -42,20 +44,14 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome);
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit);
 
 /* One retry budget per run: earned a tenth per success, spent one per retry,
- * floor 3. An empty budget delays (returns false), it never fails a row: time
- * gives back one retry a second up to the floor, so that a lane without any
- * success goes on probing. */
+ * starting with 3. An empty budget delays (returns false), it never fails a
+ * row and never stops the last retry: the caller waits longer instead. */
 struct tr_retry_budget {
     double tokens;
-    int64_t at;          /* when time was last counted, ns; 0: never */
 };
 void tr_retry_budget_init(struct tr_retry_budget *b);
 void tr_retry_budget_earn(struct tr_retry_budget *b);
 bool tr_retry_budget_take(struct tr_retry_budget *b);
-/* Call before take(), with the time. */
-void tr_retry_budget_pass(struct tr_retry_budget *b, int64_t now);
-/* How long until take() succeeds by the passing of time alone; 0: now. */
-int64_t tr_retry_budget_wait_ns(const struct tr_retry_budget *b);
 
 /* Group commit: is it time to sync? So that syncing takes a small share of
  * the time, and yet nothing waits when there is nothing else to do. */

@@ -112,7 +112,7 @@ struct tr_settled tr_money_settle(struct tr_money *m, int64_t bound,
     return s;
 }
 
-/* ---- for people ---------------------------------------------------------- */
+/* ---- for people ------------------------------- */
 
 const char *tr_money_text(int64_t nano, char *out, size_t size)
 {

@@ -2,7 +2,7 @@
  *
  * Layout (design of the packing contract): the system part is the same for
  * every pack of a task and form, so that provider caches hit; the data are
- * lines [417, "text"], everything escaped as JSON; a closing instruction
+ * lines [417,"text"], everything escaped as JSON; a closing instruction
  * stands after the data.
  *
  * SPDX-License-Identifier: MIT */
@@ -28,7 +28,8 @@ void tr_prompt_system(struct tr_buf *out, const struct tr_task *task,
 void tr_prompt_user(struct tr_buf *out, const struct tr_task *task,
                     enum tr_form form, const struct tr_item *items, size_t n);
 /* One JSON Schema per task, for TR_FORM_SCHEMA:
- * {"a": [[id, label or array of labels], ...]} with the labels as an enum. */
+ * {"a": [[id, label, ...], ...]} with the labels as an enum, or as any string
+ * where there are more than providers take. Strict-mode valid. */
 void tr_prompt_schema(struct tr_buf *out, const struct tr_task *task);
 /* Output tokens n items may need: bound for the cap, from label bytes. */
 int64_t tr_prompt_cap(const struct tr_task *task, enum tr_form form, size_t n);

@@ -132,7 +132,7 @@ static void test_sentences(void **state)
         {TR_FROM_SET, "rpm", "many", NULL, TR_USAGE,
          "--rpm: \"many\" is not a whole number, such as 16"},
         {TR_FROM_SET, "rpm", "", NULL, TR_USAGE, "--rpm needs a value: N"},
-        {TR_FROM_SET, "rmp", "6", NULL, TR_USAGE,
+        {TR_FROM_SET, "rmp", "6", "--rmp", TR_USAGE,
          "unknown option --rmp; did you mean --rpm?"},
         {TR_FROM_SET, "xyzzyplugh", "6", NULL, TR_USAGE,
          "unknown option --xyzzyplugh; see trommel help classify"},

@@ -1,0 +1,29 @@
+# tests.cmake - the tests above the units: the program, the header, the
+# library inside another program, the documents.
+add_test(NAME options
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tools/gen-options check)
+
+# The program as a person meets it, and the commands README shows.
+add_test(NAME cli
+    COMMAND ${CMAKE_SOURCE_DIR}/tests/cli/run $<TARGET_FILE:trommel>)
+add_test(NAME readme
+    COMMAND ${CMAKE_SOURCE_DIR}/tests/cli/readme $<TARGET_FILE:trommel>)
+set_tests_properties(cli readme PROPERTIES TIMEOUT 600)
+
+# trommel.h in strict C99 and in C++; examples/embed.c, which tests/cli runs.
+add_executable(header_c ${CMAKE_SOURCE_DIR}/tests/compile/strict.c)
+set_target_properties(header_c PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF)
+add_executable(header_cc ${CMAKE_SOURCE_DIR}/tests/compile/strict.cc)
+set_target_properties(header_cc PROPERTIES CXX_STANDARD 11 CXX_EXTENSIONS OFF)
+add_executable(embed ${CMAKE_SOURCE_DIR}/examples/embed.c)
+target_compile_definitions(embed PRIVATE _POSIX_C_SOURCE=200809L)
+foreach(target header_c header_cc embed)
+    target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Werror)
+    target_link_libraries(${target} PRIVATE libtrommel Threads::Threads)
+endforeach()
+add_test(NAME header_c COMMAND header_c)
+add_test(NAME header_cc COMMAND header_cc)
+
+# The same example against the installed package, wherever it was moved.
+add_test(NAME installed COMMAND ${CMAKE_SOURCE_DIR}/tests/installed
+    ${CMAKE_COMMAND} ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_C_COMPILER})

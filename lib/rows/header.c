@@ -1,0 +1,646 @@
+/* header.c - the begin of a file: marks, delimiter, header, columns.
+ * SPDX-License-Identifier: MIT */
+#include "base/mem.h"
+#include "rows/reading.h"
+#include "rows/utf8.h"
+
+#include <stdio.h>
+
+#define SAMPLE_BYTES ((size_t)64 << 10) /* looked at when in doubt */
+#define SAMPLE_RECORDS 200u
+#define NAME_SHOWN 40
+#define LIST_SHOWN 400
+#define NEAR_BYTES 64u
+
+enum { MORE = 0, STARTED = 1 };
+
+static const char delimiters[] = {',', ';', '\t', '|'};
+
+void tr_header_list(const struct tr_str *names, size_t n, struct tr_buf *out)
+{
+    size_t before = out->n;
+
+    for (size_t i = 0; i < n; i++) {
+        if (out->n - before > LIST_SHOWN) {
+            tr_buf_addf(out, " and %zu more", n - i);
+            return;
+        }
+        if (i)
+            tr_buf_addz(out, ", ");
+        tr_buf_add(out, names[i].p, tr_utf8_cut(names[i], NAME_SHOWN));
+        if (!names[i].n)
+            tr_buf_addz(out, "(no name)");
+    }
+}
+
+static unsigned char lower(char c)
+{
+    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+}
+
+/* Edits from a to b (Levenshtein), letter case aside. */
+static unsigned distance(struct tr_str a, struct tr_str b)
+{
+    unsigned row[NEAR_BYTES + 1];
+
+    for (unsigned j = 0; j <= b.n; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= a.n; i++) {
+        unsigned diagonal = row[0];
+
+        row[0] = i;
+        for (unsigned j = 1; j <= b.n; j++) {
+            unsigned best = diagonal + (lower(a.p[i - 1]) != lower(b.p[j - 1]));
+
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[b.n];
+}
+
+/* The name that wish is most likely to mean, or one with p NULL. */
+static struct tr_str nearest(struct tr_str wish, const struct tr_str *names,
+                             size_t n)
+{
+    struct tr_str best = {NULL, 0};
+    unsigned best_distance = 1 + (unsigned)(wish.n / 3);
+
+    if (wish.n > NEAR_BYTES)
+        return best;
+    for (size_t i = 0; i < n; i++) {
+        unsigned d;
+
+        if (names[i].n > NEAR_BYTES || !names[i].n)
+            continue;
+        d = distance(wish, names[i]);
+        if (d < best_distance || (d == best_distance && !best.p)) {
+            best = names[i];
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
+/* ---- columns ---------------------------------------------------------- */
+
+static bool column_at(const struct tr_source *src, struct tr_str name,
+                      uint32_t *at)
+{
+    for (uint32_t i = 0; i < src->column_count; i++) {
+        if (tr_str_eq(src->columns[i], name)) {
+            *at = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *noun(const struct tr_source *src)
+{
+    return src->format == TR_FMT_JSONL ? "member" : "column";
+}
+
+static int no_column(struct tr_source *src, struct tr_str wish,
+                     const char *option, struct tr_err *err)
+{
+    struct tr_str near = nearest(wish, src->columns, src->column_count);
+    struct tr_buf what, remedy;
+    int rc;
+
+    tr_buf_init(&what, 0);
+    tr_buf_init(&remedy, 0);
+    tr_buf_addf(&what, "there is no %s \"%.*s\"", noun(src),
+                (int)tr_utf8_cut(wish, NAME_SHOWN), wish.p);
+    if (near.p)
+        tr_buf_addf(&what, " (did you mean \"%.*s\"?)", (int)near.n, near.p);
+    tr_buf_addf(&remedy, "name one of these %ss with %s: ", noun(src), option);
+    tr_header_list(src->columns, src->column_count, &remedy);
+    rc = tr_buf_ok(&what) && tr_buf_ok(&remedy)
+             ? tr_faulty_say(src, TR_DATA, 0, false, err, what.p, remedy.p)
+             : TR_NOMEM;
+    tr_buf_release(&what);
+    tr_buf_release(&remedy);
+    return rc;
+}
+
+static int default_text(struct tr_source *src, struct tr_column *text,
+                        struct tr_err *err)
+{
+    struct tr_buf remedy;
+    int rc;
+
+    if (column_at(src, TR_STR("text"), &text->at))
+        return TR_OK;
+    if (src->column_count == 1) {
+        text->at = 0;
+        text->name = src->columns[0];
+        return TR_OK;
+    }
+    tr_buf_init(&remedy, 0);
+    tr_buf_addf(&remedy, "name the one to label with --text: ");
+    tr_header_list(src->columns, src->column_count, &remedy);
+    rc = tr_faulty_say(src, TR_DATA, 0, false, err,
+                       src->format == TR_FMT_JSONL
+                           ? "none of the members is called text"
+                           : "none of the columns is called text",
+                       tr_buf_ok(&remedy) ? remedy.p : "use --text");
+    tr_buf_release(&remedy);
+    return rc;
+}
+
+/* The names asked for: the whole wish when a column is called so, else its
+ * parts between commas. JSONL takes any name: rows may differ. */
+static int choose_text(struct tr_source *src, struct tr_err *err)
+{
+    bool any_name = src->format == TR_FMT_JSONL;
+    struct tr_str wish = src->text_wish;
+    size_t parts = 1;
+    uint32_t at;
+
+    for (size_t i = 0; i < wish.n; i++)
+        parts += wish.p[i] == ',';
+    src->text = tr_array(parts, sizeof *src->text);
+    if (!src->text)
+        return tr_fail(err, TR_NOMEM, "no memory for the columns");
+    if (!src->text_given) {
+        src->text[0].name = TR_STR("text");
+        src->text_count = 1;
+        return any_name && !src->columns ? TR_OK
+                                         : default_text(src, src->text, err);
+    }
+    if (column_at(src, wish, &at)) {
+        src->text[0] = (struct tr_column){wish, at};
+        src->text_count = 1;
+        return TR_OK;
+    }
+    while (parts--) {
+        const char *comma = wish.n ? memchr(wish.p, ',', wish.n) : NULL;
+        size_t n = comma ? (size_t)(comma - wish.p) : wish.n;
+        struct tr_str name = tr_str_trim(tr_str(wish.p, n));
+        struct tr_column *text = &src->text[src->text_count++];
+
+        text->name = name;
+        if (!column_at(src, name, &text->at) &&
+            (!any_name || src->columns))
+            return no_column(src, name, "--text", err);
+        if (comma)
+            wish = tr_str(wish.p + n + 1, wish.n - n - 1);
+    }
+    return TR_OK;
+}
+
+static int clash(struct tr_source *src, struct tr_str name, struct tr_err *err)
+{
+    char what[160];
+
+    snprintf(what, sizeof what, "there is already a %s \"%.*s\"", noun(src),
+             (int)tr_utf8_cut(name, NAME_SHOWN), name.p);
+    return tr_faulty_say(src, TR_USAGE, 0, false, err, what,
+                         "give the label column another name with --as NAME");
+}
+
+static int check_names(struct tr_source *src, struct tr_err *err)
+{
+    uint32_t at;
+
+    for (uint32_t i = 0; i < src->column_count; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            char what[160];
+
+            if (!src->columns[i].n ||
+                !tr_str_eq(src->columns[i], src->columns[j]))
+                continue;
+            snprintf(what, sizeof what, "columns %u and %u are both called "
+                     "\"%.*s\"", j + 1, i + 1,
+                     (int)tr_utf8_cut(src->columns[i], NAME_SHOWN),
+                     src->columns[i].p);
+            return tr_faulty_say(src, TR_DATA, i ? src->csv.ends[i - 1] + 1 : 0,
+                                 false, err, what, "rename one of them");
+        }
+    }
+    for (int i = 0; i < TR_COMPANIONS; i++) {
+        if (column_at(src, src->style.names[i], &at))
+            return clash(src, src->style.names[i], err);
+    }
+    return TR_OK;
+}
+
+static int choose_columns(struct tr_source *src, struct tr_err *err)
+{
+    int rc;
+
+    TRY(check_names(src, err));
+    TRY(choose_text(src, err));
+    if (src->id_given) {
+        src->id.name = src->id_wish;
+        if (!column_at(src, src->id_wish, &src->id.at) &&
+            (src->format != TR_FMT_JSONL || src->columns))
+            rc = no_column(src, src->id_wish, "--id", err);
+    }
+out:
+    return rc;
+}
+
+/* ---- delimiter -------------------------------------------------------- */
+
+/* How well a delimiter fits: records like the header, then columns. */
+struct fit {
+    uint32_t fields, alike, seen;
+};
+
+/* MORE, STARTED (the header is sound), or -1 (it is not). */
+static int fit_header(struct tr_source *src, struct tr_str bytes, bool final,
+                      char delimiter, struct tr_csv_record *rec)
+{
+    enum tr_csv_result result;
+
+    *rec = (struct tr_csv_record){.ends = src->csv.ends,
+                                  .ends_cap = src->csv.ends_cap};
+    tr_csv_begin(rec);
+    result = tr_csv_scan(rec, bytes, final, delimiter);
+    if (result == TR_CSV_RECORD)
+        return STARTED;
+    return result == TR_CSV_MORE && bytes.n < TR_SCAN_BYTES ? MORE : -1;
+}
+
+static struct fit fit_sample(struct tr_source *src, struct tr_str bytes,
+                             bool final, char delimiter)
+{
+    struct tr_csv_record rec;
+    struct fit fit = {0};
+
+    while (bytes.n && fit.seen < SAMPLE_RECORDS &&
+           fit_header(src, bytes, final, delimiter, &rec) == STARTED) {
+        if (!fit.seen)
+            fit.fields = rec.fields;
+        fit.seen++;
+        fit.alike += rec.fields == fit.fields;
+        bytes = tr_str(bytes.p + rec.next, bytes.n - rec.next);
+    }
+    return fit;
+}
+
+static bool better(struct fit a, struct fit b)
+{
+    uint64_t x = (uint64_t)a.alike * b.seen, y = (uint64_t)b.alike * a.seen;
+
+    return x != y ? x > y : a.fields > b.fields;
+}
+
+/* The header alone decides when only one delimiter stands in it; else the
+ * records of the first 64 KiB do, whatever the sizes of the reads were. */
+static int detect(struct tr_source *src, struct tr_str bytes, bool final)
+{
+    uint32_t candidates = 0;
+    struct fit best = {0};
+    char first = ',';
+
+    for (size_t i = 0; i < sizeof delimiters; i++) {
+        struct tr_csv_record rec;
+        int rc = fit_header(src, bytes, final, delimiters[i], &rec);
+
+        if (rc == MORE)
+            return MORE;
+        if (rc != STARTED || rec.fields < 2)
+            continue;
+        if (!candidates++)
+            first = delimiters[i];
+    }
+    if (candidates < 2) {
+        src->delimiter = first;
+        return STARTED;
+    }
+    if (bytes.n < SAMPLE_BYTES && !final)
+        return MORE;
+    if (bytes.n > SAMPLE_BYTES) {
+        bytes.n = SAMPLE_BYTES;
+        final = false;
+    }
+    src->delimiter = first;
+    for (size_t i = 0; i < sizeof delimiters; i++) {
+        struct fit fit = fit_sample(src, bytes, final, delimiters[i]);
+
+        if (fit.fields >= 2 && (!best.seen || better(fit, best))) {
+            best = fit;
+            src->delimiter = delimiters[i];
+        }
+    }
+    return STARTED;
+}
+
+/* ---- header of CSV and TSV -------------------------------------------- */
+
+static int keep_header(struct tr_source *src, struct tr_str record,
+                       struct tr_err *err)
+{
+    struct tr_buf name;
+    bool ok;
+
+    src->header = tr_arena_dup(&src->arena, record);
+    src->columns = tr_arena_alloc(&src->arena,
+                                  src->csv.fields * sizeof *src->columns);
+    ok = src->header.p && src->columns;
+    tr_buf_init(&name, 0);
+    for (uint32_t i = 0; ok && i < src->csv.fields; i++) {
+        tr_buf_clear(&name);
+        tr_csv_unquote(tr_csv_field(&src->csv, record.p, i), &name);
+        src->columns[i] = tr_arena_dup(&src->arena, tr_buf_str(&name));
+        ok = tr_buf_ok(&name) && src->columns[i].p;
+    }
+    tr_buf_release(&name);
+    if (!ok)
+        return tr_fail(err, TR_NOMEM, "no memory for the header");
+    src->column_count = src->csv.fields;
+    src->style.crlf = src->csv.crlf;
+    src->style.delimiter = src->delimiter;
+    src->has_header = true;
+    return choose_columns(src, err);
+}
+
+static int compare_header(struct tr_source *src, struct tr_str record,
+                          struct tr_err *err)
+{
+    const char *first = tr_source_name(src, 0);
+    struct tr_buf name;
+    char what[400];
+    int rc = TR_OK;
+
+    tr_buf_init(&name, 0);
+    if (src->csv.fields != src->column_count) {
+        snprintf(what, sizeof what, "%u column%s, but %s has %u",
+                 src->csv.fields, src->csv.fields == 1 ? "" : "s", first,
+                 src->column_count);
+        rc = tr_faulty_say(src, TR_DATA, 0, false, err, what,
+                           "give all inputs the same header and delimiter, "
+                           "or label them one by one");
+    }
+    for (uint32_t i = 0; rc == TR_OK && i < src->column_count; i++) {
+        struct tr_str here, there = src->columns[i];
+
+        tr_buf_clear(&name);
+        tr_csv_unquote(tr_csv_field(&src->csv, record.p, i), &name);
+        here = tr_buf_str(&name);
+        if (!tr_buf_ok(&name)) {
+            rc = tr_fail(err, TR_NOMEM, "no memory for the header");
+        } else if (!tr_str_eq(here, there)) {
+            snprintf(what, sizeof what,
+                     "column %u is called \"%.*s\", but \"%.*s\" in %s", i + 1,
+                     (int)tr_utf8_cut(here, NAME_SHOWN), here.n ? here.p : "",
+                     (int)tr_utf8_cut(there, NAME_SHOWN), there.p, first);
+            rc = tr_faulty_say(src, TR_DATA, i ? src->csv.ends[i - 1] + 1 : 0,
+                               false, err, what,
+                               "give all inputs the same header, or label "
+                               "them one by one");
+        }
+    }
+    tr_buf_release(&name);
+    return rc;
+}
+
+static int header_record(struct tr_source *src, struct tr_err *err)
+{
+    struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
+    struct tr_found *f = &src->found;
+    size_t bad_at;
+    int rc;
+
+    if (f->why != TR_WHY_NONE)
+        return tr_faulty_row(src, false, err);
+    if (src->csv.nul_at != TR_CSV_NOWHERE) {
+        f->why = TR_WHY_BAD_NUL;
+        f->bad_at = src->csv.nul_at;
+        return tr_faulty_row(src, false, err);
+    }
+    bad_at = tr_utf8_valid(record);
+    if (bad_at < record.n) {
+        f->why = TR_WHY_BAD_UTF8;
+        f->bad_at = bad_at;
+        return tr_faulty_row(src, false, err);
+    }
+    if (!record.n)
+        return tr_faulty_say(src, TR_DATA, 0, false, err,
+                             "the header line is empty",
+                             "begin the file with the names of the columns");
+    if (record.p[0] == '{')
+        return tr_faulty_say(src, TR_DATA, 0, false, err,
+                             "this looks like JSON Lines, not like a header",
+                             "add --format jsonl");
+    if (src->csv.fields > TR_FIELDS_MAX)
+        return tr_faulty_say(src, TR_DATA, 0, false, err,
+                             "the header has more than 4096 columns",
+                             "keep only the columns that are needed");
+    rc = src->has_header ? compare_header(src, record, err)
+                         : keep_header(src, record, err);
+    return rc == TR_OK ? STARTED : rc;
+}
+
+static int try_csv(struct tr_source *src, struct tr_err *err)
+{
+    struct tr_feed *f = &src->feed;
+    int rc;
+
+    if (!src->delimiter && detect(src, tr_feed_bytes(src), f->final) == MORE)
+        return MORE;
+    src->found = (struct tr_found){0};
+    tr_csv_begin(&src->csv);
+    if (!tr_source_find(src))
+        return MORE;
+    /* A file that is only a header is told before anything is paid for. */
+    if (src->found.next == f->to - f->from) {
+        if (!f->final && tr_intake_fd(f->in) < 0)
+            return MORE;
+    }
+    rc = header_record(src, err);
+    if (rc != STARTED)
+        return rc;
+    if (src->found.next == f->to - f->from && f->final)
+        return tr_faulty_say(src, TR_DATA, src->found.next, false, err,
+                             "there is a header but no row",
+                             "check what wrote this file");
+    f->from += src->found.next;
+    f->line += src->csv.line_feeds;
+    return STARTED;
+}
+
+/* ---- JSON Lines and plain lines --------------------------------------- */
+
+/* The first line tells the line end and, of JSON Lines, the default text. */
+static int try_line(struct tr_source *src, struct tr_err *err)
+{
+    struct tr_str bytes = tr_feed_bytes(src);
+    struct tr_json_fault fault;
+    struct tr_str line;
+    size_t count = 0;
+    int rc;
+
+    if (src->file || src->has_header)
+        return STARTED;
+    src->found = (struct tr_found){0};
+    src->looked = 0;
+    if (!tr_source_find(src))
+        return MORE;
+    line = tr_str(bytes.p, src->found.n);
+    src->style.crlf = src->found.next > src->found.n + 1;
+    src->style.delimiter = ',';
+    src->has_header = true;
+    if (src->format == TR_FMT_LINES) {
+        src->header = TR_STR("text");
+        src->columns = &src->header;
+        src->column_count = 1;
+        rc = choose_columns(src, err);
+        return rc == TR_OK ? STARTED : rc;
+    }
+    if (!src->text_given && src->found.why == TR_WHY_NONE &&
+        tr_json_object(line, src->members, TR_FIELDS_MAX, &count, &fault) &&
+        count) {
+        src->columns = tr_arena_alloc(&src->arena,
+                                      count * sizeof *src->columns);
+        if (!src->columns)
+            return tr_fail(err, TR_NOMEM, "no memory for the members");
+        for (size_t i = 0; i < count; i++) {
+            src->columns[i] = tr_arena_dup(&src->arena, src->members[i].key);
+            if (!src->columns[i].p)
+                return tr_fail(err, TR_NOMEM, "no memory for the members");
+        }
+        src->column_count = (uint32_t)count;
+    }
+    /* Names repeat and clash row by row; here only the text is chosen. */
+    rc = choose_text(src, err);
+    src->id.name = src->id_wish;
+    return rc == TR_OK ? STARTED : rc;
+}
+
+/* ---- any file --------------------------------------------------------- */
+
+int tr_header_try(struct tr_source *src, struct tr_err *err)
+{
+    struct tr_feed *f = &src->feed;
+    struct tr_str bytes = tr_feed_bytes(src);
+    bool bom;
+    int rc;
+
+    if (bytes.n < 3 && !f->final)
+        return MORE;
+    if (!bytes.n)
+        return tr_fail(err, TR_DATA,
+                       "%s is empty, there is nothing to label; check what "
+                       "wrote it",
+                       tr_source_name(src, src->file));
+    if (bytes.n >= 2 && (memcmp(bytes.p, "\xff\xfe", 2) == 0 ||
+                         memcmp(bytes.p, "\xfe\xff", 2) == 0 ||
+                         (!bytes.p[0] != !bytes.p[1])))
+        return tr_faulty_utf16(src, err);
+    bom = bytes.n >= 3 && memcmp(bytes.p, "\xef\xbb\xbf", 3) == 0;
+    if (bom) {
+        f->from += 3;
+        bytes.n -= 3;
+    }
+    if (!bytes.n) {
+        if (!f->final)
+            rc = MORE;
+        else
+            rc = tr_fail(err, TR_DATA,
+                         "%s holds only a byte order mark, there is nothing "
+                         "to label; check what wrote it",
+                         tr_source_name(src, src->file));
+    } else if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV) {
+        rc = try_csv(src, err);
+    } else {
+        rc = try_line(src, err);
+    }
+    if (rc == MORE && bom)
+        f->from -= 3;
+    if (rc == STARTED && src->file == 0)
+        src->style.bom = bom;
+    return rc;
+}
+
+/* ---- members of a JSON row -------------------------------------------- */
+
+static enum tr_why bad_member(struct tr_source *src, size_t at)
+{
+    src->found.bad_at = at;
+    return TR_WHY_BAD_MEMBER;
+}
+
+enum tr_why tr_header_members(struct tr_source *src, const char **what)
+{
+    const char *base = tr_feed_bytes(src).p;
+    struct tr_json_member *m = src->members;
+
+    src->found.remedy = "correct the line, or name another member with --text";
+    for (uint32_t t = 0; t < src->text_count; t++) {
+        size_t i = 0;
+
+        while (i < src->member_count && !tr_str_eq(m[i].key, src->text[t].name))
+            i++;
+        if (i == src->member_count) {
+            *what = "the member to label is missing";
+            return bad_member(src, 0);
+        }
+        if (m[i].value.p[0] != '"') {
+            *what = "the member to label is not a string";
+            return bad_member(src, (size_t)(m[i].value.p - base));
+        }
+        src->text[t].at = (uint32_t)i;
+    }
+    if (!src->id_given)
+        return TR_WHY_NONE;
+    src->found.remedy = "correct the line, or name another member with --id";
+    for (size_t i = 0; i < src->member_count; i++) {
+        if (!tr_str_eq(m[i].key, src->id.name))
+            continue;
+        if (m[i].value.p[0] == '{' || m[i].value.p[0] == '[') {
+            *what = "the member that names the row is not a string or number";
+            return bad_member(src, (size_t)(m[i].value.p - base));
+        }
+        src->id.at = (uint32_t)i;
+        return TR_WHY_NONE;
+    }
+    *what = "the member that names the row is missing";
+    return bad_member(src, 0);
+}
+
+/* ---- summary ---------------------------------------------------------- */
+
+int tr_header_summary(struct tr_source *src, struct tr_err *err)
+{
+    static const char *const words[] = {
+        [TR_FMT_AUTO] = "", [TR_FMT_CSV] = "CSV", [TR_FMT_TSV] = "TSV",
+        [TR_FMT_JSONL] = "JSON Lines", [TR_FMT_LINES] = "plain lines"};
+    struct tr_buf b;
+    bool ok;
+
+    tr_buf_init(&b, 0);
+    tr_buf_addz(&b, tr_source_name(src, 0));
+    if (src->path_count > 1)
+        tr_buf_addf(&b, " and %zu more", src->path_count - 1);
+    tr_buf_addf(&b, ": %s", words[src->format]);
+    if (src->format == TR_FMT_CSV && src->delimiter == '\t')
+        tr_buf_addz(&b, " with TAB");
+    else if (src->format == TR_FMT_CSV)
+        tr_buf_addf(&b, " with '%c'", src->delimiter);
+    if (src->format != TR_FMT_LINES) {
+        tr_buf_addf(&b, ", text %s%s ", noun(src),
+                    src->text_count == 1 ? "" : "s");
+        for (uint32_t i = 0; i < src->text_count; i++) {
+            struct tr_str name = src->text[i].name;
+
+            tr_buf_addf(&b, "%s\"%.*s\"", i ? ", " : "",
+                        (int)tr_utf8_cut(name, NAME_SHOWN), name.p);
+        }
+    }
+    if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV)
+        tr_buf_addf(&b, ", %u column%s", src->column_count,
+                    src->column_count == 1 ? "" : "s");
+    ok = tr_buf_ok(&b);
+    if (ok)
+        snprintf(src->summary, sizeof src->summary, "%s", b.p);
+    tr_buf_release(&b);
+    return ok ? TR_OK : tr_fail(err, TR_NOMEM, "no memory for the header");
+}

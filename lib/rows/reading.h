@@ -1,0 +1,130 @@
+/* reading.h - the source's own state, shared by source.c, header.c, faulty.c.
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_ROWS_READING_H
+#define TR_ROWS_READING_H
+
+#include "base/arena.h"
+#include "base/bounds.h"
+#include "rows/csv.h"
+#include "rows/intake.h"
+#include "rows/jsonl.h"
+#include "rows/render.h"
+#include "rows/source.h"
+
+/* A record is looked for in this many bytes: the longest one and CR LF. */
+#define TR_SCAN_BYTES ((size_t)TR_RECORD_BYTES_MAX + 2)
+
+/* One input file and the part of it in memory. */
+struct tr_feed {
+    struct tr_intake *in;
+    char *bytes;
+    size_t cap, from, to; /* the record in work begins at from */
+    bool final;           /* nothing follows bytes[to] */
+    bool started;         /* byte order mark and header are behind us */
+    bool skipping;        /* in the tail of an over-long record */
+    uint64_t line;        /* of bytes[from], from 1 */
+    uint64_t rows;
+};
+
+/* The record at feed.from, once found. */
+struct tr_found {
+    bool done;
+    bool object;       /* JSONL: an object with members as they should be */
+    bool cut;          /* over-long: the line's rest is to be skipped */
+    size_t n, next;    /* without its line end; where the next one begins */
+    enum tr_why why;
+    size_t bad_at;     /* byte of the record the sentence points at */
+    const char *what, *remedy; /* clauses of the sentence, static */
+    uint32_t good;     /* CSV: sound fields before the bad one */
+    size_t good_n;     /* and their bytes, with the last delimiter */
+};
+
+/* A column that is looked at: its place in the header, or in the object. */
+struct tr_column {
+    struct tr_str name;
+    uint32_t at;
+};
+
+struct tr_source {
+    /* What was asked for. */
+    const char **paths;
+    size_t path_count;
+    enum tr_format format;
+    bool format_asked, bad_rows_fail;
+    char delimiter; /* 0: not yet detected */
+    struct tr_str text_wish, id_wish;
+    bool text_given, id_given;
+    int64_t left; /* rows still wanted; < 0: all */
+    size_t read_bytes;
+
+    /* Where the reading stands. */
+    struct tr_feed feed;
+    uint32_t file;
+    int64_t bytes_before; /* of files behind us */
+    int64_t bytes_total;
+    bool rereadable, ended;
+    uint64_t ordinal;
+    struct tr_csv_record csv;
+    size_t looked; /* lines: searched for a line end so far */
+    struct tr_found found;
+    struct tr_json_member *members;
+    size_t member_count;
+
+    /* What the first file said. */
+    struct tr_arena arena; /* names, paths, header */
+    struct tr_str header;  /* its bytes, without the line end */
+    bool has_header;
+    struct tr_str *columns;
+    uint32_t column_count;
+    struct tr_column *text;
+    uint32_t text_count;
+    struct tr_column id;
+    struct tr_style style;
+    char summary[512];
+
+    /* Work space. */
+    struct tr_buf scratch;   /* text that is not a slice of its record */
+    struct tr_buf id_buf;
+    struct tr_arena keys;    /* member names with escapes, of one row */
+};
+
+/* ---- header.c --------------------------------------------------------- */
+
+/* Looks at the begin of a file. 1: started, feed.from is the first record;
+ * 0: more bytes are needed; < 0: tr_code. */
+int tr_header_try(struct tr_source *src, struct tr_err *err);
+/* Finds the text and id members in src->members; why it is a bad row. */
+enum tr_why tr_header_members(struct tr_source *src, const char **what);
+int tr_header_summary(struct tr_source *src, struct tr_err *err);
+/* Names as "a, b, c", cut when there are many. */
+void tr_header_list(const struct tr_str *names, size_t n, struct tr_buf *out);
+
+/* ---- faulty.c --------------------------------------------------------- */
+
+/* "tickets.csv, line 7, column 3: WHAT; REMEDY[, or keep ...]." */
+int tr_faulty_say(const struct tr_source *src, int code, size_t at,
+                  bool keepable, struct tr_err *err, const char *what,
+                  const char *remedy);
+/* Fills what and remedy of found from what CSV scanning came to. */
+void tr_faulty_csv(struct tr_found *found, enum tr_csv_result result,
+                   bool at_limit);
+/* The sentence about src->found, whose why is set. */
+int tr_faulty_row(struct tr_source *src, bool keepable, struct tr_err *err);
+/* The bad record as a record of the output: as it is when *as_is, else what
+ * is appended to out. */
+void tr_faulty_keep(struct tr_source *src, struct tr_buf *out, bool *as_is);
+int tr_faulty_utf16(const struct tr_source *src, struct tr_err *err);
+
+/* ---- source.c --------------------------------------------------------- */
+
+/* Scans for the end of the record at feed.from; false: more bytes needed. */
+bool tr_source_find(struct tr_source *src);
+
+static inline struct tr_str tr_feed_bytes(const struct tr_source *src)
+{
+    const struct tr_feed *f = &src->feed;
+
+    return tr_str(f->bytes ? f->bytes + f->from : NULL, f->to - f->from);
+}
+
+#endif

@@ -1,0 +1,368 @@
+/* sink.c - output that appears under its name only when complete.
+ * SPDX-License-Identifier: MIT */
+#include "rows/sink.h"
+
+#include "base/bounds.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char suffix[] = ".partial";
+
+struct tr_sink {
+    int fd;
+    bool stream;
+    char *path;    /* for sentences and the rename */
+    char *partial; /* "" for a stream */
+    char *bytes;   /* TR_SINK_BYTES */
+    size_t n;
+    bool failed;   /* a write went wrong: never write behind a hole */
+};
+
+static int cannot_create(const char *path, struct tr_err *err)
+{
+    const char *remedy = "check the name";
+
+    if (errno == ENOENT || errno == ENOTDIR)
+        remedy = "create its folder first, or name another place with -o";
+    else if (errno == EACCES || errno == EPERM || errno == EROFS)
+        remedy = "name a place you may write to with -o";
+    else if (errno == ENOSPC || errno == EDQUOT)
+        remedy = "free space and run the same command again";
+    return tr_fail(err, TR_CANTCREATE, "%s cannot be created: %s; %s", path,
+                   strerror(errno), remedy);
+}
+
+static int write_failed(const struct tr_sink *sink, struct tr_err *err)
+{
+    const char *remedy =
+        "check the disk and run the same command again; everything paid for "
+        "is in the store";
+
+    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
+        remedy = "free space and run the same command again; everything paid "
+                 "for is in the store";
+    else if (errno == EPIPE)
+        return tr_fail(err, TR_IO,
+                       "whoever read %s has stopped reading; run the same "
+                       "command again to get the rest, everything paid for "
+                       "is in the store",
+                       sink->path);
+    return tr_fail(err, TR_IO, "%s cannot be written: %s; %s", sink->path,
+                   strerror(errno), remedy);
+}
+
+/* ---- opening ---------------------------------------------------------- */
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* A regular file that is also read would be lost or grow without end. */
+static int refuse_input(const struct stat *st, const char *path,
+                        const char *const *inputs, size_t input_count,
+                        struct tr_err *err)
+{
+    if (!S_ISREG(st->st_mode))
+        return TR_OK;
+    for (size_t i = 0; i < input_count; i++) {
+        bool standard = strcmp(inputs[i], "-") == 0;
+        struct stat in;
+
+        if ((standard ? fstat(STDIN_FILENO, &in) : stat(inputs[i], &in)) < 0)
+            continue;
+        if (same_file(st, &in))
+            return tr_fail(err, TR_CANTCREATE,
+                           "%s is the same file as the input %s; name another "
+                           "file with -o",
+                           path, standard ? "standard input" : inputs[i]);
+    }
+    return TR_OK;
+}
+
+static int open_stream(struct tr_sink *sink, bool standard,
+                       const char *const *inputs, size_t input_count,
+                       struct tr_err *err)
+{
+    struct stat st;
+    int rc;
+
+    sink->stream = true;
+    /* A symlink may point to a file: it is emptied once it is known not to
+     * be an input. */
+    sink->fd = standard ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
+                        : open(sink->path,
+                               O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+    if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
+        return cannot_create(sink->path, err);
+    rc = refuse_input(&st, sink->path, inputs, input_count, err);
+    if (rc == TR_OK && !standard && S_ISREG(st.st_mode) &&
+        ftruncate(sink->fd, 0) < 0)
+        rc = cannot_create(sink->path, err);
+    return rc;
+}
+
+static int open_partial(struct tr_sink *sink, const char *const *inputs,
+                        size_t input_count, struct tr_err *err)
+{
+    struct stat st, named;
+    int rc;
+
+    /* O_NONBLOCK: a planted FIFO must not stall; it means nothing for files.
+     * O_TRUNC would empty an input that is called FILE.partial. */
+    sink->fd = open(sink->partial,
+                    O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY |
+                        O_NONBLOCK,
+                    0666);
+    if (sink->fd < 0 && (errno == ELOOP || errno == ENXIO))
+        return tr_fail(err, TR_CANTCREATE,
+                       "%s is in the way and is not a regular file; remove it",
+                       sink->partial);
+    if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
+        return cannot_create(sink->partial, err);
+    if (!S_ISREG(st.st_mode))
+        return tr_fail(err, TR_CANTCREATE,
+                       "%s is in the way and is not a regular file; remove it",
+                       sink->partial);
+    rc = refuse_input(&st, sink->partial, inputs, input_count, err);
+    if (rc != TR_OK)
+        return rc;
+    /* The second test: a run that ended meanwhile has renamed this file. */
+    if ((flock(sink->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) ||
+        lstat(sink->partial, &named) < 0 || !same_file(&st, &named))
+        return tr_fail(err, TR_CANTCREATE,
+                       "another run is writing %s; wait for it or name "
+                       "another file with -o",
+                       sink->partial);
+    if (ftruncate(sink->fd, 0) < 0)
+        return cannot_create(sink->partial, err);
+    return TR_OK;
+}
+
+static int open_named(struct tr_sink *sink, const char *const *inputs,
+                      size_t input_count, struct tr_err *err)
+{
+    struct stat st;
+    int rc;
+
+    if (lstat(sink->path, &st) < 0) {
+        if (errno != ENOENT)
+            return cannot_create(sink->path, err);
+        return open_partial(sink, inputs, input_count, err);
+    }
+    if (S_ISDIR(st.st_mode))
+        return tr_fail(err, TR_CANTCREATE,
+                       "%s is a folder; name a file in it with -o",
+                       sink->path);
+    if (!S_ISREG(st.st_mode)) {
+        sink->partial[0] = '\0';
+        return open_stream(sink, false, inputs, input_count, err);
+    }
+    rc = refuse_input(&st, sink->path, inputs, input_count, err);
+    return rc == TR_OK ? open_partial(sink, inputs, input_count, err) : rc;
+}
+
+int tr_sink_open(struct tr_sink **out, const char *path,
+                 const char *const *inputs, size_t input_count,
+                 struct tr_err *err)
+{
+    bool standard = !path || strcmp(path, "-") == 0;
+    struct tr_sink *sink = tr_alloc(sizeof *sink);
+    size_t n;
+    int rc;
+
+    *out = NULL;
+    if (standard)
+        path = "standard output";
+    if (!sink)
+        return tr_fail(err, TR_NOMEM, "no memory to write %s", path);
+    n = strlen(path);
+    sink->fd = -1;
+    sink->path = tr_dup(path, n);
+    sink->partial = tr_alloc(n + sizeof suffix);
+    sink->bytes = tr_alloc(TR_SINK_BYTES);
+    if (!sink->path || !sink->partial || !sink->bytes) {
+        rc = tr_fail(err, TR_NOMEM, "no memory to write %s", path);
+    } else if (standard) {
+        rc = open_stream(sink, true, inputs, input_count, err);
+    } else if (!n) {
+        rc = tr_fail(err, TR_CANTCREATE, "the output has no name; name a file "
+                                         "with -o");
+    } else {
+        memcpy(sink->partial, path, n);
+        memcpy(sink->partial + n, suffix, sizeof suffix);
+        rc = open_named(sink, inputs, input_count, err);
+    }
+    if (rc == TR_OK) {
+        *out = sink;
+        return TR_OK;
+    }
+    sink->failed = true;
+    tr_sink_close(sink);
+    return rc;
+}
+
+/* ---- writing ---------------------------------------------------------- */
+
+/* write() that turns SIGPIPE into EPIPE without touching the program's own
+ * handling: the signal is blocked in this thread and taken when it came. */
+static ssize_t quiet_write(int fd, const char *p, size_t n)
+{
+    const struct timespec now = {0};
+    sigset_t pipe_only, before, pending;
+    bool was_pending;
+    ssize_t done;
+    int saved;
+
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    sigpending(&pending);
+    was_pending = sigismember(&pending, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    done = write(fd, p, n);
+    saved = errno;
+    if (done < 0 && saved == EPIPE && !was_pending) {
+        while (sigtimedwait(&pipe_only, NULL, &now) < 0 && errno == EINTR)
+            ;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = saved;
+    return done;
+}
+
+static int write_all(struct tr_sink *sink, const char *p, size_t n,
+                     struct tr_err *err)
+{
+    while (n) {
+        ssize_t done = quiet_write(sink->fd, p, n);
+
+        if (done >= 0) {
+            p += done;
+            n -= (size_t)done;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            struct pollfd to = {.fd = sink->fd, .events = POLLOUT};
+
+            poll(&to, 1, -1);
+        } else if (errno != EINTR) {
+            sink->failed = true;
+            return write_failed(sink, err);
+        }
+    }
+    return TR_OK;
+}
+
+int tr_sink_flush(struct tr_sink *sink, struct tr_err *err)
+{
+    size_t n = sink->n;
+
+    if (sink->failed)
+        return tr_fail(err, TR_IO,
+                       "%s could not be written before; run the same command "
+                       "again, everything paid for is in the store",
+                       sink->path);
+    sink->n = 0;
+    return write_all(sink, sink->bytes, n, err);
+}
+
+int tr_sink_write(struct tr_sink *sink, struct tr_str bytes,
+                  struct tr_err *err)
+{
+    if (bytes.n > TR_SINK_BYTES - sink->n) {
+        int rc = tr_sink_flush(sink, err);
+
+        if (rc != TR_OK)
+            return rc;
+        if (bytes.n >= TR_SINK_BYTES)
+            return write_all(sink, bytes.p, bytes.n, err);
+    }
+    if (bytes.n)
+        memcpy(sink->bytes + sink->n, bytes.p, bytes.n);
+    sink->n += bytes.n;
+    return TR_OK;
+}
+
+/* ---- the end ---------------------------------------------------------- */
+
+/* A rename is durable only when its folder is. */
+static int sync_folder(const struct tr_sink *sink, struct tr_err *err)
+{
+    const char *slash = strrchr(sink->path, '/');
+    size_t n = slash ? (size_t)(slash - sink->path) : 0;
+    char *folder = slash ? tr_dup(sink->path, n ? n : 1) : tr_dup(".", 1);
+    int rc = TR_OK, fd;
+
+    if (!folder)
+        return tr_fail(err, TR_NOMEM, "no memory to finish %s", sink->path);
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* Some file systems cannot sync a folder, some folders cannot be read. */
+    if (fd >= 0 && fsync(fd) < 0 && errno == EIO)
+        rc = write_failed(sink, err);
+    if (fd >= 0)
+        close(fd);
+    tr_free(folder);
+    return rc;
+}
+
+int tr_sink_finish(struct tr_sink *sink, struct tr_err *err)
+{
+    int fd, rc;
+
+    TRY(tr_sink_flush(sink, err));
+    if (sink->stream)
+        goto out;
+    if (fsync(sink->fd) < 0) {
+        rc = write_failed(sink, err);
+        goto out;
+    }
+    if (rename(sink->partial, sink->path) < 0) {
+        rc = tr_fail(err, TR_CANTCREATE,
+                     "%s is complete but cannot be renamed to %s: %s; rename "
+                     "it yourself",
+                     sink->partial, sink->path, strerror(errno));
+        goto out;
+    }
+    sink->partial[0] = '\0';
+    rc = sync_folder(sink, err);
+    /* Network file systems report late errors at close. */
+    fd = sink->fd;
+    sink->fd = -1;
+    if (close(fd) < 0 && errno != EINTR && rc == TR_OK)
+        rc = write_failed(sink, err);
+out:
+    sink->failed |= rc != TR_OK;
+    return rc;
+}
+
+bool tr_sink_is_stream(const struct tr_sink *sink)
+{
+    return sink->stream;
+}
+
+const char *tr_sink_partial(const struct tr_sink *sink)
+{
+    return sink->partial;
+}
+
+void tr_sink_close(struct tr_sink *sink)
+{
+    if (!sink)
+        return;
+    if (sink->fd >= 0 && !sink->failed && sink->n)
+        (void)write_all(sink, sink->bytes, sink->n, NULL);
+    if (sink->fd >= 0)
+        close(sink->fd);
+    tr_free(sink->path);
+    tr_free(sink->partial);
+    tr_free(sink->bytes);
+    tr_free(sink);
+}

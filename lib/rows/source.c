@@ -1,0 +1,918 @@
+/* source.c - next row from files or standard input, any format.
+ *
+ * A feed holds the part of a file that is in memory. The record at its begin
+ * is found (where does it end), judged (is it sound) and put into the block.
+ * All offsets count from the begin of the record, so that reading more bytes
+ * never invalidates them.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "rows/source.h"
+
+#include "base/mem.h"
+#include "rows/reading.h"
+#include "rows/utf8.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define READ_BYTES ((size_t)128 << 10)
+
+enum { FILL_SOME = 1, FILL_WAIT = 2 };
+
+/* ---- bytes ------------------------------------------------------------ */
+
+static void close_feed(struct tr_feed *f)
+{
+    tr_intake_close(f->in);
+    tr_free(f->bytes);
+    *f = (struct tr_feed){0};
+}
+
+/* More bytes behind those in memory. SOME also when the end was reached. */
+static int fill(struct tr_source *src, bool block, struct tr_err *err)
+{
+    struct tr_feed *f = &src->feed;
+    size_t want = src->read_bytes, got;
+    int rc;
+
+    if (f->from && f->cap - f->to < want) {
+        memmove(f->bytes, f->bytes + f->from, f->to - f->from);
+        f->to -= f->from;
+        f->from = 0;
+    }
+    if (f->cap - f->to < want) {
+        size_t cap = f->cap * 2 > f->to + want ? f->cap * 2 : f->to + want;
+        char *p = tr_resize(f->bytes, cap);
+
+        if (!p)
+            return tr_fail(err, TR_NOMEM, "no memory to read %s",
+                           tr_source_name(src, src->file));
+        f->bytes = p;
+        f->cap = cap;
+    }
+    rc = tr_intake_read(f->in, f->bytes + f->to, want, block, &got, err);
+    if (rc == TR_INTAKE_WAIT)
+        return FILL_WAIT;
+    if (rc < 0)
+        return rc;
+    f->to += got;
+    f->final = rc == TR_INTAKE_END;
+    return FILL_SOME;
+}
+
+/* ---- where a record ends ---------------------------------------------- */
+
+/* Record and line end of a line of n bytes whose line feed stands at n; or
+ * that ends with the input. */
+static void end_at(struct tr_found *found, struct tr_str bytes, size_t n,
+                   bool line_feed)
+{
+    found->next = n + line_feed;
+    found->n = n && bytes.p[n - 1] == '\r' ? n - 1 : n;
+    found->done = true;
+}
+
+static void over_long(struct tr_found *found, struct tr_str bytes)
+{
+    found->why = TR_WHY_OVER_LONG;
+    found->bad_at = 0;
+    found->n = tr_utf8_cut(bytes, TR_RECORD_BYTES_MAX);
+    found->next = found->n;
+    found->cut = true;
+    found->done = true;
+}
+
+/* The end of the line that begins at or after from; false: not in memory. */
+static bool find_line_end(struct tr_found *found, struct tr_str bytes,
+                          size_t from, bool final)
+{
+    const char *lf = from < bytes.n
+                         ? memchr(bytes.p + from, '\n', bytes.n - from)
+                         : NULL;
+
+    if (lf)
+        end_at(found, bytes, (size_t)(lf - bytes.p), true);
+    else if (final)
+        end_at(found, bytes, bytes.n, false);
+    else if (bytes.n < TR_SCAN_BYTES)
+        return false;
+    if (!found->done || found->n > TR_RECORD_BYTES_MAX)
+        over_long(found, bytes);
+    return true;
+}
+
+static bool find_line(struct tr_source *src, struct tr_str bytes, bool final)
+{
+    bool found = find_line_end(&src->found, bytes, src->looked, final);
+
+    src->looked = bytes.n;
+    return found;
+}
+
+static bool find_csv(struct tr_source *src, struct tr_str bytes, bool final)
+{
+    struct tr_found *found = &src->found;
+    struct tr_csv_record *csv = &src->csv;
+
+    if (found->why == TR_WHY_NONE) {
+        enum tr_csv_result result =
+            tr_csv_scan(csv, bytes, final, src->delimiter);
+        bool at_limit = bytes.n == TR_SCAN_BYTES;
+
+        if (result == TR_CSV_MORE && !at_limit)
+            return false;
+        if (result == TR_CSV_RECORD && csv->n <= TR_RECORD_BYTES_MAX) {
+            found->n = csv->n;
+            found->next = csv->next;
+            found->done = true;
+            return true;
+        }
+        if (result == TR_CSV_MORE && csv->open) {
+            result = TR_CSV_UNCLOSED;
+            csv->bad_at = csv->field_at;
+        }
+        if (result == TR_CSV_MORE || result == TR_CSV_RECORD) {
+            over_long(found, bytes);
+            return true;
+        }
+        tr_faulty_csv(found, result, at_limit);
+        found->bad_at = csv->bad_at;
+        found->good = csv->fields;
+        found->good_n = csv->field_at;
+    }
+    /* A bad quote: go on at the line after the one where its field began. */
+    return find_line_end(found, bytes, csv->field_at, final);
+}
+
+bool tr_source_find(struct tr_source *src)
+{
+    struct tr_str bytes = tr_feed_bytes(src);
+    bool final = src->feed.final;
+
+    if (bytes.n > TR_SCAN_BYTES) {
+        bytes.n = TR_SCAN_BYTES;
+        final = false;
+    }
+    if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV)
+        return find_csv(src, bytes, final);
+    return find_line(src, bytes, final);
+}
+
+static void forget_record(struct tr_source *src)
+{
+    src->found = (struct tr_found){0};
+    src->looked = 0;
+    tr_csv_begin(&src->csv);
+}
+
+static uint64_t line_feeds(struct tr_str s)
+{
+    uint64_t count = 0;
+
+    while (s.n) {
+        const char *lf = memchr(s.p, '\n', s.n);
+        size_t skip = lf ? (size_t)(lf - s.p) + 1 : s.n;
+
+        count += lf != NULL;
+        s = tr_str(s.p + skip, s.n - skip);
+    }
+    return count;
+}
+
+static void consume(struct tr_source *src)
+{
+    struct tr_feed *f = &src->feed;
+    struct tr_found *found = &src->found;
+    bool csv = src->format == TR_FMT_CSV || src->format == TR_FMT_TSV;
+
+    /* The scanner has counted the lines of a record it found sound. */
+    if (csv && found->next == src->csv.next)
+        f->line += src->csv.line_feeds;
+    else
+        f->line += line_feeds(tr_str(f->bytes + f->from, found->next));
+    f->from += found->next;
+    f->skipping = found->cut;
+    forget_record(src);
+}
+
+/* Drops the tail of an over-long record. True: it is behind us. */
+static bool skip_tail(struct tr_feed *f)
+{
+    const char *lf = f->to > f->from
+                         ? memchr(f->bytes + f->from, '\n', f->to - f->from)
+                         : NULL;
+
+    if (lf) {
+        f->from = (size_t)(lf - f->bytes) + 1;
+        f->line++;
+        f->skipping = false;
+        return true;
+    }
+    f->from = f->to;
+    f->skipping = !f->final;
+    return f->final;
+}
+
+/* ---- files ------------------------------------------------------------ */
+
+static bool is_standard(const struct tr_source *src, uint32_t file)
+{
+    return strcmp(src->paths[file], "-") == 0;
+}
+
+static int open_file(struct tr_source *src, uint32_t file, struct tr_err *err)
+{
+    close_feed(&src->feed);
+    src->file = file;
+    src->feed.line = 1;
+    forget_record(src);
+    return tr_intake_open(&src->feed.in, src->paths[file], src->read_bytes,
+                          err);
+}
+
+/* Byte order mark and header. 1: done; TR_SOURCE_WAIT only without block. */
+static int start_file(struct tr_source *src, bool block, struct tr_err *err)
+{
+    for (;;) {
+        int rc = tr_header_try(src, err);
+
+        if (rc == 1) {
+            src->feed.started = true;
+            forget_record(src);
+        }
+        if (rc)
+            return rc;
+        rc = fill(src, block, err);
+        if (rc == FILL_WAIT)
+            return TR_SOURCE_WAIT;
+        if (rc < 0)
+            return rc;
+    }
+}
+
+/* Files behind the first are looked at before the first row is read: a wrong
+ * header must not show after hours. */
+static int check_file(struct tr_source *src, uint32_t file, struct tr_err *err)
+{
+    struct tr_feed kept = src->feed;
+    int rc;
+
+    src->feed = (struct tr_feed){0};
+    rc = open_file(src, file, err);
+    if (rc == TR_OK)
+        rc = start_file(src, true, err);
+    close_feed(&src->feed);
+    src->feed = kept;
+    src->file = 0;
+    forget_record(src);
+    return rc < 0 ? rc : TR_OK;
+}
+
+static enum tr_format format_by_name(const char *path)
+{
+    static const struct {
+        const char *suffix;
+        enum tr_format format;
+    } table[] = {
+        {".csv", TR_FMT_CSV},     {".tsv", TR_FMT_TSV},
+        {".tab", TR_FMT_TSV},     {".jsonl", TR_FMT_JSONL},
+        {".ndjson", TR_FMT_JSONL}, {".json", TR_FMT_JSONL},
+        {".txt", TR_FMT_LINES},
+    };
+    struct tr_str name = tr_str_c(path);
+
+    if (name.n > 3 && memcmp(name.p + name.n - 3, ".gz", 3) == 0)
+        name.n -= 3;
+    else if (name.n > 4 && memcmp(name.p + name.n - 4, ".zst", 4) == 0)
+        name.n -= 4;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        size_t n = strlen(table[i].suffix);
+
+        if (name.n > n && memcmp(name.p + name.n - n, table[i].suffix, n) == 0)
+            return table[i].format;
+    }
+    return TR_FMT_CSV;
+}
+
+/* What can be told from the names alone. */
+static int look_at_paths(struct tr_source *src, struct tr_err *err)
+{
+    size_t standard = 0;
+
+    src->rereadable = true;
+    for (uint32_t i = 0; i < src->path_count; i++) {
+        struct stat st;
+
+        if (is_standard(src, i)) {
+            if (standard++)
+                return tr_fail(err, TR_USAGE,
+                               "standard input is named twice; name it once");
+            src->rereadable = false;
+            src->bytes_total = -1;
+            continue;
+        }
+        if (stat(src->paths[i], &st) < 0)
+            return tr_fail(err, TR_NOINPUT,
+                           "%s cannot be opened: %s; check the name and its "
+                           "permissions",
+                           src->paths[i], strerror(errno));
+        if (S_ISDIR(st.st_mode))
+            return tr_fail(err, TR_NOINPUT,
+                           "%s is a folder; name the files in it",
+                           src->paths[i]);
+        if (!S_ISREG(st.st_mode)) {
+            src->rereadable = false;
+            src->bytes_total = -1;
+        } else if (src->bytes_total >= 0) {
+            src->bytes_total += st.st_size;
+        }
+        if (!src->format_asked && !is_standard(src, 0) &&
+            format_by_name(src->paths[i]) != src->format)
+            return tr_fail(err, TR_USAGE,
+                           "%s and %s differ in format by their names; label "
+                           "them one by one, or say --format",
+                           src->paths[0], src->paths[i]);
+    }
+    return TR_OK;
+}
+
+static bool is_regular(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static int open_all(struct tr_source *src, struct tr_err *err)
+{
+    int rc;
+
+    TRY(look_at_paths(src, err));
+    TRY(open_file(src, 0, err));
+    rc = start_file(src, true, err);
+    if (rc < 0)
+        goto out;
+    TRY(tr_header_summary(src, err));
+    for (uint32_t i = 1; i < src->path_count; i++) {
+        if (!is_standard(src, i) && is_regular(src->paths[i]))
+            TRY(check_file(src, i, err));
+    }
+out:
+    return rc;
+}
+
+/* ---- opening ---------------------------------------------------------- */
+
+static int check_opts(const struct tr_source_opts *o, struct tr_err *err)
+{
+    if (!o->path_count)
+        return tr_fail(err, TR_USAGE,
+                       "no input; name a file, or - for standard input");
+    if (o->as && !*o->as)
+        return tr_fail(err, TR_USAGE, "--as needs a name");
+    if (o->delimiter &&
+        (o->delimiter == '"' || o->delimiter == '\n' || o->delimiter == '\r' ||
+         (unsigned char)o->delimiter > 0x7e ||
+         ((unsigned char)o->delimiter < 0x20 && o->delimiter != '\t')))
+        return tr_fail(err, TR_USAGE,
+                       "--delimiter takes one ASCII character that is not a "
+                       "quote or a line break");
+    return TR_OK;
+}
+
+/* A copy of z in the arena; tr_str of it has a final NUL. */
+static struct tr_str keep(struct tr_source *src, const char *z)
+{
+    return tr_arena_dup(&src->arena, tr_str_c(z));
+}
+
+static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
+{
+    bool ok;
+
+    src->path_count = o->path_count;
+    src->paths = tr_arena_alloc(&src->arena,
+                                o->path_count * sizeof *src->paths);
+    ok = src->paths != NULL;
+    for (size_t i = 0; ok && i < o->path_count; i++) {
+        src->paths[i] = keep(src, o->paths[i]).p;
+        ok = src->paths[i] != NULL;
+    }
+    src->format_asked = o->format != TR_FMT_AUTO;
+    src->bad_rows_fail = o->bad_rows_fail;
+    src->left = o->head > 0 ? o->head : -1;
+    src->read_bytes = o->read_bytes ? o->read_bytes : READ_BYTES;
+    src->text_given = o->text && *o->text;
+    src->id_given = o->id && *o->id;
+    src->text_wish = keep(src, src->text_given ? o->text : "");
+    src->id_wish = keep(src, src->id_given ? o->id : "");
+    src->csv.ends_cap = TR_FIELDS_MAX;
+    src->csv.ends = tr_array(TR_FIELDS_MAX, sizeof *src->csv.ends);
+    return ok && src->text_wish.p && src->id_wish.p && src->csv.ends &&
+           tr_style_name(&src->style, &src->arena,
+                         tr_str_c(o->as ? o->as : "label"));
+}
+
+int tr_source_open(struct tr_source **out, const struct tr_source_opts *o,
+                   struct tr_err *err)
+{
+    struct tr_source *src = NULL;
+    int rc;
+
+    *out = NULL;
+    TRY(check_opts(o, err));
+    src = tr_alloc(sizeof *src);
+    if (!src || !copy_opts(src, o)) {
+        rc = tr_fail(err, TR_NOMEM, "no memory to read the input");
+        goto out;
+    }
+    src->format = src->format_asked     ? o->format
+                  : is_standard(src, 0) ? TR_FMT_CSV
+                                        : format_by_name(src->paths[0]);
+    src->style.format = src->format;
+    src->delimiter = src->format == TR_FMT_TSV     ? '\t'
+                     : src->format == TR_FMT_LINES ? ','
+                                                   : o->delimiter;
+    if (src->format == TR_FMT_JSONL) {
+        src->members = tr_array(TR_FIELDS_MAX, sizeof *src->members);
+        if (!src->members) {
+            rc = tr_fail(err, TR_NOMEM, "no memory to read the input");
+            goto out;
+        }
+    }
+    rc = open_all(src, err);
+out:
+    if (rc != TR_OK)
+        tr_source_close(src);
+    else
+        *out = src;
+    return rc;
+}
+
+void tr_source_close(struct tr_source *src)
+{
+    if (!src)
+        return;
+    close_feed(&src->feed);
+    tr_free(src->csv.ends);
+    tr_free(src->members);
+    tr_free(src->text);
+    tr_buf_release(&src->scratch);
+    tr_buf_release(&src->id_buf);
+    tr_arena_release(&src->keys);
+    tr_arena_release(&src->arena);
+    tr_free(src);
+}
+
+/* ---- is the record sound ---------------------------------------------- */
+
+static void wrong(struct tr_found *found, enum tr_why why, size_t at)
+{
+    found->why = why;
+    found->bad_at = at;
+}
+
+static void judge_bytes(struct tr_source *src, struct tr_str record)
+{
+    const char *nul = memchr(record.p, '\0', record.n);
+    size_t valid;
+
+    if (nul) {
+        wrong(&src->found, TR_WHY_BAD_NUL, (size_t)(nul - record.p));
+        return;
+    }
+    valid = tr_utf8_valid(record);
+    if (valid < record.n)
+        wrong(&src->found, TR_WHY_BAD_UTF8, valid);
+}
+
+static void judge_csv(struct tr_source *src, struct tr_str record)
+{
+    const struct tr_csv_record *csv = &src->csv;
+    uint32_t want = src->column_count;
+
+    if (csv->fields != want) {
+        bool extra = csv->fields > want && want < csv->ends_cap;
+
+        wrong(&src->found, TR_WHY_BAD_FIELDS,
+              extra ? csv->ends[want - 1] : csv->n);
+    } else if (csv->nul_at != TR_CSV_NOWHERE) {
+        wrong(&src->found, TR_WHY_BAD_NUL, csv->nul_at);
+    } else if (csv->high) {
+        size_t valid = tr_utf8_valid(record);
+
+        if (valid < record.n)
+            wrong(&src->found, TR_WHY_BAD_UTF8, valid);
+    }
+}
+
+/* Member names as they mean: those with escapes are written out. */
+static int plain_keys(struct tr_source *src, struct tr_err *err)
+{
+    for (size_t i = 0; i < src->member_count; i++) {
+        struct tr_str *key = &src->members[i].key;
+        struct tr_str plain;
+
+        if (!memchr(key->p, '\\', key->n))
+            continue;
+        tr_buf_clear(&src->scratch);
+        /* A name that is no Unicode stays as it is spelled. */
+        if (!tr_json_unescape(*key, &src->scratch))
+            continue;
+        plain = tr_arena_dup(&src->keys, tr_buf_str(&src->scratch));
+        if (!tr_buf_ok(&src->scratch) || !plain.p)
+            return tr_fail(err, TR_NOMEM, "no memory for member names");
+        *key = plain;
+    }
+    return TR_OK;
+}
+
+static int check_keys(struct tr_source *src, struct tr_err *err)
+{
+    struct tr_json_member *m = src->members;
+
+    for (size_t i = 0; i < src->member_count; i++) {
+        for (int c = 0; c < TR_COMPANIONS; c++) {
+            char what[160];
+
+            if (!tr_str_eq(m[i].key, src->style.names[c]))
+                continue;
+            snprintf(what, sizeof what, "there is already a member \"%.*s\"",
+                     (int)tr_utf8_cut(m[i].key, 40), m[i].key.p);
+            return tr_faulty_say(src, TR_USAGE, 0, false, err, what,
+                                 "give the label another name with --as NAME");
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (!tr_str_eq(m[i].key, m[j].key))
+                continue;
+            src->found.what = "a member name stands twice in the object";
+            src->found.remedy = "rename or remove one of the two";
+            wrong(&src->found, TR_WHY_BAD_MEMBER,
+                  (size_t)(m[i].value.p - tr_feed_bytes(src).p));
+            return TR_OK;
+        }
+    }
+    return TR_OK;
+}
+
+static int judge_jsonl(struct tr_source *src, struct tr_str record,
+                       struct tr_err *err)
+{
+    struct tr_found *found = &src->found;
+    struct tr_json_fault fault;
+    int rc;
+
+    src->member_count = 0;
+    judge_bytes(src, record);
+    if (found->why != TR_WHY_NONE)
+        return TR_OK;
+    found->object = tr_json_object(record, src->members, TR_FIELDS_MAX,
+                                   &src->member_count, &fault);
+    if (!found->object) {
+        struct tr_str start = tr_str_trim(record);
+
+        found->what = fault.what;
+        found->remedy = "correct the line";
+        if (!start.n) {
+            found->what = "an empty line where a JSON object belongs";
+            found->remedy = "remove it";
+        } else if (start.p[0] == '[') {
+            found->what = "this is a JSON array, not one object per line";
+            found->remedy = "convert it with jq -c '.[]'";
+        } else if (start.p[0] != '{') {
+            found->remedy = "write one object per line, such as "
+                            "{\"text\": \"...\"}";
+        }
+        wrong(found, TR_WHY_BAD_JSON, fault.at);
+        return TR_OK;
+    }
+    TRY(plain_keys(src, err));
+    TRY(check_keys(src, err));
+    if (found->why == TR_WHY_NONE)
+        found->why = tr_header_members(src, &found->what);
+out:
+    return rc;
+}
+
+static int judge(struct tr_source *src, struct tr_str record,
+                 struct tr_err *err)
+{
+    if (src->format == TR_FMT_JSONL)
+        return judge_jsonl(src, record, err);
+    if (src->format == TR_FMT_LINES)
+        judge_bytes(src, record);
+    else
+        judge_csv(src, record);
+    return TR_OK;
+}
+
+/* ---- values ----------------------------------------------------------- */
+
+/* The value as a slice of the record; false: it has to be written out. */
+static bool plain_value(const struct tr_source *src, struct tr_str record,
+                        uint32_t at, struct tr_str *value)
+{
+    if (src->format == TR_FMT_LINES) {
+        *value = record;
+        return true;
+    }
+    if (src->format != TR_FMT_JSONL)
+        return tr_csv_plain(tr_csv_field(&src->csv, record.p, at), value);
+    *value = src->members[at].value;
+    if (value->p[0] == '"')
+        *value = tr_json_body(*value);
+    return !value->n || !memchr(value->p, '\\', value->n);
+}
+
+/* False: half of a surrogate pair in a JSON string. */
+static bool add_value(const struct tr_source *src, struct tr_str record,
+                      uint32_t at, struct tr_buf *out)
+{
+    struct tr_str value;
+
+    if (plain_value(src, record, at, &value)) {
+        tr_buf_adds(out, value);
+        return true;
+    }
+    if (src->format == TR_FMT_JSONL)
+        return tr_json_unescape(value, out);
+    tr_csv_unquote(tr_csv_field(&src->csv, record.p, at), out);
+    return true;
+}
+
+static void json_text(struct tr_found *found, enum tr_why why,
+                      const char *what)
+{
+    found->why = why;
+    found->bad_at = 0;
+    found->what = what;
+    found->remedy = "correct the line";
+}
+
+/* The text to label: *text is a slice of the record, or of src->scratch. */
+static void gather_text(struct tr_source *src, struct tr_str record,
+                        struct tr_str *text)
+{
+    struct tr_buf *b = &src->scratch;
+    bool several = src->text_count > 1, sound = true;
+
+    if (!several && plain_value(src, record, src->text[0].at, text))
+        return;
+    tr_buf_clear(b);
+    for (uint32_t i = 0; i < src->text_count; i++) {
+        size_t before = b->n, named;
+
+        if (several) {
+            if (b->n)
+                tr_buf_addc(b, '\n');
+            tr_buf_adds(b, src->text[i].name);
+            tr_buf_addz(b, ": ");
+        }
+        named = b->n;
+        sound &= add_value(src, record, src->text[i].at, b);
+        /* An empty part says nothing; without it, equal texts are equal. */
+        if (several && b->n == named)
+            b->n = before;
+    }
+    *text = tr_buf_str(b);
+    if (!sound)
+        json_text(&src->found, TR_WHY_BAD_UTF8,
+                  "half of a \\u surrogate pair in the text");
+    else if (src->format == TR_FMT_JSONL && text->n &&
+             memchr(text->p, '\0', text->n))
+        json_text(&src->found, TR_WHY_BAD_NUL, "a NUL character in the text");
+}
+
+static void gather_id(struct tr_source *src, struct tr_str record,
+                      struct tr_str *id)
+{
+    *id = tr_str(NULL, 0);
+    if (!src->id_given || plain_value(src, record, src->id.at, id))
+        return;
+    tr_buf_clear(&src->id_buf);
+    if (!add_value(src, record, src->id.at, &src->id_buf))
+        json_text(&src->found, TR_WHY_BAD_UTF8,
+                  "half of a \\u surrogate pair in the id");
+    *id = tr_buf_str(&src->id_buf);
+}
+
+/* ---- into the block --------------------------------------------------- */
+
+/* Adds part, or finds it inside raw. False: it does not fit. */
+static bool add_part(struct tr_block *block, struct tr_str raw, uint32_t raw_at,
+                     struct tr_str part, uint32_t *at, uint32_t *n)
+{
+    *n = (uint32_t)part.n;
+    if (part.p >= raw.p && part.p + part.n <= raw.p + raw.n)
+        *at = raw_at + (uint32_t)(part.p - raw.p);
+    else
+        *at = tr_block_add(block, part, block->row_count == 0);
+    return *at != UINT32_MAX;
+}
+
+static int add_row(struct tr_source *src, struct tr_block *block,
+                   struct tr_str raw, struct tr_str text, struct tr_str id,
+                   struct tr_err *err)
+{
+    size_t before = block->bytes_n;
+    bool first = block->row_count == 0;
+    enum tr_why why = src->found.why;
+    struct tr_row row = {.line = src->feed.line};
+
+    row.verdict.confidence = TR_NO_CONFIDENCE;
+    row.verdict.origin = TR_NO_ORIGIN;
+    row.raw_n = (uint32_t)raw.n;
+    row.raw_at = tr_block_add(block, raw, first);
+    if (row.raw_at == UINT32_MAX ||
+        !add_part(block, raw, row.raw_at, text, &row.text_at, &row.text_n) ||
+        !add_part(block, raw, row.raw_at, id, &row.id_at, &row.id_n)) {
+        block->bytes_n = before;
+        if (first)
+            return tr_fail(err, TR_NOMEM, "no memory for line %llu of %s",
+                           (unsigned long long)src->feed.line,
+                           tr_source_name(src, src->file));
+        return TR_SOURCE_FULL;
+    }
+    if (why == TR_WHY_NONE && !tr_str_trim(text).n)
+        why = TR_WHY_EMPTY;
+    if (why != TR_WHY_NONE) {
+        row.state = TR_ROW_SETTLED;
+        row.verdict.why = (uint16_t)why;
+    }
+    if (first) {
+        block->file = src->file;
+        block->first = src->ordinal;
+    }
+    block->rows[block->row_count++] = row;
+    return TR_SOURCE_ROW;
+}
+
+/* Judges the record that was found and adds it. */
+static int put(struct tr_source *src, struct tr_block *block,
+               struct tr_err *err)
+{
+    struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
+    struct tr_str raw = record, text = {NULL, 0}, id = {NULL, 0};
+    int rc = TR_OK;
+
+    if (src->found.why == TR_WHY_NONE)
+        rc = judge(src, record, err);
+    if (rc == TR_OK && src->found.why == TR_WHY_NONE)
+        gather_text(src, record, &text);
+    if (rc == TR_OK && src->found.why == TR_WHY_NONE)
+        gather_id(src, record, &id);
+    if (rc == TR_OK && src->found.why != TR_WHY_NONE) {
+        bool as_is = false;
+
+        if (!src->bad_rows_fail) {
+            rc = tr_faulty_row(src, true, err);
+        } else {
+            text = id = tr_str(NULL, 0);
+            tr_buf_clear(&src->scratch);
+            tr_faulty_keep(src, &src->scratch, &as_is);
+            if (!as_is)
+                raw = tr_buf_str(&src->scratch);
+        }
+    }
+    if (rc == TR_OK && (src->scratch.failed || src->id_buf.failed))
+        rc = tr_fail(err, TR_NOMEM, "no memory for a row of %s",
+                     tr_source_name(src, src->file));
+    if (rc == TR_OK)
+        rc = add_row(src, block, raw, text, id, err);
+    tr_arena_release(&src->keys);
+    return rc;
+}
+
+/* ---- next ------------------------------------------------------------- */
+
+/* Behind the last record of a file. 1: the next file is open. */
+static int next_file(struct tr_source *src, struct tr_err *err)
+{
+    int rc;
+
+    if (!src->feed.rows)
+        return tr_fail(err, TR_DATA,
+                       "%s has a header but no row; check what wrote it",
+                       tr_source_name(src, src->file));
+    src->bytes_before += tr_intake_taken(src->feed.in);
+    close_feed(&src->feed);
+    if (src->file + 1 == src->path_count) {
+        src->ended = true;
+        return TR_SOURCE_END;
+    }
+    rc = open_file(src, src->file + 1, err);
+    return rc < 0 ? rc : 1;
+}
+
+/* Gets a record found. 1: done; END, WAIT or < 0: as tr_source_next(). */
+static int find(struct tr_source *src, struct tr_err *err)
+{
+    struct tr_feed *f = &src->feed;
+
+    while (!src->ended && !src->found.done) {
+        bool need_bytes = false;
+        int rc = 1;
+
+        if (!f->started)
+            rc = start_file(src, false, err);
+        else if (f->skipping)
+            need_bytes = !skip_tail(f);
+        else if (f->from == f->to && f->final)
+            rc = next_file(src, err);
+        else if (f->from == f->to || !tr_source_find(src))
+            need_bytes = true;
+        if (need_bytes)
+            rc = fill(src, false, err);
+        if (rc != 1)
+            return rc;
+    }
+    return src->ended ? TR_SOURCE_END : 1;
+}
+
+int tr_source_next(struct tr_source *src, struct tr_block *block,
+                   struct tr_err *err)
+{
+    int rc;
+
+    _Static_assert(FILL_SOME == 1 && (int)FILL_WAIT == (int)TR_SOURCE_WAIT,
+                   "find() hands them on");
+    if (!src->left)
+        return TR_SOURCE_END;
+    rc = find(src, err);
+    if (rc != 1)
+        return rc;
+    if (block->row_count == block->row_cap ||
+        (block->row_count && block->file != src->file))
+        return TR_SOURCE_FULL;
+    rc = put(src, block, err);
+    if (rc == TR_SOURCE_ROW) {
+        consume(src);
+        src->feed.rows++;
+        src->ordinal++;
+        src->left -= src->left > 0;
+    }
+    return rc;
+}
+
+/* ---- what is known ---------------------------------------------------- */
+
+int tr_source_fd(const struct tr_source *src)
+{
+    return src->feed.in ? tr_intake_fd(src->feed.in) : -1;
+}
+
+enum tr_format tr_source_format(const struct tr_source *src)
+{
+    return src->format;
+}
+
+char tr_source_delimiter(const struct tr_source *src)
+{
+    return src->delimiter;
+}
+
+const char *tr_source_name(const struct tr_source *src, uint32_t file)
+{
+    if (file >= src->path_count)
+        return "";
+    return is_standard(src, file) ? "standard input" : src->paths[file];
+}
+
+int64_t tr_source_bytes_read(const struct tr_source *src)
+{
+    const struct tr_feed *f = &src->feed;
+    int64_t taken = f->in ? tr_intake_taken(f->in) : 0;
+
+    /* What is in memory is not yet taken by anyone. */
+    if (f->in && !tr_intake_packed(f->in))
+        taken -= (int64_t)(f->to - f->from);
+    return src->bytes_before + (taken > 0 ? taken : 0);
+}
+
+int64_t tr_source_bytes_total(const struct tr_source *src)
+{
+    return src->bytes_total;
+}
+
+bool tr_source_rereadable(const struct tr_source *src)
+{
+    return src->rereadable;
+}
+
+const char *tr_source_summary(const struct tr_source *src)
+{
+    return src->summary;
+}
+
+void tr_source_head(const struct tr_source *src, struct tr_buf *out)
+{
+    tr_render_head(&src->style, src->header, out);
+}
+
+void tr_source_render(const struct tr_source *src, const struct tr_block *block,
+                      const struct tr_row *row, const struct tr_companions *c,
+                      struct tr_buf *out)
+{
+    tr_render_record(&src->style, tr_row_raw(block, row), c, out);
+}

@@ -1,0 +1,234 @@
+/* match.c - what a model wrote after an id, as labels of the task.
+ *
+ * The name as it stands wins. Otherwise quotes, marks and a final stop are
+ * peeled off and ASCII case is ignored; then everything that fits must be the
+ * same label.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "base/mem.h"
+#include "task/reading.h"
+
+#define PEELS_MAX 8
+
+static bool starts(struct tr_str s, const char *with)
+{
+    size_t n = strlen(with);
+
+    return s.n >= n && memcmp(s.p, with, n) == 0;
+}
+
+static bool ends(struct tr_str s, const char *with)
+{
+    size_t n = strlen(with);
+
+    return s.n >= n && memcmp(s.p + s.n - n, with, n) == 0;
+}
+
+struct tr_str tr_trim_wide(struct tr_str s)
+{
+    static const char *const blanks[] = {
+        "\xc2\xa0",     /* no-break space */
+        "\xe2\x80\xaf", /* narrow no-break space */
+        "\xe2\x80\x8b", /* zero width space */
+        "\xe3\x80\x80", /* ideographic space */
+        "\xef\xbb\xbf", /* BOM */
+    };
+    size_t before;
+
+    do {
+        before = s.n;
+        s = tr_str_trim(s);
+        for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++) {
+            size_t n = strlen(blanks[i]);
+
+            if (starts(s, blanks[i]))
+                s = tr_str(s.p + n, s.n - n);
+            if (ends(s, blanks[i]))
+                s.n -= n;
+        }
+    } while (s.n < before);
+    return s;
+}
+
+bool tr_unwrap(struct tr_str *s)
+{
+    static const struct {
+        const char *open, *close;
+    } pairs[] = {
+        {"\"", "\""}, {"'", "'"}, {"`", "`"}, {"*", "*"}, {"_", "_"},
+        {"\xe2\x80\x9c", "\xe2\x80\x9d"}, /* curly double quotes */
+        {"\xe2\x80\x98", "\xe2\x80\x99"}, /* curly single quotes */
+        {"\xc2\xab", "\xc2\xbb"},         /* guillemets */
+    };
+
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        size_t a = strlen(pairs[i].open), b = strlen(pairs[i].close);
+
+        if (s->n > a + b && starts(*s, pairs[i].open) &&
+            ends(*s, pairs[i].close)) {
+            *s = tr_trim_wide(tr_str(s->p + a, s->n - a - b));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The same, or one '.', ',' or ';' at the end. */
+static bool peel(struct tr_str *s)
+{
+    if (tr_unwrap(s))
+        return true;
+    if (s->n < 2 || !strchr(".,;", s->p[s->n - 1]) || !s->p[s->n - 1])
+        return false;
+    *s = tr_trim_wide(tr_str(s->p, s->n - 1));
+    return true;
+}
+
+enum tr_match tr_match_label(const struct tr_task *task, struct tr_str s,
+                             uint32_t *label)
+{
+    int32_t found;
+
+    s = tr_trim_wide(s);
+    found = tr_task_label(task, s);
+    if (found >= 0) {
+        *label = (uint32_t)found;
+        return TR_MATCH_EXACT;
+    }
+    for (int i = 0; i < PEELS_MAX; i++) {
+        int32_t here = tr_task_label_nocase(task, s);
+
+        if (here >= 0 && found >= 0 && here != found)
+            return TR_MATCH_NOT; /* 'A' and A. are both labels: which? */
+        if (here >= 0)
+            found = here;
+        if (!peel(&s))
+            break;
+    }
+    if (found < 0)
+        return TR_MATCH_NOT;
+    *label = (uint32_t)found;
+    return TR_MATCH_FORGIVEN;
+}
+
+static bool push(struct tr_reading *r, uint32_t label)
+{
+    if (r->label_count == r->label_cap) {
+        uint32_t cap = r->label_cap ? r->label_cap * 2 : 16;
+        uint32_t *labels = tr_resize(r->labels, cap * sizeof *labels);
+
+        if (!labels) {
+            r->rc = tr_fail(r->err, TR_NOMEM, "out of memory for an answer");
+            return false;
+        }
+        r->labels = labels;
+        r->label_cap = cap;
+    }
+    r->labels[r->label_count++] = label;
+    return true;
+}
+
+static enum tr_match worse(enum tr_match a, enum tr_match b)
+{
+    return a < b ? a : b;
+}
+
+/* r->labels as a set, if a set may be so. */
+static enum tr_match close_set(struct tr_reading *r, enum tr_match match,
+                               uint32_t *set)
+{
+    struct tr_task *t = r->task;
+
+    if (match == TR_MATCH_NOT)
+        return TR_MATCH_NOT;
+    if (r->label_count == 0) {
+        if (!t->multiple)
+            return TR_MATCH_NOT;
+        *set = t->none >= 0 ? (uint32_t)t->none : TR_SET_NOTHING;
+        return match;
+    }
+    r->rc = tr_task_set(t, r->labels, r->label_count, set, r->err);
+    if (r->rc != TR_OK)
+        return TR_MATCH_NOT;
+    if (*set < t->label_count)
+        return match;
+    for (uint32_t i = 0; i < r->label_count; i++)
+        if (t->none >= 0 && r->labels[i] == (uint32_t)t->none)
+            return TR_MATCH_NOT; /* "none of these" beside one of these */
+    return t->multiple ? match : TR_MATCH_NOT;
+}
+
+static bool is_dash(struct tr_str s, enum tr_match *match)
+{
+    s = tr_trim_wide(s);
+    *match = TR_MATCH_EXACT;
+    do {
+        if (tr_str_eq_c(s, "-"))
+            return true;
+        *match = TR_MATCH_FORGIVEN;
+        if (tr_str_eq_c(s, "\xe2\x80\x93") || tr_str_eq_c(s, "\xe2\x80\x94"))
+            return true;
+    } while (peel(&s));
+    return false;
+}
+
+enum tr_match tr_match_names(struct tr_reading *r, const struct tr_str *names,
+                             size_t n, uint32_t *set)
+{
+    enum tr_match match;
+    uint32_t label;
+
+    r->label_count = 0;
+    if (n == 1 && r->task->multiple && is_dash(names[0], &match))
+        return close_set(r, match, set);
+    match = TR_MATCH_EXACT;
+    for (size_t i = 0; i < n && match != TR_MATCH_NOT; i++) {
+        match = worse(match, tr_match_label(r->task, names[i], &label));
+        if (match != TR_MATCH_NOT && !push(r, label))
+            return TR_MATCH_NOT;
+    }
+    return close_set(r, match, set);
+}
+
+/* Every part between the separators is a label, or nothing is. */
+static enum tr_match match_split(struct tr_reading *r, struct tr_str s,
+                                 char by, uint32_t *set)
+{
+    enum tr_match match = by == '|' ? TR_MATCH_EXACT : TR_MATCH_FORGIVEN;
+    const char *bar;
+    uint32_t label;
+
+    r->label_count = 0;
+    do {
+        size_t n;
+
+        bar = s.n ? memchr(s.p, by, s.n) : NULL;
+        n = bar ? (size_t)(bar - s.p) : s.n;
+        match = worse(match,
+                      tr_match_label(r->task, tr_str(s.p, n), &label));
+        if (match == TR_MATCH_NOT || !push(r, label))
+            return TR_MATCH_NOT;
+        if (bar)
+            s = tr_str(bar + 1, s.n - n - 1);
+    } while (bar);
+    return close_set(r, match, set);
+}
+
+enum tr_match tr_match_labels(struct tr_reading *r, struct tr_str s,
+                              uint32_t *set)
+{
+    enum tr_match match = tr_match_names(r, &s, 1, set);
+
+    if (match != TR_MATCH_NOT || !r->task->multiple || r->rc != TR_OK)
+        return match;
+    s = tr_trim_wide(s);
+    match = match_split(r, s, '|', set);
+    if (match == TR_MATCH_NOT && r->rc == TR_OK)
+        match = match_split(r, s, ',', set);
+    while (match == TR_MATCH_NOT && r->rc == TR_OK && peel(&s)) {
+        match = worse(match_split(r, s, '|', set), TR_MATCH_FORGIVEN);
+        if (match == TR_MATCH_NOT && r->rc == TR_OK)
+            match = match_split(r, s, ',', set);
+    }
+    return match;
+}

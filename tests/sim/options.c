@@ -1,0 +1,175 @@
+/* options.c - a seed becomes a world: swarm testing, sizes small on purpose.
+ *
+ * Each fault is off in half of the worlds, so that faults do not hide each
+ * other; caches, packs and windows are small, so that their edges are met.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "sim.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const fault_names[] = {
+#define X(id, name, most) #name,
+    SIM_FAULTS(X)
+#undef X
+};
+static const int fault_most[] = {
+#define X(id, name, most) most,
+    SIM_FAULTS(X)
+#undef X
+};
+
+static int between(struct tr_rng *r, int from, int to)
+{
+    return from + (int)tr_rng_below(r, (uint64_t)(to - from) + 1);
+}
+
+static bool one_in(struct tr_rng *r, int n)
+{
+    return tr_rng_below(r, (uint64_t)n) == 0;
+}
+
+void sim_options_draw(struct sim_options *o, uint64_t seed)
+{
+    struct tr_rng r = {sim_stream(seed, 1)};
+
+    *o = (struct sim_options){.seed = seed};
+    o->rows = one_in(&r, 30) ? between(&r, 0, 2)
+              : one_in(&r, 4) ? between(&r, 100, 300)
+                              : between(&r, 3, 100);
+    o->labels = between(&r, 2, SIM_LABELS_MAX);
+    o->duplicates_pct = one_in(&r, 2) ? between(&r, 1, 50) : 0;
+    o->nasty_pct = one_in(&r, 2) ? between(&r, 1, 60) : 0;
+    o->poison_pct = one_in(&r, 3) ? between(&r, 1, 10) : 0;
+    o->long_pct = one_in(&r, 6) ? between(&r, 1, 10) : 0;
+    o->multiple = one_in(&r, 4);
+    o->slow_input = one_in(&r, 5);
+
+    o->pack = one_in(&r, 4) ? 0 : between(&r, 1, 16);
+    o->concurrency = one_in(&r, 3) ? 0 : between(&r, 1, 16);
+    o->form = one_in(&r, 3) ? -1 : between(&r, 0, 1);
+    o->rpm = one_in(&r, 3) ? between(&r, 20, 1200) : 0;
+    o->tpm = one_in(&r, 5) ? between(&r, 2000, 100000) : 0;
+    o->priced = !one_in(&r, 5);
+    o->budget_pct = o->priced && one_in(&r, 3) ? between(&r, 20, 400) : 0;
+    o->as_completed = one_in(&r, 6);
+    o->window_kib = one_in(&r, 4) ? between(&r, 400, 1200) : 0;
+
+    for (int f = 0; f < F_COUNT; f++)
+        if (one_in(&r, 2))
+            o->rate[f] = between(&r, 1, fault_most[f]);
+    if (one_in(&r, 8)) /* a good day */
+        memset(o->rate, 0, sizeof o->rate);
+    o->hidden_rpm = one_in(&r, 3) ? between(&r, 30, 3000) : 0;
+    o->hidden_burst_s = one_in(&r, 2) ? 60 : between(&r, 1, 10);
+    o->headers = one_in(&r, 2);
+    o->retry_after = one_in(&r, 2);
+    o->quota_after = one_in(&r, 8) ? between(&r, 1, 100) : 0;
+    o->latency_ms = one_in(&r, 3) ? between(&r, 300, 5000)
+                                  : between(&r, 1, 300);
+    o->context = one_in(&r, 3) ? between(&r, 1200, 8000) : 0;
+    o->old_cap = one_in(&r, 6);
+    o->outage_at_s = one_in(&r, 6) ? between(&r, 1, 60) : 0;
+    o->outage_s = one_in(&r, 2) ? between(&r, 1, 100) : between(&r, 100, 2000);
+
+    o->crashes = one_in(&r, 2) ? between(&r, 1, 4) : 0;
+    o->crash_every = one_in(&r, 2) ? between(&r, 1, 60) : between(&r, 60, 1500);
+    o->stops = one_in(&r, 6) ? between(&r, 1, 3) : 0;
+    o->sluggish_us = one_in(&r, 3) ? between(&r, 1, 2000) : 0;
+    o->full_output_pct = one_in(&r, 5) ? between(&r, 1, 90) : 0;
+    o->faulty_runs = between(&r, 1, 6);
+}
+
+/* ---- names ------------------------------------------------------------------ */
+
+enum type { INT, BOOL, DOUBLE, INT64 };
+
+static const struct field {
+    const char *name;
+    enum type type;
+    size_t at;
+} fields[] = {
+#define F(name, type) {#name, type, offsetof(struct sim_options, name)}
+    F(rows, INT), F(labels, INT), F(duplicates_pct, INT), F(nasty_pct, INT),
+    F(poison_pct, INT), F(long_pct, INT), F(multiple, BOOL),
+    F(slow_input, BOOL), F(pack, INT), F(concurrency, INT), F(form, INT),
+    F(rpm, DOUBLE), F(tpm, DOUBLE), F(budget_pct, INT),
+    F(as_completed, BOOL), F(window_kib, INT), F(hidden_rpm, DOUBLE),
+    F(hidden_burst_s, DOUBLE), F(headers, BOOL), F(retry_after, BOOL),
+    F(quota_after, INT), F(latency_ms, INT), F(context, INT64),
+    F(priced, BOOL), F(old_cap, BOOL), F(outage_at_s, INT), F(outage_s, INT),
+    F(crashes, INT), F(crash_every, INT), F(stops, INT), F(sluggish_us, INT),
+    F(full_output_pct, INT), F(faulty_runs, INT),
+#undef F
+};
+#define FIELD_COUNT (sizeof fields / sizeof *fields)
+
+static double get(const struct sim_options *o, const struct field *f)
+{
+    const char *p = (const char *)o + f->at;
+
+    switch (f->type) {
+    case INT: return *(const int *)p;
+    case BOOL: return *(const bool *)p;
+    case DOUBLE: return *(const double *)p;
+    case INT64: return (double)*(const int64_t *)p;
+    }
+    return 0;
+}
+
+static void put(struct sim_options *o, const struct field *f, double v)
+{
+    char *p = (char *)o + f->at;
+
+    switch (f->type) {
+    case INT: *(int *)p = (int)v; break;
+    case BOOL: *(bool *)p = v != 0; break;
+    case DOUBLE: *(double *)p = v; break;
+    case INT64: *(int64_t *)p = (int64_t)v; break;
+    }
+}
+
+void sim_options_print(const struct sim_options *o)
+{
+    printf("seed %llu:", (unsigned long long)o->seed);
+    for (size_t i = 0; i < FIELD_COUNT; i++)
+        if (get(o, &fields[i]) != 0)
+            printf(" %s=%g", fields[i].name, get(o, &fields[i]));
+    for (int f = 0; f < F_COUNT; f++)
+        if (o->rate[f])
+            printf(" %s=%d", fault_names[f], o->rate[f]);
+    printf("\n");
+}
+
+bool sim_options_set(struct sim_options *o, const char *assignment)
+{
+    const char *equals = strchr(assignment, '=');
+    size_t n;
+    double v;
+
+    if (!equals)
+        return false;
+    n = (size_t)(equals - assignment);
+    v = strtod(equals + 1, NULL);
+    if (n == 6 && memcmp(assignment, "faults", n) == 0) {
+        for (int f = 0; f < F_COUNT; f++)
+            o->rate[f] = (int)v;
+        return true;
+    }
+    for (size_t i = 0; i < FIELD_COUNT; i++)
+        if (strlen(fields[i].name) == n &&
+            memcmp(fields[i].name, assignment, n) == 0) {
+            put(o, &fields[i], v);
+            return true;
+        }
+    for (int f = 0; f < F_COUNT; f++)
+        if (strlen(fault_names[f]) == n &&
+            memcmp(fault_names[f], assignment, n) == 0) {
+            o->rate[f] = (int)v;
+            return true;
+        }
+    return false;
+}

@@ -1,0 +1,658 @@
+/* provider.c - a provider that answers from the gold labels, misbehaves as
+ * told, and keeps its own bill.
+ *
+ * It knows nothing of the engine: it reads the bytes of a request, as a server
+ * would, and all it decides comes from them, the world's generator and its
+ * own counters.
+ *
+ * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* memmem */
+#include "sim.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <yyjson.h>
+
+enum { ITEMS_MAX = 512, FLIGHTS_MAX = 2100, LABEL_BYTES = 16 };
+
+enum stage { FREE, ON_WIRE, ON_WAY_BACK };
+
+struct item {
+    int text;
+    uint32_t id;
+    uint32_t mask;   /* labels stated for it */
+    bool states;     /* the statement may be believed */
+    bool usable;     /* the engine must take it, not ask again */
+};
+
+struct sim_flight {
+    enum stage stage;
+    uint64_t tag;
+    int run;
+    bool forgotten;           /* nobody waits for the result any more */
+    int64_t sent_at, arrive_at, back_at, deadline_at;
+    struct item *items;
+    int n;
+    int64_t content_bytes, cap;
+    bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
+    enum tr_net net;
+    bool sent;
+    int status;
+    char *headers, *body;
+    size_t body_n;
+};
+
+static struct sim *world_of(struct tr_transport *t)
+{
+    return (struct sim *)((char *)t - offsetof(struct sim, transport));
+}
+
+static void flight_free(struct sim_flight *f)
+{
+    tr_free(f->items);
+    tr_free(f->headers);
+    tr_free(f->body);
+    *f = (struct sim_flight){0};
+}
+
+/* ---- reading the request --------------------------------------------------- */
+
+static void read_items(struct sim *w, struct sim_flight *f, struct tr_str user)
+{
+    f->items = tr_array(ITEMS_MAX, sizeof *f->items);
+    while (user.n) {
+        const char *end = memchr(user.p, '\n', user.n);
+        size_t n = end ? (size_t)(end - user.p) : user.n;
+        yyjson_doc *doc = NULL;
+        yyjson_val *id, *text;
+
+        if (n > 2 && user.p[0] == '[' && f->n < ITEMS_MAX)
+            doc = yyjson_read(user.p, n, 0);
+        if (doc) {
+            struct sim_text *t;
+            struct item *it = &f->items[f->n];
+
+            id = yyjson_arr_get(yyjson_doc_get_root(doc), 0);
+            text = yyjson_arr_get(yyjson_doc_get_root(doc), 1);
+            t = sim_text_find(w, tr_str(yyjson_get_str(text),
+                                        yyjson_get_len(text)));
+            if (t) {
+                *it = (struct item){.text = (int)(t - w->texts),
+                                    .id = (uint32_t)yyjson_get_uint(id)};
+                f->n++;
+            } else {
+                sim_fail(w, "request", "a text was sent that no row has");
+            }
+            yyjson_doc_free(doc);
+        }
+        user = tr_str(user.p + n + (end != NULL), user.n - n - (end != NULL));
+    }
+    if (f->n == 0)
+        sim_fail(w, "request", "a request without items");
+}
+
+static void read_request(struct sim *w, struct sim_flight *f,
+                         struct tr_str body)
+{
+    yyjson_doc *doc = yyjson_read(body.p, body.n, 0);
+    yyjson_val *root = yyjson_doc_get_root(doc), *message, *cap;
+    size_t i, max;
+
+    if (!doc) {
+        sim_fail(w, "request", "the body is not JSON");
+        return;
+    }
+    yyjson_arr_foreach(yyjson_obj_get(root, "messages"), i, max, message) {
+        yyjson_val *content = yyjson_obj_get(message, "content");
+        struct tr_str s =
+            tr_str(yyjson_get_str(content), yyjson_get_len(content));
+
+        f->content_bytes += (int64_t)s.n;
+        if (yyjson_equals_str(yyjson_obj_get(message, "role"), "user")) {
+            read_items(w, f, s);
+            f->json = s.n > 9 && memmem(s.p, s.n, ", as JSON", 9) != NULL;
+        }
+    }
+    cap = yyjson_obj_get(root, "max_completion_tokens");
+    f->sends_new_cap = cap != NULL;
+    if (!cap)
+        cap = yyjson_obj_get(root, "max_tokens");
+    f->cap = yyjson_get_sint(cap);
+    yyjson_doc_free(doc);
+}
+
+/* ---- answering ---------------------------------------------------------------- */
+
+static void reply(struct sim_flight *f, int status, const char *body)
+{
+    f->net = TR_NET_OK;
+    f->sent = true;
+    f->status = status;
+    f->body_n = strlen(body);
+    f->body = tr_dup(body, f->body_n);
+}
+
+static void refuse(struct sim_flight *f, int status, const char *type,
+                   const char *code, const char *message)
+{
+    char body[400];
+
+    snprintf(body, sizeof body,
+             "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,"
+             "\"code\":\"%s\"}}", message, type, code);
+    reply(f, status, body);
+}
+
+static void state_one(struct sim *w, struct tr_buf *out,
+                      const struct sim_flight *f, uint32_t id, uint32_t mask,
+                      bool nonsense, bool upper)
+{
+    char label[SIM_LABELS_MAX * LABEL_BYTES + 1] = "";
+    size_t n = 0;
+    const char *between = f->json ? "\",\"" : "|";
+
+    for (int l = 0; l < w->o.labels; l++)
+        if (mask & 1u << l)
+            n += (size_t)snprintf(label + n, sizeof label - n, "%s%s",
+                                  n ? between : "", w->label_names[l]);
+    if (nonsense)
+        snprintf(label, sizeof label, "no such label");
+    else if (n == 0)
+        snprintf(label, sizeof label, "-");
+    for (char *c = label; upper && *c; c++)
+        if (*c >= 'a' && *c <= 'z')
+            *c = (char)(*c - 'a' + 'A');
+    if (f->json)
+        tr_buf_addf(out, "%s[%u,\"%s\"]", out->n > 6 ? "," : "", id, label);
+    else
+        tr_buf_addf(out, "%u %s\n", id, label);
+}
+
+static uint32_t another(struct sim *w, uint32_t mask)
+{
+    uint32_t all = 1u << w->o.labels, other;
+
+    do
+        other = w->o.multiple ? (uint32_t)tr_rng_below(&w->rng, all)
+                              : 1u << tr_rng_below(&w->rng,
+                                                   (uint64_t)w->o.labels);
+    while (other == mask);
+    return other;
+}
+
+static uint32_t unused_id(struct sim *w, const struct sim_flight *f)
+{
+    for (;;) {
+        uint32_t id = 100 + (uint32_t)tr_rng_below(&w->rng, 900);
+        int i = 0;
+
+        while (i < f->n && f->items[i].id != id)
+            i++;
+        if (i == f->n)
+            return id;
+    }
+}
+
+static bool strikes(struct sim *w, enum sim_fault fault)
+{
+    /* Drawn also when the fault is off, so that switching one off leaves the
+     * others where they were. */
+    bool hit = sim_chance(w, w->o.rate[fault]);
+
+    return hit && w->faults_on;
+}
+
+/* The words of the answer, and what of them may be believed. */
+static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
+                   bool *cut)
+{
+    int order[ITEMS_MAX];
+    bool reorder = strikes(w, F_REORDER), prose = strikes(w, F_PROSE);
+    bool upper = strikes(w, F_CASE), foreign = strikes(w, F_FOREIGN);
+    bool doubles = strikes(w, F_DOUBLE), missing = strikes(w, F_MISSING);
+    bool bad = strikes(w, F_BAD_LABEL), mislabel = strikes(w, F_MISLABEL);
+    int hit = (int)tr_rng_below(&w->rng, (uint64_t)f->n);
+    size_t keep, cap_bytes = (size_t)(f->cap > 0 ? f->cap : 100000) * 3;
+
+    *cut = strikes(w, F_TRUNCATE);
+    if (*cut)
+        prose = foreign = doubles = false;
+    for (int i = 0; i < f->n; i++)
+        order[i] = i;
+    for (int i = 0; reorder && i + 1 < f->n; i++) {
+        int k = i + (int)tr_rng_below(&w->rng, (uint64_t)(f->n - i));
+        int t = order[i];
+
+        order[i] = order[k];
+        order[k] = t;
+    }
+    if (f->json)
+        tr_buf_addz(out, "{\"a\":[");
+    for (int k = 0; k < f->n; k++) {
+        struct item *it = &f->items[order[k]];
+        bool here = order[k] == hit || (missing && sim_chance(w, 200));
+
+        it->mask = w->texts[it->text].gold;
+        it->states = it->usable = true;
+        if (here && missing) {
+            it->states = it->usable = false;
+            continue;
+        }
+        if (here && mislabel)
+            it->mask = another(w, it->mask);
+        state_one(w, out, f, it->id, it->mask, here && bad, upper);
+        if (here && bad)
+            it->states = it->usable = false;
+        else if (here && doubles)
+            state_one(w, out, f, it->id, another(w, it->mask), false, false);
+        if (upper || prose)
+            it->usable = false; /* may be taken, may be asked again */
+    }
+    if (foreign)
+        state_one(w, out, f, unused_id(w, f), 1, false, false);
+    if (f->json)
+        tr_buf_addz(out, "]}");
+    if ((doubles && !(missing || bad)) || foreign)
+        for (int i = 0; i < f->n; i++)
+            f->items[i].states = f->items[i].usable = false;
+
+    keep = *cut ? (size_t)tr_rng_below(&w->rng, out->n + 1) : out->n;
+    if (keep > cap_bytes) {
+        keep = cap_bytes;
+        *cut = true;
+    }
+    if (!*cut) {
+        struct tr_buf framed;
+
+        if (!prose)
+            return;
+        tr_buf_init(&framed, 0);
+        tr_buf_addz(&framed, "Here are the labels:\n\n");
+        if (f->json)
+            tr_buf_addz(&framed, "```json\n");
+        tr_buf_adds(&framed, tr_buf_str(out));
+        tr_buf_addz(&framed, f->json ? "\n```\n" : "\n");
+        tr_buf_addz(&framed, "Let me know if I can help with more.\n");
+        tr_buf_clear(out);
+        tr_buf_adds(out, tr_buf_str(&framed));
+        tr_buf_release(&framed);
+        return;
+    }
+    /* What stands whole before the cut is true; a cut pair is nothing. */
+    out->n = keep;
+    for (int i = 0; i < f->n; i++) {
+        struct item *it = &f->items[i];
+        char start[16];
+        const char *at, *end;
+        int n = snprintf(start, sizeof start, f->json ? "[%u," : "%u ",
+                         it->id);
+
+        at = memmem(out->p, out->n, start, (size_t)n);
+        end = at ? memchr(at, f->json ? ']' : '\n',
+                          out->n - (size_t)(at - out->p))
+                 : NULL;
+        if (!end)
+            it->states = it->usable = false;
+        if (f->json)
+            it->usable = false;
+    }
+}
+
+static void bill(struct sim *w, int64_t in, int64_t out)
+{
+    int64_t pico = in * w->facts.price_in + out * w->facts.price_out;
+
+    if (w->o.priced)
+        w->bill += (pico + 999) / 1000;
+}
+
+static void complete(struct sim *w, struct sim_flight *f, struct tr_str text,
+                     const char *finish, int64_t in, int64_t out)
+{
+    struct tr_buf b;
+
+    tr_buf_init(&b, 0);
+    tr_buf_addz(&b, "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\","
+                    "\"model\":\"sim-1-2026\",\"choices\":[{\"index\":0,"
+                    "\"finish_reason\":");
+    tr_buf_add_json(&b, tr_str_c(finish));
+    tr_buf_addz(&b, ",\"message\":{\"role\":\"assistant\",\"content\":");
+    tr_buf_add_json(&b, text);
+    tr_buf_addz(&b, "}}]");
+    if (!strikes(w, F_NO_USAGE))
+        tr_buf_addf(&b, ",\"usage\":{\"prompt_tokens\":%" PRId64
+                        ",\"completion_tokens\":%" PRId64
+                        ",\"total_tokens\":%" PRId64 "}", in, out, in + out);
+    tr_buf_addz(&b, "}");
+    reply(f, 200, b.p);
+    tr_buf_release(&b);
+}
+
+static const struct sim_text *worst(const struct sim *w,
+                                    const struct sim_flight *f)
+{
+    const struct sim_text *found = NULL;
+
+    for (int i = 0; i < f->n; i++) {
+        const struct sim_text *t = &w->texts[f->items[i].text];
+
+        if (t->kind != K_PLAIN && t->kind != K_LONG &&
+            (!found || t->kind > found->kind))
+            found = t;
+    }
+    return found;
+}
+
+/* Its own limit: a bucket. False: not now. */
+static bool admit(struct sim *w, struct tr_buf *headers)
+{
+    double rate = w->o.hidden_rpm / 60, size = rate * w->o.hidden_burst_s;
+    bool ok;
+
+    if (rate <= 0)
+        return true;
+    if (size < 1)
+        size = 1;
+    w->hidden_level += rate * (double)(w->now - w->hidden_at) / TR_S;
+    if (w->hidden_level > size)
+        w->hidden_level = size;
+    w->hidden_at = w->now;
+    ok = w->hidden_level >= 1;
+    if (ok)
+        w->hidden_level -= 1;
+    if (w->o.headers) {
+        tr_buf_addf(headers, "x-ratelimit-limit-requests: %d\n",
+                    (int)w->o.hidden_rpm);
+        tr_buf_addf(headers, "x-ratelimit-remaining-requests: %d\n",
+                    (int)(w->o.hidden_rpm - size + w->hidden_level));
+        tr_buf_addf(headers, "x-ratelimit-reset-requests: %dms\n",
+                    (int)((size - w->hidden_level) / rate * 1000));
+    }
+    if (!ok && w->o.retry_after)
+        tr_buf_addf(headers, "retry-after: %.3f\n",
+                    (1 - w->hidden_level) / rate);
+    return ok;
+}
+
+/* The request has arrived: what becomes of it is decided at once. */
+static void process(struct sim *w, struct sim_flight *f)
+{
+    int64_t in = f->content_bytes / 4 + 8, out, slow;
+    const struct sim_text *poison = worst(w, f);
+    struct tr_buf text, headers;
+    bool cut = false, outage;
+    int64_t since = w->now - TR_S;
+
+    if (w->receipt_count == w->receipt_cap) {
+        w->receipt_cap = w->receipt_cap ? w->receipt_cap * 2 : 256;
+        w->receipts = tr_resize(w->receipts,
+                                w->receipt_cap * sizeof *w->receipts);
+    }
+    w->receipts[w->receipt_count++] = (struct sim_receipt){w->now, f->run};
+
+    tr_buf_init(&text, 0);
+    tr_buf_init(&headers, 0);
+    slow = (int64_t)(w->o.latency_ms * (0.5 + tr_rng_unit(&w->rng))) + 1;
+    if (sim_chance(w, 20))
+        slow *= 10;
+    f->back_at = w->now + slow * TR_MS;
+    w->requests++;
+    if (w->o.quota_after && w->requests > w->o.quota_after && w->faults_on)
+        w->quota_gone = true;
+    outage = w->o.outage_at_s && w->faults_on &&
+             since >= w->o.outage_at_s * TR_S &&
+             since < (w->o.outage_at_s + w->o.outage_s) * TR_S;
+
+    if (w->quota_gone) {
+        refuse(f, 429, "insufficient_quota", "insufficient_quota",
+               "You exceeded your current quota, please check your plan and "
+               "billing details.");
+    } else if (outage) {
+        f->excused = true;
+        refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
+    } else if (!admit(w, &headers) || strikes(w, F_THROTTLE)) {
+        f->excused = true;
+        refuse(f, 429, "requests", "rate_limit_exceeded",
+               "Rate limit reached for requests");
+    } else if (strikes(w, F_ERROR_503)) {
+        f->excused = true;
+        refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
+    } else if (w->o.old_cap && f->sends_new_cap) {
+        f->excused = true;
+        reply(f, 400,
+              "{\"error\":{\"message\":\"Unsupported parameter: "
+              "'max_completion_tokens' is not supported with this model. Use "
+              "'max_tokens' instead.\",\"type\":\"invalid_request_error\","
+              "\"param\":\"max_completion_tokens\","
+              "\"code\":\"unsupported_parameter\"}}");
+    } else if (w->o.context && in + f->cap > w->o.context) {
+        refuse(f, 400, "invalid_request_error", "context_length_exceeded",
+               "This model's maximum context length is exceeded.");
+    } else if (poison && poison->kind == K_REJECTED) {
+        refuse(f, 400, "invalid_request_error", "invalid_value",
+               "Invalid content in the request.");
+    } else if (strikes(w, F_ERROR_500) ||
+               (poison && poison->kind == K_CRASHER)) {
+        if (tr_rng_below(&w->rng, 2))
+            bill(w, in, 1);
+        refuse(f, 500, "server_error", "internal_error",
+               "The server had an error while processing your request.");
+    } else if (strikes(w, F_HTML)) {
+        if (tr_rng_below(&w->rng, 2))
+            bill(w, in, 1);
+        reply(f, 200, "<html><body>Please sign in</body></html>");
+    } else if (poison) {
+        bill(w, in, 1);
+        complete(w, f, TR_STR(""), "content_filter", in, 1);
+    } else {
+        answer(w, f, &text, &cut);
+        out = (int64_t)text.n / 3 + 1;
+        if (f->cap > 0 && out > f->cap)
+            out = f->cap;
+        bill(w, in, out);
+        complete(w, f, tr_buf_str(&text), cut ? "length" : "stop", in, out);
+        if (strikes(w, F_CUT)) {
+            f->net = TR_NET_CUT;
+        } else if (strikes(w, F_HANG)) {
+            f->back_at = INT64_MAX;
+        }
+    }
+    if (f->back_at > f->deadline_at) {
+        f->net = TR_NET_TIMEOUT;
+        f->back_at = f->deadline_at;
+    }
+    if (f->net != TR_NET_OK) {
+        f->status = 0;
+        f->body_n = 0;
+        for (int i = 0; i < f->n; i++)
+            f->items[i].states = f->items[i].usable = false;
+    }
+    f->headers = tr_dup(headers.p ? headers.p : "", headers.n);
+    f->stage = ON_WAY_BACK;
+    sim_event(w, 'P', f->status, f->n);
+    sim_trace(w, "provider: %d items, cap %" PRId64 ", net %d status %d, back "
+              "in %.1f ms%s%.*s", f->n, f->cap, (int)f->net, f->status,
+              (double)(f->back_at - w->now) / TR_MS, text.n ? ": " : "",
+              (int)(text.n < 60 ? text.n : 60), text.n ? text.p : "");
+    tr_buf_release(&text);
+    tr_buf_release(&headers);
+}
+
+/* ---- the transport ------------------------------------------------------------- */
+
+static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
+                 int64_t deadline_ms, struct tr_err *err)
+{
+    struct sim *w = world_of(t);
+    struct sim_flight *f = w->flights;
+
+    if (w->dead || sim_point(w))
+        return tr_fail(err, TR_BUG, "the process died before a send");
+    while (f < w->flights + FLIGHTS_MAX && f->stage != FREE)
+        f++;
+    if (f == w->flights + FLIGHTS_MAX) {
+        sim_fail(w, "I10", "more than %d requests in flight", FLIGHTS_MAX);
+        return tr_fail(err, TR_BUG, "too many in flight");
+    }
+    *f = (struct sim_flight){
+        .stage = ON_WIRE, .tag = tag, .run = w->run_number,
+        .sent_at = w->now,
+        .arrive_at = w->now + TR_MS + (int64_t)tr_rng_below(&w->rng, 19) * TR_MS,
+        .deadline_at = w->now + deadline_ms * TR_MS,
+        .net = TR_NET_OK,
+    };
+    read_request(w, f, body);
+    sim_event(w, 'S', (int64_t)tag, f->n);
+    for (int i = 0; i < f->n; i++) {
+        sim_check_ask(w, &w->texts[f->items[i].text]);
+        w->texts[f->items[i].text].in_flight++;
+    }
+    if (strikes(w, F_UNREACHED)) {
+        f->stage = ON_WAY_BACK;
+        f->net = TR_NET_CONNECT;
+        f->back_at = f->arrive_at;
+        f->excused = true;
+        f->headers = tr_dup("", 0);
+        sim_trace(w, "not reached: %d items", f->n);
+    }
+    if (sim_point(w))
+        return tr_fail(err, TR_BUG, "the process died after a send");
+    return TR_OK;
+}
+
+/* What the process now knows for certain. */
+static void delivered(struct sim *w, const struct sim_flight *f)
+{
+    for (int i = 0; i < f->n; i++) {
+        const struct item *it = &f->items[i];
+        struct sim_text *t = &w->texts[it->text];
+        int k = 0;
+
+        t->in_flight--;
+        if (it->states) {
+            while (k < t->said_count && t->said[k] != it->mask)
+                k++;
+            if (k == t->said_count && k < SIM_SAID_MAX)
+                t->said[t->said_count++] = it->mask;
+        }
+        if (it->usable) {
+            t->answered_at = w->now;
+            t->answered_run = w->run_number;
+        } else if (f->n == 1 && !f->excused) {
+            t->alone_bad++;
+        }
+    }
+}
+
+static int next(struct tr_transport *t, struct tr_http_result *r)
+{
+    struct sim *w = world_of(t);
+    struct sim_flight *found = NULL;
+
+    if (w->dead || sim_point(w))
+        return 0;
+    for (struct sim_flight *f = w->flights; f < w->flights + FLIGHTS_MAX; f++)
+        if (f->stage == ON_WAY_BACK && !f->forgotten && f->back_at <= w->now &&
+            (!found || f->back_at < found->back_at))
+            found = f;
+    if (!found)
+        return 0;
+    tr_buf_clear(&w->reply_headers);
+    tr_buf_clear(&w->reply_body);
+    tr_buf_addz(&w->reply_headers, found->headers);
+    tr_buf_add(&w->reply_body, found->body ? found->body : "", found->body_n);
+    *r = (struct tr_http_result){
+        .tag = found->tag,
+        .net = found->net,
+        .sent = found->net != TR_NET_CONNECT,
+        .status = found->status,
+        .headers = tr_buf_str(&w->reply_headers),
+        .body = tr_buf_str(&w->reply_body),
+        .latency_ms = (w->now - found->sent_at) / TR_MS,
+    };
+    if (found->net != TR_NET_OK)
+        snprintf(r->message, sizeof r->message, "connection trouble");
+    sim_event(w, 'R', (int64_t)found->tag, found->status);
+    sim_trace(w, "reply: net %d status %d, %d items", (int)found->net,
+              found->status, found->n);
+    delivered(w, found);
+    flight_free(found);
+    return 1;
+}
+
+static void cancel(struct tr_transport *t)
+{
+    sim_provider_forget(world_of(t));
+}
+
+static void wakeup(struct tr_transport *t)
+{
+    (void)t;
+}
+
+static void close_transport(struct tr_transport *t)
+{
+    cancel(t);
+}
+
+/* ---- time ----------------------------------------------------------------------- */
+
+void sim_provider_init(struct sim *w)
+{
+    w->transport = (struct tr_transport){
+        .start = start, .next = next, .cancel = cancel, .wakeup = wakeup,
+        .close = close_transport,
+    };
+    w->flights = tr_array(FLIGHTS_MAX, sizeof *w->flights);
+    w->hidden_level = w->o.hidden_rpm / 60 * w->o.hidden_burst_s;
+    w->hidden_at = w->now;
+    tr_buf_init(&w->reply_body, 0);
+    tr_buf_init(&w->reply_headers, 0);
+}
+
+void sim_provider_release(struct sim *w)
+{
+    for (int i = 0; w->flights && i < FLIGHTS_MAX; i++)
+        flight_free(&w->flights[i]);
+    tr_free(w->flights);
+    tr_free(w->receipts);
+    tr_buf_release(&w->reply_body);
+    tr_buf_release(&w->reply_headers);
+}
+
+int64_t sim_provider_next(const struct sim *w)
+{
+    int64_t at = INT64_MAX;
+
+    for (const struct sim_flight *f = w->flights;
+         f < w->flights + FLIGHTS_MAX; f++) {
+        if (f->stage == ON_WIRE && f->arrive_at < at)
+            at = f->arrive_at;
+        if (f->stage == ON_WAY_BACK && !f->forgotten && f->back_at < at)
+            at = f->back_at;
+    }
+    return at;
+}
+
+void sim_provider_advance(struct sim *w)
+{
+    for (struct sim_flight *f = w->flights; f < w->flights + FLIGHTS_MAX; f++) {
+        if (f->stage == ON_WIRE && f->arrive_at <= w->now)
+            process(w, f);
+        if (f->stage == ON_WAY_BACK && f->forgotten)
+            flight_free(f);
+    }
+}
+
+/* The process is gone or looks away: what is on the wire arrives all the
+ * same, and is billed. */
+void sim_provider_forget(struct sim *w)
+{
+    for (struct sim_flight *f = w->flights; f < w->flights + FLIGHTS_MAX; f++) {
+        if (f->stage == FREE || f->forgotten)
+            continue;
+        f->forgotten = true;
+        for (int i = 0; i < f->n; i++)
+            w->texts[f->items[i].text].in_flight--;
+    }
+}

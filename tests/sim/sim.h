@@ -1,0 +1,216 @@
+/* sim.h - the simulated world around the real engine.
+ *
+ *   options.c   a seed becomes options: sizes, limits, which faults at what rate
+ *   provider.c  the simulated provider behind a struct tr_transport: reads the
+ *               request, answers or fails, and keeps its own bill
+ *   world.c     clock, input, output, crashes: drives the engine to its end
+ *   check.c     the promises, checked from what provider and output saw
+ *   main.c      command line, seeds, determinism
+ *
+ * Real: engine, packs, pace, money, prompt, answer, dialect, store (SQLite in
+ * memory). Simulated: time, network, provider, files, the death of processes.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_SIM_H
+#define TR_SIM_H
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "run.h"
+#include "task/task.h"
+#include "wire/provider.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---- options ------------------------------------------------------------ */
+
+/* Faults with a rate in a thousand requests. */
+#define SIM_FAULTS(X)                                                          \
+    X(F_UNREACHED, unreached, 200)   /* connection refused, nothing sent */    \
+    X(F_THROTTLE, throttle, 300)     /* 429 without a reason */                \
+    X(F_ERROR_500, error_500, 200)   /* billed or not, nobody knows */         \
+    X(F_ERROR_503, error_503, 200)                                             \
+    X(F_CUT, cut, 150)               /* processed and billed, reply lost */    \
+    X(F_HANG, hang, 80)              /* silence up to the deadline */          \
+    X(F_HTML, html, 100)             /* 200 with a page */                     \
+    X(F_TRUNCATE, truncate, 150)                                               \
+    X(F_MISSING, missing, 200)                                                 \
+    X(F_DOUBLE, double_id, 150)      /* one id with two labels */              \
+    X(F_FOREIGN, foreign_id, 150)                                              \
+    X(F_BAD_LABEL, bad_label, 200)                                             \
+    X(F_REORDER, reorder, 500)                                                 \
+    X(F_PROSE, prose, 200)                                                     \
+    X(F_CASE, other_case, 200)       /* right label, wrong case */             \
+    X(F_MISLABEL, mislabel, 100)     /* a valid label, not the gold one */     \
+    X(F_NO_USAGE, no_usage, 200)
+
+enum sim_fault {
+#define X(id, name, most) id,
+    SIM_FAULTS(X)
+#undef X
+    F_COUNT
+};
+
+struct sim_options {
+    uint64_t seed;
+    /* the task and its rows */
+    int rows, labels, duplicates_pct, nasty_pct, poison_pct, long_pct;
+    bool multiple, slow_input;
+    /* what the user said */
+    int pack, concurrency, form;
+    double rpm, tpm;
+    int budget_pct;        /* of the expected cost; 0: none */
+    bool as_completed;
+    int window_kib;
+    /* the provider */
+    int rate[F_COUNT];     /* per thousand */
+    double hidden_rpm;     /* its own limit; 0: none */
+    double hidden_burst_s;
+    bool headers, retry_after;
+    int quota_after;       /* requests until the quota is gone; 0: never */
+    int latency_ms;
+    int64_t context;       /* of the model, tokens; 0: unknown */
+    bool priced, old_cap;
+    int outage_at_s, outage_s;
+    /* the machine */
+    int crashes;           /* at most, at random points */
+    int crash_every;       /* mean points between them */
+    int stops;             /* SIGINTs by the operator */
+    int sluggish_us;       /* time passes between two looks at the clock */
+    int full_output_pct;   /* a slow consumer */
+    int faulty_runs;       /* after so many runs all faults end */
+};
+
+/* Neighbouring seeds and streams must have nothing in common. */
+static inline uint64_t sim_stream(uint64_t seed, uint64_t stream)
+{
+    struct tr_rng a = {seed}, b = {tr_rng_next(&a) ^ stream << 32};
+
+    return tr_rng_next(&b);
+}
+
+void sim_options_draw(struct sim_options *o, uint64_t seed);
+void sim_options_print(const struct sim_options *o);
+/* "name=value": for narrowing a failing seed down. */
+bool sim_options_set(struct sim_options *o, const char *assignment);
+
+/* ---- texts and their truth ------------------------------------------------ */
+
+#define SIM_LABELS_MAX 8
+#define SIM_SAID_MAX 6
+#define SIM_RUNS_MAX 40
+
+enum sim_kind { K_PLAIN, K_BLOCKED, K_REJECTED, K_CRASHER, K_LONG };
+
+struct sim_text {
+    struct tr_str text;     /* owned by the world */
+    enum sim_kind kind;
+    uint32_t gold;          /* bit set of labels */
+    /* what the provider has said, faithfully, for this text */
+    uint32_t said[SIM_SAID_MAX];
+    int said_count;
+    int alone_bad;          /* attempts alone that ended without a label */
+    int in_flight;          /* requests of the living process that ask it */
+    int64_t answered_at;    /* a usable answer was handed over; 0: never */
+    int answered_run;
+    uint32_t shown;         /* written to an output: this set, +1 */
+};
+
+/* ---- the world -------------------------------------------------------------- */
+
+struct sim_flight;
+
+struct sim_receipt { /* a request as the provider received it */
+    int64_t at;
+    int run;
+};
+
+struct sim {
+    struct sim_options o;
+    struct tr_rng rng;           /* of the world */
+    struct tr_rng env_rng;       /* what the engine draws */
+    int64_t now;
+    uint64_t hash;               /* of all events */
+    uint64_t events;
+    bool verbose;
+
+    struct sim_text *texts;      /* distinct ones */
+    int text_count;
+    int *row_text;               /* row -> text, -1: empty */
+    struct tr_str labels_list;
+    const char *label_names[SIM_LABELS_MAX];
+
+    /* the provider */
+    struct tr_transport transport;
+    struct sim_flight *flights;
+    struct tr_buf reply_body, reply_headers;
+    bool faults_on;
+    double hidden_level;
+    int64_t hidden_at;
+    int64_t requests;            /* processed or refused */
+    bool quota_gone;
+    int64_t bill;                /* nano-dollars: the truth */
+    struct sim_receipt *receipts;
+    size_t receipt_count, receipt_cap;
+    struct tr_model_facts facts;
+
+    /* the living process */
+    struct tr_store *store;
+    struct tr_task task;
+    struct tr_lane *lane;
+    struct tr_run *run;
+    int run_number;
+    int64_t died_at[SIM_RUNS_MAX + 2]; /* by run; 0: it ended in good order */
+    bool dead;                   /* crashed: nothing it does counts */
+    int crash_in;                /* points until the next crash; 0: none */
+    int crashes_left, stops_left;
+    int stop_in;
+    int64_t read_next;           /* row the input gives next */
+    int64_t written;
+    int64_t input_at;            /* slow input: when the next row is there */
+    int64_t budget;              /* of this process, -1: none */
+    int64_t failed_rows;
+    uint8_t *row_written;        /* this run: bit set per row */
+
+    char failure[600];           /* the first broken promise; "" none */
+};
+
+/* Records the first broken promise. */
+void sim_fail(struct sim *w, const char *promise, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void sim_trace(struct sim *w, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Every event goes into the hash: kind and two numbers. */
+void sim_event(struct sim *w, int kind, int64_t a, int64_t b);
+
+static inline bool sim_chance(struct sim *w, int per_thousand)
+{
+    return (int)tr_rng_below(&w->rng, 1000) < per_thousand;
+}
+
+/* Runs one seed to its end; true when every promise held. */
+bool sim_run(struct sim *w, const struct sim_options *o, bool verbose);
+
+/* world.c */
+struct sim_text *sim_text_find(struct sim *w, struct tr_str text);
+/* True: the process dies at this very point. */
+bool sim_point(struct sim *w);
+
+/* provider.c */
+void sim_provider_init(struct sim *w);
+void sim_provider_release(struct sim *w);
+int64_t sim_provider_next(const struct sim *w); /* next event, INT64_MAX */
+void sim_provider_advance(struct sim *w);       /* everything due by now */
+void sim_provider_forget(struct sim *w);        /* the process is gone */
+
+/* check.c */
+void sim_check_ask(struct sim *w, struct sim_text *t);
+void sim_check_money(struct sim *w);
+void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal);
+void sim_check_rates(struct sim *w);
+void sim_check_end(struct sim *w, int exit_code);
+
+#endif

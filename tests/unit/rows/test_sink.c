@@ -1,0 +1,268 @@
+/* test_sink.c - the output: complete or not there, never an input's end.
+ * SPDX-License-Identifier: MIT */
+#include "rows_fixture.h"
+
+#include "rows/sink.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+static bool there(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0;
+}
+
+static void expect_file(const char *path, const char *want)
+{
+    char got[100] = "";
+    FILE *f = fopen(path, "rb");
+
+    assert_non_null(f);
+    got[fread(got, 1, sizeof got - 1, f)] = '\0';
+    fclose(f);
+    assert_string_equal(got, want);
+}
+
+static struct tr_sink *open_sink(const char *path)
+{
+    struct tr_sink *sink;
+    struct tr_err err;
+
+    assert_int_equal(tr_sink_open(&sink, path, NULL, 0, &err), TR_OK);
+    return sink;
+}
+
+static void appears_when_complete(void **state)
+{
+    struct tr_err err;
+    struct tr_sink *sink;
+    struct stat st;
+    mode_t mask = umask(027);
+    (void)state;
+
+    put_file("out.csv", TR_STR("old"));
+    sink = open_sink("out.csv");
+    assert_false(tr_sink_is_stream(sink));
+    assert_string_equal(tr_sink_partial(sink), "out.csv.partial");
+    assert_int_equal(tr_sink_write(sink, TR_STR("new"), &err), TR_OK);
+    assert_int_equal(tr_sink_flush(sink, &err), TR_OK);
+    expect_file("out.csv", "old");
+    expect_file("out.csv.partial", "new");
+    assert_int_equal(tr_sink_write(sink, TR_STR("er"), &err), TR_OK);
+    assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+    assert_string_equal(tr_sink_partial(sink), "");
+    expect_file("out.csv", "newer");
+    assert_false(there("out.csv.partial"));
+    assert_int_equal(stat("out.csv", &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0640);
+    tr_sink_close(sink);
+    umask(mask);
+}
+
+static void stopped_leaves_partial(void **state)
+{
+    struct tr_err err;
+    struct tr_sink *sink = open_sink("stop.csv");
+    (void)state;
+
+    assert_int_equal(tr_sink_write(sink, TR_STR("a,b\n"), &err), TR_OK);
+    tr_sink_close(sink);
+    assert_false(there("stop.csv"));
+    expect_file("stop.csv.partial", "a,b\n");
+    /* The next run begins anew. */
+    sink = open_sink("stop.csv");
+    assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+    tr_sink_close(sink);
+    expect_file("stop.csv", "");
+}
+
+static void more_than_the_buffer(void **state)
+{
+    static char big[TR_SINK_BYTES * 2 + 7];
+    static const size_t sizes[] = {1, TR_SINK_BYTES - 1, TR_SINK_BYTES,
+                                   TR_SINK_BYTES + 1, sizeof big, 3};
+    struct tr_err err;
+    struct tr_sink *sink = open_sink("big.bin");
+    struct stat st;
+    off_t total = 0;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        assert_int_equal(tr_sink_write(sink, tr_str(big, sizes[i]), &err),
+                         TR_OK);
+        total += (off_t)sizes[i];
+    }
+    assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+    tr_sink_close(sink);
+    assert_int_equal(stat("big.bin", &st), 0);
+    assert_int_equal(st.st_size, total);
+}
+
+static void refusals(void **state)
+{
+    static const struct {
+        const char *path, *input, *sentence;
+    } table[] = {
+        {"in.csv", "in.csv",
+         "in.csv is the same file as the input in.csv; name another file with "
+         "-o"},
+        {"./in.csv", "hard.csv",
+         "./in.csv is the same file as the input hard.csv; name another file "
+         "with -o"},
+        {"link.csv", "in.csv",
+         "link.csv is the same file as the input in.csv; name another file "
+         "with -o"},
+        {"x.csv", "x.csv.partial",
+         "x.csv.partial is the same file as the input x.csv.partial; name "
+         "another file with -o"},
+        {"none/out.csv", "in.csv",
+         "none/out.csv.partial cannot be created: No such file or directory; "
+         "create its folder first, or name another place with -o"},
+        {"in.csv/out.csv", "in.csv",
+         "in.csv/out.csv cannot be created: Not a directory; create its "
+         "folder first, or name another place with -o"},
+        {"folder", "in.csv", "folder is a folder; name a file in it with -o"},
+        {"trap.csv", "in.csv",
+         "trap.csv.partial is in the way and is not a regular file; remove "
+         "it"},
+        {"pipe.csv", "in.csv",
+         "pipe.csv.partial is in the way and is not a regular file; remove "
+         "it"},
+        {"", "in.csv", "the output has no name; name a file with -o"},
+    };
+    (void)state;
+
+    put_file("in.csv", TR_STR("text\na\n"));
+    put_file("x.csv.partial", TR_STR("text\na\n"));
+    assert_int_equal(link("in.csv", "hard.csv"), 0);
+    assert_int_equal(symlink("in.csv", "link.csv"), 0);
+    assert_int_equal(symlink("in.csv", "trap.csv.partial"), 0);
+    assert_int_equal(mkfifo("pipe.csv.partial", 0600), 0);
+    assert_int_equal(mkdir("folder", 0700), 0);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_sink *sink;
+        struct tr_err err;
+
+        assert_int_equal(tr_sink_open(&sink, table[i].path, &table[i].input, 1,
+                                      &err),
+                         TR_CANTCREATE);
+        assert_string_equal(err.text, table[i].sentence);
+        assert_null(sink);
+        expect_file("in.csv", "text\na\n");
+        expect_file("x.csv.partial", "text\na\n");
+    }
+}
+
+static void one_writer(void **state)
+{
+    struct tr_sink *first = open_sink("both.csv"), *second;
+    struct tr_err err;
+    (void)state;
+
+    assert_int_equal(tr_sink_open(&second, "both.csv", NULL, 0, &err),
+                     TR_CANTCREATE);
+    assert_string_equal(err.text,
+                        "another run is writing both.csv.partial; wait for it "
+                        "or name another file with -o");
+    tr_sink_close(first);
+}
+
+static void streams(void **state)
+{
+    struct tr_sink *sink;
+    struct tr_err err;
+    char got[8] = "";
+    int fd;
+    (void)state;
+
+    assert_int_equal(mkfifo("stream", 0600), 0);
+    fd = open("stream", O_RDWR | O_CLOEXEC);
+    sink = open_sink("stream");
+    assert_true(tr_sink_is_stream(sink));
+    assert_string_equal(tr_sink_partial(sink), "");
+    assert_int_equal(tr_sink_write(sink, TR_STR("row\n"), &err), TR_OK);
+    assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+    tr_sink_close(sink);
+    assert_int_equal(read(fd, got, sizeof got), 4);
+    assert_string_equal(got, "row\n");
+    close(fd);
+
+    put_file("behind.csv", TR_STR("a long old text"));
+    assert_int_equal(symlink("behind.csv", "soft.csv"), 0);
+    sink = open_sink("soft.csv");
+    assert_true(tr_sink_is_stream(sink));
+    assert_int_equal(tr_sink_write(sink, TR_STR("new"), &err), TR_OK);
+    assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+    tr_sink_close(sink);
+    expect_file("behind.csv", "new");
+}
+
+/* A reader that goes away is a code and a sentence, not a signal; and the
+ * program's own way with SIGPIPE stays as it was. */
+static void reader_gone(void **state)
+{
+    struct sigaction default_action = {.sa_handler = SIG_DFL}, after;
+    struct tr_sink *sink;
+    struct tr_err err;
+    sigset_t mask;
+    int fd;
+    (void)state;
+
+    sigaction(SIGPIPE, &default_action, NULL);
+    assert_int_equal(mkfifo("gone", 0600), 0);
+    fd = open("gone", O_RDWR | O_CLOEXEC);
+    sink = open_sink("gone");
+    close(fd);
+    assert_int_equal(tr_sink_write(sink, TR_STR("row\n"), &err), TR_OK);
+    assert_int_equal(tr_sink_flush(sink, &err), TR_IO);
+    assert_string_equal(err.text,
+                        "whoever read gone has stopped reading; run the same "
+                        "command again to get the rest, everything paid for "
+                        "is in the store");
+    assert_int_equal(tr_sink_finish(sink, &err), TR_IO);
+    tr_sink_close(sink);
+    sigaction(SIGPIPE, NULL, &after);
+    assert_true(after.sa_handler == SIG_DFL);
+    sigprocmask(SIG_BLOCK, NULL, &mask);
+    assert_false(sigismember(&mask, SIGPIPE));
+}
+
+static void disk_full(void **state)
+{
+    struct tr_sink *sink;
+    struct tr_err err;
+    (void)state;
+
+    if (!there("/dev/full")) {
+        print_message("no /dev/full here\n");
+        skip();
+    }
+    sink = open_sink("/dev/full");
+    assert_true(tr_sink_is_stream(sink));
+    assert_int_equal(tr_sink_write(sink, TR_STR("row\n"), &err), TR_OK);
+    assert_int_equal(tr_sink_finish(sink, &err), TR_IO);
+    assert_string_equal(err.text,
+                        "/dev/full cannot be written: No space left on device; "
+                        "free space and run the same command again; "
+                        "everything paid for is in the store");
+    tr_sink_close(sink);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(appears_when_complete),
+        cmocka_unit_test(stopped_leaves_partial),
+        cmocka_unit_test(more_than_the_buffer),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(one_writer),
+        cmocka_unit_test(streams),
+        cmocka_unit_test(reader_gone),
+        cmocka_unit_test(disk_full),
+    };
+
+    return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+}

@@ -1,0 +1,743 @@
+/* test_source.c - every kind of input, and what becomes of it.
+ * SPDX-License-Identifier: MIT */
+#include "rows_fixture.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+struct example {
+    const char *name, *in;
+    struct tr_source_opts o;
+    const char *out, *seen; /* seen NULL: does not matter */
+};
+
+static const size_t read_sizes[] = {0, 1, 2, 3, 7, 64};
+
+/* Each example with reads of several sizes and blocks of several sizes: what
+ * comes out must never depend on them. */
+static void check(const struct example *e)
+{
+    for (size_t i = 0; i < sizeof read_sizes / sizeof *read_sizes; i++) {
+        struct tr_source_opts o = e->o;
+        struct tr_buf out, seen;
+
+        tr_buf_init(&out, 0);
+        tr_buf_init(&seen, 0);
+        o.paths = &e->name;
+        o.path_count = 1;
+        o.read_bytes = read_sizes[i];
+        read_all(&o, i % 2 ? 1 : 8, i % 3 ? 4 : 4096, &out, &seen);
+        assert_string_equal(out.p ? out.p : "", e->out);
+        if (e->seen)
+            assert_string_equal(seen.p ? seen.p : "", e->seen);
+        tr_buf_release(&out);
+        tr_buf_release(&seen);
+    }
+}
+
+static void check_all(const struct example *examples, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        put_file(examples[i].name, tr_str_c(examples[i].in));
+        check(&examples[i]);
+    }
+}
+
+#define CHECK_ALL(table) check_all(table, sizeof(table) / sizeof *(table))
+#define HEAD ",label,label_by,label_confidence,label_error"
+#define TAIL ",L,m,0.9731,\n"
+#define NEW_TAIL ",L,m,0.9731,\r\n"
+#define FAIL(why) ",,,," why "\n"
+
+static void good_csv(void **state)
+{
+    static const struct example table[] = {
+        {"plain.csv", "id,text\n1,hello\n2,world\n", {.id = "id"},
+         "id,text" HEAD "\n1,hello" TAIL "2,world" TAIL,
+         "2:[hello]#1\n3:[world]#2\n"},
+        {"no-last-end.csv", "id,text\n1,hello", {0},
+         "id,text" HEAD "\n1,hello" TAIL, "2:[hello]\n"},
+        {"crlf.csv", "id,text\r\n1,hello\r\n2,there", {0},
+         "id,text" HEAD "\r\n1,hello" NEW_TAIL "2,there" NEW_TAIL,
+         "2:[hello]\n3:[there]\n"},
+        {"cut-crlf.csv", "id,text\r\n1,hello\r", {0},
+         "id,text" HEAD "\r\n1,hello" NEW_TAIL, "2:[hello]\n"},
+        {"mixed-ends.csv", "id,text\n1,a\r\n2,b\n", {0},
+         "id,text" HEAD "\n1,a" TAIL "2,b" TAIL, "2:[a]\n3:[b]\n"},
+        {"bom.csv", "\xef\xbb\xbftext,n\na,1\n", {0},
+         "\xef\xbb\xbftext,n" HEAD "\na,1" TAIL, "2:[a]\n"},
+        {"quoted.csv",
+         "id,text\n1,\"a, b\"\n2,\"say \"\"hi\"\"\"\n3,\"two\r\nlines\"\n4,x\n",
+         {0},
+         "id,text" HEAD "\n1,\"a, b\"" TAIL "2,\"say \"\"hi\"\"\"" TAIL
+         "3,\"two\r\nlines\"" TAIL "4,x" TAIL,
+         "2:[a, b]\n3:[say \"hi\"]\n4:[two\r\nlines]\n6:[x]\n"},
+        {"empty-fields.csv", "a,text,b\n,x,\n,\"\",\n, ,\n", {0},
+         "a,text,b" HEAD "\n,x," TAIL ",\"\"," FAIL("empty_text") ", ,"
+         FAIL("empty_text"),
+         "2:[x]\n3:[]!empty_text\n4:[ ]!empty_text\n"},
+        {"one-column.csv", "body\nhello\n\nworld\n", {0},
+         "body" HEAD "\nhello" TAIL FAIL("empty_text") "world" TAIL,
+         "2:[hello]\n3:[]!empty_text\n4:[world]\n"},
+        {"quoted-header.csv", "\"id\",\"the \"\"text\"\"\"\n1,x\n",
+         {.text = "the \"text\""},
+         "\"id\",\"the \"\"text\"\"\"" HEAD "\n1,x" TAIL, "2:[x]\n"},
+        {"semicolon.csv", "id;text\n1;a,b\n", {0},
+         "id;text;label;label_by;label_confidence;label_error\n"
+         "1;a,b;L;m;0.9731;\n",
+         "2:[a,b]\n"},
+        {"tab.csv", "id\ttext\n1\tsay \"hi\"\n", {0},
+         "id\ttext\tlabel\tlabel_by\tlabel_confidence\tlabel_error\n"
+         "1\tsay \"hi\"\tL\tm\t0.9731\t\n",
+         "2:[say \"hi\"]\n"},
+        {"bar.csv", "id|text\n1|a\n", {0},
+         "id|text|label|label_by|label_confidence|label_error\n"
+         "1|a|L|m|0.9731|\n",
+         "2:[a]\n"},
+        /* Two delimiters in the header: the rows decide. */
+        {"doubt.csv", "id;text, long\n1;a\n2;b\n", {.text = "text, long"},
+         "id;text, long;label;label_by;label_confidence;label_error\n"
+         "1;a;L;m;0.9731;\n2;b;L;m;0.9731;\n",
+         "2:[a]\n3:[b]\n"},
+        {"told.csv", "id:text\n1:a\n", {.delimiter = ':'},
+         "id:text:label:label_by:label_confidence:label_error\n"
+         "1:a:L:m:0.9731:\n",
+         "2:[a]\n"},
+        {"named.tsv", "id\ttext\n1\t\"a\tb\"\n", {0},
+         "id\ttext\tlabel\tlabel_by\tlabel_confidence\tlabel_error\n"
+         "1\t\"a\tb\"\tL\tm\t0.9731\t\n",
+         "2:[a\tb]\n"},
+        {"parts.csv", "title,body,n\nHi,\"a \"\"b\"\"\",1\n,only,2\n,,3\n",
+         {.text = "title, body", .as = "x,y"},
+         "title,body,n,\"x,y\",\"x,y_by\",\"x,y_confidence\",\"x,y_error\"\n"
+         "Hi,\"a \"\"b\"\"\",1" TAIL ",only,2" TAIL ",,3" FAIL("empty_text"),
+         "2:[title: Hi\nbody: a \"b\"]\n3:[body: only]\n4:[]!empty_text\n"},
+        {"head.csv", "text\na\nb\nc\n", {.head = 2},
+         "text" HEAD "\na" TAIL "b" TAIL, "2:[a]\n3:[b]\n"},
+        {"utf8.csv", "id,text\n1,caf\xc3\xa9 \xe6\x9c\x80 \xf0\x9f\x98\x80\n",
+         {0}, "id,text" HEAD "\n1,caf\xc3\xa9 \xe6\x9c\x80 \xf0\x9f\x98\x80"
+         TAIL, "2:[caf\xc3\xa9 \xe6\x9c\x80 \xf0\x9f\x98\x80]\n"},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
+#define KEEP ", or keep such rows with --on-bad-row fail"
+
+/* Stop, the default: one sentence. */
+static void bad_csv_stops(void **state)
+{
+    static const struct example table[] = {
+        {"extra.csv", "id,text\n1,a\n2,b,c\n", {0},
+         "id,text" HEAD "\n1,a" TAIL
+         "! extra.csv, line 3, column 4: 3 fields where the header has 2; put "
+         "quotes around the field that holds the extra ','" KEEP, NULL},
+        {"few.csv", "id,text,n\n1\n", {0},
+         "id,text,n" HEAD "\n! few.csv, line 2, column 2: 1 field where the "
+         "header has 3; add the missing ones, empty if need be" KEEP, NULL},
+        {"blank-line.csv", "id,text\n1,a\n\n2,b\n", {0},
+         "id,text" HEAD "\n1,a" TAIL "! blank-line.csv, line 3, column 1: an "
+         "empty line where 2 fields belong; remove it" KEEP, NULL},
+        {"unclosed.csv", "id,text\n1,a\n2,\"b\n3,c\n", {0},
+         "id,text" HEAD "\n1,a" TAIL "! unclosed.csv, line 3, column 3: the "
+         "quote that opens here is never closed; close it, or double it where "
+         "it is part of a quoted text" KEEP, NULL},
+        {"stray.csv", "id,text\n1,5\" disk\n", {0},
+         "id,text" HEAD "\n! stray.csv, line 2, column 4: a quote stands "
+         "inside a field that does not begin with one; put the whole field in "
+         "quotes and double the quotes in it" KEEP, NULL},
+        {"after.csv", "id,text\n1,\"x\ny\"z\n", {0},
+         "id,text" HEAD "\n! after.csv, line 3, column 3: text follows a "
+         "closing quote; double the quotes that are part of the text" KEEP,
+         NULL},
+        {"after-end.csv", "id,text\n1,\"x\"z", {0},
+         "id,text" HEAD "\n! after-end.csv, line 2, column 6: text follows a "
+         "closing quote; double the quotes that are part of the text" KEEP,
+         NULL},
+        {"bare-cr.csv", "id,text\n1,a\rb\n", {0},
+         "id,text" HEAD "\n! bare-cr.csv, line 2, column 4: a carriage return "
+         "stands without a line feed; put the field in quotes, or turn old "
+         "line ends into new ones with tr '\\r' '\\n'" KEEP, NULL},
+        {"mac.csv", "id,text\r1,a\r", {0},
+         "! mac.csv, line 1, column 8: a carriage return stands without a "
+         "line feed; put the field in quotes, or turn old line ends into new "
+         "ones with tr '\\r' '\\n'", NULL},
+        {"1252.csv", "id,text\n1,\xc3\xa9\n2,caf\xe9\n", {0},
+         "id,text" HEAD "\n1,\xc3\xa9" TAIL "! 1252.csv, line 3, column 6: "
+         "not valid UTF-8, it looks like Windows-1252; convert it with iconv "
+         "-f WINDOWS-1252 -t UTF-8 1252.csv > 1252.utf8.csv" KEEP, NULL},
+        {"odd name.csv", "id,text\n1,caf\xe9\n", {0},
+         "id,text" HEAD "\n! odd name.csv, line 2, column 6: not valid UTF-8, "
+         "it looks like Windows-1252; convert it with iconv -f WINDOWS-1252 "
+         "-t UTF-8 'odd name.csv' > 'odd name.utf8.csv'" KEEP, NULL},
+        {"broken-utf8.csv", "id,text\n1,\xc3\xa9\xe6\x9c\n", {0},
+         "id,text" HEAD "\n! broken-utf8.csv, line 2, column 4: not valid "
+         "UTF-8; save the file as UTF-8 or correct the bytes" KEEP, NULL},
+        {"utf16.csv", "\xff\xfei", {0},
+         "! utf16.csv, line 1, column 1: this is UTF-16; convert it with "
+         "iconv -f UTF-16 -t UTF-8 utf16.csv > utf16.utf8.csv", NULL},
+        {"header-1252.csv", "id,caf\xe9\n1,a\n", {0},
+         "! header-1252.csv, line 1, column 7: not valid UTF-8, it looks like "
+         "Windows-1252; convert it with iconv -f WINDOWS-1252 -t UTF-8 "
+         "header-1252.csv > header-1252.utf8.csv", NULL},
+        {"missing.csv", "id,body,title\n1,a,b\n", {.text = "boddy"},
+         "! missing.csv, line 1, column 1: there is no column \"boddy\" (did "
+         "you mean \"body\"?); name one of these columns with --text: id, "
+         "body, title", NULL},
+        {"missing-id.csv", "nr,text\n1,a\n", {.id = "ticket"},
+         "! missing-id.csv, line 1, column 1: there is no column \"ticket\"; "
+         "name one of these columns with --id: nr, text", NULL},
+        {"no-text.csv", "id,body\n1,a\n", {0},
+         "! no-text.csv, line 1, column 1: none of the columns is called "
+         "text; name the one to label with --text: id, body", NULL},
+        {"twice.csv", "id,text,id\n1,a,2\n", {0},
+         "! twice.csv, line 1, column 9: columns 1 and 3 are both called "
+         "\"id\"; rename one of them", NULL},
+        {"clash.csv", "text,label_error\na,1\n", {0},
+         "! clash.csv, line 1, column 1: there is already a column "
+         "\"label_error\"; give the label column another name with --as NAME",
+         NULL},
+        {"empty.csv", "", {0},
+         "! empty.csv is empty, there is nothing to label; check what wrote "
+         "it", NULL},
+        {"only-bom.csv", "\xef\xbb\xbf", {0},
+         "! only-bom.csv holds only a byte order mark, there is nothing to "
+         "label; check what wrote it", NULL},
+        {"header-only.csv", "id,text\n", {0},
+         "! header-only.csv, line 2, column 1: there is a header but no row; "
+         "check what wrote this file", NULL},
+        {"blank-header.csv", "\nid,text\n", {0},
+         "! blank-header.csv, line 1, column 1: the header line is empty; "
+         "begin the file with the names of the columns", NULL},
+        {"json.csv", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n", {0},
+         "! json.csv, line 1, column 2: a quote stands inside a field that "
+         "does not begin with one; put the whole field in quotes and double "
+         "the quotes in it", NULL},
+        {"book.csv", "PK\x03\x04rest", {0},
+         "! book.csv is an Excel workbook or a zip archive; export it as CSV "
+         "UTF-8, or unzip it", NULL},
+        {"plain.csv.gz", "id,text\n1,a\n", {0},
+         "! plain.csv.gz is not packed although its name says so; rename it, "
+         "or get it again", NULL},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
+/* --on-bad-row fail: the row stays, with the right number of columns and its
+ * code, and reading goes on at the next line. */
+static void bad_csv_is_kept(void **state)
+{
+    static const struct example table[] = {
+        {"k-few.csv", "id,text,n\n1\n\n2,b,c\n", {.bad_rows_fail = true},
+         "id,text,n" HEAD "\n1,," FAIL("bad_fields") ",," FAIL("bad_fields")
+         "2,b,c" TAIL,
+         "2:[]!bad_fields\n3:[]!bad_fields\n4:[b]\n"},
+        {"k-extra.csv", "id,text\n1,\"a\",c\n2,b\n", {.bad_rows_fail = true},
+         "id,text" HEAD "\n\"1,\"\"a\"\",c\"," FAIL("bad_fields") "2,b" TAIL,
+         "2:[]!bad_fields\n3:[b]\n"},
+        {"k-unclosed.csv", "id,text,n\n1,\"b,2\n3,c,4\n",
+         {.bad_rows_fail = true},
+         "id,text,n" HEAD "\n1,\"\"\"b,2\"," FAIL("bad_quote") "3,c,4" TAIL,
+         "2:[]!bad_quote\n3:[c]\n"},
+        {"k-stray.csv", "id,text\r\n1,5\" disk\r\n2,b\r\n",
+         {.bad_rows_fail = true},
+         "id,text" HEAD "\r\n1,\"5\"\" disk\",,,,bad_quote\r\n2,b" NEW_TAIL,
+         "2:[]!bad_quote\n3:[b]\n"},
+        {"k-after.csv", "id,text\n1,\"x\"y\"\n2,b\n", {.bad_rows_fail = true},
+         "id,text" HEAD "\n1,\"\"\"x\"\"y\"\"\"" FAIL("bad_quote") "2,b" TAIL,
+         "2:[]!bad_quote\n3:[b]\n"},
+        {"k-last.csv", "id,text\n1,a\n2,\"b", {.bad_rows_fail = true},
+         "id,text" HEAD "\n1,a" TAIL "2,\"\"\"b\"" FAIL("bad_quote"),
+         "2:[a]\n3:[]!bad_quote\n"},
+        {"k-late.csv", "id,text\n1,a,\"b\n2,b\n", {.bad_rows_fail = true},
+         "id,text" HEAD "\n\"1,a,\"\"b\"," FAIL("bad_quote") "2,b" TAIL,
+         "2:[]!bad_quote\n3:[b]\n"},
+        {"k-utf8.csv", "id,text\n1,caf\xe9\n2,b\n", {.bad_rows_fail = true},
+         "id,text" HEAD "\n1,caf\xe9" FAIL("bad_utf8") "2,b" TAIL,
+         "2:[]!bad_utf8\n3:[b]\n"},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
+static void nul_bytes(void **state)
+{
+    static const char in[] = "id,text\n1,\"a\0\nb\"\n2,c\n";
+    const char *path = "nul.csv";
+    struct tr_source_opts o = {.paths = &path, .path_count = 1};
+    struct tr_buf out;
+    (void)state;
+
+    put_file(path, tr_str(in, sizeof in - 1));
+    tr_buf_init(&out, 0);
+    assert_int_equal(read_all(&o, 8, 4096, &out, NULL), TR_DATA);
+    assert_string_equal(out.p, "id,text" HEAD "\n! nul.csv, line 2, column 5: "
+                               "a NUL byte; remove it, for example with tr -d "
+                               "'\\000'" KEEP);
+    tr_buf_clear(&out);
+    o.bad_rows_fail = true;
+    assert_int_equal(read_all(&o, 8, 4096, &out, NULL), TR_SOURCE_END);
+    assert_int_equal(out.n, sizeof "id,text" HEAD "\n1,\"a0\nb\""
+                                   FAIL("bad_nul") "2,c" TAIL - 1);
+    assert_non_null(strstr(out.p + strlen(out.p) + 1, ",,,,bad_nul\n2,c,L"));
+    tr_buf_release(&out);
+}
+
+static void json_lines(void **state)
+{
+#define JTAIL                                                                  \
+    "\"label\":\"L\",\"label_by\":\"m\",\"label_confidence\":0.9731,"          \
+    "\"label_error\":null}"
+#define JFAIL(why)                                                             \
+    "\"label\":null,\"label_by\":null,\"label_confidence\":null,"              \
+    "\"label_error\":\"" why "\"}\n"
+    static const struct example table[] = {
+        {"j.jsonl",
+         "{\"id\": 12345678901234567890, \"text\": \"a \\\"b\\\" \\u00e9\"}\n"
+         "{ \"text\" : \"x\", \"n\" : {\"a\": [1, 2.50, null]} } \n",
+         {.id = "id", .bad_rows_fail = true},
+         "{\"id\": 12345678901234567890, \"text\": \"a \\\"b\\\" \\u00e9\","
+         JTAIL "\n"
+         "{ \"text\" : \"x\", \"n\" : {\"a\": [1, 2.50, null]} ,"
+         "\"label\":null,\"label_by\":null,\"label_confidence\":null,"
+         "\"label_error\":\"bad_member\"} \n",
+         "1:[a \"b\" \xc3\xa9]#12345678901234567890\n2:[]!bad_member\n"},
+        {"crlf.jsonl", "{\"text\":\"a\"}\r\n{\"text\":\"\"}", {0},
+         "{\"text\":\"a\"," JTAIL "\r\n{\"text\":\"\",\"label\":null,"
+         "\"label_by\":null,\"label_confidence\":null,"
+         "\"label_error\":\"empty_text\"}\r\n",
+         "1:[a]\n2:[]!empty_text\n"},
+        {"only.jsonl", "{\"body\":\"a\"}\n{\"body\":\"\\ud83d\\ude00\"}\n",
+         {0}, "{\"body\":\"a\"," JTAIL "\n{\"body\":\"\\ud83d\\ude00\"," JTAIL
+         "\n", "1:[a]\n2:[\xf0\x9f\x98\x80]\n"},
+        {"parts.jsonl", "{\"a\":\"x\",\"b\":\"y\"}\n", {.text = "b,a"},
+         "{\"a\":\"x\",\"b\":\"y\"," JTAIL "\n", "1:[b: y\na: x]\n"},
+        {"kept.jsonl",
+         "{}\nnot json\n{\"text\":1}\n\n{\"text\":\"\\ud800\"}\n"
+         "{\"text\":\"a\",\"text\":\"b\"}\n{\"text\":\"\\u0000\"}\n"
+         "{\"text\":\"ok\"}\n",
+         {.bad_rows_fail = true},
+         "{" JFAIL("bad_member") "{\"raw\":\"not json\"," JFAIL("bad_json")
+         "{\"text\":1," JFAIL("bad_member") "{\"raw\":\"\"," JFAIL("bad_json")
+         "{\"text\":\"\\ud800\"," JFAIL("bad_utf8")
+         "{\"text\":\"a\",\"text\":\"b\"," JFAIL("bad_member")
+         "{\"text\":\"\\u0000\"," JFAIL("bad_nul") "{\"text\":\"ok\"," JTAIL
+         "\n",
+         "1:[]!bad_member\n2:[]!bad_json\n3:[]!bad_member\n4:[]!bad_json\n"
+         "5:[]!bad_utf8\n6:[]!bad_member\n7:[]!bad_nul\n8:[ok]\n"},
+        {"word.jsonl", "{\"text\":\"a\"}\nhello\n", {0},
+         "{\"text\":\"a\"," JTAIL "\n! word.jsonl, line 2, column 1: a JSON "
+         "object in braces is expected; write one object per line, such as "
+         "{\"text\": \"...\"}" KEEP, NULL},
+        {"array.json", "[{\"text\":\"a\"}]\n", {0},
+         "! array.json, line 1, column 1: this is a JSON array, not one "
+         "object per line; convert it with jq -c '.[]'" KEEP, NULL},
+        {"comma.jsonl", "{\"text\":\"a\" \"b\"}\n", {0},
+         "! comma.jsonl, line 1, column 13: a ',' or '}' is expected; correct "
+         "the line" KEEP, NULL},
+        {"blank.jsonl", "{\"text\":\"a\"}\n\n", {0},
+         "{\"text\":\"a\"," JTAIL "\n! blank.jsonl, line 2, column 1: an "
+         "empty line where a JSON object belongs; remove it" KEEP, NULL},
+        {"number.jsonl", "{\"text\":7}\n", {0},
+         "! number.jsonl, line 1, column 9: the member to label is not a "
+         "string; correct the line, or name another member with --text" KEEP,
+         NULL},
+        {"missing.jsonl", "{\"text\":\"a\"}\n{\"body\":\"b\"}\n", {0},
+         "{\"text\":\"a\"," JTAIL "\n! missing.jsonl, line 2, column 1: the "
+         "member to label is missing; correct the line, or name another "
+         "member with --text" KEEP, NULL},
+        {"no-text.jsonl", "{\"id\":1,\"body\":\"b\"}\n", {0},
+         "! no-text.jsonl, line 1, column 1: none of the members is called "
+         "text; name the one to label with --text: id, body", NULL},
+        {"twice.jsonl", "{\"text\":\"a\",\"n\":1,\"\\u006e\":2}\n", {0},
+         "! twice.jsonl, line 1, column 28: a member name stands twice in the "
+         "object; rename or remove one of the two" KEEP, NULL},
+        {"clash.jsonl", "{\"text\":\"a\",\"label\":1}\n", {0},
+         "! clash.jsonl, line 1, column 1: there is already a member "
+         "\"label\"; give the label another name with --as NAME", NULL},
+        {"bad.jsonl", "{\"text\":\"caf\xe9\"}\n", {0},
+         "! bad.jsonl, line 1, column 13: not valid UTF-8, it looks like "
+         "Windows-1252; convert it with iconv -f WINDOWS-1252 -t UTF-8 "
+         "bad.jsonl > bad.utf8.jsonl" KEEP, NULL},
+        {"half.jsonl", "{\"text\":\"\\udc00\"}\n", {0},
+         "! half.jsonl, line 1, column 1: half of a \\u surrogate pair in the "
+         "text; correct the line" KEEP, NULL},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
+static void plain_lines(void **state)
+{
+    static const struct example table[] = {
+        {"l.txt", "hello\n\nsay \"hi\", you\nlast", {0},
+         "text" HEAD "\nhello" TAIL FAIL("empty_text")
+         "\"say \"\"hi\"\", you\"" TAIL "last" TAIL,
+         "1:[hello]\n2:[]!empty_text\n3:[say \"hi\", you]\n4:[last]\n"},
+        {"l-crlf.txt", "a\r\nb\r\n", {0},
+         "text" HEAD "\r\na" NEW_TAIL "b" NEW_TAIL, "1:[a]\n2:[b]\n"},
+        {"l-bad.txt", "a\ncaf\xe9\n", {0},
+         "text" HEAD "\na" TAIL "! l-bad.txt, line 2, column 4: not valid "
+         "UTF-8, it looks like Windows-1252; convert it with iconv -f "
+         "WINDOWS-1252 -t UTF-8 l-bad.txt > l-bad.utf8.txt" KEEP, NULL},
+        {"l-kept.txt", "caf\xe9\nb\n", {.bad_rows_fail = true},
+         "text" HEAD "\ncaf\xe9" FAIL("bad_utf8") "b" TAIL,
+         "1:[]!bad_utf8\n2:[b]\n"},
+        {"any.name", "a,b\n", {.format = TR_FMT_LINES},
+         "text" HEAD "\n\"a,b\"" TAIL, "1:[a,b]\n"},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
+static void several_labels(void **state)
+{
+    static const struct {
+        const char *name, *in, *out;
+        size_t count;
+        bool multiple;
+        enum tr_why why;
+    } table[] = {
+        {"m.csv", "text\na\n", "a,,,,\n", 0, true, TR_WHY_NONE},
+        {"m.csv", "text\na\n", "a,x|y,,,\n", 2, true, TR_WHY_NONE},
+        {"m2.csv", "a|text\n1|b\n", "1|b|\"x|y\"|||\n", 2, true, TR_WHY_NONE},
+        {"m.jsonl", "{\"text\":\"a\"}\n",
+         "{\"text\":\"a\",\"label\":[\"x\",\"y\"],\"label_by\":null,"
+         "\"label_confidence\":null,\"label_error\":null}\n",
+         2, true, TR_WHY_NONE},
+        {"m.jsonl", "{\"text\":\"a\"}\n",
+         "{\"text\":\"a\",\"label\":[],\"label_by\":null,"
+         "\"label_confidence\":null,\"label_error\":null}\n",
+         0, true, TR_WHY_NONE},
+        {"m.jsonl", "{\"text\":\"a\"}\n",
+         "{\"text\":\"a\",\"label\":null,\"label_by\":null,"
+         "\"label_confidence\":null,\"label_error\":\"blocked\"}\n",
+         0, true, TR_WHY_BLOCKED},
+    };
+    const struct tr_str labels[] = {{"x", 1}, {"y", 1}};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_source_opts o = {.paths = &table[i].name, .path_count = 1};
+        struct tr_companions c = {.labels = labels,
+                                  .label_count = table[i].count,
+                                  .multiple = table[i].multiple,
+                                  .confidence = TR_NO_CONFIDENCE,
+                                  .why = table[i].why};
+        struct tr_block *block = tr_block_new(4, 64);
+        struct tr_source *src;
+        struct tr_err err;
+        struct tr_buf out;
+
+        put_file(table[i].name, tr_str_c(table[i].in));
+        assert_int_equal(tr_source_open(&src, &o, &err), TR_OK);
+        assert_int_equal(tr_source_next(src, block, &err), TR_SOURCE_ROW);
+        tr_buf_init(&out, 0);
+        tr_source_render(src, block, &block->rows[0], &c, &out);
+        assert_string_equal(out.p, table[i].out);
+        tr_buf_release(&out);
+        tr_source_close(src);
+        tr_block_free(block);
+    }
+}
+
+static void several_files(void **state)
+{
+    static const struct {
+        const char *in[2], *names[2], *out;
+    } table[] = {
+        {{"id,text\n1,a\n2,b", "\xef\xbb\xbfid,\"text\"\r\n3,c\r\n"},
+         {"f1.csv", "f2.csv"},
+         "id,text" HEAD "\n1,a" TAIL "2,b" TAIL "3,c" TAIL},
+        {{"id,text\n1,a\n", "id,body\n3,c\n"},
+         {"f1.csv", "f2.csv"},
+         "! f2.csv, line 1, column 4: column 2 is called \"body\", but "
+         "\"text\" in f1.csv; give all inputs the same header, or label them "
+         "one by one"},
+        {{"id,text\n1,a\n", "id;text\n3;c\n"},
+         {"f1.csv", "f2.csv"},
+         "! f2.csv, line 1, column 1: 1 column, but f1.csv has 2; give all "
+         "inputs the same header and delimiter, or label them one by one"},
+        {{"id,text\n1,a\n", "id,text\n"},
+         {"f1.csv", "f2.csv"},
+         "! f2.csv, line 2, column 1: there is a header but no row; check "
+         "what wrote this file"},
+        {{"id,text\n1,a\n", "{}\n"},
+         {"f1.csv", "f2.jsonl"},
+         "! f1.csv and f2.jsonl differ in format by their names; label them "
+         "one by one, or say --format"},
+        {{"{\"text\":\"a\"}", "{\"text\":\"b\"}\n"},
+         {"f1.jsonl", "f2.jsonl"},
+         "{\"text\":\"a\"," JTAIL "\n{\"text\":\"b\"," JTAIL "\n"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        for (size_t r = 0; r < sizeof read_sizes / sizeof *read_sizes; r++) {
+            struct tr_source_opts o = {.paths = table[i].names,
+                                       .path_count = 2,
+                                       .read_bytes = read_sizes[r]};
+            struct tr_buf out;
+
+            put_file(table[i].names[0], tr_str_c(table[i].in[0]));
+            put_file(table[i].names[1], tr_str_c(table[i].in[1]));
+            tr_buf_init(&out, 0);
+            read_all(&o, 8, 4096, &out, NULL);
+            assert_string_equal(out.p, table[i].out);
+            tr_buf_release(&out);
+        }
+    }
+}
+
+static void refused_inputs(void **state)
+{
+    static const struct {
+        const char *paths[2];
+        size_t n;
+        struct tr_source_opts o;
+        int code;
+        const char *sentence;
+    } table[] = {
+        {{"absent.csv"}, 1, {0}, TR_NOINPUT,
+         "absent.csv cannot be opened: No such file or directory; check the "
+         "name and its permissions"},
+        {{"."}, 1, {0}, TR_NOINPUT, ". is a folder; name the files in it"},
+        {{"-", "-"}, 2, {0}, TR_USAGE,
+         "standard input is named twice; name it once"},
+        {{NULL}, 0, {0}, TR_USAGE,
+         "no input; name a file, or - for standard input"},
+        {{"x.csv"}, 1, {.delimiter = '"'}, TR_USAGE,
+         "--delimiter takes one ASCII character that is not a quote or a line "
+         "break"},
+        {{"x.csv"}, 1, {.as = ""}, TR_USAGE, "--as needs a name"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_source_opts o = table[i].o;
+        struct tr_source *src;
+        struct tr_err err;
+
+        o.paths = table[i].paths;
+        o.path_count = table[i].n;
+        assert_int_equal(tr_source_open(&src, &o, &err), table[i].code);
+        assert_string_equal(err.text, table[i].sentence);
+        assert_null(src);
+    }
+}
+
+/* A slow pipe: WAIT instead of a stall, and the same rows in the end. */
+static void slow_pipe(void **state)
+{
+    static const char in[] = "id,text\n1,\"a\nb\"\n2,c\n";
+    const char *path = "fifo";
+    struct tr_source_opts o = {.paths = &path, .path_count = 1};
+    struct tr_block *block = tr_block_new(8, 4096);
+    struct tr_source *src;
+    struct tr_err err;
+    size_t sent = 9, waits = 0;
+    int fd, rc;
+    (void)state;
+
+    assert_int_equal(mkfifo(path, 0600), 0);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(write(fd, in, sent), sent);
+    assert_int_equal(tr_source_open(&src, &o, &err), TR_OK);
+    assert_false(tr_source_rereadable(src));
+    assert_int_equal(tr_source_bytes_total(src), -1);
+    while ((rc = tr_source_next(src, block, &err)) != TR_SOURCE_END) {
+        struct pollfd p = {.fd = tr_source_fd(src), .events = POLLIN};
+
+        if (rc == TR_SOURCE_ROW)
+            continue;
+        assert_int_equal(rc, TR_SOURCE_WAIT);
+        assert_int_equal(poll(&p, 1, 0), 0);
+        waits++;
+        if (sent < sizeof in - 1) {
+            assert_int_equal(write(fd, in + sent++, 1), 1);
+        } else {
+            close(fd);
+        }
+    }
+    assert_true(waits >= sizeof in - 1 - 9);
+    assert_int_equal(block->row_count, 2);
+    assert_true(tr_str_eq_c(tr_row_text(block, &block->rows[0]), "a\nb"));
+    assert_int_equal(block->rows[1].line, 4);
+    tr_source_close(src);
+    tr_block_free(block);
+    unlink(path);
+}
+
+static void what_was_detected(void **state)
+{
+    static const struct {
+        const char *name, *in, *summary;
+        struct tr_source_opts o;
+    } table[] = {
+        {"s.csv", "id;body\n1;a\n",
+         "s.csv: CSV with ';', text column \"body\", 2 columns",
+         {.text = "body"}},
+        {"s.tsv", "a\tb\n1\ta\n",
+         "s.tsv: TSV, text columns \"a\", \"b\", 2 columns", {.text = "a,b"}},
+        {"s.jsonl", "{\"text\":\"a\"}\n",
+         "s.jsonl: JSON Lines, text member \"text\"", {0}},
+        {"s.txt", "a\n", "s.txt: plain lines", {0}},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_source_opts o = table[i].o;
+        struct tr_source *src;
+        struct tr_err err;
+
+        put_file(table[i].name, tr_str_c(table[i].in));
+        o.paths = &table[i].name;
+        o.path_count = 1;
+        assert_int_equal(tr_source_open(&src, &o, &err), TR_OK);
+        assert_string_equal(tr_source_summary(src), table[i].summary);
+        assert_true(tr_source_rereadable(src));
+        assert_int_equal(tr_source_bytes_total(src), strlen(table[i].in));
+        tr_source_close(src);
+    }
+}
+
+/* Records beyond the limit: a sentence, or a row that holds what fits. */
+static void over_long_records(void **state)
+{
+    enum { LONG = TR_RECORD_BYTES_MAX };
+    static const struct {
+        const char *start; /* of the long record; then LONG times 'x' */
+        const char *sentence, *why;
+    } table[] = {
+        {"", "long.csv, line 2, column 1: the record is longer than 8 MiB; "
+             "split it, or correct the quote or line end that is missing" KEEP,
+         "over_long_record"},
+        {"1,\"\n", "long.csv, line 2, column 3: the quote that opens here is "
+                   "not closed within 8 MiB; close it, or double it where it "
+                   "is part of a quoted text" KEEP,
+         "bad_quote"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const char *path = "long.csv";
+        struct tr_source_opts o = {.paths = &path, .path_count = 1};
+        struct tr_buf in, out, seen;
+        char *p;
+
+        tr_buf_init(&in, 0);
+        tr_buf_init(&out, 0);
+        tr_buf_init(&seen, 0);
+        tr_buf_addz(&in, "id,text\n");
+        tr_buf_addz(&in, table[i].start);
+        p = tr_buf_room(&in, LONG + 5);
+        memset(p, 'x', LONG + 5);
+        in.n += LONG + 5;
+        tr_buf_addz(&in, "\n2,b\n");
+        put_file(path, tr_buf_str(&in));
+        assert_int_equal(read_all(&o, 8, 64, &out, NULL), TR_DATA);
+        assert_non_null(strstr(out.p, table[i].sentence));
+        tr_buf_clear(&out);
+        o.bad_rows_fail = true;
+        assert_int_equal(read_all(&o, 8, 64, &out, &seen), TR_SOURCE_END);
+        assert_true(in.n + 100 > out.n && out.n + 100 > in.n);
+        assert_non_null(strstr(out.p, "\n2,b" TAIL));
+        assert_non_null(strstr(seen.p, table[i].why));
+        assert_non_null(strstr(seen.p, i ? "4:[b]\n" : "3:[b]\n"));
+        tr_buf_release(&in);
+        tr_buf_release(&out);
+        tr_buf_release(&seen);
+    }
+}
+
+/* A record of exactly the limit passes, whatever the line end. */
+static void longest_record(void **state)
+{
+    static const char *const ends[] = {"\n", "\r\n", ""};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        const char *path = "longest.csv";
+        struct tr_source_opts o = {.paths = &path, .path_count = 1};
+        struct tr_buf in, out;
+
+        tr_buf_init(&in, 0);
+        tr_buf_init(&out, 0);
+        tr_buf_addz(&in, "text\n");
+        memset(tr_buf_room(&in, TR_RECORD_BYTES_MAX), 'x',
+               TR_RECORD_BYTES_MAX);
+        in.n += TR_RECORD_BYTES_MAX;
+        tr_buf_addz(&in, ends[i]);
+        put_file(path, tr_buf_str(&in));
+        assert_int_equal(read_all(&o, 8, 64, &out, NULL), TR_SOURCE_END);
+        assert_non_null(strstr(out.p + TR_RECORD_BYTES_MAX, "x" TAIL));
+        tr_buf_release(&in);
+        tr_buf_release(&out);
+    }
+}
+
+/* Memory that runs out anywhere is a code, never a crash or a lost row. */
+static void memory_runs_out(void **state)
+{
+    const char *path = "oom.csv";
+    struct tr_source_opts o = {.paths = &path, .path_count = 1,
+                               .text = "title,body", .id = "id"};
+    (void)state;
+
+    put_file(path, TR_STR("id,title,body\n1,\"a\"\"b\",c\n2,d,e\n"));
+    for (long nth = 1;; nth++) {
+        struct tr_block *block = tr_block_new(8, 4);
+        struct tr_source *src = NULL;
+        struct tr_err err;
+        int rc;
+
+        tr_mem_fail_at(nth, 0);
+        rc = tr_source_open(&src, &o, &err);
+        while (rc == TR_OK || rc == TR_SOURCE_ROW) {
+            rc = tr_source_next(src, block, &err);
+            if (rc == TR_SOURCE_FULL || rc == TR_SOURCE_ROW) {
+                block->row_count = 0;
+                block->bytes_n = 0;
+            }
+            if (rc == TR_SOURCE_END)
+                break;
+        }
+        tr_source_close(src);
+        tr_block_free(block);
+        if (tr_mem_fail_at(0, 0) < nth) {
+            assert_int_equal(rc, TR_SOURCE_END);
+            assert_true(nth > 10);
+            break;
+        }
+        assert_int_equal(rc, TR_NOMEM);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_csv),
+        cmocka_unit_test(bad_csv_stops),
+        cmocka_unit_test(bad_csv_is_kept),
+        cmocka_unit_test(nul_bytes),
+        cmocka_unit_test(json_lines),
+        cmocka_unit_test(plain_lines),
+        cmocka_unit_test(several_labels),
+        cmocka_unit_test(several_files),
+        cmocka_unit_test(refused_inputs),
+        cmocka_unit_test(slow_pipe),
+        cmocka_unit_test(what_was_detected),
+        cmocka_unit_test(over_long_records),
+        cmocka_unit_test(longest_record),
+        cmocka_unit_test(memory_runs_out),
+    };
+
+    return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+}
