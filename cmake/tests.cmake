@@ -27,3 +27,9 @@ add_test(NAME header_cc COMMAND header_cc)
 # The same example against the installed package, wherever it was moved.
 add_test(NAME installed COMMAND ${CMAKE_SOURCE_DIR}/tests/installed
     ${CMAKE_COMMAND} ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_C_COMPILER})
+
+# The fake provider against its own promises, and the real program killed.
+add_test(NAME fake COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/fake/check_fake.py $<TARGET_FILE:trommel>)
+add_test(NAME kill COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>)
