@@ -27,3 +27,10 @@ add_test(NAME header_cc COMMAND header_cc)
 # The same example against the installed package, wherever it was moved.
 add_test(NAME installed COMMAND ${CMAKE_SOURCE_DIR}/tests/installed
     ${CMAKE_COMMAND} ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_C_COMPILER})
+
+# Many small worlds around the real engine: docs/internals/simulation.md.
+file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
+add_executable(sim ${simulator})
+target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
+target_link_libraries(sim PRIVATE tr_core yyjson)
+add_test(NAME sim COMMAND sim --seeds 1000)

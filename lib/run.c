@@ -164,9 +164,10 @@ static int open_job(struct tr_run *run, struct tr_err *err)
         char text[300], money[32];
 
         snprintf(text, sizeof text,
-                 "%" PRId64 " requests of this job have an unknown outcome "
-                 "(the process died or the connection was lost); at most %s "
-                 "may have been charged for them and counts as spent "
+                 "%" PRId64 " requests of this job have an unknown cost "
+                 "(the process died, the connection was lost or no usage was "
+                 "reported); at most %s may have been charged for them and "
+                 "counts as spent "
                  "(trommel store forgive releases it)",
                  job.unknown_count,
                  tr_money_text(job.unknown_nano, money, sizeof money));

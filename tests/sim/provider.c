@@ -336,6 +336,8 @@ static const struct sim_text *worst(const struct sim *w,
     for (int i = 0; i < f->n; i++) {
         const struct sim_text *t = &w->texts[f->items[i].text];
 
+        if (t->kind == K_CRASHER && !w->faults_on)
+            continue; /* the server was mended */
         if (t->kind != K_PLAIN && t->kind != K_LONG &&
             (!found || t->kind > found->kind))
             found = t;

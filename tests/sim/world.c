@@ -361,6 +361,25 @@ static int live(struct sim *w, struct tr_err *err)
     }
 }
 
+/* Every request was refused as bad, and nothing was ever answered: then it
+ * was right to stop, and the person asks the provider to take those texts. */
+static bool mend_rejected(struct sim *w)
+{
+    bool any = false;
+
+    for (int i = 0; i < w->text_count; i++) {
+        struct sim_text *t = &w->texts[i];
+
+        if (t->answered_at)
+            return false;
+        if (t->kind == K_REJECTED && t->alone_bad) {
+            t->kind = K_PLAIN;
+            any = true;
+        }
+    }
+    return any;
+}
+
 /* What a person does about an exit code before the next try. */
 static void respond(struct sim *w, int exit_code, const char *sentence)
 {
@@ -377,7 +396,7 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
         }
         break;
     case 77:
-        if (!w->quota_gone)
+        if (!w->quota_gone && !mend_rejected(w))
             sim_fail(w, "I12", "exit 77 without reason: %s", sentence);
         w->quota_gone = false; /* credit was added */
         w->o.quota_after = 0;
