@@ -327,18 +327,23 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     rc = tr_run_book(run, p, reply, now, err);
     if (rc != TR_OK)
         return rc;
-    if (rule->action == TR_DO_CHECK) {
-        run->successes++;
-        run->bad_requests = 0;
-        run->last_success_at = now;
-        tr_retry_budget_earn(&run->retries);
-    } else {
+    if (rule->action == TR_DO_AGAIN || rule->action == TR_DO_NOW) {
+        if (!run->trouble_since)
+            run->trouble_since = p->sent_at > run->last_served_at
+                                     ? p->sent_at : run->last_served_at;
         snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
                  tr_outcome_word(reply->outcome),
                  reply->message[0] ? ": " : "", reply->message);
-        if (reply->outcome == TR_OUT_THROTTLED)
-            run->counts.throttled++;
+    } else {
+        run->last_served_at = now;
+        run->trouble_since = 0;
     }
+    if (rule->action == TR_DO_CHECK) {
+        run->successes++;
+        run->bad_requests = 0;
+        tr_retry_budget_earn(&run->retries);
+    }
+    run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
 
     switch (rule->action) {
     case TR_DO_CHECK:

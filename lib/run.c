@@ -200,7 +200,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     run->store = store;
     run->lane = lane;
     run->run_at = env->wall_s(env->ctx);
-    run->opened_at = run->last_success_at = env->now_ns(env->ctx);
+    run->opened_at = run->last_served_at = env->now_ns(env->ctx);
     run->rng.state = env->random(env->ctx);
     run->find.min_prompt = opts->min_prompt;
     snprintf(name, sizeof name, "%s\n%s", lane->model, lane->effort);
