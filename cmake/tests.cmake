@@ -33,3 +33,9 @@ add_test(NAME fake COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/fake/check_fake.py $<TARGET_FILE:trommel>)
 add_test(NAME kill COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>)
+# Many small worlds around the real engine: docs/internals/simulation.md.
+file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
+add_executable(sim ${simulator})
+target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
+target_link_libraries(sim PRIVATE tr_core yyjson)
+add_test(NAME sim COMMAND sim --seeds 1000)
