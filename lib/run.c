@@ -51,9 +51,15 @@ int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
 
 /* ---- one step --------------------------------------------------------- */
 
+static void wake_at(int64_t *wake, int64_t at, int64_t began)
+{
+    if (at > began && at < *wake)
+        *wake = at;
+}
+
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
-    int64_t wake = INT64_MAX, now;
+    int64_t wake = INT64_MAX, began = tr_run_now(run), now;
     bool moved = false;
     int rc = TR_OK;
 
@@ -83,13 +89,15 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         return TR_RUN_DONE;
     if (moved)
         return TR_RUN_MORE;
+    /* What was due when the step began and still stands there waits for
+     * something else: a slot, money, the pace. */
     now = tr_run_now(run);
-    if (run->aside.head && !run->money_waits && run->aside.head->due_at < wake)
-        wake = run->aside.head->due_at;
-    if (run->redo.n && run->redo.head->since + TR_REDO_AGE < wake)
-        wake = run->redo.head->since + TR_REDO_AGE;
-    if (run->flush.oldest_at && tr_flush_wake(&run->flush) < wake)
-        wake = tr_flush_wake(&run->flush);
+    if (run->aside.head)
+        wake_at(&wake, run->aside.head->due_at, began);
+    if (run->redo.n)
+        wake_at(&wake, run->redo.head->since + TR_REDO_AGE, began);
+    if (run->flush.oldest_at)
+        wake_at(&wake, tr_flush_wake(&run->flush), began);
     *wait_ns = wake == INT64_MAX ? TR_S : wake > now ? wake - now : 0;
     return TR_RUN_MORE;
 out:

@@ -34,7 +34,7 @@ static bool one_in(struct tr_rng *r, int n)
 
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
-    struct tr_rng r = {seed * UINT64_C(0x9e3779b97f4a7c15) + 1};
+    struct tr_rng r = {sim_stream(seed, 1)};
 
     *o = (struct sim_options){.seed = seed};
     o->rows = one_in(&r, 30) ? between(&r, 0, 2)

@@ -84,6 +84,14 @@ struct sim_options {
     int faulty_runs;       /* after so many runs all faults end */
 };
 
+/* Neighbouring seeds and streams must have nothing in common. */
+static inline uint64_t sim_stream(uint64_t seed, uint64_t stream)
+{
+    struct tr_rng a = {seed}, b = {tr_rng_next(&a) ^ stream << 32};
+
+    return tr_rng_next(&b);
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed);
 void sim_options_print(const struct sim_options *o);
 /* "name=value": for narrowing a failing seed down. */

@@ -442,7 +442,7 @@ bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
 
     *w = (struct sim){
         .o = *o, .now = START, .verbose = verbose, .faults_on = true,
-        .rng = {o->seed * 7919 + 3}, .env_rng = {o->seed * 104729 + 5},
+        .rng = {sim_stream(o->seed, 2)}, .env_rng = {sim_stream(o->seed, 3)},
         .hash = UINT64_C(0xcbf29ce484222325),
         .crashes_left = o->crashes, .stops_left = o->stops,
         .facts = {.price_in = o->priced ? 1000000 : -1,
