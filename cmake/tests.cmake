@@ -17,6 +17,8 @@ add_executable(header_cc ${CMAKE_SOURCE_DIR}/tests/compile/strict.cc)
 set_target_properties(header_cc PROPERTIES CXX_STANDARD 11 CXX_EXTENSIONS OFF)
 add_executable(embed ${CMAKE_SOURCE_DIR}/examples/embed.c)
 target_compile_definitions(embed PRIVATE _POSIX_C_SOURCE=200809L)
+set_target_properties(embed PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/examples)
 foreach(target header_c header_cc embed)
     target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Werror)
     target_link_libraries(${target} PRIVATE libtrommel Threads::Threads)
