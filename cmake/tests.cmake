@@ -23,9 +23,13 @@ foreach(target header_c header_cc embed)
     target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Werror)
     target_link_libraries(${target} PRIVATE libtrommel Threads::Threads)
 endforeach()
+# The library may be built with sanitizers; then all of its users are.
+separate_arguments(c_flags UNIX_COMMAND "${CMAKE_C_FLAGS}")
+target_link_options(header_cc PRIVATE ${c_flags})
 add_test(NAME header_c COMMAND header_c)
 add_test(NAME header_cc COMMAND header_cc)
 
 # The same example against the installed package, wherever it was moved.
 add_test(NAME installed COMMAND ${CMAKE_SOURCE_DIR}/tests/installed
-    ${CMAKE_COMMAND} ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_C_COMPILER})
+    ${CMAKE_COMMAND} ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_C_COMPILER}
+    "${CMAKE_C_FLAGS}")
