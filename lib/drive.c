@@ -346,6 +346,7 @@ static int open_lane(struct tr_drive *d, struct tr_err *err)
         .key_env = tr_config_text(d->cfg, "key-env"),
         .key_file = tr_config_text(d->cfg, "key-file"),
         .effort = tr_config_text(d->cfg, "effort"),
+        .proxy = tr_config_text(d->cfg, "proxy"),
         .config_dir = tr_config_dir(d->cfg),
         .providers_yaml = task_rows,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),

@@ -699,7 +699,8 @@ static int put_all(struct tr_store *st, const struct tr_store_put *puts,
         return rc;
     for (size_t i = 0; i < n; i++)
         st->sorted[i] = &puts[i];
-    qsort(st->sorted, n, sizeof *st->sorted, put_order);
+    if (n) /* st->sorted may be NULL when there is nothing to sort */
+        qsort(st->sorted, n, sizeof *st->sorted, put_order);
     for (size_t i = 0; i < n && rc == TR_OK; i++) {
         const struct tr_store_put *put = st->sorted[i];
 
