@@ -154,6 +154,7 @@ static int open_job(struct tr_run *run, struct tr_err *err)
                       &job, err);
     if (rc != TR_OK)
         return rc;
+    run->run_at = job.run_at;
     run->money.spent = job.spent_nano;
     run->money.unknown = job.unknown_nano;
     if (run->opts.fresh)
@@ -164,9 +165,10 @@ static int open_job(struct tr_run *run, struct tr_err *err)
         char text[300], money[32];
 
         snprintf(text, sizeof text,
-                 "%" PRId64 " requests of this job have an unknown outcome "
-                 "(the process died or the connection was lost); at most %s "
-                 "may have been charged for them and counts as spent "
+                 "%" PRId64 " requests of this job have an unknown cost "
+                 "(the process died, the connection was lost or no usage was "
+                 "reported); at most %s may have been charged for them and "
+                 "counts as spent "
                  "(trommel store forgive releases it)",
                  job.unknown_count,
                  tr_money_text(job.unknown_nano, money, sizeof money));
@@ -199,7 +201,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     run->store = store;
     run->lane = lane;
     run->run_at = env->wall_s(env->ctx);
-    run->opened_at = run->last_success_at = env->now_ns(env->ctx);
+    run->opened_at = run->last_served_at = env->now_ns(env->ctx);
     run->rng.state = env->random(env->ctx);
     run->find.min_prompt = opts->min_prompt;
     snprintf(name, sizeof name, "%s\n%s", lane->model, lane->effort);

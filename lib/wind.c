@@ -25,7 +25,7 @@ void tr_run_stop(struct tr_run *run, int exit_code)
     if (run->stopping)
         run->stopping = 2;
     else
-        tr_run_stop_with(run, exit_code, "stopped on request");
+        tr_run_stop_with(run, exit_code, "");
 }
 
 /* Intents of packs that never left are taken back: they cost nothing. */
@@ -153,17 +153,16 @@ int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
     return rc;
 }
 
-/* Too long without any success: an outage ends the run, never the rows. */
+/* Too long in trouble without any answer: an outage ends the run, never the
+ * rows. Waiting for the pace alone is no trouble. */
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
 {
     int64_t now = tr_run_now(run);
-    int64_t limit = run->last_success_at + run->opts.max_wait_ms * TR_MS;
+    int64_t limit = run->trouble_since + run->opts.max_wait_ms * TR_MS;
     char text[900];
 
-    if (!run->sent.n && !run->aside.n) {
-        run->last_success_at = now; /* nothing is being asked */
+    if (!run->trouble_since)
         return;
-    }
     if (now < limit) {
         if (limit < *wake)
             *wake = limit;
