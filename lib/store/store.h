@@ -127,7 +127,8 @@ struct tr_job {
  * verdicts (started_at = now) unless one is under way. */
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
                  bool fresh, struct tr_job *job, struct tr_err *err);
-int tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+int tr_store_job_finish(struct tr_store *st, struct tr_err *err); /* durable
+                                                    with the next commit */
 /* Releases the unknown money of all jobs of this file; returns how much. */
 int tr_store_forgive(struct tr_store *st, int64_t *count, int64_t *nano,
                      struct tr_err *err);
