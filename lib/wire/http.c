@@ -695,6 +695,8 @@ static void show(struct slot *s, struct tr_http_result *r)
     r->body = tr_buf_str(&s->body);
     r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
     r->message[0] = '\0';
+    if (status)
+        h->refused[0] = '\0'; /* another of its addresses works */
     if (r->net == TR_NET_OK)
         return;
     snprintf(r->message, sizeof r->message, "%.199s",

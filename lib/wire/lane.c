@@ -238,6 +238,11 @@ int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
     return TR_OK;
 }
 
+void tr_lane_quirks(struct tr_lane *lane, const struct tr_quirks *quirks)
+{
+    ((struct http_lane *)lane)->quirks = *quirks;
+}
+
 static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
                          const struct tr_provider *p)
 {
@@ -290,7 +295,7 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
         goto out;
     }
     l = (struct http_lane *)*out;
-    l->quirks = target->quirks;
+    tr_lane_quirks(*out, &target->quirks);
     snprintf(l->lane.host, sizeof l->lane.host, "%s", target->host);
     snprintf(l->lane.effort, sizeof l->lane.effort, "%s",
              o->effort ? o->effort : "");

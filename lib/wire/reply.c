@@ -283,10 +283,7 @@ static void read_value(struct tr_wire_error *e, yyjson_val *v, int depth)
     error = yyjson_obj_get(v, "error");
     detail = yyjson_obj_get(v, "detail");
     if (yyjson_is_obj(error)) {
-        yyjson_val *message = yyjson_obj_get(error, "message");
-
-        if (yyjson_is_obj(message)) /* an error inside the error */
-            keep_field(e->message, sizeof e->message, message, "message");
+        read_value(e, yyjson_obj_get(error, "message"), depth + 1);
         keep_field(e->message, sizeof e->message, error, "message");
         keep_field(e->code, sizeof e->code, error, "code");
         keep_field(e->type, sizeof e->type, error, "type");
@@ -294,6 +291,8 @@ static void read_value(struct tr_wire_error *e, yyjson_val *v, int depth)
         keep_field(e->param, sizeof e->param, error, "param");
         read_metadata(e, error, depth);
     }
+    /* An object where text belongs: an error inside the error. */
+    read_value(e, yyjson_obj_get(v, "message"), depth + 1);
     keep_field(e->message, sizeof e->message, v, "message");
     keep_field(e->message, sizeof e->message, v, "detail");
     keep_field(e->message, sizeof e->message, v, "error");
