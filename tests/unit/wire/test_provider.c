@@ -128,7 +128,7 @@ static void redaction(void **state)
         {"caf\xc3\xa9 \xff\xfe \xc2\x9b" "31m", "caf\xc3\xa9 ?? ??31m"},
         {"", ""},
     };
-    char small[8] = "ab\xc3\xa9\xc3\xa9\xc3\xa9";
+    char small[9] = "ab\xc3\xa9\xc3\xa9\xc3\xa9";
     (void)state;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
