@@ -71,6 +71,8 @@ struct tr_store {
     char path[4096];
     int lock_fd;
     bool in_transaction;
+    bool saves;    /* a log file, synced by commits only */
+    bool unsynced; /* saved, and no commit since */
     struct tr_origin *origins;
     size_t origin_count, origin_cap;
     struct tr_str *sets; /* owned texts */
@@ -345,8 +347,9 @@ static int settle_file(struct tr_store *st, bool temporary, bool read_only,
                  ? "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
                  : "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
                    "PRAGMA synchronous = FULL;"
-                   "PRAGMA journal_size_limit = 16777216;"
-                   "PRAGMA wal_autocheckpoint = 4000;", err));
+                   "PRAGMA journal_size_limit = 67108864;"
+                   "PRAGMA wal_autocheckpoint = 12000;", err));
+    st->saves = !temporary && !read_only;
     version = number(st, "PRAGMA user_version");
     app = number(st, "PRAGMA application_id");
     if (sqlite3_errcode(st->db) == SQLITE_NOTADB ||
@@ -757,9 +760,12 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
     sqlite3_stmt *s = st->stmts[S_INTENT];
     int rc = TR_OK;
 
-    if (!put_count && !intent_count && !out_count && !st->in_transaction)
+    if (!put_count && !intent_count && !out_count && !st->in_transaction &&
+        !st->unsynced)
         return TR_OK;
     TRY(begin(st, err));
+    if (st->unsynced) /* a commit that changes nothing would not sync */
+        TRY(tr_store_set(st, "synced", TR_STR(""), err));
     TRY(put_all(st, puts, put_count, err));
     for (size_t i = 0; i < intent_count; i++) {
         sqlite3_bind_int64(s, 1, (int64_t)intents[i].attempt);
@@ -773,6 +779,29 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
     TRY(fold(st, outs, out_count, err));
     TRY(exec(st, "COMMIT", err));
     st->in_transaction = false;
+    st->unsynced = false;
+out:
+    return rc;
+}
+
+int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
+                  size_t put_count, const struct tr_store_outcome *outs,
+                  size_t out_count, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    /* In WAL mode a commit under NORMAL writes the log and does not sync. What
+     * an earlier call left open needs its sync. */
+    if (st->in_transaction || !st->saves)
+        return tr_store_commit(st, puts, put_count, NULL, 0, outs, out_count,
+                               err);
+    TRY(exec(st, "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE", err));
+    st->in_transaction = true;
+    TRY(put_all(st, puts, put_count, err));
+    TRY(fold(st, outs, out_count, err));
+    TRY(exec(st, "COMMIT; PRAGMA synchronous = FULL", err));
+    st->in_transaction = false;
+    st->unsynced = true;
 out:
     return rc;
 }
