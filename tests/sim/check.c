@@ -11,8 +11,12 @@
 #include <inttypes.h>
 
 /* An answer is durable after so long at most, however rare the commits are:
- * the age of tr_flush_due() and one look at a sluggish clock. */
-#define DURABLE_NS (TR_S)
+ * the age of tr_flush_due(), some looks at a sluggish clock, and the commit
+ * before its own. */
+static int64_t durable_ns(const struct sim *w)
+{
+    return TR_S + 3 * w->o.disk_ms * TR_MS;
+}
 
 /* I4: a text is asked again only if nobody can know what came of it. */
 void sim_check_ask(struct sim *w, struct sim_text *t)
@@ -31,7 +35,7 @@ void sim_check_ask(struct sim *w, struct sim_text *t)
     else if (!w->died_at[t->answered_run])
         sim_fail(w, "I4", "text %d is asked again; run %d had its answer and "
                  "ended in good order", number, t->answered_run);
-    else if (w->died_at[t->answered_run] - t->answered_at > DURABLE_NS)
+    else if (w->died_at[t->answered_run] - t->answered_at > durable_ns(w))
         sim_fail(w, "I4", "text %d is asked again; run %d had its answer for "
                  "%.3f s when it died", number, t->answered_run,
                  (double)(w->died_at[t->answered_run] - t->answered_at) / TR_S);
@@ -43,7 +47,7 @@ void sim_check_ask(struct sim *w, struct sim_text *t)
 void sim_check_money(struct sim *w)
 {
     struct tr_money m;
-    int64_t held;
+    int64_t held, bill = w->bill - w->billed_before;
 
     if (!w->o.priced || w->dead)
         return;
@@ -53,16 +57,16 @@ void sim_check_money(struct sim *w)
         sim_fail(w, "I5", "spent %" PRId64 " + unknown %" PRId64
                  " + reserved %" PRId64 " above the budget of %" PRId64,
                  m.spent, m.unknown, m.reserved, m.cap);
-    if (w->budget >= 0 && w->bill > w->budget)
+    if (w->budget >= 0 && bill > w->budget)
         sim_fail(w, "I5", "the bill of %" PRId64 " is above the budget of %"
-                 PRId64, w->bill, w->budget);
-    if (m.spent > w->bill)
+                 PRId64, bill, w->budget);
+    if (m.spent > bill)
         sim_fail(w, "I5", "%" PRId64 " counted as spent, %" PRId64 " billed",
-                 m.spent, w->bill);
-    if (w->bill > held)
+                 m.spent, bill);
+    if (bill > held)
         sim_fail(w, "I5", "billed %" PRId64 ", but only spent %" PRId64
                  " + unknown %" PRId64 " + reserved %" PRId64 " known of",
-                 w->bill, m.spent, m.unknown, m.reserved);
+                 bill, m.spent, m.unknown, m.reserved);
 }
 
 static uint32_t set_mask(const struct sim *w, uint32_t set)

@@ -107,6 +107,7 @@ struct sim_options {
     int crash_every;       /* mean points between them */
     int stops;             /* SIGINTs by the operator */
     int sluggish_us;       /* time passes between two looks at the clock */
+    int disk_ms;           /* what a commit takes, at most */
     int full_output_pct;   /* a slow consumer */
     int faulty_runs;       /* after so many runs all faults end */
 };
@@ -187,6 +188,8 @@ struct sim {
     int64_t requests;            /* processed or refused */
     bool quota_gone;
     int64_t bill;                /* nano-dollars: the truth */
+    int64_t billed_before;       /* in rounds of the job that are finished */
+    bool finishing, round_over;
     struct sim_receipt *receipts;
     size_t receipt_count, receipt_cap;
     struct tr_model_facts facts;

@@ -226,6 +226,61 @@ static void say(void *ctx, int level, const char *line)
     sim_trace(ctx, "says %d: %s", level, line);
 }
 
+/* ---- the disk: linked in place of the store's function ------------------ */
+
+int __real_tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
+                           size_t put_count,
+                           const struct tr_store_intent *intents,
+                           size_t intent_count,
+                           const struct tr_store_outcome *outs,
+                           size_t out_count, struct tr_err *err);
+int __wrap_tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
+                           size_t put_count,
+                           const struct tr_store_intent *intents,
+                           size_t intent_count,
+                           const struct tr_store_outcome *outs,
+                           size_t out_count, struct tr_err *err);
+
+static struct sim *living; /* the world whose engine runs */
+
+/* Takes time, and is the best moment to die: before it, or after it and
+ * before anybody acts on it. */
+int __wrap_tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
+                           size_t put_count,
+                           const struct tr_store_intent *intents,
+                           size_t intent_count,
+                           const struct tr_store_outcome *outs,
+                           size_t out_count, struct tr_err *err)
+{
+    struct sim *w = living;
+    int rc;
+
+    if (w->dead || sim_point(w))
+        return tr_fail(err, TR_IO, "the process died before a commit");
+    rc = __real_tr_store_commit(st, puts, put_count, intents, intent_count,
+                                outs, out_count, err);
+    if (w->finishing) { /* the next run begins a new round of the job */
+        w->finishing = false;
+        w->round_over = true;
+    }
+    if (w->o.disk_ms)
+        w->now += (int64_t)(tr_rng_unit(&w->env_rng) * w->o.disk_ms * TR_MS);
+    sim_event(w, 'C', (int64_t)put_count, (int64_t)(intent_count << 16 |
+                                                    out_count));
+    if (sim_point(w))
+        return tr_fail(err, TR_IO, "the process died after a commit");
+    return rc;
+}
+
+int __real_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+
+int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err)
+{
+    living->finishing = true;
+    return __real_tr_store_job_finish(st, err);
+}
+
 /* ---- one process ------------------------------- */
 
 static int64_t first_budget(const struct sim *w)
@@ -261,7 +316,9 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
 
     snprintf(list, sizeof list, "%.*s", (int)w->labels_list.n,
              w->labels_list.p);
-    w->dead = false;
+    if (w->round_over) /* it died between its last commit and its end */
+        w->billed_before = w->bill;
+    w->dead = w->finishing = w->round_over = false;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
     w->input_at = 0;
@@ -477,6 +534,7 @@ bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
                   .price_cached = -1, .price_cache_write = -1,
                   .context = o->context},
     };
+    living = w;
     make_rows(w);
     w->budget = first_budget(w);
     sim_provider_init(w);
