@@ -220,3 +220,26 @@ void sim_check_end(struct sim *w, int exit_code)
         sim_fail(w, "I12", "exit code %d with %" PRId64 " failed rows",
                  exit_code, w->failed_rows);
 }
+
+/* I9: once faults have ended, the work takes what it must and not much more:
+ * even one request at a time, each as slow as any, paced by the lower limit. */
+void sim_check_time(struct sim *w, int64_t born)
+{
+    double requests = 0, s = (double)(w->now - born) / TR_S, allowed = 180;
+    double rpm = w->o.rpm;
+
+    if (w->faults_on || w->o.tpm > 0 || w->failure[0])
+        return;
+    for (size_t i = 0; i < w->receipt_count; i++)
+        requests += w->receipts[i].run == w->run_number;
+    if (w->o.hidden_rpm > 0 && (rpm <= 0 || w->o.hidden_rpm < rpm))
+        rpm = w->o.hidden_rpm;
+    allowed += requests * (0.02 + 0.015 * w->o.latency_ms);
+    allowed += rpm > 0 ? 2 * requests * 60 / rpm : 0;
+    allowed += (double)w->o.rows * w->o.slow_input_ms / 1000;
+    allowed += w->o.full_output_pct ? 0.2 * w->o.rows * 10 : 0;
+    allowed += requests * 3 * w->o.disk_ms / 1000;
+    if (s > allowed)
+        sim_fail(w, "I9", "%.0f requests without faults took %.0f s, %.0f "
+                 "allowed", requests, s, allowed);
+}
