@@ -17,7 +17,7 @@ endif()
 
 set(EMBED_SCRIPT ${CMAKE_CURRENT_LIST_FILE})
 function(embed target file name)
-    set(out ${CMAKE_BINARY_DIR}/embed/${name}.c)
+    set(out ${CMAKE_BINARY_DIR}/embedded/${name}.c)
     add_custom_command(OUTPUT ${out}
         COMMAND ${CMAKE_COMMAND} -DIN=${file} -DOUT=${out} -DNAME=${name} -P ${EMBED_SCRIPT}
         DEPENDS ${file} ${EMBED_SCRIPT}

@@ -154,6 +154,7 @@ static int open_job(struct tr_run *run, struct tr_err *err)
                       &job, err);
     if (rc != TR_OK)
         return rc;
+    run->run_at = job.run_at;
     run->money.spent = job.spent_nano;
     run->money.unknown = job.unknown_nano;
     if (run->opts.fresh)

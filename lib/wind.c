@@ -25,7 +25,7 @@ void tr_run_stop(struct tr_run *run, int exit_code)
     if (run->stopping)
         run->stopping = 2;
     else
-        tr_run_stop_with(run, exit_code, "stopped on request");
+        tr_run_stop_with(run, exit_code, "");
 }
 
 /* Intents of packs that never left are taken back: they cost nothing. */

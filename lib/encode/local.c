@@ -25,6 +25,7 @@
 #define SLICE_BYTES 4096 /* of text, per core: about 0.2 s of work, after which
                             a cancel is seen */
 #define TEXT_BYTES 2048  /* what a longer text counts as: it will be cut */
+#define SAMPLE_BYTES 8192 /* of a sample text that are kept while fitting */
 
 /* ---- a pack ------------------------------------------------------------ */
 
@@ -446,11 +447,13 @@ static int fit_add_label(struct local *l, struct fit *f, size_t k,
     return TR_OK;
 }
 
-/* The first TR_LOCAL_SAMPLE_MAX distinct texts. */
+/* The first TR_LOCAL_SAMPLE_MAX distinct texts, copied: the caller's rows may
+ * have moved when the next slice is due. */
 static int fit_add_sample(struct fit *f, const struct tr_str *texts, size_t n)
 {
     struct item *sorted = tr_array(n + 1, sizeof *sorted);
     bool *again = tr_array(n + 1, sizeof *again);
+    int rc = TR_OK;
 
     if (!sorted || !again) {
         tr_free(sorted);
@@ -462,12 +465,23 @@ static int fit_add_sample(struct fit *f, const struct tr_str *texts, size_t n)
     qsort(sorted, n, sizeof *sorted, by_text);
     for (size_t i = 1; i < n; i++)
         again[sorted[i].index] = tr_str_eq(sorted[i].text, sorted[i - 1].text);
-    for (size_t i = 0; i < n && f->sample_count < TR_LOCAL_SAMPLE_MAX; i++)
-        if (!again[i])
-            fit_add(f, texts[i], PART_SAMPLE, f->sample_count++);
+    for (size_t i = 0; i < n && f->sample_count < TR_LOCAL_SAMPLE_MAX; i++) {
+        struct tr_str text = texts[i];
+
+        if (again[i])
+            continue;
+        if (text.n > SAMPLE_BYTES)
+            text.n = SAMPLE_BYTES;
+        text = tr_arena_dup(&f->memory, text);
+        if (!text.p) {
+            rc = TR_NOMEM;
+            break;
+        }
+        fit_add(f, text, PART_SAMPLE, f->sample_count++);
+    }
     tr_free(sorted);
     tr_free(again);
-    return TR_OK;
+    return rc;
 }
 
 static int fit_begin(struct local *l, const struct tr_str *texts, size_t n,

@@ -699,7 +699,8 @@ static int put_all(struct tr_store *st, const struct tr_store_put *puts,
         return rc;
     for (size_t i = 0; i < n; i++)
         st->sorted[i] = &puts[i];
-    qsort(st->sorted, n, sizeof *st->sorted, put_order);
+    if (n) /* st->sorted may be NULL when there is nothing to sort */
+        qsort(st->sorted, n, sizeof *st->sorted, put_order);
     for (size_t i = 0; i < n && rc == TR_OK; i++) {
         const struct tr_store_put *put = st->sorted[i];
 
@@ -801,6 +802,9 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
     int rc = TR_OK;
 
     (void)fresh; /* a round begins whenever none is under way */
+    for (size_t i = 0; i < st->origin_count; i++)
+        if (now_s <= st->origins[i].run_at)
+            now_s = st->origins[i].run_at + 1;
     *job = (struct tr_job){0};
     TRY(begin(st, err));
     /* What a dead process left open: nobody will ever know its outcome. */
@@ -832,6 +836,7 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
     st->job = sqlite3_column_int64(s, 0);
     st->round = sqlite3_column_int64(s, 1);
     *job = (struct tr_job){
+        .run_at = now_s,
         .started_at = sqlite3_column_int64(s, 2),
         .spent_nano = sqlite3_column_int64(s, 3),
         .requests = sqlite3_column_int64(s, 4),

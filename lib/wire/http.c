@@ -69,7 +69,7 @@ struct http {
     struct tr_transport t; /* first: the two are cast to each other */
     CURLM *multi;
     struct curl_slist *headers;
-    char *url, *proxy;
+    char *url, *proxy, *ca_file;
     bool secure, allow_http;
     long connect_timeout_ms;
     int epoll, wake;      /* file descriptors, -1: not open */
@@ -384,6 +384,8 @@ static CURL *new_easy(struct http *h, struct slot *s)
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(CURLOPT_SSL_VERIFYPEER, 1L);
     SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    if (h->ca_file)
+        SET(CURLOPT_CAINFO, h->ca_file);
     if (!h->proxy)
         SET(CURLOPT_PROXY, "");
     else if (strcmp(h->proxy, "env") != 0)
@@ -695,6 +697,8 @@ static void show(struct slot *s, struct tr_http_result *r)
     r->body = tr_buf_str(&s->body);
     r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
     r->message[0] = '\0';
+    if (status)
+        h->refused[0] = '\0'; /* another of its addresses works */
     if (r->net == TR_NET_OK)
         return;
     snprintf(r->message, sizeof r->message, "%.199s",
@@ -794,6 +798,7 @@ static void http_close(struct tr_transport *t)
     tr_free(h->watches);
     tr_free(h->url);
     tr_free(h->proxy);
+    tr_free(h->ca_file);
     tr_free(h);
 }
 
@@ -869,8 +874,11 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     h->url = tr_dup(o->url, strlen(o->url));
     if (o->proxy)
         h->proxy = tr_dup(o->proxy, strlen(o->proxy));
+    if (o->ca_file)
+        h->ca_file = tr_dup(o->ca_file, strlen(o->ca_file));
     h->multi = curl_multi_init();
-    if (!h->url || (o->proxy && !h->proxy) || !h->multi)
+    if (!h->url || (o->proxy && !h->proxy) || (o->ca_file && !h->ca_file) ||
+        !h->multi)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(check_scheme(h, err));
     TRY(add_header(h, "Expect:", err)); /* no 100-continue round trip */

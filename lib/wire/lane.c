@@ -238,6 +238,11 @@ int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
     return TR_OK;
 }
 
+void tr_lane_quirks(struct tr_lane *lane, const struct tr_quirks *quirks)
+{
+    ((struct http_lane *)lane)->quirks = *quirks;
+}
+
 static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
                          const struct tr_provider *p)
 {
@@ -255,6 +260,11 @@ static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
                  "gives one)");
 }
 
+static const char *env_of_process(const char *name)
+{
+    return getenv(name);
+}
+
 static int open_over_http(struct tr_lane **out, const struct tr_target *target,
                           const struct tr_lane_opts *o, struct tr_err *err)
 {
@@ -269,10 +279,15 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
     const char *headers[] = {"Content-Type: application/json",
                              "Accept: application/json",
                              "User-Agent: trommel/0.1", NULL, NULL};
+    /* Not read by libcurl itself, but by everything else that speaks TLS;
+     * who has an authority of their own sets it. */
+    const char *ca_file = (o->env ? o->env : env_of_process)("SSL_CERT_FILE");
     struct tr_transport *transport = NULL;
     struct http_lane *l;
     int rc = TR_OK;
 
+    if (ca_file && !ca_file[0])
+        ca_file = NULL;
     if (target->key[0]) {
         snprintf(authorization, sizeof authorization,
                  "Authorization: Bearer %s", target->key);
@@ -282,7 +297,8 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
                      &(struct tr_http_opts){.url = target->url,
                                             .headers = headers,
                                             .allow_http = o->allow_http,
-                                            .proxy = o->proxy},
+                                            .proxy = o->proxy,
+                                            .ca_file = ca_file},
                      err));
     rc = tr_lane_over(out, target->dialect, o->model, facts, transport, err);
     if (rc != TR_OK) {
@@ -290,7 +306,7 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
         goto out;
     }
     l = (struct http_lane *)*out;
-    l->quirks = target->quirks;
+    tr_lane_quirks(*out, &target->quirks);
     snprintf(l->lane.host, sizeof l->lane.host, "%s", target->host);
     snprintf(l->lane.effort, sizeof l->lane.effort, "%s",
              o->effort ? o->effort : "");

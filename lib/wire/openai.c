@@ -349,6 +349,7 @@ static const struct {
     {"SAFETY", TR_OUT_REFUSED},
     {"error", TR_OUT_TRANSIENT}, /* Mistral, OpenRouter */
     {"abort", TR_OUT_TRANSIENT}, /* SGLang */
+    {"insufficient_system_resource", TR_OUT_TRANSIENT}, /* DeepSeek */
 };
 
 /* A server that knows only other words ("eos") ended in its own way. */

@@ -981,8 +981,9 @@ bool tr_model_find(const struct tr_lane_opts *o, const char *model,
                    struct tr_model_facts *facts, char *as_of, size_t as_of_n)
 {
     struct tr_catalog *c = NULL;
-    const struct tr_model *m = NULL;
-    const struct tr_provider *p = NULL;
+    const struct tr_model *m;
+    const struct tr_provider *p;
+    bool known;
 
     *facts = (struct tr_model_facts){-1, -1, -1, -1, 0, 0, 0, 100, 100};
     if (as_of_n)
@@ -991,6 +992,7 @@ bool tr_model_find(const struct tr_lane_opts *o, const char *model,
         return false;
     m = facts_of(c, model);
     p = find_provider(c, tr_str(model, strcspn(model, "/")));
+    known = m || (p && p->is_free);
     if (m) {
         *facts = m->facts;
         snprintf(as_of, as_of_n, "%s", m->as_of);
@@ -998,5 +1000,5 @@ bool tr_model_find(const struct tr_lane_opts *o, const char *model,
         *facts = (struct tr_model_facts){0};
     }
     tr_catalog_close(c);
-    return m || (p && p->is_free);
+    return known;
 }

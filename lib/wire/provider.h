@@ -188,5 +188,7 @@ int tr_http_lane_open(struct tr_lane **out, const struct tr_lane_opts *o,
 int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
                  const char *model, const struct tr_model_facts *facts,
                  struct tr_transport *transport, struct tr_err *err);
+/* How that lane's server wants things said; plain defaults otherwise. */
+void tr_lane_quirks(struct tr_lane *lane, const struct tr_quirks *quirks);
 
 #endif

@@ -17,12 +17,10 @@ static char lower(char c)
 }
 
 /* Case-insensitive; word is lower-case. */
-static bool begins(struct tr_str s, const char *word)
+static bool begins(const char *text, const char *word)
 {
-    size_t i = 0;
-
-    for (; word[i]; i++) {
-        if (i >= s.n || lower(s.p[i]) != word[i])
+    for (; *word; text++, word++) {
+        if (lower(*text) != *word)
             return false;
     }
     return true;
@@ -31,7 +29,7 @@ static bool begins(struct tr_str s, const char *word)
 static bool holds(const char *text, const char *word)
 {
     for (; *text; text++) {
-        if (begins(tr_str_c(text), word))
+        if (begins(text, word))
             return true;
     }
     return false;
@@ -69,7 +67,7 @@ static size_t secret_at(const char *text, const char *p, size_t *name_n)
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
         size_t skip = strlen(marks[i].word);
 
-        if (!begins(tr_str_c(p), marks[i].word) ||
+        if (!begins(p, marks[i].word) ||
             (!marks[i].is_name && !fresh))
             continue;
         for (n = 0; in_key(p[skip + n]); n++)
@@ -214,9 +212,9 @@ static void read_text(struct tr_wire_error *e, struct tr_str s)
         for (char *p = head; *p; p++) {
             char *from = p + strlen(begins_with[i]), *to = from;
 
-            if (!begins(tr_str_c(p), begins_with[i]))
+            if (!begins(p, begins_with[i]))
                 continue;
-            while (*to && !begins(tr_str_c(to), ends[i]))
+            while (*to && !begins(to, ends[i]))
                 to++;
             *to = '\0';
             keep(e->message, sizeof e->message, tr_str_trim(tr_str_c(from)));
@@ -283,10 +281,7 @@ static void read_value(struct tr_wire_error *e, yyjson_val *v, int depth)
     error = yyjson_obj_get(v, "error");
     detail = yyjson_obj_get(v, "detail");
     if (yyjson_is_obj(error)) {
-        yyjson_val *message = yyjson_obj_get(error, "message");
-
-        if (yyjson_is_obj(message)) /* an error inside the error */
-            keep_field(e->message, sizeof e->message, message, "message");
+        read_value(e, yyjson_obj_get(error, "message"), depth + 1);
         keep_field(e->message, sizeof e->message, error, "message");
         keep_field(e->code, sizeof e->code, error, "code");
         keep_field(e->type, sizeof e->type, error, "type");
@@ -294,6 +289,8 @@ static void read_value(struct tr_wire_error *e, yyjson_val *v, int depth)
         keep_field(e->param, sizeof e->param, error, "param");
         read_metadata(e, error, depth);
     }
+    /* An object where text belongs: an error inside the error. */
+    read_value(e, yyjson_obj_get(v, "message"), depth + 1);
     keep_field(e->message, sizeof e->message, v, "message");
     keep_field(e->message, sizeof e->message, v, "detail");
     keep_field(e->message, sizeof e->message, v, "error");

@@ -61,6 +61,8 @@ struct tr_http_opts {
     const char *proxy;       /* NULL: none, whatever the environment says;
                                 "env": HTTPS_PROXY, ALL_PROXY, NO_PROXY;
                                 else the proxy's address */
+    const char *ca_file;     /* certificates to trust instead of the system's;
+                                NULL: the system's */
 };
 int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
                  struct tr_err *err);
