@@ -431,16 +431,19 @@ static int live(struct sim *w, struct tr_err *err)
     }
 }
 
-/* Every request was refused as bad, and nothing was ever answered: then it
- * was right to stop, and the person asks the provider to take those texts. */
+/* Every request was refused as bad, and no row read so far ever had an answer:
+ * then it was right to stop, and the person asks the provider to take those
+ * texts. */
 static bool mend_rejected(struct sim *w)
 {
     bool any = false;
 
-    for (int i = 0; i < w->text_count; i++) {
-        struct sim_text *t = &w->texts[i];
+    for (int64_t row = 0; row < w->read_next; row++) {
+        struct sim_text *t = &w->texts[w->row_text[row]];
 
-        if (t->answered_at)
+        if (w->row_text[row] < 0)
+            continue;
+        if (t->shown)
             return false;
         if (t->kind == K_REJECTED && t->alone_bad) {
             t->kind = K_PLAIN;
