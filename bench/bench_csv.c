@@ -142,7 +142,8 @@ int main(int argc, char **argv)
     }
     printf("%.0f MB, %zu rows, %.0f MB out\n", (double)st.st_size / 1e6, rows,
            (double)out_bytes / 1e6);
-    printf("read and copy   %7.0f MB/s\n", (double)st.st_size / 1e6 / best_floor);
+    printf("read and copy   %7.0f MB/s\n",
+           (double)st.st_size / 1e6 / best_floor);
     printf("read and render %7.0f MB/s, %.0f ns a row, %.2f x the floor\n",
            (double)st.st_size / 1e6 / best, best * 1e9 / (double)rows,
            best / best_floor);

@@ -139,6 +139,24 @@ static bool flag(const trommel_config *cfg, const char *name)
     return value && strcmp(value, "yes") == 0;
 }
 
+/* A stop is our own doing, so the last word on it is ours too. */
+static const char *stop_words(char *out, size_t size,
+                              const trommel_config *cfg,
+                              const trommel_run *run)
+{
+    const char *store = trommel_config_get(cfg, "store");
+    int64_t rows = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
+    char n[FORMAT_BYTES];
+
+    if (store && strcmp(store, "none") == 0)
+        snprintf(out, size, "stopped; without a store nothing is kept");
+    else
+        snprintf(out, size, "stopped: %s row%s safe in the store. Run the same "
+                 "command to go on.", format_count(n, rows),
+                 rows == 1 ? " is" : "s are");
+    return out;
+}
+
 /* The end: what is known now, then why it ended if not well. */
 static int finish(struct term *term, struct progress *progress,
                   const trommel_config *cfg, trommel_run *run)
@@ -146,6 +164,7 @@ static int finish(struct term *term, struct progress *progress,
     int code = trommel_run_exit(run);
     const char *why = code > 1 ? trommel_run_error(run) : NULL;
     const char *output = trommel_config_get(cfg, "output");
+    char words[200];
     bool named = code <= 1 && output && strcmp(output, "-") != 0;
 
     progress_tick(progress, run, true);
@@ -154,6 +173,8 @@ static int finish(struct term *term, struct progress *progress,
     else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 && !term->json)
         summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));
+    if (code > 128)
+        why = stop_words(words, sizeof words, cfg, run);
     if (why && *why)
         term_say(term, SAY_ERROR, why);
     return code;

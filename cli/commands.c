@@ -8,6 +8,7 @@ const struct command commands[] = {
     {"classify", "label every row of a file", cmd_classify},
     {"store", "what has been answered and paid for: ls, show, rm, forgive",
      cmd_store},
+    {"models", "providers and models: keys, prices, limits", cmd_models},
     {"fake", "a provider on loopback that misbehaves on request", cmd_fake},
     {NULL, NULL, NULL},
 };

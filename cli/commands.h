@@ -23,6 +23,7 @@ void commands_help(FILE *out);
 
 int cmd_classify(int argc, char **argv);
 int cmd_store(int argc, char **argv);
+int cmd_models(int argc, char **argv);
 int cmd_fake(int argc, char **argv);
 
 #endif

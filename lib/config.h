@@ -50,8 +50,6 @@ int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
                    struct tr_err *err);
 /* $XDG_CONFIG_HOME/trommel or ~/.config/trommel; "" when there is no home. */
 const char *tr_config_dir(const struct tr_config *cfg);
-/* The "providers:" subtree of config.yaml as YAML text, or empty. */
-struct tr_str tr_config_providers(const struct tr_config *cfg);
 
 const char *tr_config_text(const struct tr_config *cfg, const char *name);
 bool tr_config_flag(const struct tr_config *cfg, const char *name);

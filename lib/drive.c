@@ -346,6 +346,7 @@ static int open_lane(struct tr_drive *d, struct tr_err *err)
         .key_env = tr_config_text(d->cfg, "key-env"),
         .key_file = tr_config_text(d->cfg, "key-file"),
         .effort = tr_config_text(d->cfg, "effort"),
+        .proxy = tr_config_text(d->cfg, "proxy"),
         .config_dir = tr_config_dir(d->cfg),
         .providers_yaml = task_rows,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
@@ -739,7 +740,11 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
 
     d->exit_code = tr_run_exit(d->run, &sentence);
     tr_run_counts(d->run, &c);
-    tr_fail(err, TR_OK, "%s", sentence);
+    if (d->exit_code > 1 && !*sentence)
+        tr_fail(err, TR_OK, "stopped: %" PRId64 " rows are safe in the store. "
+                "Run the same command to go on", c.rows_settled);
+    else
+        tr_fail(err, TR_OK, "%s", sentence);
     warn_labels(d);
     if (d->sink && (d->exit_code == 0 || d->exit_code == 1)) {
         TRY(tr_sink_finish(d->sink, err));

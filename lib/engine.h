@@ -115,7 +115,10 @@ struct tr_run {
     bool money_waits;           /* no room for the next bound until a reply */
 
     int64_t successes, bad_requests, sends_since_commit, sends_last;
-    int64_t last_success_at, opened_at, wait_since;
+    int64_t last_served_at;     /* the provider did what it was asked, or said
+                                   what is wrong with the request */
+    int64_t trouble_since;      /* first failure after that; 0: none */
+    int64_t opened_at, wait_since;
     int64_t run_at;             /* Unix s */
     char last_trouble[320];
 

@@ -77,7 +77,9 @@ struct tr_lane_vt {
     void (*teach)(struct tr_lane *lane, struct tr_str text);
     /* Local lanes: fit to a sample of texts before the first attempt; fitted
      * is what the store kept of an earlier fit (empty: none), out receives
-     * what to keep. Sets lane->model's final name. NULL for others. */
+     * what to keep. Sets lane->model's final name. Returns TR_OK when done, 1
+     * after about 200 ms of work with more to do: call again. The first call
+     * copies the texts, later ones look at none. NULL for others. */
     int (*fit)(struct tr_lane *lane, const struct tr_str *texts, size_t n,
                struct tr_str fitted, struct tr_buf *out, struct tr_err *err);
     void (*close)(struct tr_lane *lane);

@@ -231,6 +231,9 @@ struct tr_model_facts {
     int64_t price_in, price_out, price_cached, price_cache_write;
     int64_t context;    /* tokens in and out; 0 unknown */
     int64_t max_output; /* tokens; 0 unknown */
+    /* More input than this, and the whole request costs long_in_pct percent
+     * of price_in (cached too) and long_out_pct of price_out; 0: never. */
+    int64_t long_from, long_in_pct, long_out_pct;
 };
 
 #endif

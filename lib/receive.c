@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 enum {
-    BAD_REQUESTS = 3 /* 400s in a row before the first success: stop */
+    BAD_REQUESTS = 3 /* alone and before any success: it is not the rows */
 };
 
 static int origin_of(struct tr_run *run, const char *served, uint16_t *origin,
@@ -231,6 +231,19 @@ static void lane_refuses(struct tr_run *run, const struct tr_reply *reply,
     tr_run_stop_with(run, tr_exit_code(rule->stop_code), text);
 }
 
+/* Bad requests for rows alone, before anything ever succeeded: the rows may be
+ * poison, or every request is bad. Nobody is blamed before that is clear. */
+static void never_served(struct tr_run *run, struct tr_pack *p,
+                         const struct tr_reply *reply)
+{
+    if (++run->bad_requests < BAD_REQUESTS) {
+        again(run, p, reply);
+        return;
+    }
+    tr_run_give_back(run, p);
+    lane_refuses(run, reply, tr_rule(TR_OUT_FATAL));
+}
+
 /* Money, tokens and pace of one attempt; its outcome joins the next commit. */
 int tr_run_book(struct tr_run *run, struct tr_pack *p,
                 const struct tr_reply *reply, int64_t now, struct tr_err *err)
@@ -272,7 +285,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
         .tokens_in = u->in > 0 ? u->in : 0,
         .tokens_out = u->out > 0 ? u->out : 0,
         .tokens_cached = u->cached > 0 ? u->cached : 0,
-        .is_unknown = reply->billing == TR_BILL_UNKNOWN,
+        .is_unknown = reply->billing == TR_BILL_UNKNOWN || s.unknown > 0,
     };
     if (!run->flush.oldest_at)
         run->flush.oldest_at = now;
@@ -314,18 +327,23 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     rc = tr_run_book(run, p, reply, now, err);
     if (rc != TR_OK)
         return rc;
-    if (rule->action == TR_DO_CHECK) {
-        run->successes++;
-        run->bad_requests = 0;
-        run->last_success_at = now;
-        tr_retry_budget_earn(&run->retries);
-    } else {
+    if (rule->action == TR_DO_AGAIN || rule->action == TR_DO_NOW) {
+        if (!run->trouble_since)
+            run->trouble_since = p->sent_at > run->last_served_at
+                                     ? p->sent_at : run->last_served_at;
         snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
                  tr_outcome_word(reply->outcome),
                  reply->message[0] ? ": " : "", reply->message);
-        if (reply->outcome == TR_OUT_THROTTLED)
-            run->counts.throttled++;
+    } else {
+        run->last_served_at = now;
+        run->trouble_since = 0;
     }
+    if (rule->action == TR_DO_CHECK) {
+        run->successes++;
+        run->bad_requests = 0;
+        tr_retry_budget_earn(&run->retries);
+    }
+    run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
 
     switch (rule->action) {
     case TR_DO_CHECK:
@@ -349,10 +367,9 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         lane_refuses(run, reply, rule);
         return TR_OK;
     case TR_DO_HALVE:
-        if (reply->outcome == TR_OUT_BAD_REQUEST && !run->successes &&
-            ++run->bad_requests >= BAD_REQUESTS) {
-            tr_run_give_back(run, p);
-            lane_refuses(run, reply, tr_rule(TR_OUT_FATAL));
+        if (reply->outcome == TR_OUT_BAD_REQUEST && p->n == 1 &&
+            !run->successes && !run->counts.rows_stored) {
+            never_served(run, p, reply);
             return TR_OK;
         }
         halve(run, p, rule->why, tries_for(reply->outcome));

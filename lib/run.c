@@ -51,9 +51,15 @@ int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
 
 /* ---- one step --------------------------------------------------------- */
 
+static void wake_at(int64_t *wake, int64_t at, int64_t began)
+{
+    if (at > began && at < *wake)
+        *wake = at;
+}
+
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
-    int64_t wake = INT64_MAX, now;
+    int64_t wake = INT64_MAX, began = tr_run_now(run), now;
     bool moved = false;
     int rc = TR_OK;
 
@@ -83,13 +89,15 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         return TR_RUN_DONE;
     if (moved)
         return TR_RUN_MORE;
+    /* What was due when the step began and still stands there waits for
+     * something else: a slot, money, the pace. */
     now = tr_run_now(run);
-    if (run->aside.head && !run->money_waits && run->aside.head->due_at < wake)
-        wake = run->aside.head->due_at;
-    if (run->redo.n && run->redo.head->since + TR_REDO_AGE < wake)
-        wake = run->redo.head->since + TR_REDO_AGE;
-    if (run->flush.oldest_at && tr_flush_wake(&run->flush) < wake)
-        wake = tr_flush_wake(&run->flush);
+    if (run->aside.head)
+        wake_at(&wake, run->aside.head->due_at, began);
+    if (run->redo.n)
+        wake_at(&wake, run->redo.head->since + TR_REDO_AGE, began);
+    if (run->flush.oldest_at)
+        wake_at(&wake, tr_flush_wake(&run->flush), began);
     *wait_ns = wake == INT64_MAX ? TR_S : wake > now ? wake - now : 0;
     return TR_RUN_MORE;
 out:
@@ -146,6 +154,7 @@ static int open_job(struct tr_run *run, struct tr_err *err)
                       &job, err);
     if (rc != TR_OK)
         return rc;
+    run->run_at = job.run_at;
     run->money.spent = job.spent_nano;
     run->money.unknown = job.unknown_nano;
     if (run->opts.fresh)
@@ -156,9 +165,10 @@ static int open_job(struct tr_run *run, struct tr_err *err)
         char text[300], money[32];
 
         snprintf(text, sizeof text,
-                 "%" PRId64 " requests of this job have an unknown outcome "
-                 "(the process died or the connection was lost); at most %s "
-                 "may have been charged for them and counts as spent "
+                 "%" PRId64 " requests of this job have an unknown cost "
+                 "(the process died, the connection was lost or no usage was "
+                 "reported); at most %s may have been charged for them and "
+                 "counts as spent "
                  "(trommel store forgive releases it)",
                  job.unknown_count,
                  tr_money_text(job.unknown_nano, money, sizeof money));
@@ -191,7 +201,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     run->store = store;
     run->lane = lane;
     run->run_at = env->wall_s(env->ctx);
-    run->opened_at = run->last_success_at = env->now_ns(env->ctx);
+    run->opened_at = run->last_served_at = env->now_ns(env->ctx);
     run->rng.state = env->random(env->ctx);
     run->find.min_prompt = opts->min_prompt;
     snprintf(name, sizeof name, "%s\n%s", lane->model, lane->effort);

@@ -25,7 +25,7 @@ void tr_run_stop(struct tr_run *run, int exit_code)
     if (run->stopping)
         run->stopping = 2;
     else
-        tr_run_stop_with(run, exit_code, "stopped on request");
+        tr_run_stop_with(run, exit_code, "");
 }
 
 /* Intents of packs that never left are taken back: they cost nothing. */
@@ -108,11 +108,11 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
     rc = keep_learned(run, err);
     if (rc == TR_OK)
         rc = tr_run_commit(run, true, &moved, err);
-    if (rc == TR_OK) /* what keep_learned() set, even if nothing else waits */
-        rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
     if (rc == TR_OK && !run->stopping && !run->opts.offline &&
         !run->opts.dry_run)
         rc = tr_store_job_finish(run->store, err);
+    if (rc == TR_OK) /* what was only set, even if nothing else waits */
+        rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
     if (rc != TR_OK)
         return rc;
     if (!run->stopping)
@@ -153,17 +153,16 @@ int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
     return rc;
 }
 
-/* Too long without any success: an outage ends the run, never the rows. */
+/* Too long in trouble without any answer: an outage ends the run, never the
+ * rows. Waiting for the pace alone is no trouble. */
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
 {
     int64_t now = tr_run_now(run);
-    int64_t limit = run->last_success_at + run->opts.max_wait_ms * TR_MS;
+    int64_t limit = run->trouble_since + run->opts.max_wait_ms * TR_MS;
     char text[900];
 
-    if (!run->sent.n && !run->aside.n) {
-        run->last_success_at = now; /* nothing is being asked */
+    if (!run->trouble_since)
         return;
-    }
     if (now < limit) {
         if (limit < *wake)
             *wake = limit;

@@ -77,6 +77,18 @@ static int spill_some(struct tr_window *w, struct tr_err *err)
     return TR_OK;
 }
 
+static void drop_head(struct tr_window *w)
+{
+    struct tr_block *gone = w->head;
+
+    w->head = gone->next;
+    if (!w->head)
+        w->tail = NULL;
+    drop_memory(w, gone);
+    w->bytes -= gone->weight;
+    tr_block_free(gone);
+}
+
 struct tr_block *tr_window_room(struct tr_window *w, bool fresh,
                                 struct tr_err *err)
 {
@@ -86,6 +98,14 @@ struct tr_block *tr_window_room(struct tr_window *w, bool fresh,
     err->code = TR_OK;
     if (b && !fresh && b->row_count < b->row_cap)
         return b;
+    /* The last block may have been written while it was the last: nobody else
+     * will let it go, and it would stand in front of the next one. */
+    if (b && b->written == b->row_count) {
+        if (b == w->head)
+            drop_head(w);
+        else
+            drop_memory(w, b);
+    }
     if (w->head && w->bytes + one > w->bytes_max) {
         if (spill_some(w, err) != TR_OK || w->bytes + one > w->bytes_max)
             return NULL;
@@ -195,14 +215,8 @@ void tr_window_wrote(struct tr_window *w, struct tr_row *row)
     if (b->written == b->row_count && b != w->tail && b != w->head)
         drop_memory(w, b);
     while (w->head && w->head != w->tail &&
-           w->head->written == w->head->row_count) {
-        struct tr_block *gone = w->head;
-
-        w->head = gone->next;
-        drop_memory(w, gone);
-        w->bytes -= gone->weight;
-        tr_block_free(gone);
-    }
+           w->head->written == w->head->row_count)
+        drop_head(w);
 }
 
 bool tr_window_empty(const struct tr_window *w)

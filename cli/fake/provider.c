@@ -357,11 +357,6 @@ static void spoil_items(struct fake_provider *p, struct tr_rng *rng)
         victim = said[tr_rng_below(rng, r->item_count)];
         said[p->said_n++] = victim;
     }
-    if (hits(p, rng, FAKE_CONFLICT) && (!is_odd || p->texts.labels.n > 1)) {
-        victim = said[tr_rng_below(rng, r->item_count)];
-        victim.label = other_label(p, victim.label, rng);
-        said[p->said_n++] = victim;
-    }
     if (hits(p, rng, FAKE_FOREIGN)) {
         victim = said[tr_rng_below(rng, r->item_count)];
         victim.id = unknown_id(r, rng);
@@ -384,6 +379,14 @@ static void spoil_items(struct fake_provider *p, struct tr_rng *rng)
             said[i - 1] = said[j];
             said[j] = victim;
         }
+    /* The contradiction comes last: cut off with the end of an answer, it must
+     * leave the right label standing, or nobody could tell the wrong one. */
+    if (hits(p, rng, FAKE_CONFLICT) && p->said_n &&
+        (!is_odd || p->texts.labels.n > 1)) {
+        victim = said[tr_rng_below(rng, p->said_n)];
+        victim.label = other_label(p, victim.label, rng);
+        said[p->said_n++] = victim;
+    }
 }
 
 static void say_all(struct fake_provider *p, struct tr_rng *rng)

@@ -13,6 +13,7 @@
 #include <llama.h>
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -259,6 +260,11 @@ const char *tr_encoder_name(const struct tr_encoder *e)
     return e->name;
 }
 
+int tr_encoder_threads(const struct tr_encoder *e)
+{
+    return e->walker_count;
+}
+
 void tr_encoder_close(struct tr_encoder *e)
 {
     if (!e)
@@ -399,9 +405,12 @@ static void *walk(void *arg)
 /* All cores; when a thread cannot be had, fewer. */
 static void run_batches(struct tr_encoder *e, struct job *job)
 {
+    sigset_t all, before;
     int helpers = 0;
 
     e->job = job;
+    sigfillset(&all); /* signals stay with the caller's thread */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (helpers + 1 < e->walker_count &&
            (size_t)helpers + 1 < job->batch_count) {
         struct walker *w = &e->walkers[helpers + 1];
@@ -410,6 +419,7 @@ static void run_batches(struct tr_encoder *e, struct job *job)
             break;
         helpers++;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     walk(&e->walkers[0]);
     for (int i = 0; i < helpers; i++)
         pthread_join(e->walkers[i + 1].thread, NULL);
@@ -470,9 +480,7 @@ int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
     (void)path;
     (void)threads;
     *out = NULL;
-    return tr_fail(err, TR_CONFIG, "this trommel was built without the local "
-                   "model (TROMMEL_LOCAL=OFF); build it with, or name a "
-                   "server's model with --model");
+    return tr_fail(err, TR_CONFIG, "%s", TR_ENCODER_MISSING);
 }
 
 int tr_encoder_dim(const struct tr_encoder *e)
@@ -485,6 +493,12 @@ const char *tr_encoder_name(const struct tr_encoder *e)
 {
     (void)e;
     return "";
+}
+
+int tr_encoder_threads(const struct tr_encoder *e)
+{
+    (void)e;
+    return 1;
 }
 
 int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,

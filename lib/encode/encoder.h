@@ -12,12 +12,17 @@
 
 struct tr_encoder;
 
+#define TR_ENCODER_MISSING                                                     \
+    "this trommel was built without the local model (TROMMEL_LOCAL=OFF); "     \
+    "build it with, or name a server's model with --model"
+
 /* path: a GGUF embedding model. Refuses a generative one with a sentence that
  * names llama-server and Ollama. threads 0: all cores. */
 int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
                     struct tr_err *err);
 int tr_encoder_dim(const struct tr_encoder *e);
 const char *tr_encoder_name(const struct tr_encoder *e); /* from the file */
+int tr_encoder_threads(const struct tr_encoder *e);
 /* vectors[i*dim .. ] of texts[i], unit length; cut[i] (may be NULL) is set
  * when the text was longer than the model reads. Micro-batches sorted by
  * length inside. Deterministic: a text's vector does not depend on its

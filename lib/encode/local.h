@@ -6,6 +6,16 @@
 
 #include "lane.h"
 
+/* What the first line of a run says about the local model. */
+#define TR_LOCAL_ABOUT                                                         \
+    "local model: English, good at topics and intents, poor at tone, irony, "  \
+    "insult and spam; for those name a language model with --model"
+
+#define TR_LOCAL_SAMPLE_MAX 2000 /* texts the label vectors are moved by */
+#define TR_LOCAL_PACK 64         /* texts a request should hold: enough for
+                                    well-filled micro-batches, under a second */
+#define TR_FIT_MORE 1            /* fit(): call again */
+
 struct tr_local_label {
     struct tr_str name, description;
     const struct tr_str *examples;
@@ -24,13 +34,27 @@ struct tr_local_opts {
 int tr_local_lane_open(struct tr_lane **out, const struct tr_local_opts *o,
                        struct tr_err *err);
 
+/* Path of the model that comes along: looked for where TROMMEL_MODEL_DIR says,
+ * beside the program (installed, or moved as a whole), where it was installed
+ * and where it was built. False when it is in none of these. */
+bool tr_local_find_model(char *path, size_t size);
+
+/* How a label's name and description are put into sentences: writes phrasing
+ * i of name and description and returns true, or false when there are no more.
+ * Names are split into words at _ - / and capitals. */
+bool tr_phrasing(size_t i, struct tr_str name, struct tr_str description,
+                 struct tr_buf *out);
+
 /* Pure part, for tests and bench: label vectors m' from class texts c,
  * examples e and sample x (all unit vectors of dim), see docs. prototypes has
- * room for labels*dim. examples_of[i] says whose label example i is. */
-void tr_prototypes_fit(float *prototypes, size_t labels, size_t dim,
-                       const float *class_vectors, const float *example_vectors,
-                       const uint32_t *examples_of, size_t example_count,
-                       const float *sample, size_t sample_count);
+ * room for labels*dim. examples_of[i] says whose label example i is.
+ * TR_NOMEM is the only failure. */
+int tr_prototypes_fit(float *prototypes, size_t labels, size_t dim,
+                      const float *class_vectors, const float *example_vectors,
+                      const uint32_t *examples_of, size_t example_count,
+                      const float *sample, size_t sample_count);
+/* Gives each of count vectors unit length. */
+void tr_unit_vectors(float *vectors, size_t count, size_t dim);
 /* Nearest prototype and softmax(cos/0.05) of it, 0..10000. */
 struct tr_score tr_prototypes_score(const float *prototypes, size_t labels,
                                     size_t dim, const float *vector);

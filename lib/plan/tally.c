@@ -30,6 +30,25 @@ static int64_t between(int64_t v, int64_t most)
     return v < 0 ? 0 : v > most ? most : v;
 }
 
+/* Beyond 2^110 it is more than an int64_t of nano-dollars whatever the
+ * percentage, and would wrap. */
+static wide percent(wide pico, int64_t pct)
+{
+    return pico >> 110 ? pico : (pico * pct + 99) / 100;
+}
+
+/* From in and out in pico-dollars, each below 2^126. A long request costs
+ * more as a whole. */
+static int64_t cost(const struct tr_model_facts *f, int64_t in_tokens, wide in,
+                    wide out)
+{
+    if (f->long_from > 0 && in_tokens > f->long_from) {
+        in = percent(in, f->long_in_pct);
+        out = percent(out, f->long_out_pct);
+    }
+    return nano_up(in + out);
+}
+
 int64_t tr_cost(const struct tr_model_facts *f, const struct tr_usage *u)
 {
     int64_t cached, written, plain;
@@ -42,9 +61,10 @@ int64_t tr_cost(const struct tr_model_facts *f, const struct tr_usage *u)
     cached = between(u->cached, u->in);
     written = between(u->cache_write, u->in - cached);
     plain = u->in - cached - written;
-    /* All of in and all of out are below 2^126 each: the sum fits. */
-    return nano_up((wide)plain * f->price_in + (wide)cached * cached_price +
-                   (wide)written * write_price + (wide)u->out * f->price_out);
+    return cost(f, u->in,
+                (wide)plain * f->price_in + (wide)cached * cached_price +
+                    (wide)written * write_price,
+                (wide)u->out * f->price_out);
 }
 
 int64_t tr_cost_bound(const struct tr_model_facts *f, int64_t in_tokens,
@@ -60,8 +80,8 @@ int64_t tr_cost_bound(const struct tr_model_facts *f, int64_t in_tokens,
         in_price = f->price_cache_write;
     if (in_tokens < 0 || out_tokens < 0)
         return INT64_MAX; /* overflowed before us: nothing is large enough */
-    return nano_up((wide)in_tokens * in_price +
-                   (wide)out_tokens * f->price_out);
+    return cost(f, in_tokens, (wide)in_tokens * in_price,
+                (wide)out_tokens * f->price_out);
 }
 
 int64_t tr_money_left(const struct tr_money *m)

@@ -121,8 +121,13 @@ static int raw_read(struct tr_intake *in, char *to, size_t n, bool block,
                 return read_failed(in, TR_IO, err);
             if (ready <= 0 && !block)
                 return TR_INTAKE_WAIT;
+            /* Whoever catches signals wants to act on this one: a wait for
+             * the first bytes must not outlive Ctrl-C. */
             if (ready <= 0)
-                continue;
+                return tr_fail(err, TR_STOPPED,
+                               "stopped while waiting for the first bytes of "
+                               "%s; run the same command again",
+                               in->name);
         }
         r = read(in->fd, to, n);
         if (r > 0) {

@@ -30,8 +30,9 @@ struct tr_source_opts {
 
 struct tr_source;
 
-/* Opens the inputs and reads the header of the first. On success *out is set.
- * The strings in o need not outlive the call. */
+/* Opens the inputs and reads the header of the first; on a pipe it waits for
+ * that, and a signal the program catches ends the wait (TR_STOPPED). On
+ * success *out is set. The strings in o need not outlive the call. */
 int tr_source_open(struct tr_source **out, const struct tr_source_opts *o,
                    struct tr_err *err);
 

@@ -1046,7 +1046,8 @@ int tr_store_find(struct tr_store *st, const struct tr_store_find *how,
         if (filter_has(st, &keys[i]))
             st->lookups[asked++] = (struct lookup){keys[i], i};
     }
-    qsort(st->lookups, asked, sizeof *st->lookups, by_key);
+    if (asked)
+        qsort(st->lookups, asked, sizeof *st->lookups, by_key);
     for (uint32_t j = 0; j < asked && rc == TR_OK; j++) {
         uint32_t i = st->lookups[j].at;
 
@@ -1220,6 +1221,9 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
     int rc = TR_OK;
 
     (void)fresh; /* a round begins whenever none is under way */
+    for (size_t i = 0; i < st->origin_count; i++)
+        if (now_s <= st->origins[i].run_at)
+            now_s = st->origins[i].run_at + 1;
     *job = (struct tr_job){0};
     TRY(begin(st, err));
     /* What a dead process left open: nobody will ever know its outcome. */
@@ -1236,6 +1240,7 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
     st->job = sqlite3_column_int64(s, 0);
     st->round = sqlite3_column_int64(s, 1);
     *job = (struct tr_job){
+        .run_at = now_s,
         .started_at = sqlite3_column_int64(s, 2),
         .spent_nano = sqlite3_column_int64(s, 3),
         .requests = sqlite3_column_int64(s, 4),

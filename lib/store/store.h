@@ -127,6 +127,8 @@ uint64_t tr_store_next_attempt(struct tr_store *st);
  * finishes. All nano-dollars. */
 struct tr_job {
     int64_t started_at;     /* Unix s, first run of the current round */
+    int64_t run_at;         /* Unix s of this run; later than any before, so
+                               that two runs within a second stay apart */
     int64_t spent_nano;     /* settled, this round */
     int64_t unknown_nano;   /* bounds of unknown outcomes, this round */
     int64_t unknown_count;

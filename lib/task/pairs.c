@@ -411,8 +411,12 @@ static enum tr_json walk_member(struct walk *w, int depth, struct object *o)
         rc = walk(w, depth + 1);
         goto out;
     } else {
-        value = take_value(w, &raw); /* some other member */
+        value = take_value(w, &raw); /* some other member ... */
         if (!value)
+            goto out;
+        /* ... that is no second id under another name */
+        if (as_id(yyjson_doc_get_root(value), &id) &&
+            tr_find_item(w->r, id) >= 0)
             goto out;
     }
     rc = TR_JSON_DONE;

@@ -12,14 +12,55 @@
 #include "lane.h"
 #include "wire/transport.h"
 
+/* Reasoning efforts, lowest first; a set of them is a bit mask. */
+#define TR_EFFORTS(X)                                                          \
+    X(none) X(minimal) X(low) X(medium) X(high) X(xhigh) X(max)
+enum tr_effort {
+#define X(name) TR_EFFORT_##name,
+    TR_EFFORTS(X)
+#undef X
+    TR_EFFORT_COUNT
+};
+const char *tr_effort_name(int effort);   /* "low"; "" when out of range */
+int tr_effort_find(struct tr_str name);   /* -1: no such effort */
+
+/* In which words a server takes the effort. */
+#define TR_EFFORT_STYLES(X)                                                    \
+    X(omit)     /* not at all */                                               \
+    X(field)    /* "reasoning_effort":"none" */                                \
+    X(kwargs)   /* "chat_template_kwargs":{"enable_thinking":false} */         \
+    X(object)   /* "reasoning":{"enabled":false} */                            \
+    X(thinking) /* "thinking":{"type":"disabled"} */
+enum tr_effort_style {
+#define X(name) TR_STYLE_##name,
+    TR_EFFORT_STYLES(X)
+#undef X
+    TR_STYLE_COUNT
+};
+
+/* The request fields a server may refuse. */
+enum tr_refusable {
+    TR_FIELD_NEW_CAP = 1, /* max_completion_tokens */
+    TR_FIELD_OLD_CAP = 2, /* max_tokens */
+    TR_FIELD_SCHEMA = 4,  /* response_format */
+    TR_FIELD_EFFORT = 8,  /* reasoning_effort and its relatives */
+    TR_FIELD_TEMPERATURE = 16
+};
+
 /* How a server wants things said; starts from the provider's row, changed by
  * what a 400 teaches, kept with the lane. */
 struct tr_quirks {
     bool old_cap;        /* max_tokens instead of max_completion_tokens */
     bool no_schema;      /* no json_schema response_format */
-    int effort;          /* index into the dialect's effort ladder; -1: do not
-                            send the field */
-    bool no_stream_field, no_store_field; /* dialect's use */
+    bool zero_temperature; /* send "temperature":0 */
+    bool require_parameters; /* OpenRouter: no provider that drops a field */
+    bool effort_fixed;   /* the user chose it: never adapted */
+    int effort;          /* enum tr_effort; -1: do not send the field */
+    int effort_style;    /* enum tr_effort_style */
+    unsigned efforts;    /* levels the model may take */
+    unsigned refused;    /* enum tr_refusable: fields a 400 named */
+    unsigned stale;      /* refusals since the last success that taught
+                            nothing new: requests written earlier */
 };
 
 struct tr_dialect {
@@ -29,14 +70,16 @@ struct tr_dialect {
                   const struct tr_call *call, struct tr_buf *body,
                   struct tr_err *err);
     /* Response to reply: answer text, finish, usage, error shape. Sets
-     * outcome, billing, message. scratch owns reply->text. May change q and
-     * then returns outcome ADAPT. */
+     * outcome, billing, message; reply->limits and retry_after_ms hold what
+     * the headers said. scratch owns reply->text. May change q and then
+     * returns outcome ADAPT: encode again, send once more. */
     void (*decode)(struct tr_quirks *q, const struct tr_http_result *result,
                    struct tr_buf *scratch, struct tr_reply *reply);
 };
 extern const struct tr_dialect *const tr_dialects[]; /* NULL-terminated */
+extern const struct tr_dialect tr_openai;
 
-/* ---- pieces every dialect uses (provider.c) --------------------------- */
+/* ---- pieces every dialect uses (reply.c, limits.c) -------------------- */
 
 /* The error inside a body, whatever its shape (providers.md §6.2): the first
  * message found, type and code as text; redacted, one line. */
@@ -44,21 +87,29 @@ struct tr_wire_error {
     char message[300], type[64], code[64], param[64];
 };
 void tr_wire_error_read(struct tr_wire_error *e, struct tr_str body);
-/* Status first, text last (providers.md §6.1): outcome and billing of a
- * result that is not a usable 2xx answer. */
+/* Status first, text last (providers.md §6.1): outcome, billing and message
+ * of a result that is not a usable 2xx answer. EXHAUSTED: money or quota is
+ * gone when reply->retry_after_ms is -1, a day's limit otherwise. */
 void tr_wire_classify(const struct tr_http_result *result,
                       const struct tr_wire_error *e, struct tr_reply *reply);
-/* Limits and Retry-After in all their forms. now_wall_s for HTTP dates. */
+/* Limits and Retry-After in all their forms. now_wall_s for HTTP dates, when
+ * the headers do not carry the server's own date. */
 void tr_wire_limits(struct tr_str headers, int64_t now_wall_s,
                     struct tr_limits *limits, int64_t *retry_after_ms);
-/* "6m0s", "120ms", "1h12m0s", "3.5" (seconds), RFC 3339: milliseconds clamped
- * to [0, 24 h], or -1. */
+/* The value of a header in result->headers; p NULL when it is not there. */
+struct tr_str tr_wire_header(struct tr_str headers, const char *name);
+/* "... Please try again in 84ms.": 84, or -1. */
+int64_t tr_wire_try_again_ms(struct tr_str message);
+/* "6m0s", "120ms", "1h12m0s", "3.5" (seconds), RFC 3339, epoch seconds or
+ * milliseconds: milliseconds from now clamped to [0, 24 h], or -1. */
 int64_t tr_wire_duration_ms(struct tr_str s, int64_t now_wall_s);
+/* An HTTP date or RFC 3339 as Unix seconds, or -1. */
+int64_t tr_wire_date_s(struct tr_str s);
 /* Replaces keys (sk-..., Bearer ..., key=...) and control bytes, cuts at
  * size, one line. */
 void tr_wire_redact(char *text, size_t size);
 
-/* ---- the HTTP lane ---------------------------------------------------- */
+/* ---- providers and models (provider.c) -------------------------------- */
 
 struct tr_lane_opts {
     const char *model;      /* "openai/gpt-6-luna" */
@@ -66,23 +117,78 @@ struct tr_lane_opts {
     const char *key_env;    /* --key-env, or NULL */
     const char *key_file;   /* --key-file, mode 0600, or NULL */
     const char *effort;     /* --effort, or NULL: lowest the model takes */
+    const char *proxy;      /* --proxy: NULL none, "env", or an address */
     const char *config_dir; /* $XDG_CONFIG_HOME/trommel, or NULL */
     struct tr_str providers_yaml; /* of the task file, or empty */
     bool allow_http;
     /* Looks a name up in the environment; tests replace it. NULL: getenv */
     const char *(*env)(const char *name);
 };
-/* Finds provider and model, key and origin; errors name the variable, the
- * nearest provider name, or the option to set. Opens no connection. */
-int tr_http_lane_open(struct tr_lane **out, const struct tr_lane_opts *o,
-                      struct tr_err *err);
-/* The same over a given transport: tests and the simulator. */
-int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
-                 const char *model, const struct tr_model_facts *facts,
-                 struct tr_transport *transport, struct tr_err *err);
+
+/* A row of providers.yaml; strings live as long as the tr_catalog. */
+struct tr_provider {
+    const char *name, *dialect, *base_url, *base_url_env;
+    const char *key_env, *key_file; /* NULL: none */
+    bool key_optional;    /* asked without a key when the variable is unset */
+    bool is_free;         /* runs on the user's own machine */
+    int effort_default;   /* for a model without a row; -1: do not send */
+    struct tr_quirks quirks;
+    int64_t rpm, tpm;     /* 0: none */
+    int concurrency;
+};
+
+/* A row of models.yaml. */
+struct tr_model {
+    const char *name;     /* "openai/gpt-6-luna" */
+    struct tr_model_facts facts;
+    bool has_efforts;     /* efforts is known; it may be empty */
+    unsigned efforts;     /* mask of enum tr_effort */
+    int batch_pct;        /* price of a batch in percent, 0: no batch */
+    const char *shutdown; /* "2026-12-11", or NULL */
+    const char *as_of;
+};
+
+/* Both tables with the user's rows laid over, for `trommel models`. */
+struct tr_catalog;
+int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
+                    struct tr_err *err);
+void tr_catalog_close(struct tr_catalog *c);
+size_t tr_catalog_providers(const struct tr_catalog *c,
+                            const struct tr_provider **rows);
+size_t tr_catalog_models(const struct tr_catalog *c,
+                         const struct tr_model **rows);
+
+/* Where a lane's requests go and with which key: the rules of design §2.1,
+ * without opening anything. */
+struct tr_target {
+    const struct tr_provider *provider; /* lives as long as the catalog */
+    const struct tr_model *facts;       /* NULL: unknown */
+    const struct tr_dialect *dialect;
+    char model[160];   /* as the server calls it: "gpt-6-luna" */
+    char url[600];     /* whole address of the endpoint */
+    char host[160];
+    char key[512];     /* "": none. Wipe after use */
+    struct tr_quirks quirks;
+};
+int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
+                   const struct tr_lane_opts *o, struct tr_err *err);
 
 /* Facts of a model ("openai/gpt-6-luna"); false when unknown (prices -1). */
 bool tr_model_find(const struct tr_lane_opts *o, const char *model,
                    struct tr_model_facts *facts, char *as_of, size_t as_of_n);
+
+/* ---- lanes (lane.c) --------------------------------------------------- */
+
+/* Finds provider and model, key and origin; errors name the variable, the
+ * nearest provider name, or the option to set. Opens no connection. */
+int tr_http_lane_open(struct tr_lane **out, const struct tr_lane_opts *o,
+                      struct tr_err *err);
+/* The same over a given transport, which the lane closes: tests and the
+ * simulator. On failure the transport remains the caller's. */
+int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
+                 const char *model, const struct tr_model_facts *facts,
+                 struct tr_transport *transport, struct tr_err *err);
+/* How that lane's server wants things said; plain defaults otherwise. */
+void tr_lane_quirks(struct tr_lane *lane, const struct tr_quirks *quirks);
 
 #endif

@@ -16,6 +16,7 @@
 enum tr_net {
     TR_NET_OK,       /* a complete response */
     TR_NET_DNS, TR_NET_CONNECT, TR_NET_TLS, /* before anything was sent */
+    TR_NET_REFUSED,  /* we refuse the server: certificate, address, scheme */
     TR_NET_TIMEOUT,  /* the deadline passed */
     TR_NET_CUT,      /* connection lost */
     TR_NET_TOO_BIG,  /* body or headers beyond their bound */
@@ -38,23 +39,30 @@ struct tr_transport {
     /* Begins a POST; body must live until the result. */
     int (*start)(struct tr_transport *t, uint64_t tag, struct tr_str body,
                  int64_t deadline_ms, struct tr_err *err);
+    /* Takes one finished request: 1 when result was filled, 0 when none. */
     int (*next)(struct tr_transport *t, struct tr_http_result *result);
+    /* NULL where there is nothing to wait for (virtual time). */
     void (*wait)(struct tr_transport *t, int timeout_ms, int extra_fd);
     void (*wakeup)(struct tr_transport *t); /* any thread */
     void (*cancel)(struct tr_transport *t);
     void (*close)(struct tr_transport *t);
+    /* Unix seconds, for servers' dates; NULL: the real clock. */
+    int64_t (*wall_s)(struct tr_transport *t);
 };
 
 /* libcurl multi, keep-alive, HTTP/2. headers: NULL-terminated "Name: value"
  * lines sent with every request (the key is among them; it goes to this
- * origin only). url: whole address of the endpoint. */
+ * origin only). url: whole address of the endpoint. Strings are copied. */
 struct tr_http_opts {
     const char *url;
     const char *const *headers;
     int connect_timeout_ms;  /* 0: 10 s */
     bool allow_http;         /* plain http beyond loopback */
-    const char *proxy;       /* NULL: HTTPS_PROXY & co. are honoured only when
-                                the user set --proxy env; see docs */
+    const char *proxy;       /* NULL: none, whatever the environment says;
+                                "env": HTTPS_PROXY, ALL_PROXY, NO_PROXY;
+                                else the proxy's address */
+    const char *ca_file;     /* certificates to trust instead of the system's;
+                                NULL: the system's */
 };
 int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
                  struct tr_err *err);

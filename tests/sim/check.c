@@ -35,6 +35,8 @@ void sim_check_ask(struct sim *w, struct sim_text *t)
         sim_fail(w, "I4", "text %d is asked again; run %d had its answer for "
                  "%.3f s when it died", number, t->answered_run,
                  (double)(w->died_at[t->answered_run] - t->answered_at) / TR_S);
+    else
+        w->marks[M_ASKED_AGAIN]++;
 }
 
 /* I5, at every instant. */
@@ -93,7 +95,7 @@ static bool may_fail(const struct sim *w, const struct sim_text *t,
     case TR_WHY_TOO_LONG: /* by estimate: a token is at most three bytes */
         return w->o.context && (int64_t)t->text.n > w->o.context;
     case TR_WHY_NO_ANSWER:
-        return t->kind == K_CRASHER || t->alone_bad >= TR_TRIES_ALONE;
+        return t->alone_bad >= TR_TRIES_ALONE;
     case TR_WHY_INVALID:
     case TR_WHY_TRUNCATED:
         return t->alone_bad >= TR_TRIES_ALONE;
@@ -121,6 +123,11 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
         sim_fail(w, "I1", "row %" PRId64 " carries line %" PRIu64, ordinal,
                  row->line);
     w->failed_rows += v->why != TR_WHY_NONE;
+    w->marks[M_BLOCKED] += v->why == TR_WHY_BLOCKED;
+    w->marks[M_REJECTED] += v->why == TR_WHY_REJECTED;
+    w->marks[M_INVALID] += v->why == TR_WHY_INVALID;
+    w->marks[M_TOO_LONG] += v->why == TR_WHY_TOO_LONG;
+    w->marks[M_NO_ANSWER] += v->why == TR_WHY_NO_ANSWER;
     if (w->row_text[ordinal] < 0) {
         if (v->why != TR_WHY_EMPTY)
             sim_fail(w, "I1", "the empty row %" PRId64 " ends as %s", ordinal,

@@ -34,7 +34,7 @@ static bool one_in(struct tr_rng *r, int n)
 
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
-    struct tr_rng r = {seed * UINT64_C(0x9e3779b97f4a7c15) + 1};
+    struct tr_rng r = {sim_stream(seed, 1)};
 
     *o = (struct sim_options){.seed = seed};
     o->rows = one_in(&r, 30) ? between(&r, 0, 2)
@@ -43,10 +43,10 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->labels = between(&r, 2, SIM_LABELS_MAX);
     o->duplicates_pct = one_in(&r, 2) ? between(&r, 1, 50) : 0;
     o->nasty_pct = one_in(&r, 2) ? between(&r, 1, 60) : 0;
-    o->poison_pct = one_in(&r, 3) ? between(&r, 1, 10) : 0;
+    o->poison_pct = one_in(&r, 3) ? between(&r, 1, 12) : 0;
     o->long_pct = one_in(&r, 6) ? between(&r, 1, 10) : 0;
     o->multiple = one_in(&r, 4);
-    o->slow_input = one_in(&r, 5);
+    o->slow_input_ms = !one_in(&r, 5) ? 0 : one_in(&r, 3) ? 60000 : 3000;
 
     o->pack = one_in(&r, 4) ? 0 : between(&r, 1, 16);
     o->concurrency = one_in(&r, 3) ? 0 : between(&r, 1, 16);
@@ -63,7 +63,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
             o->rate[f] = between(&r, 1, fault_most[f]);
     if (one_in(&r, 8)) /* a good day */
         memset(o->rate, 0, sizeof o->rate);
-    o->hidden_rpm = one_in(&r, 3) ? between(&r, 30, 3000) : 0;
+    o->hidden_rpm = one_in(&r, 2) ? between(&r, 30, 3000) : 0;
     o->hidden_burst_s = one_in(&r, 2) ? 60 : between(&r, 1, 10);
     o->headers = one_in(&r, 2);
     o->retry_after = one_in(&r, 2);
@@ -83,7 +83,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->faulty_runs = between(&r, 1, 6);
 }
 
-/* ---- names ------------------------------------------------------------------ */
+/* ---- names ------------------------------- */
 
 enum type { INT, BOOL, DOUBLE, INT64 };
 
@@ -95,7 +95,7 @@ static const struct field {
 #define F(name, type) {#name, type, offsetof(struct sim_options, name)}
     F(rows, INT), F(labels, INT), F(duplicates_pct, INT), F(nasty_pct, INT),
     F(poison_pct, INT), F(long_pct, INT), F(multiple, BOOL),
-    F(slow_input, BOOL), F(pack, INT), F(concurrency, INT), F(form, INT),
+    F(slow_input_ms, INT), F(pack, INT), F(concurrency, INT), F(form, INT),
     F(rpm, DOUBLE), F(tpm, DOUBLE), F(budget_pct, INT),
     F(as_completed, BOOL), F(window_kib, INT), F(hidden_rpm, DOUBLE),
     F(hidden_burst_s, DOUBLE), F(headers, BOOL), F(retry_after, BOOL),

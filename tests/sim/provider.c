@@ -55,7 +55,7 @@ static void flight_free(struct sim_flight *f)
     *f = (struct sim_flight){0};
 }
 
-/* ---- reading the request --------------------------------------------------- */
+/* ---- reading the request ------------------------------- */
 
 static void read_items(struct sim *w, struct sim_flight *f, struct tr_str user)
 {
@@ -121,7 +121,7 @@ static void read_request(struct sim *w, struct sim_flight *f,
     yyjson_doc_free(doc);
 }
 
-/* ---- answering ---------------------------------------------------------------- */
+/* ---- answering ------------------------------- */
 
 static void reply(struct sim_flight *f, int status, const char *body)
 {
@@ -199,6 +199,7 @@ static bool strikes(struct sim *w, enum sim_fault fault)
      * others where they were. */
     bool hit = sim_chance(w, w->o.rate[fault]);
 
+    w->marks[fault] += hit && w->faults_on;
     return hit && w->faults_on;
 }
 
@@ -211,6 +212,7 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     bool upper = strikes(w, F_CASE), foreign = strikes(w, F_FOREIGN);
     bool doubles = strikes(w, F_DOUBLE), missing = strikes(w, F_MISSING);
     bool bad = strikes(w, F_BAD_LABEL), mislabel = strikes(w, F_MISLABEL);
+    bool voided = false; /* what it says twice or of others spoils it all */
     int hit = (int)tr_rng_below(&w->rng, (uint64_t)f->n);
     size_t keep, cap_bytes = (size_t)(f->cap > 0 ? f->cap : 100000) * 3;
 
@@ -231,6 +233,7 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     for (int k = 0; k < f->n; k++) {
         struct item *it = &f->items[order[k]];
         bool here = order[k] == hit || (missing && sim_chance(w, 200));
+        bool nonsense = (here && bad) || w->texts[it->text].kind == K_CONFUSING;
 
         it->mask = w->texts[it->text].gold;
         it->states = it->usable = true;
@@ -240,19 +243,23 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
         }
         if (here && mislabel)
             it->mask = another(w, it->mask);
-        state_one(w, out, f, it->id, it->mask, here && bad, upper);
-        if (here && bad)
+        state_one(w, out, f, it->id, it->mask, nonsense, upper);
+        if (nonsense) {
             it->states = it->usable = false;
-        else if (here && doubles)
+        } else if (here && doubles) {
             state_one(w, out, f, it->id, another(w, it->mask), false, false);
+            voided = true;
+        }
         if (upper || prose)
             it->usable = false; /* may be taken, may be asked again */
     }
-    if (foreign)
+    if (foreign) {
         state_one(w, out, f, unused_id(w, f), 1, false, false);
+        voided = true;
+    }
     if (f->json)
         tr_buf_addz(out, "]}");
-    if ((doubles && !(missing || bad)) || foreign)
+    if (voided)
         for (int i = 0; i < f->n; i++)
             f->items[i].states = f->items[i].usable = false;
 
@@ -336,8 +343,9 @@ static const struct sim_text *worst(const struct sim *w,
     for (int i = 0; i < f->n; i++) {
         const struct sim_text *t = &w->texts[f->items[i].text];
 
-        if (t->kind != K_PLAIN && t->kind != K_LONG &&
-            (!found || t->kind > found->kind))
+        if (t->kind == K_CRASHER && !w->faults_on)
+            continue; /* the server was mended */
+        if (t->kind >= K_BLOCKED && (!found || t->kind > found->kind))
             found = t;
     }
     return found;
@@ -410,7 +418,12 @@ static void process(struct sim *w, struct sim_flight *f)
     } else if (outage) {
         f->excused = true;
         refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
-    } else if (!admit(w, &headers) || strikes(w, F_THROTTLE)) {
+    } else if (!admit(w, &headers)) {
+        f->excused = true;
+        w->marks[M_REFUSED_FOR_PACE]++;
+        refuse(f, 429, "requests", "rate_limit_exceeded",
+               "Rate limit reached for requests");
+    } else if (strikes(w, F_THROTTLE)) {
         f->excused = true;
         refuse(f, 429, "requests", "rate_limit_exceeded",
                "Rate limit reached for requests");
@@ -418,6 +431,7 @@ static void process(struct sim *w, struct sim_flight *f)
         f->excused = true;
         refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
     } else if (w->o.old_cap && f->sends_new_cap) {
+        w->marks[M_ADAPTED]++;
         f->excused = true;
         reply(f, 400,
               "{\"error\":{\"message\":\"Unsupported parameter: "
@@ -426,6 +440,7 @@ static void process(struct sim *w, struct sim_flight *f)
               "\"param\":\"max_completion_tokens\","
               "\"code\":\"unsupported_parameter\"}}");
     } else if (w->o.context && in + f->cap > w->o.context) {
+        w->marks[M_TOO_BIG]++;
         refuse(f, 400, "invalid_request_error", "context_length_exceeded",
                "This model's maximum context length is exceeded.");
     } else if (poison && poison->kind == K_REJECTED) {
@@ -478,7 +493,7 @@ static void process(struct sim *w, struct sim_flight *f)
     tr_buf_release(&headers);
 }
 
-/* ---- the transport ------------------------------------------------------------- */
+/* ---- the transport ------------------------------- */
 
 static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
                  int64_t deadline_ms, struct tr_err *err)
@@ -595,7 +610,7 @@ static void close_transport(struct tr_transport *t)
     cancel(t);
 }
 
-/* ---- time ----------------------------------------------------------------------- */
+/* ---- time ------------------------------- */
 
 void sim_provider_init(struct sim *w)
 {

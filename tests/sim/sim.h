@@ -25,7 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* ---- options ------------------------------------------------------------ */
+/* ---- options ------------------------------- */
 
 /* Faults with a rate in a thousand requests. */
 #define SIM_FAULTS(X)                                                          \
@@ -54,11 +54,38 @@ enum sim_fault {
     F_COUNT
 };
 
+/* What else must have happened somewhere. */
+#define SIM_MARKS(X)                                                           \
+    X(M_CRASH, crash)                                                          \
+    X(M_CRASH_SENT, crash_with_requests_out)                                   \
+    X(M_STOP, stopped_by_signal)                                               \
+    X(M_BUDGET, stopped_by_budget)                                             \
+    X(M_QUOTA, stopped_by_quota)                                               \
+    X(M_OUTAGE, stopped_by_outage)                                             \
+    X(M_REFUSED_FOR_PACE, refused_for_pace)                                    \
+    X(M_TOO_BIG, too_big)                                                      \
+    X(M_ADAPTED, adapted)                                                      \
+    X(M_ASKED_AGAIN, asked_again_after_crash)                                  \
+    X(M_BLOCKED, row_blocked)                                                  \
+    X(M_REJECTED, row_rejected)                                                \
+    X(M_INVALID, row_invalid)                                                  \
+    X(M_TOO_LONG, row_too_long)                                                \
+    X(M_NO_ANSWER, row_without_answer)
+
+enum sim_mark {
+    M_BEFORE = F_COUNT - 1,
+#define X(id, name) id,
+    SIM_MARKS(X)
+#undef X
+    M_COUNT
+};
+
 struct sim_options {
     uint64_t seed;
     /* the task and its rows */
     int rows, labels, duplicates_pct, nasty_pct, poison_pct, long_pct;
-    bool multiple, slow_input;
+    bool multiple;
+    int slow_input_ms;     /* most between two rows; 0: a file */
     /* what the user said */
     int pack, concurrency, form;
     double rpm, tpm;
@@ -84,18 +111,33 @@ struct sim_options {
     int faulty_runs;       /* after so many runs all faults end */
 };
 
+/* Neighbouring seeds and streams must have nothing in common. */
+static inline uint64_t sim_stream(uint64_t seed, uint64_t stream)
+{
+    struct tr_rng a = {seed}, b = {tr_rng_next(&a) ^ stream << 32};
+
+    return tr_rng_next(&b);
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed);
 void sim_options_print(const struct sim_options *o);
 /* "name=value": for narrowing a failing seed down. */
 bool sim_options_set(struct sim_options *o, const char *assignment);
 
-/* ---- texts and their truth ------------------------------------------------ */
+/* ---- texts and their truth ------------------------------- */
 
 #define SIM_LABELS_MAX 8
 #define SIM_SAID_MAX 6
 #define SIM_RUNS_MAX 40
 
-enum sim_kind { K_PLAIN, K_BLOCKED, K_REJECTED, K_CRASHER, K_LONG };
+enum sim_kind {
+    K_PLAIN,
+    K_LONG,
+    K_CONFUSING, /* the model never gives it a label of the task */
+    K_BLOCKED,   /* the filter stops every answer about it */
+    K_REJECTED,  /* every request with it is a bad request */
+    K_CRASHER    /* the server fails on it, until it is mended */
+};
 
 struct sim_text {
     struct tr_str text;     /* owned by the world */
@@ -111,7 +153,7 @@ struct sim_text {
     uint32_t shown;         /* written to an output: this set, +1 */
 };
 
-/* ---- the world -------------------------------------------------------------- */
+/* ---- the world ------------------------------- */
 
 struct sim_flight;
 
@@ -167,6 +209,7 @@ struct sim {
     int64_t failed_rows;
     uint8_t *row_written;        /* this run: bit set per row */
 
+    int64_t marks[M_COUNT];      /* faults that struck, then SIM_MARKS */
     char failure[600];           /* the first broken promise; "" none */
 };
 

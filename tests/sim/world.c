@@ -69,7 +69,7 @@ bool sim_point(struct sim *w)
     return true;
 }
 
-/* ---- texts ------------------------------------------------------------------ */
+/* ---- texts ------------------------------- */
 
 struct sim_text *sim_text_find(struct sim *w, struct tr_str text)
 {
@@ -97,7 +97,7 @@ static void make_text(struct sim *w, int number)
     for (int n = (int)tr_rng_below(&w->rng, 12); n > 0; n--)
         tr_buf_addz(&b, " word");
     if (sim_chance(w, w->o.poison_pct * 10))
-        t->kind = (enum sim_kind)(K_BLOCKED + tr_rng_below(&w->rng, 3));
+        t->kind = (enum sim_kind)(K_CONFUSING + tr_rng_below(&w->rng, 4));
     if (sim_chance(w, w->o.long_pct * 10)) {
         int64_t most = w->o.context ? w->o.context * 5 : 20000;
         size_t n = (size_t)tr_rng_below(&w->rng, (uint64_t)most);
@@ -142,7 +142,7 @@ static void make_rows(struct sim *w)
     }
 }
 
-/* ---- the door to the world ---------------------------------------------------- */
+/* ---- the door to the world ------------------------------- */
 
 static int64_t now_ns(void *ctx)
 {
@@ -179,7 +179,7 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
         return tr_fail(err, TR_BUG, "the process died");
     if (w->read_next >= w->o.rows)
         return TR_FILL_END;
-    if (w->o.slow_input && w->now < w->input_at)
+    if (w->o.slow_input_ms && w->now < w->input_at)
         return TR_FILL_WAIT;
     if (b->row_count == b->row_cap)
         return TR_FILL_FULL;
@@ -199,7 +199,8 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
     };
     w->read_next++;
     if (sim_chance(w, 300))
-        w->input_at = w->now + (int64_t)tr_rng_below(&w->rng, 3000) * TR_MS;
+        w->input_at = w->now + 1 + (int64_t)tr_rng_below(
+            &w->rng, (uint64_t)w->o.slow_input_ms + 1) * TR_MS;
     return TR_FILL_ROW;
 }
 
@@ -225,7 +226,7 @@ static void say(void *ctx, int level, const char *line)
     sim_trace(ctx, "says %d: %s", level, line);
 }
 
-/* ---- one process --------------------------------------------------------------- */
+/* ---- one process ------------------------------- */
 
 static int64_t first_budget(const struct sim *w)
 {
@@ -329,7 +330,7 @@ static int live(struct sim *w, struct tr_err *err)
                      (double)(w->now - born) / TR_S);
             return TR_BUG;
         }
-        if (w->now - quiet_since > 700 * TR_S && !w->o.slow_input) {
+        if (w->now - quiet_since > 700 * TR_S && !w->o.slow_input_ms) {
             struct tr_counts c;
 
             tr_run_counts(w->run, &c);
@@ -350,7 +351,7 @@ static int live(struct sim *w, struct tr_err *err)
         }
         calls_at_once = 0;
         next = sim_provider_next(w);
-        if (w->o.slow_input && w->read_next < w->o.rows &&
+        if (w->o.slow_input_ms && w->read_next < w->o.rows &&
             w->input_at > w->now && w->input_at < next)
             next = w->input_at;
         if (wait < INT64_MAX - w->now && w->now + wait < next)
@@ -361,12 +362,32 @@ static int live(struct sim *w, struct tr_err *err)
     }
 }
 
+/* Every request was refused as bad, and nothing was ever answered: then it
+ * was right to stop, and the person asks the provider to take those texts. */
+static bool mend_rejected(struct sim *w)
+{
+    bool any = false;
+
+    for (int i = 0; i < w->text_count; i++) {
+        struct sim_text *t = &w->texts[i];
+
+        if (t->answered_at)
+            return false;
+        if (t->kind == K_REJECTED && t->alone_bad) {
+            t->kind = K_PLAIN;
+            any = true;
+        }
+    }
+    return any;
+}
+
 /* What a person does about an exit code before the next try. */
 static void respond(struct sim *w, int exit_code, const char *sentence)
 {
     sim_trace(w, "=== exit %d: %s", exit_code, sentence);
     switch (exit_code) {
     case 75:
+        w->marks[strstr(sentence, "budget") ? M_BUDGET : M_OUTAGE]++;
         if (strstr(sentence, "budget")) {
             if (w->budget < 0)
                 sim_fail(w, "I12", "a budget nobody set is reached");
@@ -377,14 +398,17 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
         }
         break;
     case 77:
-        if (!w->quota_gone)
+        if (!w->quota_gone && !mend_rejected(w))
             sim_fail(w, "I12", "exit 77 without reason: %s", sentence);
+        w->marks[M_QUOTA] += w->quota_gone;
         w->quota_gone = false; /* credit was added */
         w->o.quota_after = 0;
         break;
     case 69:
+        w->marks[M_OUTAGE]++;
         break;
     case 130:
+        w->marks[M_STOP]++;
         break;
     default:
         sim_fail(w, "I12", "exit code %d: %s", exit_code, sentence);
@@ -418,6 +442,9 @@ static void run_job(struct sim *w)
             rc = live(w, &err);
         if (w->dead) {
             w->crashes_left--;
+            w->marks[M_CRASH]++;
+            for (int i = 0; i < w->text_count; i++)
+                w->marks[M_CRASH_SENT] += w->texts[i].in_flight > 0;
             w->died_at[w->run_number] = w->now;
         } else if (rc < 0) {
             sim_fail(w, "I12", "error %d: %s", rc, err.text);
@@ -442,7 +469,7 @@ bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
 
     *w = (struct sim){
         .o = *o, .now = START, .verbose = verbose, .faults_on = true,
-        .rng = {o->seed * 7919 + 3}, .env_rng = {o->seed * 104729 + 5},
+        .rng = {sim_stream(o->seed, 2)}, .env_rng = {sim_stream(o->seed, 3)},
         .hash = UINT64_C(0xcbf29ce484222325),
         .crashes_left = o->crashes, .stops_left = o->stops,
         .facts = {.price_in = o->priced ? 1000000 : -1,

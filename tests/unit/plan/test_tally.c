@@ -18,6 +18,11 @@ static const struct tr_model_facts luna = {
 static const struct tr_model_facts plain = {
     .price_in = 3, .price_out = 7, .price_cached = -1, .price_cache_write = -1,
 };
+static const struct tr_model_facts longer = {
+    .price_in = USD_PER_M, .price_out = 5 * USD_PER_M, .price_cached = -1,
+    .price_cache_write = -1, .long_from = 1000, .long_in_pct = 200,
+    .long_out_pct = 150,
+};
 static const struct tr_model_facts unpriced = {
     .price_in = -1, .price_out = -1, .price_cached = -1,
     .price_cache_write = -1,
@@ -47,6 +52,8 @@ static void cost_is_exact_and_never_wraps(void **state)
         {"no count of in", &luna, {-1, 5, -1, -1, -1}, -1},
         {"no count of out", &luna, {5, -1, -1, -1, -1}, -1},
         {"no price", &unpriced, {5, 5, -1, -1, -1}, -1},
+        {"long: all of it dearer", &longer, {1001, 100, -1, -1, -1}, 2752000},
+        {"not long yet", &longer, {1000, 100, -1, -1, -1}, 1500000},
         {"beyond all bounds", &dear,
          {INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, -1}, INT64_MAX},
         {"beyond all bounds, plain", &dear, {INT64_MAX, INT64_MAX, -1, -1, -1},
@@ -72,6 +79,9 @@ static void the_bound_covers_every_usage_within_it(void **state)
             .price_cached = (int64_t)tr_rng_below(&rng, 100 * USD_PER_M) - 1,
             .price_cache_write =
                 (int64_t)tr_rng_below(&rng, 100 * USD_PER_M) - 1,
+            .long_from = (int64_t)tr_rng_below(&rng, 1000000),
+            .long_in_pct = 100 + (int64_t)tr_rng_below(&rng, 200),
+            .long_out_pct = 100 + (int64_t)tr_rng_below(&rng, 200),
         };
         int64_t in = (int64_t)tr_rng_below(&rng, 1000000);
         int64_t out = (int64_t)tr_rng_below(&rng, 100000);

@@ -2,9 +2,13 @@
  * SPDX-License-Identifier: MIT */
 #include "rows_fixture.h"
 
+#include "base/rng.h"
+
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 
 struct example {
     const char *name, *in;
@@ -575,6 +579,34 @@ static void slow_pipe(void **state)
     unlink(path);
 }
 
+static void on_alarm(int sig)
+{
+    (void)sig;
+}
+
+static void signal_ends_the_first_wait(void **state)
+{
+    const struct itimerval often = {{0, 20000}, {0, 20000}}, never = {0};
+    struct sigaction caught = {.sa_handler = on_alarm}, before;
+    const char *path = "silent";
+    struct tr_source_opts o = {.paths = &path, .path_count = 1};
+    struct tr_source *src;
+    struct tr_err err;
+    int fd;
+    (void)state;
+
+    assert_int_equal(mkfifo(path, 0600), 0);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    sigaction(SIGALRM, &caught, &before);
+    setitimer(ITIMER_REAL, &often, NULL);
+    assert_int_equal(tr_source_open(&src, &o, &err), TR_STOPPED);
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    assert_string_equal(err.text, "stopped while waiting for the first bytes "
+                                  "of silent; run the same command again");
+    close(fd);
+}
+
 static void what_was_detected(void **state)
 {
     static const struct {
@@ -683,6 +715,91 @@ static void longest_record(void **state)
     }
 }
 
+static size_t count_of(struct tr_str s, const char *word)
+{
+    size_t count = 0, n = strlen(word);
+
+    for (size_t i = 0; i + n <= s.n; i++)
+        count += memcmp(s.p + i, word, n) == 0;
+    return count;
+}
+
+/* Any bytes at all, with --on-bad-row fail: no row is lost, the output has
+ * the shape of the input (it reads back with the same good rows and without
+ * a structural fault), and the sizes of the reads do not matter. */
+static void any_bytes(void **state)
+{
+    static const char alphabet[] = "aabbccddee ,,,,\"\"\"\n\n\r\xc3\xa9\xe9";
+    static const struct {
+        const char *name, *header, *back;
+    } formats[] = {
+        {"soup.csv", "id,text,n\n", "back.csv"},
+        {"soup.tsv", "id\ttext\tn\r\n", "back.tsv"},
+        {"soup.txt", "", "back.csv"},
+        {"soup.jsonl", "{\"text\":\"first\"}\n", "back.jsonl"},
+    };
+    struct tr_rng rng = {99};
+    size_t bad = 0, good = 0;
+    (void)state;
+
+    for (int round = 0; round < 6000; round++) {
+        size_t f = round % 4;
+        bool json = f == 3;
+        struct tr_source_opts o = {.paths = &formats[f].name, .path_count = 1,
+                                   .text = "text", .bad_rows_fail = true};
+        struct tr_buf in, out[2], seen[2], again, seen_again;
+        size_t n = 1 + tr_rng_below(&rng, 300);
+
+        tr_buf_init(&in, 0);
+        tr_buf_addz(&in, formats[f].header);
+        for (size_t i = 0; i < n; i++) {
+            char c = alphabet[tr_rng_below(&rng, sizeof alphabet - 1)];
+
+            if (f == 1 && c == ',')
+                c = '\t';
+            if (json && tr_rng_below(&rng, 12) == 0)
+                tr_buf_addz(&in, "\n{\"text\":\"");
+            else if (json && tr_rng_below(&rng, 12) == 0)
+                tr_buf_addz(&in, "\"}\n");
+            else
+                tr_buf_addc(&in, c);
+        }
+        put_file(formats[f].name, tr_buf_str(&in));
+        for (int i = 0; i < 2; i++) {
+            tr_buf_init(&out[i], 0);
+            tr_buf_init(&seen[i], 0);
+            o.read_bytes = i ? 1 + tr_rng_below(&rng, 20) : 0;
+            assert_int_equal(read_all(&o, i ? 3 : 64, i ? 30 : 4096, &out[i],
+                                      &seen[i]), TR_SOURCE_END);
+        }
+        assert_true(tr_str_eq(tr_buf_str(&out[0]), tr_buf_str(&out[1])));
+        assert_true(tr_str_eq(tr_buf_str(&seen[0]), tr_buf_str(&seen[1])));
+        bad += count_of(tr_buf_str(&seen[0]), "!bad_");
+        good += count_of(tr_buf_str(&out[0]), "0.9731");
+
+        tr_buf_init(&again, 0);
+        tr_buf_init(&seen_again, 0);
+        put_file(formats[f].back, tr_buf_str(&out[0]));
+        o.paths = &formats[f].back;
+        o.as = "second";
+        assert_int_equal(read_all(&o, 64, 4096, &again, &seen_again),
+                         TR_SOURCE_END);
+        assert_int_equal(count_of(tr_buf_str(&seen_again), "]"),
+                         count_of(tr_buf_str(&seen[0]), "]"));
+        assert_null(strstr(seen_again.p, "!bad_fields"));
+        assert_null(strstr(seen_again.p, "!bad_quote"));
+        assert_null(strstr(seen_again.p, "!bad_json"));
+        tr_buf_release(&in);
+        tr_buf_release(&again);
+        tr_buf_release(&seen_again);
+        for (int i = 0; i < 2; i++) {
+            tr_buf_release(&out[i]);
+            tr_buf_release(&seen[i]);
+        }
+    }
+    assert_true(bad > 5000 && good > 5000);
+}
+
 /* Memory that runs out anywhere is a code, never a crash or a lost row. */
 static void memory_runs_out(void **state)
 {
@@ -733,9 +850,11 @@ int main(void)
         cmocka_unit_test(several_files),
         cmocka_unit_test(refused_inputs),
         cmocka_unit_test(slow_pipe),
+        cmocka_unit_test(signal_ends_the_first_wait),
         cmocka_unit_test(what_was_detected),
         cmocka_unit_test(over_long_records),
         cmocka_unit_test(longest_record),
+        cmocka_unit_test(any_bytes),
         cmocka_unit_test(memory_runs_out),
     };
 

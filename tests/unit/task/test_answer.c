@@ -4,6 +4,7 @@
 #include "task/answer.h"
 
 #include "base/buf.h"
+#include "base/mem.h"
 #include "base/rng.h"
 
 #include <setjmp.h>
@@ -168,6 +169,9 @@ static void single_labels(void **state)
         {"{\"a\":[417,\"refund\",230,\"bug\"]}", "417=? 230=-"},
         {"{\"a\":[[417],[230,null]]}", "417=? 230=?"},
         {"{\"id\":417}\n{\"id\":230,\"label\":\"bug\"}", "417=? 230=bug"},
+        {"{\"id\":417,\"text\":230,\"label\":\"bug\"}\n", "417=- 230=-"},
+        {"{\"id\":417,\"n\":3,\"why\":\"x\",\"label\":\"bug\"}\n",
+         "417=bug 230=-"},
         {"417 refund\n230 bug\nCorrection: 417 should be bug.\n",
          "417=? 230=bug"},
         {"417refund\n230 bug", "417=- 230=bug"},
@@ -723,6 +727,35 @@ static void hostile_shapes(void **state)
     tr_task_release(&task);
 }
 
+static void out_of_memory(void **state)
+{
+    static const char text[] = "417 a|b\n{\"a\":[[230,\"a\",\"b\"]]}\n";
+    struct tr_task task;
+    struct tr_item_answer out[2];
+    struct tr_answer answer;
+    long nth;
+
+    (void)state;
+    for (nth = 1; nth < 100; nth++) {
+        int rc;
+
+        assert_int_equal(
+            tr_task_from_text(&task,
+                              TR_STR("labels: [a, b, c]\nmultiple: true"),
+                              "t", NULL, 0, NULL), 0);
+        tr_mem_fail_at(nth, 0);
+        rc = tr_answer_read(&answer, out, &task, two, 2, TR_STR(text), false,
+                            NULL);
+        tr_mem_fail_at(0, 0);
+        tr_task_release(&task);
+        if (rc == TR_OK)
+            break;
+        assert_int_equal(rc, TR_NOMEM);
+    }
+    assert_true(nth > 5 && nth < 100);
+    assert_int_equal(answer.ok, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -733,6 +766,7 @@ int main(void)
         cmocka_unit_test(every_order_and_omission),
         cmocka_unit_test(mutated_answers),
         cmocka_unit_test(hostile_shapes),
+        cmocka_unit_test(out_of_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,113 @@
+/* cmd_models.c - trommel models: which models there are, what they cost, and
+ * which key each provider needs.
+ * SPDX-License-Identifier: MIT */
+#include "commands.h"
+#include "format.h"
+
+#include "config.h"
+#include "wire/provider.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: trommel models [WORD]\n"
+    "\n"
+    "Lists providers with the variable that holds their key, and models with\n"
+    "their prices in USD per million tokens; with WORD only those whose name\n"
+    "contains it. A model that is not listed can be asked all the same; only\n"
+    "--budget needs a price. Your own rows: providers in config.yaml, models in\n"
+    "models.yaml, both in $XDG_CONFIG_HOME/trommel.\n";
+
+/* "0.10", "12.50", or "-" when unknown; prices are pico-dollars a token. */
+static const char *price(char *out, int64_t pico)
+{
+    if (pico < 0)
+        snprintf(out, FORMAT_BYTES, "-");
+    else if (pico % 10000)
+        snprintf(out, FORMAT_BYTES, "%.4f", (double)pico / 1e6);
+    else
+        snprintf(out, FORMAT_BYTES, "%.2f", (double)pico / 1e6);
+    return out;
+}
+
+static void put_providers(const struct tr_catalog *c, const char *word)
+{
+    const struct tr_provider *rows;
+    size_t n = tr_catalog_providers(c, &rows);
+
+    printf("%-14s %-22s %-8s %s\n", "PROVIDER", "KEY", "", "WHERE");
+    if (strstr("local", word))
+        printf("%-14s %-22s %-8s %s\n", "local", "-", "", "this machine");
+    for (size_t i = 0; i < n; i++) {
+        const struct tr_provider *p = &rows[i];
+        const char *key = p->key_env ? p->key_env : p->key_file;
+        const char *state = "";
+
+        if (!strstr(p->name, word))
+            continue;
+        if (p->key_env && getenv(p->key_env))
+            state = "set";
+        else if (p->key_env)
+            state = p->key_optional ? "optional" : "not set";
+        printf("%-14s %-22s %-8s %s\n", p->name, key ? key : "-", state,
+               p->base_url ? p->base_url : "-");
+    }
+}
+
+static void put_models(const struct tr_catalog *c, const char *word)
+{
+    const struct tr_model *rows;
+    size_t n = tr_catalog_models(c, &rows), shown = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct tr_model *m = &rows[i];
+        char in[FORMAT_BYTES], out[FORMAT_BYTES], cached[FORMAT_BYTES];
+        char context[FORMAT_BYTES];
+
+        if (!strstr(m->name, word))
+            continue;
+        if (!shown++)
+            printf("\n%-36s %8s %8s %8s %9s  %s\n", "MODEL", "IN", "CACHED",
+                   "OUT", "CONTEXT", "AS OF");
+        printf("%-36s %8s %8s %8s %9s  %s%s%s\n", m->name,
+               price(in, m->facts.price_in),
+               price(cached, m->facts.price_cached),
+               price(out, m->facts.price_out),
+               m->facts.context ? format_count(context, m->facts.context) : "-",
+               m->as_of ? m->as_of : "-", m->shutdown ? ", ends " : "",
+               m->shutdown ? m->shutdown : "");
+    }
+}
+
+int cmd_models(int argc, char **argv)
+{
+    struct tr_config *cfg = tr_config_new();
+    struct tr_catalog *catalog = NULL;
+    struct tr_lane_opts o = {.model = ""};
+    const char *word = argc > 1 ? argv[1] : "";
+    struct tr_err err;
+    int rc = cfg ? TR_OK : tr_fail(&err, TR_NOMEM, "out of memory");
+
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        fputs(usage, stdout);
+        goto out;
+    }
+    if (argc > 2 || word[0] == '-')
+        TRY(tr_fail(&err, TR_USAGE, "one word at most; see trommel help "
+                    "models"));
+    TRY(rc);
+    TRY(tr_config_load(cfg, NULL, &err));
+    o.config_dir = tr_config_dir(cfg);
+    TRY(tr_catalog_open(&catalog, &o, &err));
+    put_providers(catalog, word);
+    put_models(catalog, word);
+out:
+    if (rc != TR_OK)
+        fprintf(stderr, "trommel: %s\n", err.text);
+    tr_catalog_close(catalog);
+    tr_config_free(cfg);
+    return tr_exit_code(rc);
+}

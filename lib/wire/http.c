@@ -1,0 +1,903 @@
+/* http.c - requests over libcurl: the only door to it.
+ *
+ * One multi handle per lane, driven by curl_multi_socket_action() and epoll:
+ * the work per wake-up is that of the sockets which are ready, while
+ * curl_multi_perform() asks every request in flight (one system call each).
+ * Easy handles are set up once by new_easy() and used again; a request sets
+ * its body and nothing else. Connections are shared by one origin, one key
+ * and one set of TLS rules only, since a multi handle belongs to one lane.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "base/bounds.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "wire/transport.h"
+
+#include <curl/curl.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#if LIBCURL_VERSION_NUM < 0x075500
+#error "libcurl 7.85 or later is needed (CURLOPT_PROTOCOLS_STR)"
+#endif
+
+#define CONNECT_TIMEOUT_MS 10000
+/* All bodies that are being received at once; one may be
+ * TR_REPLY_BYTES_MAX. */
+#define REPLIES_BYTES_MAX (2 * (size_t)TR_REPLY_BYTES_MAX)
+#define KEEP_BYTES ((size_t)64 << 10) /* buffer kept for the next reply */
+#define OWN_DEADLINE_NS (200 * TR_MS) /* how long libcurl may be late */
+#define EVENTS 64
+
+struct http;
+
+struct slot {
+    struct http *h;
+    CURL *easy;
+    uint64_t tag;
+    int64_t began_ns, deadline_ns;
+    long timeout_ms;      /* what easy is set to */
+    struct tr_buf headers, body;
+    bool active;          /* in the multi handle */
+    bool too_big;
+    bool resent;          /* libcurl wanted to send it a second time */
+    int tries;
+    CURLcode code;
+    struct slot *next;    /* in the free or done list */
+    char error[CURL_ERROR_SIZE];
+};
+
+/* What epoll knows of a file descriptor, and what libcurl wants. They differ
+ * on purpose: see socket_changed(). */
+struct watch {
+    unsigned char wanted, known; /* CURL_POLL_IN | CURL_POLL_OUT */
+};
+
+struct http {
+    struct tr_transport t; /* first: the two are cast to each other */
+    CURLM *multi;
+    struct curl_slist *headers;
+    char *url, *proxy, *ca_file;
+    bool secure, allow_http;
+    long connect_timeout_ms;
+    int epoll, wake;      /* file descriptors, -1: not open */
+    struct watch *watches;
+    size_t watch_count;
+    struct slot **slots;  /* owned */
+    size_t slot_count, slot_cap, active;
+    struct slot *unused;
+    struct slot *done, **done_end;
+    struct slot *shown;   /* its buffers are the caller's until next() */
+    int running;          /* as libcurl counts */
+    int64_t due_ns;       /* libcurl's timer, -1: none */
+    int64_t earliest_ns;  /* no deadline before this */
+    size_t held_bytes;    /* in all bodies */
+    bool drove;           /* wait() has just looked at the sockets */
+    char refused[120];    /* why open_socket() refused, for the message */
+};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static CURLcode global_code;
+
+static void global_init(void)
+{
+    global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+/* ---- callbacks of libcurl --------------------------------------------- */
+
+static bool starts(const char *p, size_t n, const char *word)
+{
+    size_t i = 0;
+
+    for (; word[i]; i++) {
+        if (i >= n || (p[i] | 0x20) != word[i])
+            return false;
+    }
+    return true;
+}
+
+static bool holds(const char *p, size_t n, const char *word)
+{
+    for (; n; p++, n--) {
+        if (starts(p, n, word))
+            return true;
+    }
+    return false;
+}
+
+/* Whether a header says anything to us. Called for each of some twenty, so
+ * the first letter decides most. */
+static bool is_interesting(const char *name, size_t n)
+{
+    switch (name[0] | 0x20) {
+    case 'x':
+        return holds(name, n, "ratelimit") || holds(name, n, "tokenlimit") ||
+               starts(name, n, "x-should-retry:") ||
+               starts(name, n, "x-request-id:");
+    case 'r':
+        return starts(name, n, "retry-after") ||
+               starts(name, n, "request-id:") || starts(name, n, "ratelimit");
+    case 'a':
+        return starts(name, n, "anthropic-ratelimit");
+    case 'c':
+        return starts(name, n, "content-type:");
+    case 'd':
+        return starts(name, n, "date:");
+    case 'l':
+        return starts(name, n, "location:");
+    }
+    return false;
+}
+
+static size_t take_header(char *p, size_t size, size_t n, void *user)
+{
+    struct slot *s = user;
+    const char *colon;
+    size_t name_n;
+    struct tr_str value;
+
+    (void)size;
+    if (starts(p, n, "http/")) { /* a new response, maybe after a 1xx */
+        tr_buf_clear(&s->headers);
+        return n;
+    }
+    colon = n ? memchr(p, ':', n) : NULL;
+    if (!colon || colon == p)
+        return n;
+    name_n = (size_t)(colon - p);
+    if (!is_interesting(p, name_n + 1))
+        return n;
+    value = tr_str_trim(tr_str(colon + 1, n - name_n - 1));
+    for (size_t i = 0; i < name_n; i++) {
+        bool upper = p[i] >= 'A' && p[i] <= 'Z';
+
+        tr_buf_addc(&s->headers, upper ? (char)(p[i] | 0x20) : p[i]);
+    }
+    tr_buf_add(&s->headers, ": ", 2);
+    tr_buf_adds(&s->headers, value);
+    tr_buf_addc(&s->headers, '\n');
+    if (!tr_buf_ok(&s->headers)) {
+        s->too_big = true;
+        return 0;
+    }
+    return n;
+}
+
+static size_t take_body(char *p, size_t size, size_t n, void *user)
+{
+    struct slot *s = user;
+
+    (void)size;
+    if (s->h->held_bytes + n > REPLIES_BYTES_MAX) {
+        s->too_big = true;
+        return 0;
+    }
+    tr_buf_add(&s->body, p, n);
+    if (!tr_buf_ok(&s->body)) {
+        s->too_big = true;
+        return 0;
+    }
+    s->h->held_bytes += n;
+    return n;
+}
+
+/* Called before a request goes out on a connection. When a kept connection
+ * dies without an answer libcurl would send the request again by itself; it
+ * may have been worked on and charged, so that is the engine's decision. */
+static int before_request(void *user, char *ip, char *local_ip, int port,
+                          int local_port)
+{
+    struct slot *s = user;
+    long sent = 0;
+
+    (void)ip;
+    (void)local_ip;
+    (void)port;
+    (void)local_port;
+    if (s->tries++ == 0)
+        return CURL_PREREQFUNC_OK;
+    curl_easy_getinfo(s->easy, CURLINFO_REQUEST_SIZE, &sent);
+    if (sent == 0)
+        return CURL_PREREQFUNC_OK;
+    s->resent = true;
+    return CURL_PREREQFUNC_ABORT;
+}
+
+enum reach { REACH_FAR, REACH_LOOPBACK, REACH_LINK_LOCAL };
+
+static enum reach reach_v4(uint32_t ip)
+{
+    if (ip >> 24 == 127)
+        return REACH_LOOPBACK;
+    return ip >> 16 == 0xa9fe ? REACH_LINK_LOCAL : REACH_FAR;
+}
+
+static enum reach reach_of(const struct sockaddr *a)
+{
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    const unsigned char *b = v6.sin6_addr.s6_addr;
+    uint32_t tail;
+
+    if (a->sa_family == AF_INET) {
+        memcpy(&v4, a, sizeof v4);
+        return reach_v4(ntohl(v4.sin_addr.s_addr));
+    }
+    if (a->sa_family != AF_INET6)
+        return REACH_FAR;
+    memcpy(&v6, a, sizeof v6);
+    if (IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr))
+        return REACH_LOOPBACK;
+    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+        memcpy(&tail, b + 12, sizeof tail);
+        return reach_v4(ntohl(tail));
+    }
+    return IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr) ? REACH_LINK_LOCAL : REACH_FAR;
+}
+
+/* The last word on where bytes may go, after the name was resolved. */
+static curl_socket_t open_socket(void *user, curlsocktype purpose,
+                                 struct curl_sockaddr *address)
+{
+    struct http *h = user;
+    enum reach reach = reach_of(&address->addr);
+
+    (void)purpose;
+    if (!h->proxy && reach == REACH_LINK_LOCAL) {
+        snprintf(h->refused, sizeof h->refused,
+                 "its address is link-local (cloud metadata lives there)");
+        return CURL_SOCKET_BAD;
+    }
+    if (!h->proxy && !h->secure && !h->allow_http && reach != REACH_LOOPBACK) {
+        snprintf(h->refused, sizeof h->refused,
+                 "plain http may go to loopback only; --allow-http permits "
+                 "more");
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC,
+                  address->protocol);
+}
+
+static struct watch *watch_of(struct http *h, curl_socket_t fd)
+{
+    if (fd < 0)
+        return NULL;
+    if ((size_t)fd >= h->watch_count) {
+        size_t count = h->watch_count ? h->watch_count : 64;
+        struct watch *grown;
+
+        while (count <= (size_t)fd)
+            count *= 2;
+        grown = tr_resize(h->watches, count * sizeof *grown);
+        if (!grown)
+            return NULL;
+        memset(grown + h->watch_count, 0,
+               (count - h->watch_count) * sizeof *grown);
+        h->watches = grown;
+        h->watch_count = count;
+    }
+    return &h->watches[fd];
+}
+
+static void tell_epoll(struct http *h, curl_socket_t fd, struct watch *w,
+                       unsigned char bits)
+{
+    struct epoll_event e = {.data.fd = fd};
+    int op = !bits       ? EPOLL_CTL_DEL
+             : w->known ? EPOLL_CTL_MOD
+                         : EPOLL_CTL_ADD;
+
+    if (bits & CURL_POLL_IN)
+        e.events |= EPOLLIN;
+    if (bits & CURL_POLL_OUT)
+        e.events |= EPOLLOUT;
+    epoll_ctl(h->epoll, op, fd, &e);
+    w->known = bits;
+}
+
+/* libcurl takes a socket back after each answer and hands it out again with
+ * the next request. Telling epoll both times would cost two system calls a
+ * request; so an idle socket stays known until it speaks (look_at()). */
+static int socket_changed(CURL *easy, curl_socket_t fd, int what, void *user,
+                          void *socket_user)
+{
+    struct http *h = user;
+    struct watch *w = watch_of(h, fd);
+
+    (void)easy;
+    (void)socket_user;
+    if (!w)
+        return -1;
+    w->wanted = what == CURL_POLL_REMOVE ? 0 : (unsigned char)what;
+    if (w->wanted && w->wanted != w->known)
+        tell_epoll(h, fd, w, w->wanted);
+    return 0;
+}
+
+static int close_socket(void *user, curl_socket_t fd)
+{
+    struct http *h = user;
+
+    if (fd >= 0 && (size_t)fd < h->watch_count)
+        h->watches[fd] = (struct watch){0}; /* epoll forgets it by itself */
+    return close(fd);
+}
+
+static int timer_changed(CURLM *multi, long timeout_ms, void *user)
+{
+    struct http *h = user;
+
+    (void)multi;
+    h->due_ns = timeout_ms < 0 ? -1
+                               : tr_clock_mono_ns() + timeout_ms * TR_MS;
+    return 0;
+}
+
+/* ---- slots ------------------------------------------------------------ */
+
+/* Every option of every request is set here and nowhere else (but body and
+ * time limit, in start()). */
+static CURL *new_easy(struct http *h, struct slot *s)
+{
+    CURL *e = curl_easy_init();
+    CURLcode bad = CURLE_OK;
+
+    if (!e)
+        return NULL;
+#define SET(option, value)                                                     \
+    do {                                                                       \
+        if (!bad)                                                              \
+            bad = curl_easy_setopt(e, option, value);                          \
+    } while (0)
+    SET(CURLOPT_URL, h->url);
+    SET(CURLOPT_PROTOCOLS_STR, h->secure ? "https" : "http");
+    SET(CURLOPT_REDIR_PROTOCOLS_STR, "https");
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_MAXREDIRS, 0L);
+    SET(CURLOPT_UNRESTRICTED_AUTH, 0L);
+    SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    SET(CURLOPT_HTTPHEADER, h->headers);
+    SET(CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
+    SET(CURLOPT_POST, 1L);
+    SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_NOPROGRESS, 1L);
+    SET(CURLOPT_TCP_NODELAY, 1L);
+    SET(CURLOPT_TCP_KEEPALIVE, 1L);
+    SET(CURLOPT_CONNECTTIMEOUT_MS, h->connect_timeout_ms);
+    SET(CURLOPT_HTTP_VERSION,
+        (long)(h->secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+    /* Requests wait to learn whether a connection can be shared. */
+    SET(CURLOPT_PIPEWAIT, h->secure ? 1L : 0L);
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET(CURLOPT_SSL_VERIFYPEER, 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    if (h->ca_file)
+        SET(CURLOPT_CAINFO, h->ca_file);
+    if (!h->proxy)
+        SET(CURLOPT_PROXY, "");
+    else if (strcmp(h->proxy, "env") != 0)
+        SET(CURLOPT_PROXY, h->proxy);
+    SET(CURLOPT_HEADERFUNCTION, take_header);
+    SET(CURLOPT_HEADERDATA, s);
+    SET(CURLOPT_WRITEFUNCTION, take_body);
+    SET(CURLOPT_WRITEDATA, s);
+    SET(CURLOPT_PREREQFUNCTION, before_request);
+    SET(CURLOPT_PREREQDATA, s);
+    SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    SET(CURLOPT_OPENSOCKETDATA, h);
+    SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+    SET(CURLOPT_CLOSESOCKETDATA, h);
+    SET(CURLOPT_ERRORBUFFER, s->error);
+    SET(CURLOPT_PRIVATE, s);
+#undef SET
+    if (bad) {
+        curl_easy_cleanup(e);
+        return NULL;
+    }
+    return e;
+}
+
+static struct slot *take_slot(struct http *h)
+{
+    struct slot *s = h->unused;
+
+    if (s) {
+        h->unused = s->next;
+        return s;
+    }
+    if (h->slot_count == h->slot_cap) {
+        size_t cap = h->slot_cap ? 2 * h->slot_cap : 16;
+        struct slot **grown = tr_resize(h->slots, cap * sizeof *grown);
+
+        if (!grown)
+            return NULL;
+        h->slots = grown;
+        h->slot_cap = cap;
+        /* As many kept connections as requests, or each would reconnect. */
+        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)cap);
+    }
+    s = tr_alloc(sizeof *s);
+    if (!s)
+        return NULL;
+    s->h = h;
+    tr_buf_init(&s->headers, TR_HEADER_BYTES_MAX);
+    tr_buf_init(&s->body, TR_REPLY_BYTES_MAX);
+    s->easy = new_easy(h, s);
+    if (!s->easy) {
+        tr_free(s);
+        return NULL;
+    }
+    h->slots[h->slot_count++] = s;
+    return s;
+}
+
+static void give_back(struct slot *s)
+{
+    struct http *h = s->h;
+
+    h->held_bytes -= s->body.n;
+    if (s->body.cap > KEEP_BYTES)
+        tr_buf_release(&s->body);
+    tr_buf_clear(&s->body);
+    tr_buf_clear(&s->headers);
+    s->next = h->unused;
+    h->unused = s;
+}
+
+static void stop(struct slot *s)
+{
+    if (!s->active)
+        return;
+    curl_multi_remove_handle(s->h->multi, s->easy);
+    s->active = false;
+    s->h->active--;
+}
+
+static void finish(struct slot *s, CURLcode code)
+{
+    struct http *h = s->h;
+
+    s->code = code;
+    stop(s);
+    s->next = NULL;
+    *h->done_end = s;
+    h->done_end = &s->next;
+}
+
+/* ---- the loop --------------------------------------------------------- */
+
+/* libcurl keeps deadlines too, but ours must hold even if it does not. */
+static void check_deadlines(struct http *h, int64_t now)
+{
+    if (!h->active || now < h->earliest_ns)
+        return;
+    h->earliest_ns = INT64_MAX;
+    for (size_t i = 0; i < h->slot_count; i++) {
+        struct slot *s = h->slots[i];
+
+        if (!s->active)
+            continue;
+        if (now >= s->deadline_ns)
+            finish(s, CURLE_OPERATION_TIMEDOUT);
+        else if (s->deadline_ns < h->earliest_ns)
+            h->earliest_ns = s->deadline_ns;
+    }
+}
+
+static void collect(struct http *h)
+{
+    CURLMsg *m;
+    int left;
+
+    while ((m = curl_multi_info_read(h->multi, &left))) {
+        CURLcode code = m->data.result;
+        struct slot *s = NULL;
+
+        if (m->msg != CURLMSG_DONE)
+            continue;
+        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&s);
+        finish(s, code);
+    }
+}
+
+static void run_timer(struct http *h)
+{
+    /* A timer of 0 ms is set again and again while handles are new. */
+    for (int i = 0; i < 8 && h->due_ns >= 0; i++) {
+        if (h->due_ns > tr_clock_mono_ns())
+            return;
+        h->due_ns = -1;
+        curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0,
+                                 &h->running);
+    }
+}
+
+static void look_at(struct http *h, const struct epoll_event *e)
+{
+    int fd = e->data.fd, bits = 0;
+    uint64_t count;
+
+    if (fd == h->wake) {
+        if (read(fd, &count, sizeof count) < 0 && errno != EAGAIN)
+            return;
+        return;
+    }
+    if (!h->watches[fd].wanted) { /* an idle connection speaks: it closes */
+        tell_epoll(h, fd, &h->watches[fd], 0);
+        return;
+    }
+    if (e->events & EPOLLIN)
+        bits |= CURL_CSELECT_IN;
+    if (e->events & EPOLLOUT)
+        bits |= CURL_CSELECT_OUT;
+    if (e->events & (EPOLLERR | EPOLLHUP))
+        bits |= CURL_CSELECT_ERR;
+    curl_multi_socket_action(h->multi, fd, bits, &h->running);
+}
+
+static void drive(struct http *h, int timeout_ms)
+{
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(h->epoll, events, EVENTS, timeout_ms);
+
+    for (int i = 0; i < n; i++)
+        look_at(h, &events[i]);
+    run_timer(h);
+}
+
+static int until_ms(int64_t then_ns, int64_t now_ns)
+{
+    int64_t ms = (then_ns - now_ns + TR_MS - 1) / TR_MS;
+
+    return ms < 0 ? 0 : ms > 60000 ? 60000 : (int)ms;
+}
+
+static void http_wait(struct tr_transport *t, int timeout_ms, int extra_fd)
+{
+    struct http *h = (struct http *)t;
+    int64_t now;
+
+    run_timer(h); /* what start() added leaves before we sleep */
+    h->drove = true;
+    if (h->done || (size_t)h->running < h->active)
+        timeout_ms = 0;
+    now = tr_clock_mono_ns();
+    if (h->due_ns >= 0 && until_ms(h->due_ns, now) < timeout_ms)
+        timeout_ms = until_ms(h->due_ns, now);
+    if (h->active && until_ms(h->earliest_ns, now) < timeout_ms)
+        timeout_ms = until_ms(h->earliest_ns, now);
+    if (extra_fd >= 0) { /* may be a kind of file that epoll does not take */
+        struct pollfd both[2] = {{h->epoll, POLLIN, 0}, {extra_fd, POLLIN, 0}};
+
+        poll(both, 2, timeout_ms);
+        timeout_ms = 0;
+    }
+    drive(h, timeout_ms);
+}
+
+static void http_wakeup(struct tr_transport *t)
+{
+    struct http *h = (struct http *)t;
+    uint64_t one = 1;
+
+    if (write(h->wake, &one, sizeof one) < 0)
+        return; /* full: it wakes anyway */
+}
+
+static int http_start(struct tr_transport *t, uint64_t tag, struct tr_str body,
+                      int64_t deadline_ms, struct tr_err *err)
+{
+    struct http *h = (struct http *)t;
+    struct slot *s = take_slot(h);
+    CURLMcode bad;
+
+    if (!s)
+        return tr_fail(err, TR_NOMEM, "out of memory for a request");
+    if (deadline_ms < 1)
+        deadline_ms = 1;
+    if (deadline_ms > 24 * 3600 * 1000)
+        deadline_ms = 24 * 3600 * 1000;
+    if (s->timeout_ms != deadline_ms) {
+        curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, (long)deadline_ms);
+        s->timeout_ms = (long)deadline_ms;
+    }
+    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDS, body.p ? body.p : "");
+    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
+    s->tag = tag;
+    s->tries = 0;
+    s->too_big = s->resent = false;
+    s->error[0] = '\0';
+    s->began_ns = tr_clock_mono_ns();
+    s->deadline_ns = s->began_ns + deadline_ms * TR_MS + OWN_DEADLINE_NS;
+    bad = curl_multi_add_handle(h->multi, s->easy);
+    if (bad) {
+        give_back(s);
+        return tr_fail(err, bad == CURLM_OUT_OF_MEMORY ? TR_NOMEM : TR_BUG,
+                       "libcurl did not take a request: %s",
+                       curl_multi_strerror(bad));
+    }
+    if (!h->active || s->deadline_ns < h->earliest_ns)
+        h->earliest_ns = s->deadline_ns;
+    s->active = true;
+    h->active++;
+    h->running++; /* until libcurl counts it */
+    return TR_OK;
+}
+
+/* ---- results ---------------------------------------------------------- */
+
+static const struct {
+    CURLcode code;
+    enum tr_net net;
+} nets[] = {
+    {CURLE_OK, TR_NET_OK},
+    {CURLE_COULDNT_RESOLVE_HOST, TR_NET_DNS},
+    {CURLE_COULDNT_RESOLVE_PROXY, TR_NET_DNS},
+    {CURLE_COULDNT_CONNECT, TR_NET_CONNECT},
+    {CURLE_SSL_CONNECT_ERROR, TR_NET_TLS},
+    {CURLE_SSL_CIPHER, TR_NET_TLS},
+    {CURLE_PEER_FAILED_VERIFICATION, TR_NET_REFUSED},
+    {CURLE_SSL_CACERT_BADFILE, TR_NET_REFUSED},
+    {CURLE_SSL_ISSUER_ERROR, TR_NET_REFUSED},
+    {CURLE_OPERATION_TIMEDOUT, TR_NET_TIMEOUT},
+    {CURLE_SEND_ERROR, TR_NET_CUT},
+    {CURLE_RECV_ERROR, TR_NET_CUT},
+    {CURLE_GOT_NOTHING, TR_NET_CUT},
+    {CURLE_PARTIAL_FILE, TR_NET_CUT},
+    {CURLE_HTTP2, TR_NET_CUT},
+    {CURLE_HTTP2_STREAM, TR_NET_CUT},
+};
+
+static enum tr_net net_of(const struct slot *s, bool sent)
+{
+    enum tr_net net = TR_NET_OTHER;
+
+    if (s->too_big)
+        return TR_NET_TOO_BIG;
+    if (s->resent)
+        return TR_NET_CUT;
+    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++) {
+        if (nets[i].code == s->code)
+            net = nets[i].net;
+    }
+    if (net == TR_NET_CONNECT && s->h->refused[0])
+        return TR_NET_REFUSED;
+    if (net == TR_NET_TIMEOUT && !sent)
+        return TR_NET_CONNECT;
+    return net;
+}
+
+static void show(struct slot *s, struct tr_http_result *r)
+{
+    struct http *h = s->h;
+    long status = 0, request_bytes = 0;
+    curl_off_t upload_bytes = 0;
+
+    curl_easy_getinfo(s->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(s->easy, CURLINFO_REQUEST_SIZE, &request_bytes);
+    curl_easy_getinfo(s->easy, CURLINFO_SIZE_UPLOAD_T, &upload_bytes);
+    r->tag = s->tag;
+    r->sent = status || request_bytes > 0 || upload_bytes > 0 || s->resent;
+    r->net = net_of(s, r->sent);
+    r->status = (int)status;
+    r->headers = tr_buf_str(&s->headers);
+    r->body = tr_buf_str(&s->body);
+    r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
+    r->message[0] = '\0';
+    if (status)
+        h->refused[0] = '\0'; /* another of its addresses works */
+    if (r->net == TR_NET_OK)
+        return;
+    snprintf(r->message, sizeof r->message, "%.199s",
+             r->net == TR_NET_TOO_BIG ? "the response is larger than 8 MiB, "
+                                        "or its headers than 64 KiB"
+             : s->resent ? "the connection was closed without an answer"
+             : r->net == TR_NET_REFUSED && h->refused[0]
+                 ? h->refused
+             : s->error[0] ? s->error
+                           : curl_easy_strerror(s->code));
+}
+
+static int http_next(struct tr_transport *t, struct tr_http_result *r)
+{
+    struct http *h = (struct http *)t;
+    struct slot *s;
+
+    if (h->shown)
+        give_back(h->shown);
+    h->shown = NULL;
+    if (!h->done) {
+        if (!h->drove)
+            drive(h, 0);
+        collect(h);
+        check_deadlines(h, tr_clock_mono_ns());
+    }
+    s = h->done;
+    if (!s) {
+        h->drove = false;
+        return 0;
+    }
+    h->done = s->next;
+    if (!h->done)
+        h->done_end = &h->done;
+    h->shown = s;
+    show(s, r);
+    return 1;
+}
+
+static void http_cancel(struct tr_transport *t)
+{
+    struct http *h = (struct http *)t;
+
+    for (size_t i = 0; i < h->slot_count; i++) {
+        struct slot *s = h->slots[i];
+
+        if (s->active) {
+            stop(s);
+            give_back(s);
+        }
+    }
+    while (h->done) {
+        struct slot *s = h->done;
+
+        h->done = s->next;
+        give_back(s);
+    }
+    h->done_end = &h->done;
+    h->running = 0;
+}
+
+/* ---- open and close --------------------------------------------------- */
+
+static void wipe(char *p, size_t n)
+{
+    volatile char *v = p;
+
+    while (n--)
+        *v++ = 0;
+}
+
+static void http_close(struct tr_transport *t)
+{
+    struct http *h = (struct http *)t;
+
+    if (!h)
+        return;
+    if (h->shown)
+        give_back(h->shown);
+    http_cancel(t);
+    for (size_t i = 0; i < h->slot_count; i++) {
+        curl_easy_cleanup(h->slots[i]->easy);
+        tr_buf_release(&h->slots[i]->headers);
+        tr_buf_release(&h->slots[i]->body);
+        tr_free(h->slots[i]);
+    }
+    if (h->multi)
+        curl_multi_cleanup(h->multi); /* closes connections: callbacks */
+    for (struct curl_slist *l = h->headers; l; l = l->next)
+        wipe(l->data, strlen(l->data));
+    curl_slist_free_all(h->headers);
+    if (h->epoll >= 0)
+        close(h->epoll);
+    if (h->wake >= 0)
+        close(h->wake);
+    tr_free(h->slots);
+    tr_free(h->watches);
+    tr_free(h->url);
+    tr_free(h->proxy);
+    tr_free(h->ca_file);
+    tr_free(h);
+}
+
+/* A header goes out as it is, so it must be one line of visible text. */
+static int add_header(struct http *h, const char *line, struct tr_err *err)
+{
+    struct curl_slist *longer;
+
+    for (const unsigned char *p = (const unsigned char *)line; *p; p++) {
+        if (*p < 0x20 || *p > 0x7e)
+            return tr_fail(err, TR_CONFIG,
+                           "header %.*s holds a byte that is not visible "
+                           "ASCII (a line end in the key?)",
+                           (int)strcspn(line, ":"), line);
+    }
+    longer = curl_slist_append(h->headers, line);
+    if (!longer)
+        return tr_fail(err, TR_NOMEM, "out of memory");
+    h->headers = longer;
+    return TR_OK;
+}
+
+static int check_scheme(struct http *h, struct tr_err *err)
+{
+    if (strncmp(h->url, "https://", 8) == 0)
+        h->secure = true;
+    else if (strncmp(h->url, "http://", 7) != 0)
+        return tr_fail(err, TR_CONFIG,
+                       "%s: an address begins with https:// (or http:// for "
+                       "a server on this machine)",
+                       h->url);
+    return TR_OK;
+}
+
+static int check_library(struct tr_err *err)
+{
+    const curl_version_info_data *v;
+
+    pthread_once(&once, global_init);
+    if (global_code)
+        return tr_fail(err, TR_BUG, "libcurl does not start: %s",
+                       curl_easy_strerror(global_code));
+    v = curl_version_info(CURLVERSION_NOW);
+    if (!(v->features & CURL_VERSION_ASYNCHDNS))
+        return tr_fail(err, TR_CONFIG,
+                       "this libcurl (%s) waits for name servers without a "
+                       "time limit; install one with an asynchronous "
+                       "resolver",
+                       v->version);
+    return TR_OK;
+}
+
+int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
+                 struct tr_err *err)
+{
+    struct http *h = tr_alloc(sizeof *h);
+    struct epoll_event e = {.events = EPOLLIN};
+    int rc = TR_OK;
+
+    *out = NULL;
+    if (!h)
+        return tr_fail(err, TR_NOMEM, "out of memory");
+    h->t = (struct tr_transport){.start = http_start, .next = http_next,
+                                 .wait = http_wait, .wakeup = http_wakeup,
+                                 .cancel = http_cancel, .close = http_close};
+    h->epoll = h->wake = -1;
+    h->due_ns = -1;
+    h->done_end = &h->done;
+    h->allow_http = o->allow_http;
+    h->connect_timeout_ms =
+        o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    TRY(check_library(err));
+    h->url = tr_dup(o->url, strlen(o->url));
+    if (o->proxy)
+        h->proxy = tr_dup(o->proxy, strlen(o->proxy));
+    if (o->ca_file)
+        h->ca_file = tr_dup(o->ca_file, strlen(o->ca_file));
+    h->multi = curl_multi_init();
+    if (!h->url || (o->proxy && !h->proxy) || (o->ca_file && !h->ca_file) ||
+        !h->multi)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    TRY(check_scheme(h, err));
+    TRY(add_header(h, "Expect:", err)); /* no 100-continue round trip */
+    for (size_t i = 0; o->headers && o->headers[i]; i++)
+        TRY(add_header(h, o->headers[i], err));
+    h->epoll = epoll_create1(EPOLL_CLOEXEC);
+    h->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    e.data.fd = h->wake;
+    if (h->epoll < 0 || h->wake < 0 ||
+        epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->wake, &e) < 0)
+        TRY(tr_fail(err, TR_IO, "no event queue: %s", strerror(errno)));
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, socket_changed);
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+    curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, timer_changed);
+    curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+    curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+    *out = &h->t;
+    return TR_OK;
+out:
+    http_close(&h->t);
+    return rc;
+}

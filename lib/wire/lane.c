@@ -1,0 +1,338 @@
+/* lane.c - a lane over HTTP: dialect above, transport below.
+ * SPDX-License-Identifier: MIT */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/bounds.h"
+#include "wire/provider.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct http_lane {
+    struct tr_lane lane; /* first: the two are cast to each other */
+    struct tr_lane_vt vt;
+    const struct tr_dialect *dialect;
+    struct tr_transport *transport;
+    struct tr_quirks quirks;
+    struct tr_buf scratch;  /* owns reply->text */
+    char wire_model[160];   /* the model as the server calls it */
+    char key[512];          /* to take it out of messages */
+    char key_from[160];     /* for a refused key: where it came from */
+};
+
+static int lane_encode(struct tr_lane *lane, const struct tr_call *call,
+                       struct tr_buf *body, struct tr_err *err)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+
+    return l->dialect->encode(l->wire_model, &l->quirks, call, body, err);
+}
+
+static int lane_start(struct tr_lane *lane, const struct tr_shot *shot,
+                      struct tr_err *err)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+
+    return l->transport->start(l->transport, shot->tag, shot->body,
+                               shot->deadline_ms, err);
+}
+
+/* The exact key, whatever it looks like. */
+static void hide_key(char *text, const char *key)
+{
+    size_t n = strlen(key);
+    char *at;
+
+    if (n < 4)
+        return;
+    while ((at = strstr(text, key))) {
+        size_t mark = n < 5 ? n : 5;
+
+        memcpy(at, "[key]", mark);
+        memmove(at + mark, at + n, strlen(at + n) + 1);
+    }
+}
+
+static void add_words(char *text, size_t size, const char *words)
+{
+    size_t n = strlen(text);
+
+    if (n < size)
+        snprintf(text + n, size - n, "%s", words);
+}
+
+static void request_id_of(const struct tr_http_result *r,
+                          struct tr_reply *reply)
+{
+    struct tr_str id = tr_wire_header(r->headers, "x-request-id");
+
+    if (!id.n)
+        id = tr_wire_header(r->headers, "request-id");
+    snprintf(reply->request_id, sizeof reply->request_id, "%.*s",
+             id.n > 79 ? 79 : (int)id.n, id.n ? id.p : "");
+    tr_wire_redact(reply->request_id, sizeof reply->request_id);
+}
+
+static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+    struct tr_transport *t = l->transport;
+    struct tr_http_result r;
+
+    if (!t->next(t, &r))
+        return 0;
+    reply->tag = r.tag;
+    reply->status = r.status;
+    reply->scores = NULL;
+    reply->latency_ms = r.latency_ms;
+    reply->served[0] = reply->message[0] = '\0';
+    tr_wire_limits(r.headers, t->wall_s ? t->wall_s(t) : tr_clock_wall_s(),
+                   &reply->limits, &reply->retry_after_ms);
+    request_id_of(&r, reply);
+    l->dialect->decode(&l->quirks, &r, &l->scratch, reply);
+    if (!reply->message[0])
+        return 1;
+    hide_key(reply->message, l->key);
+    if (r.status == 401)
+        add_words(reply->message, sizeof reply->message, l->key_from);
+    return 1;
+}
+
+static void lane_wait(struct tr_lane *lane, int timeout_ms, int extra_fd)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+
+    l->transport->wait(l->transport, timeout_ms, extra_fd);
+}
+
+static void lane_wakeup(struct tr_lane *lane)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+
+    if (l->transport->wakeup)
+        l->transport->wakeup(l->transport);
+}
+
+static void lane_cancel(struct tr_lane *lane)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+
+    l->transport->cancel(l->transport);
+}
+
+/* ---- what is kept from run to run ------------------------------------- */
+
+static void lane_learned(struct tr_lane *lane, struct tr_buf *out)
+{
+    const struct tr_quirks *q = &((struct http_lane *)lane)->quirks;
+
+    if (!q->refused)
+        return;
+    tr_buf_addf(out, "old_cap=%d no_schema=%d zero_temperature=%d effort=%d "
+                "efforts=%u refused=%u",
+                q->old_cap, q->no_schema, q->zero_temperature, q->effort,
+                q->efforts, q->refused);
+}
+
+static bool read_number(struct tr_str text, const char *name, long *value)
+{
+    size_t n = strlen(name);
+
+    for (size_t i = 0; i + n < text.n; i++) {
+        char digits[12] = "";
+
+        if ((i && text.p[i - 1] != ' ') || memcmp(text.p + i, name, n) != 0 ||
+            text.p[i + n] != '=')
+            continue;
+        i += n + 1;
+        for (size_t k = 0; k < sizeof digits - 1 && i < text.n &&
+                           text.p[i] != ' ';
+             k++, i++)
+            digits[k] = text.p[i];
+        *value = strtol(digits, NULL, 10);
+        return true;
+    }
+    return false;
+}
+
+static void lane_teach(struct tr_lane *lane, struct tr_str text)
+{
+    struct tr_quirks *q = &((struct http_lane *)lane)->quirks;
+    long n;
+
+    if (!read_number(text, "refused", &n) || n <= 0 || n > 0xff)
+        return;
+    q->refused = (unsigned)n;
+    if (read_number(text, "old_cap", &n))
+        q->old_cap = n != 0;
+    if (read_number(text, "no_schema", &n))
+        q->no_schema = n != 0;
+    if (read_number(text, "zero_temperature", &n))
+        q->zero_temperature = n != 0;
+    if (q->effort_fixed)
+        return;
+    if (read_number(text, "effort", &n) && n >= -1 && n < TR_EFFORT_COUNT)
+        q->effort = (int)n;
+    if (read_number(text, "efforts", &n) && n >= 0)
+        q->efforts = (unsigned)n & ((1u << TR_EFFORT_COUNT) - 1);
+}
+
+/* ---- open and close --------------------------------------------------- */
+
+static void wipe(void *p, size_t n)
+{
+    volatile char *v = p;
+
+    while (n--)
+        *v++ = 0;
+}
+
+static void lane_close(struct tr_lane *lane)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+
+    if (!l)
+        return;
+    if (l->transport)
+        l->transport->close(l->transport);
+    tr_buf_release(&l->scratch);
+    wipe(l->key, sizeof l->key);
+    tr_free(l);
+}
+
+static const struct tr_lane_vt lane_vt = {
+    .encode = lane_encode,
+    .start = lane_start,
+    .next = lane_next,
+    .wait = lane_wait,
+    .wakeup = lane_wakeup,
+    .cancel = lane_cancel,
+    .learned = lane_learned,
+    .teach = lane_teach,
+    .close = lane_close,
+};
+
+int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
+                 const char *model, const struct tr_model_facts *facts,
+                 struct tr_transport *transport, struct tr_err *err)
+{
+    struct http_lane *l = tr_alloc(sizeof *l);
+    const char *slash = strchr(model, '/');
+
+    *out = NULL;
+    if (!l)
+        return tr_fail(err, TR_NOMEM, "out of memory");
+    l->vt = lane_vt;
+    if (!transport->wait)
+        l->vt.wait = NULL;
+    l->lane.vt = &l->vt;
+    l->lane.facts = *facts;
+    l->dialect = dialect;
+    l->transport = transport;
+    l->quirks.effort = -1;
+    tr_buf_init(&l->scratch, TR_REPLY_BYTES_MAX);
+    snprintf(l->lane.model, sizeof l->lane.model, "%s", model);
+    snprintf(l->wire_model, sizeof l->wire_model, "%s",
+             slash ? slash + 1 : model);
+    *out = &l->lane;
+    return TR_OK;
+}
+
+void tr_lane_quirks(struct tr_lane *lane, const struct tr_quirks *quirks)
+{
+    ((struct http_lane *)lane)->quirks = *quirks;
+}
+
+static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
+                         const struct tr_provider *p)
+{
+    const char *from = o->key_file  ? o->key_file
+                       : o->key_env ? o->key_env
+                       : p->key_file ? p->key_file
+                                     : p->key_env;
+
+    if (l->key[0])
+        snprintf(l->key_from, sizeof l->key_from,
+                 " (the key came from %.100s)", from ? from : "the options");
+    else
+        snprintf(l->key_from, sizeof l->key_from,
+                 " (no key was sent: --key-env NAME or --key-file FILE "
+                 "gives one)");
+}
+
+static const char *env_of_process(const char *name)
+{
+    return getenv(name);
+}
+
+static int open_over_http(struct tr_lane **out, const struct tr_target *target,
+                          const struct tr_lane_opts *o, struct tr_err *err)
+{
+    static const struct tr_model_facts unknown = {-1,  -1, -1, -1, 0, 0, 0,
+                                                  100, 100};
+    static const struct tr_model_facts is_free = {0};
+    const struct tr_model_facts *facts =
+        target->facts ? &target->facts->facts
+        : target->provider->is_free ? &is_free
+                                    : &unknown;
+    char authorization[600] = "";
+    const char *headers[] = {"Content-Type: application/json",
+                             "Accept: application/json",
+                             "User-Agent: trommel/0.1", NULL, NULL};
+    /* Not read by libcurl itself, but by everything else that speaks TLS;
+     * who has an authority of their own sets it. */
+    const char *ca_file = (o->env ? o->env : env_of_process)("SSL_CERT_FILE");
+    struct tr_transport *transport = NULL;
+    struct http_lane *l;
+    int rc = TR_OK;
+
+    if (ca_file && !ca_file[0])
+        ca_file = NULL;
+    if (target->key[0]) {
+        snprintf(authorization, sizeof authorization,
+                 "Authorization: Bearer %s", target->key);
+        headers[3] = authorization;
+    }
+    TRY(tr_http_open(&transport,
+                     &(struct tr_http_opts){.url = target->url,
+                                            .headers = headers,
+                                            .allow_http = o->allow_http,
+                                            .proxy = o->proxy,
+                                            .ca_file = ca_file},
+                     err));
+    rc = tr_lane_over(out, target->dialect, o->model, facts, transport, err);
+    if (rc != TR_OK) {
+        transport->close(transport);
+        goto out;
+    }
+    l = (struct http_lane *)*out;
+    tr_lane_quirks(*out, &target->quirks);
+    snprintf(l->lane.host, sizeof l->lane.host, "%s", target->host);
+    snprintf(l->lane.effort, sizeof l->lane.effort, "%s",
+             o->effort ? o->effort : "");
+    snprintf(l->key, sizeof l->key, "%s", target->key);
+    describe_key(l, o, target->provider);
+    l->lane.concurrency_max = target->provider->concurrency;
+    l->lane.rpm = target->provider->rpm;
+    l->lane.tpm = target->provider->tpm;
+out:
+    wipe(authorization, sizeof authorization);
+    return rc;
+}
+
+int tr_http_lane_open(struct tr_lane **out, const struct tr_lane_opts *o,
+                      struct tr_err *err)
+{
+    struct tr_catalog *catalog = NULL;
+    struct tr_target target;
+    int rc = TR_OK;
+
+    *out = NULL;
+    TRY(tr_catalog_open(&catalog, o, err));
+    TRY(tr_target_find(&target, catalog, o, err));
+    rc = open_over_http(out, &target, o, err);
+    wipe(&target, sizeof target);
+out:
+    tr_catalog_close(catalog);
+    return rc;
+}

@@ -1,0 +1,1004 @@
+/* provider.c - the tables of providers and models, and where a lane's
+ * requests may go with which key.
+ * SPDX-License-Identifier: MIT */
+#include "wire/provider.h"
+
+#include "base/mem.h"
+#include "base/yaml.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CONFIG_BYTES_MAX ((size_t)1 << 20) /* of a user's config file */
+#define KEY_BYTES_MAX 500
+#define ALL_EFFORTS ((1u << TR_EFFORT_COUNT) - 1)
+#define PICO_PER_USD_MILLION INT64_C(1000000) /* 1 USD per million tokens */
+
+const struct tr_dialect *const tr_dialects[] = {&tr_openai, NULL};
+
+extern const unsigned char tr_data_providers[], tr_data_models[];
+extern const size_t tr_data_providers_n, tr_data_models_n;
+
+struct tr_catalog {
+    struct tr_arena arena;
+    struct tr_provider *providers;
+    size_t provider_count, provider_cap;
+    struct tr_model *models;
+    size_t model_count, model_cap;
+    size_t built_in; /* the first of providers[] are our own rows */
+};
+
+/* Who wrote a row decides what it may do. */
+enum writer { BUILT_IN, USER, TASK };
+
+struct source {
+    struct tr_catalog *c;
+    enum writer writer;
+    const char *file;  /* for messages */
+    const char *as_of;
+    struct tr_err *err;
+    bool bare;         /* rows of models may stand without "models:" */
+};
+
+/* ---- near misses ------------------------------------------------------ */
+
+/* Edit distance of two short names. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[64], n = strlen(b), i, j;
+
+    if (n >= 64)
+        return n;
+    for (j = 0; j <= n; j++)
+        row[j] = j;
+    for (i = 0; a[i]; i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i + 1;
+        for (j = 1; j <= n; j++) {
+            size_t best = diagonal + (a[i] != b[j - 1]);
+
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+/* The nearest so far; start with best NULL. */
+struct near {
+    const char *name, *best;
+    size_t best_n;
+};
+
+static void near_try(struct near *near, const char *candidate)
+{
+    size_t n = distance(near->name, candidate);
+
+    if (n <= 1 + strlen(near->name) / 3 && (!near->best || n < near->best_n)) {
+        near->best = candidate;
+        near->best_n = n;
+    }
+}
+
+/* ---- values ----------------------------------------------------------- */
+
+static int bad(const struct source *s, const struct tr_yaml *at,
+               const char *what)
+{
+    return tr_fail(s->err, TR_CONFIG, "%s:%d:%d: %.*s: %s", s->file, at->line,
+                   at->column, (int)at->key.n, at->key.p, what);
+}
+
+static int take_text(const struct source *s, const struct tr_yaml *v,
+                     const char **to)
+{
+    if (v->kind != TR_YAML_SCALAR || !v->value.n || v->value.n > 512)
+        return bad(s, v, "a short text is expected");
+    for (size_t i = 0; i < v->value.n; i++) {
+        if ((unsigned char)v->value.p[i] < 0x21 || v->value.p[i] == 0x7f)
+            return bad(s, v, "no blanks and no line ends are allowed here");
+    }
+    *to = tr_arena_dup(&s->c->arena, v->value).p;
+    return *to ? TR_OK : tr_fail(s->err, TR_NOMEM, "out of memory");
+}
+
+static int take_bool(const struct source *s, const struct tr_yaml *v, bool *to)
+{
+    return tr_yaml_bool(v, to) ? TR_OK : bad(s, v, "true or false is expected");
+}
+
+/* Decimal text times scale, exact: 0.125 with scale 1000000 is 125000. */
+static int take_decimal(const struct source *s, const struct tr_yaml *v,
+                        int64_t scale, int64_t *to)
+{
+    const char *what = "a number such as 0.125 is expected, with six decimals "
+                       "at most";
+    int64_t n = 0;
+    bool after = false;
+    size_t digits = 0;
+
+    if (v->kind != TR_YAML_SCALAR)
+        return bad(s, v, what);
+    for (size_t i = 0; i < v->value.n; i++) {
+        char c = v->value.p[i];
+
+        if (c == '.' && !after) {
+            after = true;
+            continue;
+        }
+        if (c < '0' || c > '9' || n > INT64_C(1000000000000))
+            return bad(s, v, what);
+        if (after) {
+            scale /= 10;
+            if (!scale && c != '0')
+                return bad(s, v, what);
+            n += scale * (c - '0');
+        } else {
+            n = 10 * n + scale * (c - '0');
+        }
+        digits++;
+    }
+    *to = n;
+    return digits ? TR_OK : bad(s, v, what);
+}
+
+static int take_count(const struct source *s, const struct tr_yaml *v,
+                      int64_t *to)
+{
+    return take_decimal(s, v, 1, to);
+}
+
+/* One of several words: its index. */
+static int take_word(const struct source *s, const struct tr_yaml *v,
+                     const char *const *words, int *to)
+{
+    char what[200] = "one of these is expected:";
+    size_t n = strlen(what);
+
+    for (int i = 0; words[i]; i++) {
+        if (v->kind == TR_YAML_SCALAR && tr_str_eq_c(v->value, words[i])) {
+            *to = i;
+            return TR_OK;
+        }
+        n += (size_t)snprintf(what + n, sizeof what - n, " %s", words[i]);
+        if (n >= sizeof what)
+            n = sizeof what - 1;
+    }
+    return bad(s, v, what);
+}
+
+static int take_efforts(const struct source *s, const struct tr_yaml *v,
+                        unsigned *mask)
+{
+    *mask = 0;
+    if (v->kind != TR_YAML_LIST)
+        return bad(s, v, "a list such as [none, low] is expected");
+    for (const struct tr_yaml *e = v->first; e; e = e->next) {
+        int effort = tr_effort_find(e->value);
+
+        if (e->kind != TR_YAML_SCALAR || effort < 0)
+            return bad(s, v, "efforts are none, minimal, low, medium, high, "
+                             "xhigh, max");
+        *mask |= 1u << effort;
+    }
+    return TR_OK;
+}
+
+static int unknown_key(const struct source *s, const struct tr_yaml *at,
+                       const char *const *known)
+{
+    char key[40];
+    struct near near = {key, NULL, 0};
+
+    snprintf(key, sizeof key, "%.*s", at->key.n > 39 ? 39 : (int)at->key.n,
+             at->key.p);
+    for (; *known; known++)
+        near_try(&near, *known);
+    return tr_fail(s->err, TR_CONFIG, "%s:%d:%d: unknown key %s%s%s%s",
+                   s->file, at->key_line, at->key_column, key,
+                   near.best ? "; did you mean " : "",
+                   near.best ? near.best : "", near.best ? "?" : "");
+}
+
+static int key_index(const struct tr_yaml *at, const char *const *known)
+{
+    for (int i = 0; known[i]; i++) {
+        if (tr_str_eq_c(at->key, known[i]))
+            return i;
+    }
+    return -1;
+}
+
+/* ---- provider rows ---------------------------------------------------- */
+
+static struct tr_provider *find_provider(const struct tr_catalog *c,
+                                         struct tr_str name)
+{
+    for (size_t i = 0; i < c->provider_count; i++) {
+        if (tr_str_eq_c(name, c->providers[i].name))
+            return &c->providers[i];
+    }
+    return NULL;
+}
+
+static int take_like(const struct source *s, const struct tr_yaml *v,
+                     struct tr_provider *p)
+{
+    const struct tr_provider *other = find_provider(s->c, v->value);
+    const char *name = p->name;
+
+    if (!other)
+        return bad(s, v, "there is no provider of that name above");
+    *p = *other;
+    p->name = name;
+    return TR_OK;
+}
+
+enum provider_key {
+    P_LIKE, P_DIALECT, P_BASE_URL, P_BASE_URL_ENV, P_KEY_ENV, P_KEY_FILE,
+    P_KEY, P_CAP, P_EFFORT, P_EFFORT_DEFAULT, P_SCHEMA, P_TEMPERATURE,
+    P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY
+};
+static const char *const provider_keys[] = {
+    "like", "dialect", "base_url", "base_url_env", "key_env", "key_file",
+    "key", "cap", "effort", "effort_default", "schema", "temperature",
+    "require_parameters", "free", "rpm", "tpm", "concurrency", NULL};
+
+static int take_provider_value(const struct source *s, const struct tr_yaml *v,
+                               enum provider_key key, struct tr_provider *p)
+{
+    static const char *const needs[] = {"required", "optional", NULL};
+    static const char *const caps[] = {"max_completion_tokens", "max_tokens",
+                                       NULL};
+    static const char *const styles[] = {
+#define X(name) #name,
+        TR_EFFORT_STYLES(X)
+#undef X
+        NULL};
+    static const char *const zero[] = {"0", NULL};
+    int word = 0, rc;
+    int64_t n = 0;
+    bool flag = false;
+
+    switch (key) {
+    case P_LIKE:
+        return TR_OK; /* done before the others */
+    case P_DIALECT:
+        return take_text(s, v, &p->dialect);
+    case P_BASE_URL:
+        return take_text(s, v, &p->base_url);
+    case P_BASE_URL_ENV:
+        return take_text(s, v, &p->base_url_env);
+    case P_KEY_ENV:
+        return take_text(s, v, &p->key_env);
+    case P_KEY_FILE:
+        if (s->writer == TASK)
+            return bad(s, v, "a task file may not name a key file; use "
+                             "--key-file or the user's config.yaml");
+        return take_text(s, v, &p->key_file);
+    case P_KEY:
+        rc = take_word(s, v, needs, &word);
+        p->key_optional = word == 1;
+        return rc;
+    case P_CAP:
+        rc = take_word(s, v, caps, &word);
+        p->quirks.old_cap = word == 1;
+        return rc;
+    case P_EFFORT:
+        return take_word(s, v, styles, &p->quirks.effort_style);
+    case P_EFFORT_DEFAULT:
+        p->effort_default = tr_effort_find(v->value);
+        return p->effort_default < 0 && !tr_str_eq_c(v->value, "omit")
+                   ? bad(s, v, "an effort or omit is expected")
+                   : TR_OK;
+    case P_SCHEMA:
+        rc = take_bool(s, v, &flag);
+        p->quirks.no_schema = !flag;
+        return rc;
+    case P_TEMPERATURE:
+        p->quirks.zero_temperature = true;
+        return take_word(s, v, zero, &word);
+    case P_REQUIRE_PARAMETERS:
+        return take_bool(s, v, &p->quirks.require_parameters);
+    case P_FREE:
+        return take_bool(s, v, &p->is_free);
+    case P_RPM:
+        return take_count(s, v, &p->rpm);
+    case P_TPM:
+        return take_count(s, v, &p->tpm);
+    case P_CONCURRENCY:
+        rc = take_count(s, v, &n);
+        p->concurrency = n > 100000 ? 100000 : (int)n;
+        return rc;
+    }
+    return TR_OK;
+}
+
+/* A task file may come from somebody else. It may describe servers and name
+ * the variable of their key, but not send the key of a provider we know to
+ * another place. */
+static int check_task_row(const struct source *s, const struct tr_yaml *row,
+                          const struct tr_provider *p)
+{
+    for (size_t i = 0; i < s->c->built_in && p->key_env; i++) {
+        const struct tr_provider *b = &s->c->providers[i];
+
+        if (!b->key_env || strcmp(b->key_env, p->key_env) != 0 ||
+            (b->base_url && p->base_url &&
+             strcmp(b->base_url, p->base_url) == 0))
+            continue;
+        return tr_fail(s->err, TR_CONFIG,
+                       "%s:%d:%d: %s: %s is the key of %s, and a task file "
+                       "may not send it elsewhere; give --key-env %s on the "
+                       "command line if you mean it",
+                       s->file, row->line, row->column, p->name, p->key_env,
+                       b->name, p->key_env);
+    }
+    return TR_OK;
+}
+
+static int take_provider(const struct source *s, const struct tr_yaml *row)
+{
+    struct tr_catalog *c = s->c;
+    struct tr_provider *old = find_provider(c, row->key), *grown;
+    const struct tr_yaml *like = tr_yaml_get(row, "like");
+    struct tr_provider p = {.dialect = "openai", .effort_default = -1,
+                            .quirks = {.effort = -1}};
+    int rc;
+
+    if (row->kind != TR_YAML_MAP)
+        return bad(s, row, "a provider is a map such as "
+                           "{base_url: \"http://127.0.0.1:8000/v1\"}");
+    if (old)
+        p = *old;
+    else if (!(p.name = tr_arena_dup(&c->arena, row->key).p))
+        return tr_fail(s->err, TR_NOMEM, "out of memory");
+    if (strchr(p.name, '/'))
+        return bad(s, row, "a provider's name holds no slash");
+    if (like && (rc = take_like(s, like, &p)) != TR_OK)
+        return rc;
+    /* A key belongs to an origin: who moves the origin leaves the key. */
+    if (s->writer != BUILT_IN && tr_yaml_get(row, "base_url")) {
+        p.key_env = p.key_file = p.base_url_env = NULL;
+        p.rpm = p.tpm = 0;
+    }
+    for (const struct tr_yaml *v = row->first; v; v = v->next) {
+        int key = key_index(v, provider_keys);
+
+        rc = key < 0 ? unknown_key(s, v, provider_keys)
+                     : take_provider_value(s, v, (enum provider_key)key, &p);
+        if (rc != TR_OK)
+            return rc;
+    }
+    if (s->writer == TASK && (rc = check_task_row(s, row, &p)) != TR_OK)
+        return rc;
+    if (old) {
+        *old = p;
+        return TR_OK;
+    }
+    if (c->provider_count == c->provider_cap) {
+        size_t cap = c->provider_cap ? 2 * c->provider_cap : 32;
+
+        grown = tr_resize(c->providers, cap * sizeof *grown);
+        if (!grown)
+            return tr_fail(s->err, TR_NOMEM, "out of memory");
+        c->providers = grown;
+        c->provider_cap = cap;
+    }
+    c->providers[c->provider_count++] = p;
+    return TR_OK;
+}
+
+/* ---- model rows ------------------------------------------------------- */
+
+static struct tr_model *find_model(const struct tr_catalog *c,
+                                   struct tr_str name)
+{
+    for (size_t i = 0; i < c->model_count; i++) {
+        if (tr_str_eq_c(name, c->models[i].name))
+            return &c->models[i];
+    }
+    return NULL;
+}
+
+enum model_key {
+    M_INPUT, M_OUTPUT, M_CACHED, M_CACHE_WRITE, M_BATCH, M_CONTEXT,
+    M_MAX_OUTPUT, M_EFFORTS, M_LONG_FROM, M_LONG_INPUT, M_LONG_OUTPUT,
+    M_SHUTDOWN
+};
+static const char *const model_keys[] = {
+    "input", "output", "cached", "cache_write", "batch", "context",
+    "max_output", "efforts", "long_from", "long_input", "long_output",
+    "shutdown", NULL};
+
+static int take_model_value(const struct source *s, const struct tr_yaml *v,
+                            enum model_key key, struct tr_model *m)
+{
+    struct tr_model_facts *f = &m->facts;
+    int64_t n = 0;
+    int rc;
+
+    switch (key) {
+    case M_INPUT:
+        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_in);
+    case M_OUTPUT:
+        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_out);
+    case M_CACHED:
+        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_cached);
+    case M_CACHE_WRITE:
+        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_cache_write);
+    case M_BATCH:
+        rc = take_decimal(s, v, 100, &n);
+        m->batch_pct = (int)(n > 10000 ? 10000 : n);
+        return rc;
+    case M_CONTEXT:
+        return take_count(s, v, &f->context);
+    case M_MAX_OUTPUT:
+        return take_count(s, v, &f->max_output);
+    case M_EFFORTS:
+        return take_efforts(s, v, &m->efforts);
+    case M_LONG_FROM:
+        return take_count(s, v, &f->long_from);
+    case M_LONG_INPUT:
+        return take_decimal(s, v, 100, &f->long_in_pct);
+    case M_LONG_OUTPUT:
+        return take_decimal(s, v, 100, &f->long_out_pct);
+    case M_SHUTDOWN:
+        return take_text(s, v, &m->shutdown);
+    }
+    return TR_OK;
+}
+
+static int take_model(const struct source *s, const struct tr_yaml *row)
+{
+    struct tr_catalog *c = s->c;
+    struct tr_model *old = find_model(c, row->key), *grown;
+    struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100}};
+    int rc;
+
+    if (tr_str_eq_c(row->key, "as_of"))
+        return TR_OK;
+    if (row->kind != TR_YAML_MAP)
+        return bad(s, row, "a model is a map such as {input: 0.10, "
+                           "output: 0.50}");
+    if (old)
+        m = *old;
+    else if (!(m.name = tr_arena_dup(&c->arena, row->key).p))
+        return tr_fail(s->err, TR_NOMEM, "out of memory");
+    if (!strchr(m.name, '/'))
+        return bad(s, row, "a model is named provider/model");
+    m.as_of = s->as_of;
+    for (const struct tr_yaml *v = row->first; v; v = v->next) {
+        int key = key_index(v, model_keys);
+
+        rc = key < 0 ? unknown_key(s, v, model_keys)
+                     : take_model_value(s, v, (enum model_key)key, &m);
+        if (rc != TR_OK)
+            return rc;
+    }
+    m.has_efforts = m.has_efforts || tr_yaml_get(row, "efforts");
+    if (old) {
+        *old = m;
+        return TR_OK;
+    }
+    if (c->model_count == c->model_cap) {
+        size_t cap = c->model_cap ? 2 * c->model_cap : 64;
+
+        grown = tr_resize(c->models, cap * sizeof *grown);
+        if (!grown)
+            return tr_fail(s->err, TR_NOMEM, "out of memory");
+        c->models = grown;
+        c->model_cap = cap;
+    }
+    c->models[c->model_count++] = m;
+    return TR_OK;
+}
+
+/* What a row does not say must never make a bill look smaller. */
+static void fill_prices(struct tr_catalog *c)
+{
+    for (size_t i = 0; i < c->model_count; i++) {
+        struct tr_model_facts *f = &c->models[i].facts;
+
+        if (f->price_cached < 0)
+            f->price_cached = f->price_in;
+        if (f->price_cache_write < 0)
+            f->price_cache_write = f->price_in;
+    }
+}
+
+/* ---- files ------------------------------------------------------------ */
+
+static int take_rows(const struct source *s, const struct tr_yaml *map,
+                     int (*take)(const struct source *, const struct tr_yaml *))
+{
+    int rc = TR_OK;
+
+    if (!map || tr_yaml_is_null(map))
+        return TR_OK;
+    if (map->kind != TR_YAML_MAP)
+        return bad(s, map, "a map of rows is expected");
+    for (const struct tr_yaml *row = map->first; row && rc == TR_OK;
+         row = row->next)
+        rc = take(s, row);
+    return rc;
+}
+
+/* Takes "providers:" and "models:" of a file. */
+static int take_tables(struct source *s, struct tr_str text)
+{
+    struct tr_yaml *root;
+    const struct tr_yaml *as_of;
+    int rc = tr_yaml_parse(&root, &s->c->arena, text, s->file, s->err);
+
+    if (rc != TR_OK)
+        return rc;
+    as_of = tr_yaml_get(root, "as_of");
+    if (as_of)
+        s->as_of = as_of->value.p;
+    if (s->bare && !tr_yaml_get(root, "models"))
+        return take_rows(s, root, take_model);
+    rc = take_rows(s, tr_yaml_get(root, "providers"), take_provider);
+    if (rc == TR_OK)
+        rc = take_rows(s, tr_yaml_get(root, "models"), take_model);
+    return rc;
+}
+
+/* A whole file of bounded size; a missing one is empty. */
+static int read_file(const struct source *s, struct tr_str *text)
+{
+    int fd = open(s->file, O_RDONLY | O_CLOEXEC);
+    char *p;
+    ssize_t got = 0;
+
+    *text = (struct tr_str){0};
+    if (fd < 0)
+        return errno == ENOENT || errno == ENOTDIR
+                   ? TR_OK
+                   : tr_fail(s->err, TR_CONFIG, "%s: %s", s->file,
+                             strerror(errno));
+    p = tr_arena_alloc(&s->c->arena, CONFIG_BYTES_MAX);
+    while (p && text->n < CONFIG_BYTES_MAX &&
+           (got = read(fd, p + text->n, CONFIG_BYTES_MAX - text->n)) > 0)
+        text->n += (size_t)got;
+    close(fd);
+    text->p = p;
+    if (!p)
+        return tr_fail(s->err, TR_NOMEM, "out of memory");
+    if (got < 0)
+        return tr_fail(s->err, TR_CONFIG, "%s: %s", s->file, strerror(errno));
+    if (text->n == CONFIG_BYTES_MAX)
+        return tr_fail(s->err, TR_CONFIG, "%s: larger than 1 MiB", s->file);
+    return TR_OK;
+}
+
+static int take_user_file(struct tr_catalog *c, const char *dir,
+                          const char *name, struct tr_err *err)
+{
+    char path[PATH_MAX];
+    struct source s = {c, USER, path, "your own file", err,
+                       strcmp(name, "models.yaml") == 0};
+    struct tr_str text;
+    int rc;
+
+    snprintf(path, sizeof path, "%.3900s/%s", dir, name);
+    rc = read_file(&s, &text);
+    return rc != TR_OK || !text.n ? rc : take_tables(&s, text);
+}
+
+int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
+                    struct tr_err *err)
+{
+    struct tr_catalog *c = tr_alloc(sizeof *c);
+    struct source built_in = {c, BUILT_IN, "providers.yaml", "", err, false};
+    struct source task = {c, TASK, "providers of the task", "", err, false};
+    struct tr_yaml *root;
+    int rc = TR_OK;
+
+    *out = NULL;
+    if (!c)
+        return tr_fail(err, TR_NOMEM, "out of memory");
+    tr_arena_init(&c->arena);
+    TRY(take_tables(&built_in, tr_str((const char *)tr_data_providers,
+                                      tr_data_providers_n)));
+    c->built_in = c->provider_count;
+    built_in.file = "models.yaml";
+    TRY(take_tables(&built_in,
+                    tr_str((const char *)tr_data_models, tr_data_models_n)));
+    if (o->config_dir && o->config_dir[0]) {
+        TRY(take_user_file(c, o->config_dir, "config.yaml", err));
+        TRY(take_user_file(c, o->config_dir, "models.yaml", err));
+    }
+    if (tr_str_trim(o->providers_yaml).n) {
+        TRY(tr_yaml_parse(&root, &c->arena, o->providers_yaml, task.file,
+                          err));
+        TRY(take_rows(&task, root, take_provider));
+    }
+    fill_prices(c);
+    *out = c;
+    return TR_OK;
+out:
+    tr_catalog_close(c);
+    return rc;
+}
+
+void tr_catalog_close(struct tr_catalog *c)
+{
+    if (!c)
+        return;
+    tr_free(c->providers);
+    tr_free(c->models);
+    tr_arena_release(&c->arena);
+    tr_free(c);
+}
+
+size_t tr_catalog_providers(const struct tr_catalog *c,
+                            const struct tr_provider **rows)
+{
+    *rows = c->providers;
+    return c->provider_count;
+}
+
+size_t tr_catalog_models(const struct tr_catalog *c,
+                         const struct tr_model **rows)
+{
+    *rows = c->models;
+    return c->model_count;
+}
+
+/* ---- address ---------------------------------------------------------- */
+
+/* 127.0.0.1, localhost, [::1]: by their letters only, so that no spelling
+ * that a resolver reads differently gets through. */
+static bool is_loopback(struct tr_str host)
+{
+    size_t dots = 0;
+
+    if (tr_str_eq_c(host, "localhost") || tr_str_eq_c(host, "[::1]"))
+        return true;
+    if (host.n < 9 || host.n > 15 || memcmp(host.p, "127.", 4) != 0)
+        return false;
+    for (size_t i = 0; i < host.n; i++) {
+        if (host.p[i] == '.')
+            dots++;
+        else if (host.p[i] < '0' || host.p[i] > '9')
+            return false;
+    }
+    return dots == 3;
+}
+
+/* Splits and checks an address: scheme, host, no user, query or fragment. */
+static int check_url(const char *url, bool allow_http, const char *from,
+                     char *host, size_t host_n, struct tr_err *err)
+{
+    bool secure = strncmp(url, "https://", 8) == 0;
+    struct tr_str h = tr_str_c(url);
+
+    if (!secure && strncmp(url, "http://", 7) != 0)
+        return tr_fail(err, TR_CONFIG,
+                       "%s: %.200s is no address; write https://HOST/v1, or "
+                       "http://127.0.0.1:PORT/v1 for a server on this machine",
+                       from, url);
+    for (const char *p = url; *p; p++) {
+        if ((unsigned char)*p < 0x21 || (unsigned char)*p > 0x7e ||
+            strchr("@?#\\\"<>", *p))
+            return tr_fail(err, TR_CONFIG,
+                           "%s: an address may not hold blanks, a user name, "
+                           "? or #, nor bytes beyond ASCII",
+                           from);
+    }
+    h.p += secure ? 8 : 7;
+    h.n = strcspn(h.p, "/");
+    snprintf(host, host_n, "%.*s", h.n > 150 ? 150 : (int)h.n, h.p);
+    if (h.n && h.p[0] == '[')
+        h.n = strcspn(h.p, "]") + (strchr(h.p, ']') != NULL);
+    else
+        h.n = strcspn(h.p, ":/");
+    if (!h.n)
+        return tr_fail(err, TR_CONFIG, "%s: the address has no host", from);
+    if (!secure && !allow_http && !is_loopback(h))
+        return tr_fail(err, TR_CONFIG,
+                       "%s: %.*s would be asked over plain http, where texts "
+                       "and keys can be read; use https, or --allow-http if "
+                       "the network is yours",
+                       from, h.n > 200 ? 200 : (int)h.n, h.p);
+    return TR_OK;
+}
+
+static const char *env(const struct tr_lane_opts *o, const char *name)
+{
+    const char *value = o->env ? o->env(name) : getenv(name);
+
+    return value && value[0] ? value : NULL;
+}
+
+static int find_url(struct tr_target *t, const struct tr_lane_opts *o,
+                    struct tr_err *err)
+{
+    const struct tr_provider *p = t->provider;
+    const char *from = p->name, *url = p->base_url, *by_env = NULL;
+    size_t n, path_n = strlen(t->dialect->path);
+    int rc;
+
+    if (p->base_url_env)
+        by_env = env(o, p->base_url_env);
+    if (o->base_url) {
+        url = o->base_url;
+        from = "--base-url";
+    } else if (by_env) {
+        url = by_env;
+        from = p->base_url_env;
+    }
+    if (!url)
+        return tr_fail(err, TR_CONFIG,
+                       "provider %s has no base_url; give it one, or "
+                       "--base-url URL",
+                       p->name);
+    rc = check_url(url, o->allow_http, from, t->host, sizeof t->host, err);
+    if (rc != TR_OK)
+        return rc;
+    n = strlen(url);
+    while (n && url[n - 1] == '/')
+        n--;
+    if (n > path_n && memcmp(url + n - path_n, t->dialect->path, path_n) == 0)
+        n -= path_n; /* the whole endpoint was given */
+    if (n + path_n >= sizeof t->url)
+        return tr_fail(err, TR_CONFIG, "%s: the address is too long", from);
+    memcpy(t->url, url, n);
+    memcpy(t->url + n, t->dialect->path, path_n + 1);
+    return TR_OK;
+}
+
+/* ---- key -------------------------------------------------------------- */
+
+static int keep_key(struct tr_target *t, struct tr_str key, const char *from,
+                    struct tr_err *err)
+{
+    key = tr_str_trim(key);
+    if (!key.n || key.n > KEY_BYTES_MAX)
+        return tr_fail(err, TR_CONFIG,
+                       "%s: a key has 1 to %d characters, and this has %zu",
+                       from, KEY_BYTES_MAX, key.n);
+    for (size_t i = 0; i < key.n; i++) {
+        if ((unsigned char)key.p[i] < 0x21 || (unsigned char)key.p[i] > 0x7e)
+            return tr_fail(err, TR_CONFIG,
+                           "%s: the key holds a blank, a line end or another "
+                           "byte that no key has; was a whole file pasted?",
+                           from);
+    }
+    memcpy(t->key, key.p, key.n);
+    t->key[key.n] = '\0';
+    return TR_OK;
+}
+
+static int key_from_file(struct tr_target *t, const char *path,
+                         struct tr_err *err)
+{
+    char bytes[KEY_BYTES_MAX + 100];
+    struct stat st;
+    ssize_t n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int rc;
+
+    if (fd < 0)
+        return tr_fail(err, TR_CONFIG, "key file %s: %s", path,
+                       strerror(errno));
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        rc = tr_fail(err, TR_CONFIG, "key file %s is no regular file", path);
+    else if (st.st_uid != geteuid())
+        rc = tr_fail(err, TR_CONFIG,
+                     "key file %s belongs to another user; make a copy of "
+                     "your own",
+                     path);
+    else if (st.st_mode & 077)
+        rc = tr_fail(err, TR_CONFIG,
+                     "key file %s can be read by others; run: chmod 600 %s",
+                     path, path);
+    else if ((n = read(fd, bytes, sizeof bytes)) < 0)
+        rc = tr_fail(err, TR_CONFIG, "key file %s: %s", path, strerror(errno));
+    else
+        rc = keep_key(t, tr_str(bytes, (size_t)n), path, err);
+    close(fd);
+    for (volatile char *v = bytes; v < bytes + sizeof bytes; v++)
+        *v = 0;
+    return rc;
+}
+
+static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
+                    struct tr_err *err)
+{
+    const struct tr_provider *p = t->provider;
+    const char *value;
+
+    if (o->key_file)
+        return key_from_file(t, o->key_file, err);
+    if (o->key_env) {
+        value = env(o, o->key_env);
+        if (!value)
+            return tr_fail(err, TR_CONFIG,
+                           "--key-env %s: that variable is not set",
+                           o->key_env);
+        return keep_key(t, tr_str_c(value), o->key_env, err);
+    }
+    if (o->base_url)
+        return TR_OK; /* a key goes to its own origin only */
+    if (p->key_file)
+        return key_from_file(t, p->key_file, err);
+    if (!p->key_env)
+        return TR_OK;
+    value = env(o, p->key_env);
+    if (value)
+        return keep_key(t, tr_str_c(value), p->key_env, err);
+    if (p->key_optional)
+        return TR_OK;
+    return tr_fail(err, TR_CONFIG,
+                   "%s needs a key: set %s, or name another variable with "
+                   "--key-env NAME or a file with --key-file FILE",
+                   p->name, p->key_env);
+}
+
+/* ---- provider/model --------------------------------------------------- */
+
+static int no_slash(const struct tr_catalog *c, const char *model,
+                    struct tr_err *err)
+{
+    struct near near = {model, NULL, 0};
+
+    for (size_t i = 0; i < c->model_count; i++) {
+        const char *name = c->models[i].name;
+
+        if (strcmp(strchr(name, '/') + 1, model) == 0)
+            return tr_fail(err, TR_CONFIG,
+                           "model %s names no provider; did you mean %s?",
+                           model, name);
+    }
+    for (size_t i = 0; i < c->provider_count; i++)
+        near_try(&near, c->providers[i].name);
+    return tr_fail(err, TR_CONFIG,
+                   "model %.100s names no provider; a model is written "
+                   "provider/model, such as openai/gpt-6-luna or "
+                   "%s/NAME (trommel models lists the providers)",
+                   model, near.best ? near.best : "ollama");
+}
+
+static int find_provider_of(struct tr_target *t, const struct tr_catalog *c,
+                            const char *model, struct tr_err *err)
+{
+    const char *slash = strchr(model, '/');
+    char name[80];
+    struct near near = {name, NULL, 0};
+
+    if (!slash)
+        return no_slash(c, model, err);
+    if (!slash[1] || strlen(slash + 1) >= sizeof t->model)
+        return tr_fail(err, TR_CONFIG, "model %.100s: the part after the "
+                       "slash is empty or too long", model);
+    t->provider = find_provider(c, tr_str(model, (size_t)(slash - model)));
+    snprintf(name, sizeof name, "%.*s",
+             slash - model > 79 ? 79 : (int)(slash - model), model);
+    if (!t->provider) {
+        for (size_t i = 0; i < c->provider_count; i++)
+            near_try(&near, c->providers[i].name);
+        return tr_fail(err, TR_CONFIG,
+                       "there is no provider %s%s%s; trommel models lists "
+                       "them, and a server of your own is openai/%s with "
+                       "--base-url URL, or a row under providers: in "
+                       "config.yaml",
+                       name, near.best ? "; did you mean " : "",
+                       near.best ? near.best : "", slash + 1);
+    }
+    memcpy(t->model, slash + 1, strlen(slash + 1) + 1);
+    for (int i = 0; tr_dialects[i]; i++) {
+        if (strcmp(tr_dialects[i]->name, t->provider->dialect) == 0)
+            t->dialect = tr_dialects[i];
+    }
+    if (!t->dialect)
+        return tr_fail(err, TR_CONFIG,
+                       "provider %s: dialect %s is not known (known: openai)",
+                       name, t->provider->dialect);
+    return TR_OK;
+}
+
+/* gpt-4o-mini-2024-07-18 has the facts of gpt-4o-mini. */
+static const struct tr_model *facts_of(const struct tr_catalog *c,
+                                       const char *model)
+{
+    static const char date[] = "-dddd-dd-dd";
+    struct tr_str name = tr_str_c(model);
+    const struct tr_model *m = find_model(c, name);
+    size_t n = sizeof date - 1;
+
+    if (m || name.n <= n)
+        return m;
+    for (size_t i = 0; i < n; i++) {
+        char want = date[i], is = model[name.n - n + i];
+
+        if (want == 'd' ? is < '0' || is > '9' : is != want)
+            return NULL;
+    }
+    return find_model(c, tr_str(model, name.n - n));
+}
+
+static int choose_effort(struct tr_target *t, const struct tr_lane_opts *o,
+                         struct tr_err *err)
+{
+    struct tr_quirks *q = &t->quirks;
+    bool known = t->facts && t->facts->has_efforts;
+
+    q->efforts = known ? t->facts->efforts : ALL_EFFORTS;
+    q->effort = known ? -1 : t->provider->effort_default;
+    for (int i = 0; known && i < TR_EFFORT_COUNT && q->effort < 0; i++) {
+        if (q->efforts >> i & 1)
+            q->effort = i;
+    }
+    if (!o->effort)
+        return TR_OK;
+    q->effort = tr_effort_find(tr_str_c(o->effort));
+    if (q->effort < 0)
+        return tr_fail(err, TR_USAGE,
+                       "--effort %.40s: efforts are none, minimal, low, "
+                       "medium, high, xhigh and max",
+                       o->effort);
+    if (known && !(q->efforts >> q->effort & 1))
+        return tr_fail(err, TR_CONFIG,
+                       "%s does not take --effort %s; trommel models lists "
+                       "what it takes",
+                       t->facts->name, o->effort);
+    q->effort_fixed = true;
+    if (q->effort_style == TR_STYLE_omit)
+        q->effort_style = TR_STYLE_field;
+    return TR_OK;
+}
+
+int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
+                   const struct tr_lane_opts *o, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    memset(t, 0, sizeof *t);
+    TRY(find_provider_of(t, c, o->model ? o->model : "", err));
+    t->facts = facts_of(c, o->model);
+    t->quirks = t->provider->quirks;
+    TRY(choose_effort(t, o, err));
+    TRY(find_url(t, o, err));
+    TRY(find_key(t, o, err));
+out:
+    return rc;
+}
+
+bool tr_model_find(const struct tr_lane_opts *o, const char *model,
+                   struct tr_model_facts *facts, char *as_of, size_t as_of_n)
+{
+    struct tr_catalog *c = NULL;
+    const struct tr_model *m;
+    const struct tr_provider *p;
+    bool known;
+
+    *facts = (struct tr_model_facts){-1, -1, -1, -1, 0, 0, 0, 100, 100};
+    if (as_of_n)
+        as_of[0] = '\0';
+    if (tr_catalog_open(&c, o, NULL) != TR_OK)
+        return false;
+    m = facts_of(c, model);
+    p = find_provider(c, tr_str(model, strcspn(model, "/")));
+    known = m || (p && p->is_free);
+    if (m) {
+        *facts = m->facts;
+        snprintf(as_of, as_of_n, "%s", m->as_of);
+    } else if (p && p->is_free) {
+        *facts = (struct tr_model_facts){0};
+    }
+    tr_catalog_close(c);
+    return known;
+}

@@ -1,0 +1,562 @@
+/* test_http.c - the transport against a server that misbehaves on request.
+ *
+ * The server is a child process on loopback; the first word of a request's
+ * body says what it does. It counts connections and requests in shared
+ * memory, so that tests see what really arrived.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "base/bounds.h"
+#include "base/clock.h"
+#include "wire/transport.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+struct seen {
+    atomic_int connections, requests, keys;
+};
+static struct seen *seen, *elsewhere; /* the two servers */
+static int port, other_port;
+static pid_t children[2];
+
+/* ---- the server ------------------------------------------------------- */
+
+static void put(int fd, const char *text)
+{
+    if (send(fd, text, strlen(text), MSG_NOSIGNAL) < 0)
+        return;
+}
+
+static void put_ok(int fd, const char *extra, const char *body)
+{
+    char text[600];
+
+    snprintf(text, sizeof text,
+             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%.99s"
+             "Content-Length: %zu\r\n\r\n%.300s",
+             extra, strlen(body), body);
+    put(fd, text);
+}
+
+static void endless(int fd, const char *head, const char *piece)
+{
+    put(fd, head);
+    while (send(fd, piece, strlen(piece), MSG_NOSIGNAL) > 0)
+        ;
+}
+
+/* Returns whether the connection stays. */
+static int act(int fd, const char *what, int nth)
+{
+    char text[300];
+
+    if (strncmp(what, "ok", 2) == 0) {
+        put_ok(fd, "X-RateLimit-Remaining-Requests: 7\r\nServer: nobody\r\n",
+               what);
+        return 1;
+    }
+    if (strncmp(what, "stale", 5) == 0) {
+        if (nth == 1)
+            put_ok(fd, "", "once");
+        return nth == 1;
+    }
+    if (strncmp(what, "continue", 8) == 0) {
+        put(fd, "HTTP/1.1 103 Early Hints\r\nRetry-After: 99\r\n\r\n");
+        put_ok(fd, "Retry-After: 3\r\n", "after hints");
+        return 1;
+    }
+    if (strncmp(what, "redirect", 8) == 0) {
+        snprintf(text, sizeof text,
+                 "HTTP/1.1 307 Moved\r\nLocation: http://127.0.0.1:%d/x\r\n"
+                 "Content-Length: 0\r\n\r\n",
+                 other_port);
+        put(fd, text);
+        return 1;
+    }
+    if (strncmp(what, "cut", 3) == 0)
+        put(fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of");
+    else if (strncmp(what, "garbage", 7) == 0)
+        put(fd, "\x01\x02 this is no HTTP\r\n\r\n");
+    else if (strncmp(what, "hang", 4) == 0)
+        sleep(30);
+    else if (strncmp(what, "big", 3) == 0)
+        endless(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "10\r\n0123456789abcdef\r\n10\r\n0123456789abcdef\r\n");
+    else if (strncmp(what, "heads", 5) == 0)
+        endless(fd, "HTTP/1.1 200 OK\r\n", "X-RateLimit-Foo: 0123456789\r\n");
+    else if (strncmp(what, "drip", 4) == 0) {
+        put(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+        for (int i = 0; i < 1000; i++) {
+            if (send(fd, "x", 1, MSG_NOSIGNAL) < 0)
+                break;
+            usleep(20000);
+        }
+    }
+    return 0; /* "early": closes without a word */
+}
+
+static void *talk(void *arg)
+{
+    int fd = (int)(intptr_t)arg, nth = 0;
+    char in[20000];
+
+    for (;;) {
+        size_t n = 0, body_n;
+        char *end = NULL, *length;
+        ssize_t got;
+
+        while (!end) {
+            got = recv(fd, in + n, sizeof in - 1 - n, 0);
+            if (got <= 0)
+                goto out;
+            n += (size_t)got;
+            in[n] = '\0';
+            end = strstr(in, "\r\n\r\n");
+        }
+        length = strstr(in, "Content-Length: ");
+        body_n = length ? strtoul(length + 16, NULL, 10) : 0;
+        while (n < (size_t)(end + 4 - in) + body_n) {
+            got = recv(fd, in + n, sizeof in - 1 - n, 0);
+            if (got <= 0)
+                goto out;
+            n += (size_t)got;
+        }
+        in[n] = '\0';
+        seen->requests++;
+        if (strstr(in, "canary"))
+            seen->keys++;
+        if (!act(fd, end + 4, ++nth))
+            break;
+    }
+out:
+    shutdown(fd, SHUT_RDWR);
+    close(fd);
+    return NULL;
+}
+
+static int listen_on(int *at)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET};
+    socklen_t n = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(fd, 128), 0);
+    getsockname(fd, (struct sockaddr *)&a, &n);
+    *at = ntohs(a.sin_port);
+    return fd;
+}
+
+static pid_t serve(int fd, struct seen *count)
+{
+    pid_t pid = fork();
+
+    if (pid)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    seen = count;
+    for (;;) {
+        int client = accept(fd, NULL, NULL);
+        pthread_t thread;
+
+        count->connections++;
+        pthread_create(&thread, NULL, talk, (void *)(intptr_t)client);
+        pthread_detach(thread);
+    }
+}
+
+static int start_servers(void **state)
+{
+    int fd, other_fd;
+    (void)state;
+
+    seen = mmap(NULL, 2 * sizeof *seen, PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    elsewhere = seen + 1;
+    fd = listen_on(&port);
+    other_fd = listen_on(&other_port);
+    children[0] = serve(fd, seen);
+    children[1] = serve(other_fd, elsewhere);
+    return 0;
+}
+
+static int stop_servers(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        kill(children[i], SIGKILL);
+        waitpid(children[i], NULL, 0);
+    }
+    return 0;
+}
+
+/* ---- the client ------------------------------------------------------- */
+
+static struct tr_transport *open_to(int to, const struct tr_http_opts *more)
+{
+    static const char *const headers[] = {"Authorization: Bearer canary",
+                                          "X-Api-Key: canary", NULL};
+    struct tr_http_opts o = more ? *more : (struct tr_http_opts){0};
+    struct tr_transport *t;
+    struct tr_err err;
+    char url[100];
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1/chat/completions", to);
+    if (!o.url)
+        o.url = url;
+    o.headers = headers;
+    if (tr_http_open(&t, &o, &err) != TR_OK)
+        fail_msg("%s", err.text);
+    seen->connections = seen->requests = seen->keys = 0;
+    elsewhere->connections = elsewhere->requests = elsewhere->keys = 0;
+    return t;
+}
+
+static void ask(struct tr_transport *t, uint64_t tag, const char *what,
+                int64_t deadline_ms)
+{
+    assert_int_equal(t->start(t, tag, tr_str_c(what), deadline_ms, NULL),
+                     TR_OK);
+}
+
+static struct tr_http_result answer(struct tr_transport *t)
+{
+    struct tr_http_result r;
+    int64_t until = tr_clock_mono_ns() + 10 * TR_S;
+
+    while (!t->next(t, &r)) {
+        assert_true(tr_clock_mono_ns() < until);
+        t->wait(t, 1000, -1);
+    }
+    return r;
+}
+
+static void answers_arrive_over_kept_connections(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct tr_http_result r;
+    uint64_t tags = 0;
+    (void)state;
+
+    for (int round = 0; round < 50; round++) {
+        for (uint64_t i = 0; i < 4; i++)
+            ask(t, i, "ok one", 5000);
+        tags = 0;
+        for (int i = 0; i < 4; i++) {
+            r = answer(t);
+            assert_int_equal(r.net, TR_NET_OK);
+            assert_int_equal(r.status, 200);
+            assert_true(r.sent);
+            assert_true(tr_str_eq_c(r.body, "ok one"));
+            tags |= 1u << r.tag;
+        }
+        assert_int_equal(tags, 15);
+        assert_int_equal(t->next(t, &r), 0);
+    }
+    assert_int_equal(seen->requests, 200);
+    assert_int_equal(seen->connections, 4);
+    t->close(t);
+}
+
+static void only_telling_headers_are_kept(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct tr_http_result r;
+    (void)state;
+
+    ask(t, 1, "ok", 5000);
+    r = answer(t);
+    assert_true(tr_str_eq_c(r.headers,
+                            "content-type: application/json\n"
+                            "x-ratelimit-remaining-requests: 7\n"));
+    ask(t, 2, "continue", 5000); /* the 103's header is not the answer's */
+    r = answer(t);
+    assert_true(tr_str_eq_c(r.body, "after hints"));
+    assert_true(tr_str_eq_c(r.headers, "retry-after: 3\n"
+                                       "content-type: application/json\n") ||
+                tr_str_eq_c(r.headers, "content-type: application/json\n"
+                                       "retry-after: 3\n"));
+    t->close(t);
+}
+
+static void redirects_are_not_followed(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct tr_http_result r;
+    (void)state;
+
+    ask(t, 1, "redirect", 5000);
+    r = answer(t);
+    assert_int_equal(r.net, TR_NET_OK);
+    assert_int_equal(r.status, 307);
+    assert_non_null(r.headers.p);
+    assert_memory_equal(r.headers.p, "location: http://127.0.0.1:", 27);
+    assert_int_equal(seen->keys, 1);
+    usleep(50000);
+    assert_int_equal(elsewhere->connections, 0);
+    t->close(t);
+}
+
+/* What came of each kind of trouble, and that it is told apart whether the
+ * request may have been worked on. */
+static void every_trouble_has_its_name(void **state)
+{
+    static const struct {
+        const char *what;
+        enum tr_net net;
+        int status;
+    } cases[] = {
+        {"cut", TR_NET_CUT, 200},     {"early", TR_NET_CUT, 0},
+        {"garbage", TR_NET_OTHER, 0}, {"big", TR_NET_TOO_BIG, 200},
+        {"heads", TR_NET_TOO_BIG, 200},
+    };
+    struct tr_transport *t = open_to(port, NULL);
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_http_result r;
+
+        ask(t, i, cases[i].what, 5000);
+        r = answer(t);
+        if (r.net != cases[i].net || r.status != cases[i].status)
+            fail_msg("%s: net %d, status %d: %s", cases[i].what, r.net,
+                     r.status, r.message);
+        assert_true(r.sent);
+        assert_int_equal(r.tag, i);
+        assert_true(r.message[0] != '\0');
+        assert_true(r.body.n <= TR_REPLY_BYTES_MAX);
+        assert_true(r.headers.n <= TR_HEADER_BYTES_MAX);
+    }
+    ask(t, 99, "ok", 5000); /* and the lane still works */
+    assert_int_equal(answer(t).status, 200);
+    t->close(t);
+}
+
+static void deadlines_hold(void **state)
+{
+    static const char *const whats[] = {"hang", "drip"};
+    struct tr_transport *t = open_to(port, NULL);
+    (void)state;
+
+    for (int i = 0; i < 2; i++) {
+        int64_t began = tr_clock_mono_ns();
+        struct tr_http_result r;
+
+        ask(t, 1, whats[i], 300);
+        r = answer(t);
+        assert_int_equal(r.net, TR_NET_TIMEOUT);
+        assert_true(r.sent);
+        assert_in_range((tr_clock_mono_ns() - began) / TR_MS, 290, 550);
+        assert_in_range(r.latency_ms, 290, 550);
+    }
+    t->close(t);
+}
+
+/* libcurl would send again by itself when a kept connection closes without
+ * an answer: a second charge nobody decided. */
+static void nothing_is_sent_twice_in_silence(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct tr_http_result r;
+    (void)state;
+
+    ask(t, 1, "stale", 5000);
+    assert_int_equal(answer(t).status, 200);
+    ask(t, 2, "stale", 5000);
+    r = answer(t);
+    assert_int_equal(r.net, TR_NET_CUT);
+    assert_true(r.sent);
+    assert_int_equal(seen->requests, 2);
+    t->close(t);
+}
+
+static void a_refused_connection_was_not_sent(void **state)
+{
+    int free_port, fd = listen_on(&free_port);
+    struct tr_transport *t;
+    struct tr_http_result r;
+    (void)state;
+
+    close(fd);
+    t = open_to(free_port, NULL);
+    ask(t, 1, "ok", 5000);
+    r = answer(t);
+    assert_int_equal(r.net, TR_NET_CONNECT);
+    assert_false(r.sent);
+    t->close(t);
+}
+
+static void a_server_without_tls_gets_no_request(void **state)
+{
+    char url[60];
+    struct tr_transport *t;
+    struct tr_http_result r;
+    (void)state;
+
+    snprintf(url, sizeof url, "https://127.0.0.1:%d/", port);
+    t = open_to(port, &(struct tr_http_opts){.url = url});
+    ask(t, 1, "ok", 1000);
+    r = answer(t);
+    assert_false(r.sent);
+    assert_int_equal(r.status, 0);
+    assert_int_equal(seen->requests, 0);
+    t->close(t);
+}
+
+static void forbidden_addresses_get_no_connection(void **state)
+{
+    static const struct {
+        const char *url;
+        bool allow_http;
+    } cases[] = {
+        {"http://169.254.169.254/v1", true},
+        {"http://0xa9fea9fe/v1", true},      /* the same, spelt in hex */
+        {"http://2852039166/v1", true},      /* and in decimal */
+        {"http://[::ffff:169.254.169.254]/v1", true},
+        {"http://192.0.2.1/v1", false},      /* plain http, not loopback */
+        {"https://169.254.169.254/v1", false},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_transport *t =
+            open_to(port, &(struct tr_http_opts){
+                              .url = cases[i].url,
+                              .allow_http = cases[i].allow_http});
+        struct tr_http_result r;
+
+        ask(t, 1, "ok", 2000);
+        r = answer(t);
+        if (r.net != TR_NET_REFUSED || r.sent)
+            fail_msg("%s: net %d: %s", cases[i].url, r.net, r.message);
+        t->close(t);
+    }
+}
+
+/* The environment's proxy is used only when asked for. */
+static void a_proxy_is_used_on_request_only(void **state)
+{
+    static const struct {
+        const char *proxy;
+        int requests_elsewhere;
+    } cases[] = {{NULL, 0}, {"env", 1}};
+    char address[60];
+    (void)state;
+
+    snprintf(address, sizeof address, "http://127.0.0.1:%d", other_port);
+    setenv("http_proxy", address, 1);
+    unsetenv("no_proxy");
+    unsetenv("NO_PROXY");
+    for (size_t i = 0; i < 2; i++) {
+        struct tr_transport *t = open_to(
+            port, &(struct tr_http_opts){.proxy = cases[i].proxy});
+
+        ask(t, 1, "ok", 2000);
+        assert_int_equal(answer(t).status, 200);
+        assert_int_equal(elsewhere->requests, cases[i].requests_elsewhere);
+        t->close(t);
+    }
+    unsetenv("http_proxy");
+}
+
+static void headers_are_one_line(void **state)
+{
+    const char *const lines[] = {"Authorization: Bearer a\r\nX-Evil: 1", NULL};
+    struct tr_transport *t;
+    struct tr_err err;
+    (void)state;
+
+    assert_int_equal(tr_http_open(&t,
+                                  &(struct tr_http_opts){
+                                      .url = "https://example.invalid/",
+                                      .headers = lines},
+                                  &err),
+                     TR_CONFIG);
+    assert_null(t);
+    assert_null(strstr(err.text, "Bearer"));
+}
+
+static void cancel_drops_what_is_in_flight(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct tr_http_result r;
+    (void)state;
+
+    for (uint64_t i = 0; i < 8; i++)
+        ask(t, i, "hang", 20000);
+    t->wait(t, 50, -1);
+    t->cancel(t);
+    assert_int_equal(t->next(t, &r), 0);
+    ask(t, 42, "ok", 5000);
+    r = answer(t);
+    assert_int_equal(r.tag, 42);
+    assert_int_equal(t->next(t, &r), 0);
+    t->close(t);
+}
+
+static void *wake(void *arg)
+{
+    struct tr_transport *t = arg;
+
+    usleep(50000);
+    t->wakeup(t);
+    return NULL;
+}
+
+static void wait_ends_early(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    int64_t began = tr_clock_mono_ns();
+    pthread_t thread;
+    int fds[2];
+    (void)state;
+
+    pthread_create(&thread, NULL, wake, t);
+    t->wait(t, 5000, -1);
+    pthread_join(thread, NULL);
+    assert_in_range((tr_clock_mono_ns() - began) / TR_MS, 30, 1000);
+
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    began = tr_clock_mono_ns();
+    t->wait(t, 5000, fds[0]);
+    assert_in_range((tr_clock_mono_ns() - began) / TR_MS, 0, 1000);
+    close(fds[0]);
+    close(fds[1]);
+    t->close(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_arrive_over_kept_connections),
+        cmocka_unit_test(only_telling_headers_are_kept),
+        cmocka_unit_test(redirects_are_not_followed),
+        cmocka_unit_test(every_trouble_has_its_name),
+        cmocka_unit_test(deadlines_hold),
+        cmocka_unit_test(nothing_is_sent_twice_in_silence),
+        cmocka_unit_test(a_refused_connection_was_not_sent),
+        cmocka_unit_test(a_server_without_tls_gets_no_request),
+        cmocka_unit_test(forbidden_addresses_get_no_connection),
+        cmocka_unit_test(a_proxy_is_used_on_request_only),
+        cmocka_unit_test(headers_are_one_line),
+        cmocka_unit_test(cancel_drops_what_is_in_flight),
+        cmocka_unit_test(wait_ends_early),
+    };
+
+    return cmocka_run_group_tests(tests, start_servers, stop_servers);
+}

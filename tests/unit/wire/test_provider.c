@@ -1,0 +1,637 @@
+/* test_provider.c - waits, redaction, classes, and who gets which key.
+ * SPDX-License-Identifier: MIT */
+#include "wire/provider.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+/* TR_STR() is no constant expression to a strict compiler. */
+#define YAML(text) {(text), sizeof(text) - 1}
+
+#define NOW INT64_C(1795514400) /* 2026-11-24T10:00:00Z */
+
+/* ---- waits ------------------------------------------------------------ */
+
+static void durations(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t ms;
+    } cases[] = {
+        {"6m0s", 360000}, {"120ms", 120}, {"1h12m0s", 4320000},
+        {"8.64s", 8640}, {"2m59.56s", 179560}, {"0s", 0}, {"3.5", 3500},
+        {"20", 20000}, {" 7 ", 7000}, {"0", 0}, {"1.5ms", 2}, {"900us", 1},
+        {"900\xc2\xb5s", 1}, {"5ns", 1}, {"0.0001", 1},
+        {"48h", 86400000}, {"99999999999h", 86400000},
+        {"99999999999999999999999999s", 86400000}, {"86401", 86400000},
+        {"2026-11-24T10:00:30Z", 30000}, {"2026-11-24T12:00:30+02:00", 30000},
+        {"2026-11-24T10:00:30.123Z", 30000}, {"2026-11-24T09:00:00Z", 0},
+        {"Tue, 24 Nov 2026 10:01:00 GMT", 60000},
+        {"Tuesday, 24-Nov-26 10:01:00 GMT", 60000},
+        {"Tue Nov 24 10:01:00 2026", 60000},
+        {"Sun, 06 Nov 1994 08:49:37 GMT", 0},
+        {"1795514430", 30000}, {"1795514430000", 30000},
+        {"", -1}, {"-1", -1}, {"NaN", -1}, {"inf", -1}, {"1e9", -1},
+        {"soon", -1}, {"5 parsecs", -1}, {"1h and more", -1}, {"s", -1},
+        {"2026-13-01T00:00:00Z", -1}, {"2026-11-24T25:00:00Z", -1},
+        {"Tue, 24 Foo 2026 10:01:00 GMT", -1}, {"\xff\xfe", -1},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t ms = tr_wire_duration_ms(tr_str_c(cases[i].text), NOW);
+
+        if (ms != cases[i].ms)
+            fail_msg("%s: %lld, not %lld", cases[i].text, (long long)ms,
+                     (long long)cases[i].ms);
+    }
+    assert_int_equal(tr_wire_date_s(TR_STR("Sun, 06 Nov 1994 08:49:37 GMT")),
+                     784111777);
+}
+
+static void try_again(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t ms;
+    } cases[] = {
+        {"Please try again in 84ms.", 84},
+        {"Please try again in 1.146s. Visit x", 1146},
+        {"Please try again in 6m0s.", 360000},
+        {"Try again in 60 seconds. Passed model=x", 60000},
+        {"try again in 2 minutes", 120000},
+        {"try again in 9", 9000},
+        {"Please retry after 3s", 3000},
+        {"please try again later", -1},
+        {"try again in a while", -1},
+        {"", -1},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(tr_wire_try_again_ms(tr_str_c(cases[i].text)),
+                         cases[i].ms);
+}
+
+/* Whatever bytes a server puts into Retry-After, the wait is sane. */
+static void any_retry_after_is_bounded(void **state)
+{
+    uint32_t seed = 1;
+    (void)state;
+
+    for (int i = 0; i < 200000; i++) {
+        static const char letters[] = "0123456789.:hmsun -+TZGMTNovTue,eE";
+        char text[24], headers[64];
+        struct tr_limits limits;
+        size_t n;
+        int64_t ms;
+
+        for (n = 0; n < sizeof text - 1; n++) {
+            seed = seed * 1664525 + 1013904223;
+            if ((seed >> 28) == 0)
+                break;
+            text[n] = letters[(seed >> 16) % (sizeof letters - 1)];
+        }
+        text[n] = '\0';
+        snprintf(headers, sizeof headers, "retry-after%s: %s\n",
+                 i & 1 ? "-ms" : "", text);
+        tr_wire_limits(tr_str_c(headers), NOW, &limits, &ms);
+        assert_in_range(ms + 1, 0, 86400001);
+    }
+}
+
+/* ---- redaction -------------------------------------------------------- */
+
+static void redaction(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } cases[] = {
+        {"Incorrect API key provided: sk-proj-ab****wxyz. See x",
+         "Incorrect API key provided: [key] See x"},
+        {"bad key sk-abcdefgh1234", "bad key [key]"},
+        {"Authorization: Bearer abc.def", "Authorization: Bearer [key]"},
+        {"https://x/?key=AIzaSyA1&b=2", "https://x/?key=[key]&b=2"},
+        {"gsk_1234567890", "[key]"},
+        {"your key (xai-12345678) is", "your key ([key]) is"},
+        {"key ab***yz was refused", "key [key] was refused"},
+        {"task-force and risk-management", "task-force and risk-management"},
+        {"max_tokens=5 is fine", "max_tokens=5 is fine"},
+        {"two\r\nlines\x1b[31m\tred", "two lines [31m red"},
+        {"caf\xc3\xa9 \xff\xfe \xc2\x9b" "31m", "caf\xc3\xa9 ?? ??31m"},
+        {"", ""},
+    };
+    char small[9] = "ab\xc3\xa9\xc3\xa9\xc3\xa9";
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[300];
+
+        snprintf(text, sizeof text, "%s", cases[i].in);
+        tr_wire_redact(text, sizeof text);
+        if (strcmp(text, cases[i].out) != 0)
+            fail_msg("%s became %s", cases[i].in, text);
+    }
+    tr_wire_redact(small, 6); /* cut between characters */
+    assert_string_equal(small, "ab\xc3\xa9");
+}
+
+/* ---- classes ---------------------------------------------------------- */
+
+static void network_failures(void **state)
+{
+    static const struct {
+        enum tr_net net;
+        bool sent;
+        int status;
+        enum tr_outcome outcome;
+        enum tr_billing billing;
+    } cases[] = {
+        {TR_NET_DNS, false, 0, TR_OUT_UNREACHED, TR_BILL_NONE},
+        {TR_NET_CONNECT, false, 0, TR_OUT_UNREACHED, TR_BILL_NONE},
+        {TR_NET_TLS, false, 0, TR_OUT_UNREACHED, TR_BILL_NONE},
+        {TR_NET_REFUSED, false, 0, TR_OUT_FATAL, TR_BILL_NONE},
+        {TR_NET_TIMEOUT, true, 0, TR_OUT_LOST, TR_BILL_UNKNOWN},
+        {TR_NET_TIMEOUT, true, 200, TR_OUT_LOST, TR_BILL_UNKNOWN},
+        {TR_NET_TIMEOUT, false, 0, TR_OUT_UNREACHED, TR_BILL_NONE},
+        {TR_NET_CUT, true, 0, TR_OUT_LOST, TR_BILL_UNKNOWN},
+        {TR_NET_CUT, true, 200, TR_OUT_LOST, TR_BILL_UNKNOWN},
+        {TR_NET_CUT, true, 429, TR_OUT_THROTTLED, TR_BILL_NONE},
+        {TR_NET_CUT, false, 0, TR_OUT_UNREACHED, TR_BILL_NONE},
+        {TR_NET_TOO_BIG, true, 200, TR_OUT_GARBLED, TR_BILL_USAGE},
+        {TR_NET_TOO_BIG, true, 500, TR_OUT_TRANSIENT, TR_BILL_UNKNOWN},
+        {TR_NET_OTHER, true, 0, TR_OUT_LOST, TR_BILL_UNKNOWN},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_http_result r = {.net = cases[i].net, .sent = cases[i].sent,
+                                   .status = cases[i].status};
+        struct tr_wire_error e = {0};
+        struct tr_reply reply = {.retry_after_ms = -1};
+
+        tr_wire_classify(&r, &e, &reply);
+        if (reply.outcome != cases[i].outcome ||
+            reply.billing != cases[i].billing)
+            fail_msg("case %zu: %s, billing %d", i,
+                     tr_outcome_word(reply.outcome), reply.billing);
+    }
+}
+
+static void bare_statuses(void **state)
+{
+    static const struct {
+        int status;
+        enum tr_outcome outcome;
+        enum tr_billing billing;
+    } cases[] = {
+        {301, TR_OUT_FATAL, TR_BILL_NONE},
+        {308, TR_OUT_FATAL, TR_BILL_NONE},
+        {400, TR_OUT_BAD_REQUEST, TR_BILL_NONE},
+        {401, TR_OUT_FATAL, TR_BILL_NONE},
+        {402, TR_OUT_EXHAUSTED, TR_BILL_NONE},
+        {403, TR_OUT_FATAL, TR_BILL_NONE},
+        {404, TR_OUT_FATAL, TR_BILL_NONE},
+        {408, TR_OUT_TRANSIENT, TR_BILL_NONE},
+        {409, TR_OUT_TRANSIENT, TR_BILL_NONE},
+        {413, TR_OUT_TOO_BIG, TR_BILL_NONE},
+        {418, TR_OUT_BAD_REQUEST, TR_BILL_NONE},
+        {422, TR_OUT_BAD_REQUEST, TR_BILL_NONE},
+        {425, TR_OUT_TRANSIENT, TR_BILL_NONE},
+        {429, TR_OUT_THROTTLED, TR_BILL_NONE},
+        {498, TR_OUT_THROTTLED, TR_BILL_NONE},
+        {500, TR_OUT_TRANSIENT, TR_BILL_UNKNOWN},
+        {502, TR_OUT_TRANSIENT, TR_BILL_UNKNOWN},
+        {503, TR_OUT_THROTTLED, TR_BILL_NONE},
+        {504, TR_OUT_TRANSIENT, TR_BILL_UNKNOWN},
+        {524, TR_OUT_TRANSIENT, TR_BILL_UNKNOWN},
+        {529, TR_OUT_THROTTLED, TR_BILL_NONE},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_http_result r = {.sent = true, .status = cases[i].status};
+        struct tr_wire_error e = {0};
+        struct tr_reply reply = {.retry_after_ms = -1};
+
+        tr_wire_classify(&r, &e, &reply);
+        if (reply.outcome != cases[i].outcome ||
+            reply.billing != cases[i].billing || !reply.message[0])
+            fail_msg("%d: %s, billing %d", cases[i].status,
+                     tr_outcome_word(reply.outcome), reply.billing);
+    }
+}
+
+static void the_server_may_ask_for_another_try(void **state)
+{
+    struct tr_http_result r = {.sent = true, .status = 400,
+                               .headers = TR_STR("x-should-retry: true\n")};
+    struct tr_wire_error e = {0};
+    struct tr_reply reply = {.retry_after_ms = -1};
+    (void)state;
+
+    tr_wire_classify(&r, &e, &reply);
+    assert_int_equal(reply.outcome, TR_OUT_TRANSIENT);
+}
+
+/* ---- keys and addresses ----------------------------------------------- */
+
+static char config_dir[64];
+
+static const char *some_env(const char *name)
+{
+    static const struct {
+        const char *name, *value;
+    } vars[] = {
+        {"OPENAI_API_KEY", "sk-openai-canary"},
+        {"OTHER_KEY", "other-canary"},
+        {"GROQ_BASE_URL", "https://gateway.example/groq/v1/"},
+        {"GROQ_API_KEY", "gsk-canary"},
+        {"BAD_KEY", "line\nend"},
+        {"EMPTY_KEY", ""},
+        {"XAI_API_KEY", "x"},
+        {"XAI_BASE_URL", "http://203.0.113.5/v1"},
+    };
+
+    for (size_t i = 0; i < sizeof vars / sizeof *vars; i++) {
+        if (strcmp(vars[i].name, name) == 0)
+            return vars[i].value;
+    }
+    return NULL;
+}
+
+static int target(struct tr_target *t, struct tr_lane_opts o,
+                  struct tr_err *err)
+{
+    struct tr_catalog *c = NULL;
+    int rc;
+
+    o.env = some_env;
+    o.config_dir = config_dir;
+    rc = tr_catalog_open(&c, &o, err);
+    if (rc == TR_OK)
+        rc = tr_target_find(t, c, &o, err);
+    t->provider = NULL; /* gone with the catalog */
+    t->facts = NULL;
+    tr_catalog_close(c);
+    return rc;
+}
+
+static void keys_go_to_their_own_origin(void **state)
+{
+    static const struct {
+        struct tr_lane_opts o;
+        const char *url, *key, *model;
+    } cases[] = {
+        {{.model = "openai/gpt-6-luna"},
+         "https://api.openai.com/v1/chat/completions", "sk-openai-canary",
+         "gpt-6-luna"},
+        {{.model = "openai/gpt-6-luna",
+          .base_url = "https://evil.example/v1"},
+         "https://evil.example/v1/chat/completions", "", "gpt-6-luna"},
+        {{.model = "openai/x", .base_url = "http://127.0.0.1:9/v1/",
+          .key_env = "OTHER_KEY"},
+         "http://127.0.0.1:9/v1/chat/completions", "other-canary", "x"},
+        {{.model = "openai/x",
+          .base_url = "http://localhost:9/v1/chat/completions"},
+         "http://localhost:9/v1/chat/completions", "", "x"},
+        {{.model = "openai/x", .base_url = "http://[::1]:9/v1"},
+         "http://[::1]:9/v1/chat/completions", "", "x"},
+        {{.model = "openai/x", .base_url = "http://10.0.0.5:9/v1",
+          .allow_http = true},
+         "http://10.0.0.5:9/v1/chat/completions", "", "x"},
+        {{.model = "groq/openai/gpt-oss-20b"},
+         "https://gateway.example/groq/v1/chat/completions", "gsk-canary",
+         "openai/gpt-oss-20b"},
+        {{.model = "ollama/llama3.2:1b"},
+         "http://127.0.0.1:11434/v1/chat/completions", "", "llama3.2:1b"},
+        {{.model = "llamacpp/m"},
+         "http://127.0.0.1:8080/v1/chat/completions", "", "m"},
+        {{.model = "mine/m",
+          .providers_yaml = YAML("mine: {base_url: "
+                                   "\"http://127.0.0.1:8000/v1\", key_env: "
+                                   "OTHER_KEY, rpm: 600}")},
+         "http://127.0.0.1:8000/v1/chat/completions", "other-canary", "m"},
+        {{.model = "house/m"}, /* from config.yaml */
+         "https://llm.example/v1/chat/completions", "other-canary", "m"},
+        {{.model = "openai/m", /* who moves the origin leaves the key */
+          .providers_yaml = YAML("openai: {base_url: "
+                                   "\"https://evil.example/v1\"}")},
+         "https://evil.example/v1/chat/completions", "", "m"},
+        {{.model = "mine/m", /* also when a row is copied */
+          .providers_yaml = YAML("mine: {like: openai, base_url: "
+                                   "\"https://evil.example/v1\"}")},
+         "https://evil.example/v1/chat/completions", "", "m"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_target t;
+        struct tr_err err = {0};
+
+        if (target(&t, cases[i].o, &err) != TR_OK)
+            fail_msg("case %zu: %s", i, err.text);
+        assert_string_equal(t.url, cases[i].url);
+        assert_string_equal(t.key, cases[i].key);
+        assert_string_equal(t.model, cases[i].model);
+    }
+}
+
+static void what_is_refused_and_in_which_words(void **state)
+{
+    static const struct {
+        struct tr_lane_opts o;
+        const char *words;
+    } cases[] = {
+        {{.model = "mistral/m"}, "set MISTRAL_API_KEY"},
+        {{.model = "opneai/m"}, "did you mean openai"},
+        {{.model = "gpt-6-luna"}, "did you mean openai/gpt-6-luna?"},
+        {{.model = "nonsense"}, "provider/model"},
+        {{.model = "openai/"}, "empty"},
+        {{.model = ""}, "provider/model"},
+        {{.model = "openai/x", .key_env = "NO_SUCH"}, "NO_SUCH"},
+        {{.model = "openai/x", .key_env = "EMPTY_KEY"}, "not set"},
+        {{.model = "openai/x", .key_env = "BAD_KEY"}, "line end"},
+        {{.model = "openai/x", .key_file = "/nonexistent/key"},
+         "No such file"},
+        {{.model = "openai/x", .base_url = "http://10.0.0.5/v1"},
+         "--allow-http"},
+        {{.model = "openai/x", .base_url = "http://127.0.0.1.evil.example/"},
+         "--allow-http"},
+        {{.model = "openai/x", .base_url = "http://localhost.evil.example/"},
+         "--allow-http"},
+        {{.model = "openai/x", .base_url = "http://2130706433/v1"},
+         "--allow-http"},
+        {{.model = "openai/x", .base_url = "http://127.0.0.1@evil.example/"},
+         "user name"},
+        {{.model = "openai/x", .base_url = "https://x.example/v1?key=1"},
+         "?"},
+        {{.model = "openai/x", .base_url = "https://x.example/\r\nX: 1"},
+         "blanks"},
+        {{.model = "openai/x", .base_url = "file:///etc/passwd"}, "address"},
+        {{.model = "openai/x", .base_url = "https:///v1"}, "no host"},
+        {{.model = "xai/x"}, "XAI_BASE_URL"},
+        {{.model = "openai/x", .effort = "lots"}, "efforts are"},
+        {{.model = "openai/gpt-5-mini", .effort = "none"},
+         "does not take --effort none"},
+        {{.model = "m/x", .providers_yaml = YAML("m: {bas_url: x}")},
+         "did you mean base_url?"},
+        {{.model = "m/x", .providers_yaml = YAML("m: {dialect: gopher, "
+                                                   "base_url: "
+                                                   "\"https://x.example\"}")},
+         "gopher"},
+        {{.model = "m/x", .providers_yaml = YAML("m: {key_file: /k}")},
+         "key file"},
+        {{.model = "m/x", .providers_yaml = YAML("m: {rpm: many}")},
+         "1:10"},
+        {{.model = "m/x",
+          .providers_yaml = YAML("m: {base_url: \"https://evil.example\", "
+                                   "key_env: OPENAI_API_KEY}")},
+         "may not send it elsewhere"},
+        {{.model = "m/x",
+          .providers_yaml = YAML("openai: {base_url: "
+                                   "\"https://evil.example\", "
+                                   "key_env: OPENAI_API_KEY}")},
+         "may not send it elsewhere"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_target t;
+        struct tr_err err = {0};
+
+        if (target(&t, cases[i].o, &err) == TR_OK)
+            fail_msg("%s: accepted as %s", cases[i].words, t.url);
+        if (!strstr(err.text, cases[i].words))
+            fail_msg("\"%s\" does not say \"%s\"", err.text, cases[i].words);
+        assert_null(strstr(err.text, "canary"));
+    }
+}
+
+static void key_files_are_private(void **state)
+{
+    static const struct {
+        mode_t mode;
+        const char *text;
+        const char *words; /* NULL: accepted */
+    } cases[] = {
+        {0600, "file-canary\n", NULL},     {0400, "file-canary", NULL},
+        {0640, "file-canary\n", "chmod 600"}, {0604, "file-canary\n", "chmod"},
+        {0600, "", "1 to"},                {0600, "two words\n", "blank"},
+    };
+    char path[100];
+    (void)state;
+
+    snprintf(path, sizeof path, "%s/key", config_dir);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_target t;
+        struct tr_err err = {0};
+        int fd, rc;
+
+        unlink(path);
+        fd = open(path, O_WRONLY | O_CREAT, 0600);
+        assert_int_equal(write(fd, cases[i].text, strlen(cases[i].text)),
+                         strlen(cases[i].text));
+        fchmod(fd, cases[i].mode);
+        close(fd);
+        rc = target(&t, (struct tr_lane_opts){.model = "openai/x",
+                                              .key_file = path}, &err);
+        if (!cases[i].words) {
+            assert_int_equal(rc, TR_OK);
+            assert_string_equal(t.key, "file-canary");
+        } else if (rc == TR_OK || !strstr(err.text, cases[i].words)) {
+            fail_msg("mode %o: %s", cases[i].mode, err.text);
+        }
+    }
+}
+
+/* ---- models ----------------------------------------------------------- */
+
+static void prices_are_exact(void **state)
+{
+    static const struct {
+        const char *model;
+        bool known;
+        int64_t in, out, cached, cache_write, context;
+    } cases[] = {
+        {"openai/gpt-6-luna", true, 100000, 500000, 10000, 125000, 1050000},
+        {"openai/gpt-5-nano", true, 50000, 400000, 5000, 50000, 400000},
+        {"openai/gpt-4o-mini-2024-07-18", true, 150000, 600000, 75000, 150000,
+         128000},
+        {"deepseek/deepseek-v4-pro", true, 1740000, 3480000, 145000, 1740000,
+         0},
+        {"openai/gpt-4o-mini-latest", false, -1, -1, -1, -1, 0},
+        {"openai/unheard-of", false, -1, -1, -1, -1, 0},
+        {"ollama/anything", true, 0, 0, 0, 0, 0}, /* the user's own machine */
+        {"house/m", true, 250000, 1500000, 250000, 250000, 32768},
+    };
+    struct tr_lane_opts o = {.config_dir = config_dir, .env = some_env};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_model_facts f;
+        char as_of[20];
+        bool known = tr_model_find(&o, cases[i].model, &f, as_of, sizeof as_of);
+
+        if (known != cases[i].known || f.price_in != cases[i].in ||
+            f.price_out != cases[i].out || f.price_cached != cases[i].cached ||
+            f.price_cache_write != cases[i].cache_write ||
+            f.context != cases[i].context)
+            fail_msg("%s: %lld %lld %lld %lld %lld", cases[i].model,
+                     (long long)f.price_in, (long long)f.price_out,
+                     (long long)f.price_cached, (long long)f.price_cache_write,
+                     (long long)f.context);
+    }
+}
+
+static void long_requests_cost_more(void **state)
+{
+    struct tr_lane_opts o = {.env = some_env};
+    struct tr_model_facts f;
+    char as_of[20];
+    (void)state;
+
+    assert_true(tr_model_find(&o, "openai/gpt-6-luna", &f, as_of,
+                              sizeof as_of));
+    assert_int_equal(f.long_from, 272000);
+    assert_int_equal(f.long_in_pct, 200);
+    assert_int_equal(f.long_out_pct, 150);
+    assert_string_equal(as_of, "2026-11-24");
+}
+
+static void efforts_start_at_the_lowest(void **state)
+{
+    static const struct {
+        struct tr_lane_opts o;
+        int effort, style;
+        bool fixed;
+    } cases[] = {
+        {{.model = "openai/gpt-6-luna"}, TR_EFFORT_none, TR_STYLE_field,
+         false},
+        {{.model = "openai/gpt-5-mini"}, TR_EFFORT_minimal, TR_STYLE_field,
+         false},
+        {{.model = "openai/gpt-4o-mini"}, -1, TR_STYLE_field, false},
+        {{.model = "openai/unheard-of"}, TR_EFFORT_none, TR_STYLE_field,
+         false},
+        {{.model = "groq/openai/gpt-oss-20b"}, TR_EFFORT_low, TR_STYLE_field,
+         false},
+        {{.model = "groq/llama"}, -1, TR_STYLE_field, false},
+        {{.model = "vllm/qwen"}, TR_EFFORT_none, TR_STYLE_kwargs, false},
+        {{.model = "openai/gpt-6-luna", .effort = "high"}, TR_EFFORT_high,
+         TR_STYLE_field, true},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_target t;
+        struct tr_err err = {0};
+
+        if (target(&t, cases[i].o, &err) != TR_OK)
+            fail_msg("%s", err.text);
+        assert_int_equal(t.quirks.effort, cases[i].effort);
+        assert_int_equal(t.quirks.effort_style, cases[i].style);
+        assert_int_equal(t.quirks.effort_fixed, cases[i].fixed);
+    }
+}
+
+/* ---- lane ------------------------------------------------------------- */
+
+static void a_lane_opens_without_a_connection(void **state)
+{
+    struct tr_lane_opts o = {.model = "house/m", .env = some_env,
+                             .config_dir = config_dir};
+    struct tr_lane *lane;
+    struct tr_err err = {0};
+    struct tr_buf learned;
+    (void)state;
+
+    if (tr_http_lane_open(&lane, &o, &err) != TR_OK)
+        fail_msg("%s", err.text);
+    assert_string_equal(lane->model, "house/m");
+    assert_string_equal(lane->host, "llm.example");
+    assert_string_equal(lane->effort, "");
+    assert_int_equal(lane->rpm, 60);
+    assert_int_equal(lane->facts.price_in, 250000);
+    tr_buf_init(&learned, 0);
+    lane->vt->learned(lane, &learned);
+    assert_int_equal(learned.n, 0); /* nothing yet */
+    lane->vt->teach(lane, TR_STR("old_cap=1 no_schema=1 zero_temperature=0 "
+                                 "effort=2 efforts=14 refused=5"));
+    lane->vt->learned(lane, &learned);
+    assert_string_equal(learned.p, "old_cap=1 no_schema=1 zero_temperature=0 "
+                                   "effort=2 efforts=14 refused=5");
+    tr_buf_clear(&learned);
+    lane->vt->teach(lane, TR_STR("refused=99999999999999999999 effort=77"));
+    lane->vt->learned(lane, &learned);
+    assert_non_null(strstr(learned.p, "effort=2 "));
+    tr_buf_release(&learned);
+    lane->vt->close(lane);
+}
+
+static void write_config(const char *name, const char *text)
+{
+    char path[100];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s", config_dir, name);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    snprintf(config_dir, sizeof config_dir, "/tmp/test_provider.XXXXXX");
+    assert_non_null(mkdtemp(config_dir));
+    write_config("config.yaml",
+                 "rpm: 10\nproviders:\n  house:\n    base_url: "
+                 "https://llm.example/v1\n    key_env: OTHER_KEY\n"
+                 "    rpm: 60\n");
+    write_config("models.yaml", "house/m: {input: 0.25, output: 1.5, "
+                                "context: 32768}\n");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    static const char *const names[] = {"config.yaml", "models.yaml", "key"};
+    char path[100];
+    (void)state;
+
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", config_dir, names[i]);
+        unlink(path);
+    }
+    return rmdir(config_dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(durations),
+        cmocka_unit_test(try_again),
+        cmocka_unit_test(any_retry_after_is_bounded),
+        cmocka_unit_test(redaction),
+        cmocka_unit_test(network_failures),
+        cmocka_unit_test(bare_statuses),
+        cmocka_unit_test(the_server_may_ask_for_another_try),
+        cmocka_unit_test(keys_go_to_their_own_origin),
+        cmocka_unit_test(what_is_refused_and_in_which_words),
+        cmocka_unit_test(key_files_are_private),
+        cmocka_unit_test(prices_are_exact),
+        cmocka_unit_test(long_requests_cost_more),
+        cmocka_unit_test(efforts_start_at_the_lowest),
+        cmocka_unit_test(a_lane_opens_without_a_connection),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
