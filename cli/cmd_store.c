@@ -4,6 +4,7 @@
 #include "format.h"
 
 #include "base/mem.h"
+#include "config.h"
 #include "store/store.h"
 
 #include <inttypes.h>
@@ -14,9 +15,9 @@
 
 static const char usage[] =
     "Usage: trommel store ls [--json]\n"
-    "       trommel store show NAME\n"
+    "       trommel store show NAME...\n"
     "       trommel store rm NAME... | --all [--yes]\n"
-    "       trommel store forgive NAME\n"
+    "       trommel store forgive NAME...\n"
     "\n"
     "A store holds the answers to one task: no row text, only digests, labels,\n"
     "who said them, and money. NAME is what ls shows first, or the beginning of\n"
@@ -28,8 +29,9 @@ static const char usage[] =
     "  forgive   releases the money reserved for requests whose outcome is\n"
     "            unknown, when you know that they were not charged\n"
     "\n"
-    "  --store DIR   the folder (default: $XDG_STATE_HOME/trommel)\n"
-    "  --json        ls: one JSON object a line\n"
+    "  --store DIR   the folder (default: TROMMEL_STORE, store: of config.yaml,\n"
+    "                $XDG_STATE_HOME/trommel)\n"
+    "  --json        ls: one JSON object a line, money in nano-dollars\n"
     "  --yes         rm: do not ask\n";
 
 struct args {
@@ -38,7 +40,6 @@ struct args {
     const char **names;
     int name_count;
     int json, yes, all;
-    struct tr_buf own_folder;
 };
 
 static int complain(const struct tr_err *err)
@@ -55,14 +56,35 @@ static const char *name_of(const struct tr_store_info *s)
     return slash ? slash + 1 : s->path;
 }
 
-static void day(char *out, size_t size, int64_t at)
+/* Local time, as far as form goes; "-" when it never was. */
+static const char *moment(char *out, const char *form, int64_t at)
 {
     time_t t = (time_t)at;
     struct tm tm;
 
-    out[0] = '\0';
-    if (at && localtime_r(&t, &tm))
-        strftime(out, size, "%Y-%m-%d %H:%M", &tm);
+    if (!at || !localtime_r(&t, &tm) || !strftime(out, FORMAT_BYTES, form, &tm))
+        snprintf(out, FORMAT_BYTES, "-");
+    return out;
+}
+
+static const char *day(char *out, int64_t at)
+{
+    return moment(out, "%Y-%m-%d", at);
+}
+
+static const char *minute(char *out, int64_t at)
+{
+    return moment(out, "%Y-%m-%d %H:%M", at);
+}
+
+/* 12 kB, 640 MB. */
+static const char *size_text(char *out, int64_t bytes)
+{
+    char number[FORMAT_BYTES];
+
+    snprintf(out, FORMAT_BYTES, bytes < 1000 ? "%s B" : "%sB",
+             format_short(number, bytes));
+    return out;
 }
 
 static void print_json(const struct tr_store_info *s)
@@ -78,139 +100,156 @@ static void print_json(const struct tr_store_info *s)
                 ",\"failures\":%" PRId64 ",\"spent_nanousd\":%" PRId64
                 ",\"unknown_requests\":%" PRId64 ",\"unknown_nanousd\":%" PRId64
                 ",\"first_at\":%" PRId64 ",\"last_at\":%" PRId64
-                ",\"in_use\":%s,\"pid\":%ld}",
+                ",\"in_use\":%s,\"pid\":%ld,\"trouble\":",
                 s->bytes, s->verdicts, s->failures, s->spent_nano,
                 s->unknown_count, s->unknown_nano, s->first_at, s->last_at,
                 s->in_use ? "true" : "false", s->pid);
+    tr_buf_add_json(&b, tr_str_c(s->trouble));
+    tr_buf_addc(&b, '}');
     if (tr_buf_ok(&b))
         puts(b.p);
     tr_buf_release(&b);
 }
 
+static void print_head(void)
+{
+    printf("%-8s  %10s  %8s  %8s  %9s  %9s  %-10s  %-10s  %s\n", "name",
+           "answers", "failures", "size", "spent", "unknown", "first use",
+           "last use", "task");
+}
+
 static void print_row(const struct tr_store_info *s)
 {
-    char count[FORMAT_BYTES], fails[FORMAT_BYTES], spent[FORMAT_BYTES];
-    char unknown[FORMAT_BYTES], last[32];
+    char t[7][FORMAT_BYTES];
 
-    day(last, sizeof last, s->last_at);
-    if (s->in_use) {
-        printf("%.8s  %10s  %8s  %10s  %10s  %-16s  %s (in use by process "
-               "%ld)\n", name_of(s), "-", "-", "-", "-", last,
-               s->task_name[0] ? s->task_name : "-", s->pid);
-        return;
-    }
-    printf("%.8s  %10s  %8s  %10s  %10s  %-16s  %s\n", name_of(s),
-           format_count(count, s->verdicts), format_count(fails, s->failures),
-           format_money(spent, s->spent_nano),
-           format_money(unknown, s->unknown_nano), last, s->task_name);
+    if (s->in_use)
+        printf("%.8s  %10s  %8s  %8s  %9s  %9s  %-10s  %-10s  %s (in use by "
+               "process %ld)\n", name_of(s), "-", "-",
+               size_text(t[0], s->bytes), "-", "-", "-",
+               day(t[1], s->last_at), s->task_name, s->pid);
+    else if (s->trouble[0])
+        printf("%.8s  %s\n", name_of(s), s->trouble);
+    else
+        printf("%.8s  %10s  %8s  %8s  %9s  %9s  %-10s  %-10s  %s\n",
+               name_of(s), format_count(t[0], s->verdicts),
+               format_count(t[1], s->failures), size_text(t[2], s->bytes),
+               format_money(t[3], s->spent_nano),
+               format_money(t[4], s->unknown_nano), day(t[5], s->first_at),
+               day(t[6], s->last_at), s->task_name);
+}
+
+/* The stores of a folder, with nothing in their names that a terminal would
+ * obey. */
+static int look(const char *folder, struct tr_store_info **all, size_t *n)
+{
+    struct tr_err err;
+
+    if (tr_store_list(folder, all, n, &err) != TR_OK)
+        return complain(&err);
+    for (size_t i = 0; i < *n; i++)
+        for (char *p = (*all)[i].task_name; *p; p++)
+            if ((unsigned char)*p < ' ' || *p == 0x7f)
+                *p = ' ';
+    return 0;
+}
+
+/* The one store that a name or path means: 0 and *s, or the exit code after
+ * saying why not. */
+static int choose(const struct args *a, const char *name,
+                  struct tr_store_info *s)
+{
+    const char *slash = strrchr(name, '/');
+    const char *prefix = slash ? slash + 1 : name;
+    char *own = slash ? tr_dup(name, (size_t)(slash - name) + 1) : NULL;
+    const char *folder = own ? own : a->folder;
+    struct tr_store_info *all = NULL;
+    size_t n = 0, hits = 0;
+    int rc = look(folder, &all, &n);
+
+    for (size_t i = 0; i < n && *prefix; i++)
+        if (strncmp(name_of(&all[i]), prefix, strlen(prefix)) == 0) {
+            *s = all[i];
+            hits++;
+        }
+    if (!rc && hits > 1)
+        fprintf(stderr, "trommel: store %s: %zu stores begin so; give more "
+                "of the name\n", name, hits);
+    else if (!rc && !hits)
+        fprintf(stderr, "trommel: store %s: not found in %s "
+                "(trommel store ls shows what is there)\n", prefix, folder);
+    tr_free(all);
+    tr_free(own);
+    return rc ? rc : hits == 1 ? 0 : tr_exit_code(TR_NOINPUT);
 }
 
 static int list(const struct args *a)
 {
     struct tr_store_info *all;
-    struct tr_err err;
     size_t n;
+    int rc = look(a->folder, &all, &n);
 
-    if (tr_store_list(a->folder, &all, &n, &err) != TR_OK)
-        return complain(&err);
-    if (!a->json) {
-        if (!n)
-            printf("no answers are stored in %s\n", a->folder);
-        else
-            printf("%-8s  %10s  %8s  %10s  %10s  %-16s  %s\n", "name",
-                   "answers", "failures", "spent", "unknown", "last use",
-                   "task");
-    }
+    if (rc)
+        return rc;
+    if (!a->json && n)
+        print_head();
+    else if (!a->json)
+        printf("no answers are stored in %s\n", a->folder);
     for (size_t i = 0; i < n; i++)
         (a->json ? print_json : print_row)(&all[i]);
     tr_free(all);
     return 0;
 }
 
-/* The one store a name means; NULL after saying why not. */
-static struct tr_store_info *choose(struct tr_store_info *all, size_t n,
-                                    const char *name, const char *folder)
-{
-    struct tr_store_info *hit = NULL;
-    size_t hits = 0;
-
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(all[i].path, name) == 0 ||
-            strncmp(name_of(&all[i]), name, strlen(name)) == 0) {
-            hit = &all[i];
-            hits++;
-        }
-    if (hits == 1 && *name)
-        return hit;
-    if (hits)
-        fprintf(stderr, "trommel: store %s: %zu stores begin so; give more "
-                "of the name\n", name, hits);
-    else
-        fprintf(stderr, "trommel: store %s: not found in %s "
-                "(trommel store ls shows what is there)\n", name, folder);
-    return NULL;
-}
-
-/* Opens the store behind info for reading or writing. */
-static int open_store(struct tr_store **st, const struct tr_store_info *info,
-                      int read_only, struct tr_err *err)
-{
-    struct tr_store_opts o = {.read_only = read_only};
-    char folder[4096];
-    const char *hex = name_of(info);
-
-    snprintf(folder, sizeof folder, "%.*s", (int)(hex - info->path - 1),
-             info->path);
-    o.folder = folder;
-    for (size_t i = 0; i < sizeof o.task.b; i++) {
-        char pair[3] = {hex[2 * i], hex[2 * i + 1], '\0'};
-
-        o.task.b[i] = (unsigned char)strtoul(pair, NULL, 16);
-    }
-    return tr_store_open(st, &o, err);
-}
-
 static void print_origin(void *ctx, const struct tr_origin *o, int64_t verdicts)
 {
-    char count[FORMAT_BYTES], at[32];
+    char count[FORMAT_BYTES], at[FORMAT_BYTES];
 
     (void)ctx;
-    day(at, sizeof at, o->run_at);
-    printf("  %10s  %-16s  %s%s%s%s\n", format_count(count, verdicts), at,
-           o->by, o->served[0] ? " (served by " : "", o->served,
-           o->served[0] ? ")" : "");
+    if (!o) {
+        printf("  %10s  no model was asked\n", format_count(count, verdicts));
+        return;
+    }
+    printf("  %10s  %-16s  %s", format_count(count, verdicts),
+           minute(at, o->run_at), o->by);
+    if (o->served[0])
+        printf(" (served by %s)", o->served);
+    if (o->effort[0])
+        printf(", effort %s", o->effort);
+    printf(", prompt version %d\n", (int)o->prompt_version);
 }
 
-static int show(const struct tr_store_info *s)
+static int show(const struct args *a, const struct tr_store_info *s)
 {
     struct tr_store *st;
     struct tr_err err;
-    char at[32], money[FORMAT_BYTES], unknown[FORMAT_BYTES];
-    char count[FORMAT_BYTES];
+    char t[2][FORMAT_BYTES];
     int rc;
 
-    if (s->in_use) {
-        printf("%s is in use by process %ld\n", s->path, s->pid);
-        return 75;
-    }
-    if (open_store(&st, s, 1, &err) != TR_OK)
+    (void)a;
+    if (tr_store_open_path(&st, s->path, true, &err) != TR_OK)
         return complain(&err);
-    printf("file      %s (%s bytes)\n", s->path,
-           format_count(count, s->bytes));
+    printf("file      %s (%s)\n", s->path, size_text(t[0], s->bytes));
     printf("task      %s\n", s->task_name);
-    day(at, sizeof at, s->first_at);
-    printf("since     %s\n", at);
-    printf("spent     %s, and at most %s for %" PRId64 " requests whose "
-           "outcome is unknown\n", format_money(money, s->spent_nano),
-           format_money(unknown, s->unknown_nano), s->unknown_count);
-    printf("answers   %s", format_count(count, s->verdicts));
-    printf(", of them %s failures\n", format_count(count, s->failures));
+    printf("used      %s to %s\n", minute(t[0], s->first_at),
+           minute(t[1], s->last_at));
+    printf("spent     %s\n", format_money(t[0], s->spent_nano));
+    if (s->unknown_count)
+        printf("unknown   at most %s for %" PRId64 " requests whose outcome is "
+               "unknown; trommel store forgive %.8s\n"
+               "          releases it when you know that they were not "
+               "charged\n", format_money(t[0], s->unknown_nano),
+               s->unknown_count, name_of(s));
+    printf("answers   %s", format_count(t[0], s->verdicts));
+    if (s->failures)
+        printf(", of them %s failures (--retry-failed asks them again)",
+               format_count(t[0], s->failures));
+    putchar('\n');
     rc = tr_store_origins(st, print_origin, NULL, &err);
     tr_store_close(st);
     return rc == TR_OK ? 0 : complain(&err);
 }
 
-static int forgive(const struct tr_store_info *s)
+static int forgive(const struct args *a, const struct tr_store_info *s)
 {
     struct tr_store *st;
     struct tr_err err;
@@ -218,7 +257,8 @@ static int forgive(const struct tr_store_info *s)
     char money[FORMAT_BYTES];
     int rc;
 
-    if (open_store(&st, s, 0, &err) != TR_OK)
+    (void)a;
+    if (tr_store_open_path(&st, s->path, false, &err) != TR_OK)
         return complain(&err);
     rc = tr_store_forgive(st, &count, &nano, &err);
     tr_store_close(st);
@@ -234,11 +274,13 @@ static int sure(const struct args *a, const struct tr_store_info *s)
 {
     char count[FORMAT_BYTES], answer[16];
 
-    if (a->yes || !s->verdicts)
+    if (a->yes || (!s->verdicts && !s->trouble[0]))
         return 1;
     if (!isatty(STDIN_FILENO)) {
-        fprintf(stderr, "trommel: store %.8s holds %s answers: give --yes to "
-                "remove it\n", name_of(s), format_count(count, s->verdicts));
+        fprintf(stderr, "trommel: store %.8s holds %s answers that would have "
+                "to be paid again: give --yes to remove it\n", name_of(s),
+                s->trouble[0] ? "unreadable"
+                              : format_count(count, s->verdicts));
         return 0;
     }
     fprintf(stderr, "remove %s answers of \"%s\"? [y/N] ",
@@ -259,32 +301,49 @@ static int remove_one(const struct args *a, const struct tr_store_info *s)
     return 0;
 }
 
-static int each_named(const struct args *a)
+static const struct verb {
+    const char *name;
+    int (*each)(const struct args *a, const struct tr_store_info *s);
+} verbs[] = {{"show", show}, {"rm", remove_one}, {"forgive", forgive}};
+
+static const struct verb *verb_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        if (strcmp(verbs[i].name, name) == 0)
+            return &verbs[i];
+    return NULL;
+}
+
+/* Goes on after a store that could not be treated; the first trouble is the
+ * exit code. */
+static int remove_all(const struct args *a)
 {
     struct tr_store_info *all;
-    struct tr_err err;
     size_t n;
-    int rc = 0;
+    int first = look(a->folder, &all, &n);
 
-    if (tr_store_list(a->folder, &all, &n, &err) != TR_OK)
-        return complain(&err);
-    if (a->all)
-        for (size_t i = 0; i < n && !rc; i++)
-            rc = remove_one(a, &all[i]);
-    for (int i = 0; i < a->name_count && !rc; i++) {
-        const struct tr_store_info *s = choose(all, n, a->names[i], a->folder);
+    for (size_t i = 0; i < n; i++) {
+        int rc = remove_one(a, &all[i]);
 
-        if (!s)
-            rc = 66;
-        else if (strcmp(a->verb, "show") == 0)
-            rc = show(s);
-        else if (strcmp(a->verb, "forgive") == 0)
-            rc = forgive(s);
-        else
-            rc = remove_one(a, s);
+        first = first ? first : rc;
     }
     tr_free(all);
-    return rc;
+    return first;
+}
+
+static int each_named(const struct args *a, const struct verb *verb)
+{
+    int first = 0;
+
+    for (int i = 0; i < a->name_count; i++) {
+        struct tr_store_info s;
+        int rc = choose(a, a->names[i], &s);
+
+        if (!rc)
+            rc = verb->each(a, &s);
+        first = first ? first : rc;
+    }
+    return first;
 }
 
 static int wrong(const char *what, const char *word)
@@ -294,10 +353,34 @@ static int wrong(const char *what, const char *word)
     return 2;
 }
 
+/* --store, else what a run would take. */
+static int choose_folder(struct args *a, struct tr_buf *own)
+{
+    struct tr_config *cfg = tr_config_new();
+    struct tr_err err = {0};
+    const char *set;
+    int rc;
+
+    if (!cfg)
+        return complain(&(struct tr_err){TR_NOMEM, "out of memory"});
+    rc = a->folder ? TR_OK : tr_config_load(cfg, NULL, &err);
+    if (rc == TR_OK && !a->folder) {
+        set = tr_config_text(cfg, "store");
+        if (set && *set && strcmp(set, "none") != 0)
+            tr_buf_addz(own, set);
+        else
+            rc = tr_store_default_folder(own, &err);
+        a->folder = own->p;
+    }
+    tr_config_free(cfg);
+    return rc == TR_OK && a->folder ? 0 : complain(&err);
+}
+
 int cmd_store(int argc, char **argv)
 {
     struct args a = {.names = (const char **)argv};
-    struct tr_err err;
+    const struct verb *verb;
+    struct tr_buf own;
     int rc;
 
     for (int i = 1; i < argc; i++) {
@@ -328,24 +411,19 @@ int cmd_store(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    tr_buf_init(&a.own_folder, 0);
-    if (!a.folder) {
-        a.folder = getenv("TROMMEL_STORE");
-        if (!a.folder || !*a.folder) {
-            if (tr_store_default_folder(&a.own_folder, &err) != TR_OK)
-                return complain(&err);
-            a.folder = a.own_folder.p;
-        }
-    }
-    if (strcmp(a.verb, "ls") == 0)
-        rc = list(&a);
-    else if (strcmp(a.verb, "show") != 0 && strcmp(a.verb, "rm") != 0 &&
-             strcmp(a.verb, "forgive") != 0)
-        rc = wrong("unknown word", a.verb);
-    else if (!a.name_count && !(a.all && strcmp(a.verb, "rm") == 0))
-        rc = wrong("which store? A name is missing after", a.verb);
-    else
-        rc = each_named(&a);
-    tr_buf_release(&a.own_folder);
+    verb = verb_find(a.verb);
+    if (!verb && strcmp(a.verb, "ls") != 0)
+        return wrong("unknown word", a.verb);
+    if (!verb && a.name_count)
+        return wrong("ls takes no names:", a.names[0]);
+    if (a.all && (!verb || verb->each != remove_one || a.name_count))
+        return wrong("--all belongs to rm, without names:", a.verb);
+    if (verb && !a.all && !a.name_count)
+        return wrong("which store? A name is missing after", a.verb);
+    tr_buf_init(&own, 0);
+    rc = choose_folder(&a, &own);
+    if (!rc)
+        rc = !verb ? list(&a) : a.all ? remove_all(&a) : each_named(&a, verb);
+    tr_buf_release(&own);
     return rc;
 }

@@ -46,4 +46,6 @@ file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
 add_executable(sim ${simulator})
 target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
 target_link_libraries(sim PRIVATE tr_core yyjson)
+target_link_options(sim PRIVATE
+    -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)

@@ -99,7 +99,8 @@ struct tr_run {
     struct tr_rng rng;
 
     /* what the next commit makes durable */
-    struct tr_rows answered;
+    struct tr_rows answered;    /* verdict known, in memory only */
+    struct tr_rows saved;       /* in the file, not synced yet */
     struct tr_store_put *puts;
     size_t put_cap;
     struct tr_store_intent *intents;

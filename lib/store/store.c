@@ -1,87 +1,139 @@
 /* store.c - verdicts, attempts in flight and money in one SQLite file.
  *
- * The only file that includes sqlite3.h. Keys are digests, so rows of a
- * commit fall anywhere in the tree: they are sorted first, and so are the
- * keys of a look-up. Everything between two commits is one open transaction.
+ * Keys are digests, so the rows of a commit fall anywhere in the tree: they
+ * are sorted first, and so are the keys of a look-up. Whatever is added
+ * between two commits stands in one open transaction.
+ *
+ * The file may have been damaged or made by somebody else. So its schema must
+ * be ours to the letter, and every verdict carries a check of its own bits: a
+ * changed bit is an error, never a wrong label.
  *
  * SPDX-License-Identifier: MIT */
 #include "store/store.h"
 
 #include "base/bounds.h"
-#include "base/clock.h"
 #include "base/mem.h"
+#include "store/lock.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sqlite3.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define APPLICATION_ID 0x54524f4d /* "TROM" */
+#define VALUE_BYTES_MAX (64 << 20) /* one small value: a local fit is 10 MB */
 
-/* v packs a verdict's small numbers into one integer, so that a row costs
- * few bytes: see pack_verdict(). */
-static const char schema_sql[] =
+/* what and v are a verdict as two integers, see pack_verdict(). attempt.id
+ * never repeats: AUTOINCREMENT keeps its high-water mark in the file. tally
+ * counts verdicts per origin, so that looking needs no scan. */
+static const char *const schema[] = {
     "CREATE TABLE answer(key BLOB PRIMARY KEY, what INTEGER NOT NULL,"
-    " v INTEGER NOT NULL) WITHOUT ROWID;"
+    " v INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE attempt(id INTEGER PRIMARY KEY AUTOINCREMENT,"
-    " job INTEGER NOT NULL, round INTEGER NOT NULL,"
+    " of_job INTEGER NOT NULL, of_round INTEGER NOT NULL,"
     " seed INTEGER NOT NULL, bound INTEGER NOT NULL, items INTEGER NOT NULL,"
-    " unknown INTEGER NOT NULL);"
+    " unknown INTEGER NOT NULL)",
     "CREATE TABLE origin(id INTEGER PRIMARY KEY, by TEXT NOT NULL,"
     " served TEXT NOT NULL, effort TEXT NOT NULL, prompt INTEGER NOT NULL,"
-    " run_at INTEGER NOT NULL);"
-    "CREATE TABLE label_set(id INTEGER PRIMARY KEY, names TEXT NOT NULL);"
+    " run_at INTEGER NOT NULL)",
+    "CREATE TABLE tally(slot INTEGER PRIMARY KEY, answers INTEGER NOT NULL,"
+    " failures INTEGER NOT NULL)",
+    "CREATE TABLE label_set(id INTEGER PRIMARY KEY, names TEXT NOT NULL)",
     "CREATE TABLE job(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
     " round INTEGER NOT NULL, under_way INTEGER NOT NULL,"
-    " started_at INTEGER NOT NULL, spent INTEGER NOT NULL,"
-    " requests INTEGER NOT NULL, tokens_in INTEGER NOT NULL,"
-    " tokens_out INTEGER NOT NULL, tokens_cached INTEGER NOT NULL);"
+    " started_at INTEGER NOT NULL, before INTEGER NOT NULL,"
+    " spent INTEGER NOT NULL, requests INTEGER NOT NULL,"
+    " tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL,"
+    " tokens_cached INTEGER NOT NULL)",
     "CREATE TABLE value(name TEXT PRIMARY KEY, value BLOB NOT NULL)"
-    " WITHOUT ROWID;";
+    " WITHOUT ROWID",
+};
+enum { TABLES = sizeof schema / sizeof *schema };
+
+#define STATEMENTS(X)                                                          \
+    X(FIND, "SELECT what, v FROM answer WHERE key = ?1")                       \
+    X(ADD, "INSERT OR IGNORE INTO answer VALUES(?1, ?2, ?3)")                  \
+    X(REPLACE, "UPDATE answer SET what = ?2, v = ?3 WHERE key = ?1")           \
+    X(TALLY, "INSERT OR REPLACE INTO tally VALUES(?1, ?2, ?3)")                \
+    X(TALLIES, "SELECT slot, answers, failures FROM tally")                    \
+    X(INTENT, "INSERT INTO attempt VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0)")         \
+    X(SETTLE, "DELETE FROM attempt WHERE id = ?1")                             \
+    X(UNKNOWN, "UPDATE attempt SET unknown = 1, bound = ?2 WHERE id = ?1")     \
+    X(UNKNOWN_SUM, "SELECT count(*), coalesce(sum(bound), 0) FROM attempt")    \
+    X(FORGIVE, "DELETE FROM attempt")                                          \
+    X(LOST_COUNT, "UPDATE job SET requests = requests + (SELECT count(*)"      \
+        " FROM attempt WHERE of_job = job.id AND of_round = job.round"         \
+        " AND unknown = 0)")                                                   \
+    X(LOST, "UPDATE attempt SET unknown = 1 WHERE unknown = 0")                \
+    X(JOB_MAKE, "INSERT OR IGNORE INTO job"                                    \
+        " VALUES(NULL, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0)")                        \
+    X(JOB_ROUND, "UPDATE job SET round = round + 1, under_way = 1,"            \
+        " started_at = ?2, before = before + spent, spent = 0, requests = 0,"  \
+        " tokens_in = 0, tokens_out = 0, tokens_cached = 0"                    \
+        " WHERE name = ?1 AND under_way = 0")                                  \
+    X(JOB_READ, "SELECT job.id, round, started_at, spent, requests, tokens_in,"\
+        " tokens_out, tokens_cached, coalesce(sum(bound), 0), count(bound)"    \
+        " FROM job LEFT JOIN attempt ON of_job = job.id"                       \
+        " AND of_round = job.round AND unknown WHERE name = ?1"                \
+        " GROUP BY job.id")                                                    \
+    X(JOB_ADD, "UPDATE job SET spent = spent + ?2, requests = requests + ?3,"  \
+        " tokens_in = tokens_in + ?4, tokens_out = tokens_out + ?5,"           \
+        " tokens_cached = tokens_cached + ?6 WHERE id = ?1")                   \
+    X(JOB_FINISH, "UPDATE job SET under_way = 0 WHERE id = ?1")                \
+    X(JOB_SUM, "SELECT coalesce(sum(before + spent), 0),"                      \
+        " coalesce(min(nullif(started_at, 0)), 0) FROM job")                   \
+    X(ORIGIN, "INSERT INTO origin VALUES(?1, ?2, ?3, ?4, ?5, ?6)")             \
+    X(ORIGINS, "SELECT id, by, served, effort, prompt, run_at FROM origin"     \
+        " ORDER BY id")                                                        \
+    X(SET, "INSERT INTO label_set VALUES(?1, ?2)")                             \
+    X(SETS, "SELECT id, names FROM label_set ORDER BY id")                     \
+    X(HIGH_WATER, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence")         \
+    X(VALUE_GET, "SELECT value FROM value WHERE name = ?1")                    \
+    X(VALUE_SET, "INSERT OR REPLACE INTO value VALUES(?1, ?2)")
 
 enum stmt {
-    S_FIND, S_PUT, S_INTENT, S_SETTLE, S_UNKNOWN, S_JOB_ADD, S_ORIGIN, S_SET,
-    S_VALUE_GET, S_VALUE_SET, S_COUNT
+#define X(name, sql) S_##name,
+    STATEMENTS(X)
+#undef X
+    S_COUNT
 };
 static const char *const stmt_sql[S_COUNT] = {
-    [S_FIND] = "SELECT what, v FROM answer WHERE key = ?",
-    [S_PUT] = "INSERT OR REPLACE INTO answer VALUES(?, ?, ?)",
-    [S_INTENT] = "INSERT INTO attempt VALUES(?, ?, ?, ?, ?, ?, 0)",
-    [S_SETTLE] = "DELETE FROM attempt WHERE id = ?",
-    [S_UNKNOWN] = "UPDATE attempt SET unknown = 1, bound = ? WHERE id = ?",
-    [S_JOB_ADD] = "UPDATE job SET spent = spent + ?, requests = requests + ?,"
-        " tokens_in = tokens_in + ?, tokens_out = tokens_out + ?,"
-        " tokens_cached = tokens_cached + ? WHERE id = ?",
-    [S_ORIGIN] = "INSERT INTO origin VALUES(?, ?, ?, ?, ?, ?)",
-    [S_SET] = "INSERT INTO label_set VALUES(?, ?)",
-    [S_VALUE_GET] = "SELECT value FROM value WHERE name = ?",
-    [S_VALUE_SET] = "INSERT OR REPLACE INTO value VALUES(?, ?)",
+#define X(name, sql) [S_##name] = sql,
+    STATEMENTS(X)
+#undef X
 };
 
 struct tr_store {
     sqlite3 *db;
     sqlite3_stmt *stmts[S_COUNT];
-    char path[4096];
+    char path[4096];      /* "": temporary or in memory */
+    bool temporary;       /* nobody reads it after us */
+    bool read_only;
+    dev_t device;         /* the file behind path: it must stay there */
+    ino_t inode;
     int lock_fd;
     bool in_transaction;
+    bool unsynced;        /* saved, and no commit since */
+    struct tr_err failed; /* code != 0: a change failed, none succeeds again */
     struct tr_origin *origins;
     size_t origin_count, origin_cap;
-    struct tr_str *sets; /* owned texts */
+    struct tally {
+        int64_t answers, failures;
+        bool changed;     /* since the last commit */
+    } *tallies;           /* origin_count + 1, see slot_of() */
+    size_t tally_cap;
+    struct tr_str *sets;  /* owned texts */
     size_t set_count, set_cap;
     uint64_t next_attempt;
-    int64_t job, round;
+    int64_t job, round;   /* 0: none begun */
     const struct tr_store_put **sorted;
     size_t sorted_cap;
-    struct lookup { /* one key of a batch, sorted by key */
+    struct lookup {       /* one key of a batch */
         struct tr_key key;
-        uint32_t at; /* where it stands in the caller's array */
+        uint32_t at;      /* its place in the caller's array */
     } *lookups;
     size_t lookup_cap;
     unsigned char *filter; /* NULL: the table held rows when it was opened */
@@ -89,29 +141,58 @@ struct tr_store {
 
 /* ---- errors and statements -------------------------------------------- */
 
+/* What SQLite says, and what the person can do about it. */
+static const struct {
+    int sqlite;
+    int code;
+    const char *next;
+} advice[] = {
+    {SQLITE_FULL, TR_IO, "the disk is full: free space and run the same "
+     "command again; what is committed is safe"},
+    {SQLITE_CORRUPT, TR_CONFIG, "the file is damaged: restore it, or move it "
+     "away to begin anew (its answers would be paid again)"},
+    {SQLITE_NOTADB, TR_CONFIG, "the file is damaged or no store of trommel: "
+     "restore it, or move it away to begin anew (its answers would be paid "
+     "again)"},
+    {SQLITE_READONLY, TR_IO, "make the file and its folder writable, or "
+     "choose another with --store"},
+    {SQLITE_CANTOPEN, TR_IO, "make the file and its folder writable, or "
+     "choose another with --store"},
+    {SQLITE_PERM, TR_IO, "make the file and its folder writable, or choose "
+     "another with --store"},
+    {SQLITE_BUSY, TR_STOPPED, "another program has the file open: close it "
+     "and run the same command again"},
+    {SQLITE_NOMEM, TR_NOMEM, "run the same command again with more memory; "
+     "what is committed is safe"},
+    {SQLITE_CONSTRAINT, TR_BUG, "a fault of trommel, please report it; what "
+     "is committed is safe"},
+    {SQLITE_IOERR, TR_IO, "check the disk (full, or failing?) and run the "
+     "same command again; what is committed is safe"},
+    {-1, TR_IO, "run the same command again; what is committed is safe"},
+};
+
+static const char *name_of(const struct tr_store *st)
+{
+    return st->path[0] ? st->path : "the temporary store";
+}
+
 static int sql_fail(struct tr_store *st, struct tr_err *err, const char *what)
 {
-    int rc = sqlite3_extended_errcode(st->db);
-    const char *next = "run the same command again; what is committed is safe";
+    int rc = sqlite3_errcode(st->db) & 0xff;
+    size_t i = 0;
 
-    switch (rc & 0xff) {
-    case SQLITE_FULL:
-        next = "the disk is full: free space and run the same command again; "
-               "what is committed is safe";
-        break;
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        return tr_fail(err, TR_CONFIG, "%s: %s (%s): the file is damaged or no "
-                       "store of trommel. Move it away to begin anew (paid "
-                       "answers in it would be paid again), or restore it",
-                       st->path, what, sqlite3_errmsg(st->db));
-    case SQLITE_READONLY:
-    case SQLITE_CANTOPEN:
-        next = "make the folder writable, or choose another with --store";
-        break;
-    }
-    return tr_fail(err, TR_IO, "%s: %s: %s; %s", st->path, what,
-                   sqlite3_errmsg(st->db), next);
+    while (advice[i].sqlite != rc && advice[i].sqlite != -1)
+        i++;
+    return tr_fail(err, advice[i].code, "%s: %s: %s; %s", name_of(st), what,
+                   sqlite3_errmsg(st->db), advice[i].next);
+}
+
+static int damaged(const struct tr_store *st, const char *what,
+                   struct tr_err *err)
+{
+    return tr_fail(err, TR_CONFIG, "%s: %s was changed or damaged on disk: "
+                   "restore the file, or move it away to begin anew (its "
+                   "answers would be paid again)", name_of(st), what);
 }
 
 static int exec(struct tr_store *st, const char *sql, struct tr_err *err)
@@ -120,22 +201,87 @@ static int exec(struct tr_store *st, const char *sql, struct tr_err *err)
         ? TR_OK : sql_fail(st, err, "writing");
 }
 
-static int run_stmt(struct tr_store *st, enum stmt which, struct tr_err *err)
+/* Steps once; *row says whether there is one. The caller resets. */
+static int step(struct tr_store *st, enum stmt which, bool *row,
+                struct tr_err *err)
 {
-    sqlite3_stmt *s = st->stmts[which];
-    int rc = sqlite3_step(s);
-    int fail = TR_OK;
+    int rc = sqlite3_step(st->stmts[which]);
 
-    if (rc != SQLITE_DONE && rc != SQLITE_ROW)
-        fail = sql_fail(st, err, "writing");
-    sqlite3_reset(s);
-    return fail;
+    *row = rc == SQLITE_ROW;
+    return rc == SQLITE_ROW || rc == SQLITE_DONE
+        ? TR_OK : sql_fail(st, err, "reading");
 }
 
+/* Runs a statement that gives no rows. */
+static int run(struct tr_store *st, enum stmt which, struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[which];
+    int rc = sqlite3_step(s) == SQLITE_DONE ? TR_OK
+                                            : sql_fail(st, err, "writing");
+
+    sqlite3_reset(s);
+    return rc;
+}
+
+/* Runs it with the integers given for ?1, ?2, ... */
+static int run_with(struct tr_store *st, enum stmt which, struct tr_err *err,
+                    const int64_t *values, int n)
+{
+    for (int i = 0; i < n; i++)
+        sqlite3_bind_int64(st->stmts[which], i + 1, values[i]);
+    return run(st, which, err);
+}
+
+#define RUN(st, which, err, ...)                                               \
+    run_with(st, which, err, (const int64_t[]){__VA_ARGS__},                   \
+             (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
+
+static void bind_text(struct tr_store *st, enum stmt which, int at,
+                      struct tr_str text)
+{
+    sqlite3_bind_text64(st->stmts[which], at, text.n ? text.p : "", text.n,
+                        SQLITE_STATIC, SQLITE_UTF8);
+}
+
+static void bind_key(struct tr_store *st, enum stmt which,
+                     const struct tr_key *key)
+{
+    sqlite3_bind_blob(st->stmts[which], 1, key->b, sizeof key->b,
+                      SQLITE_STATIC);
+}
+
+static struct tr_str text_at(sqlite3_stmt *s, int column)
+{
+    const char *p = (const char *)sqlite3_column_text(s, column);
+
+    return tr_str(p ? p : "", (size_t)sqlite3_column_bytes(s, column));
+}
+
+/* One number of a query that is asked once, while opening. */
+static int number(struct tr_store *st, const char *sql, int64_t *n,
+                  struct tr_err *err)
+{
+    sqlite3_stmt *s = NULL;
+    int rc = TR_OK;
+
+    *n = 0;
+    if (sqlite3_prepare_v2(st->db, sql, -1, &s, NULL) != SQLITE_OK ||
+        sqlite3_step(s) != SQLITE_ROW)
+        rc = sql_fail(st, err, "opening");
+    else
+        *n = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    return rc;
+}
+
+/* Every change goes through begin() first and, when it fails, through
+ * give_up(): a disk that failed once is not asked again. */
 static int begin(struct tr_store *st, struct tr_err *err)
 {
     int rc;
 
+    if (st->failed.code)
+        return tr_fail(err, st->failed.code, "%s", st->failed.text);
     if (st->in_transaction)
         return TR_OK;
     rc = exec(st, "BEGIN IMMEDIATE", err);
@@ -143,54 +289,106 @@ static int begin(struct tr_store *st, struct tr_err *err)
     return rc;
 }
 
-static int64_t number(struct tr_store *st, const char *sql)
+static int give_up(struct tr_store *st, int rc, const struct tr_err *err)
 {
-    sqlite3_stmt *s;
-    int64_t n = 0;
+    if (st->in_transaction)
+        sqlite3_exec(st->db, "ROLLBACK", NULL, NULL, NULL);
+    st->in_transaction = false;
+    if (!st->failed.code) {
+        st->failed.code = rc;
+        snprintf(st->failed.text, sizeof st->failed.text, "%s",
+                 err ? err->text : "an earlier change of the store failed");
+    }
+    return rc;
+}
 
-    if (sqlite3_prepare_v2(st->db, sql, -1, &s, NULL) != SQLITE_OK)
-        return 0;
-    if (sqlite3_step(s) == SQLITE_ROW)
-        n = sqlite3_column_int64(s, 0);
-    sqlite3_finalize(s);
-    return n;
+static int room(void **array, size_t *cap, size_t need, size_t size,
+                struct tr_err *err)
+{
+    size_t next = *cap ? *cap : 16;
+    void *p;
+
+    if (need <= *cap)
+        return TR_OK;
+    while (next < need)
+        next *= 2;
+    p = tr_resize(*array, next * size);
+    if (!p)
+        return tr_fail(err, TR_NOMEM, "store: out of memory");
+    *array = p;
+    *cap = next;
+    return TR_OK;
 }
 
 /* ---- verdicts as two integers ----------------------------------------- */
 
 /* what: 0 none of the labels, n > 0 label set n - 1, n < 0 reason -n.
- * v, from the low end: position 9 bits, pack size 9, origin 16, confidence
- * + 1 (0: none) 14. Without confidence v takes four bytes. */
-static int64_t what_of(const struct tr_verdict *v)
+ * v, from the low end: position 9 bits, pack size 9, check 13, origin 16,
+ * confidence + 1 (0: none) 14. SQLite stores small integers in few bytes, so
+ * what is mostly zero stands on top: 4 bytes for the first origin, 6 for
+ * others, 8 with a confidence. */
+enum {
+    PLACE_MAX = 511,
+    CHECK_AT = 18, CHECK_MAX = (1 << 13) - 1,
+    ORIGIN_AT = 31, CONFIDENCE_AT = 47
+};
+
+static uint64_t little_endian(const unsigned char *b)
 {
-    if (v->why != TR_WHY_NONE)
-        return -(int64_t)v->why;
-    return v->set == TR_SET_NOTHING ? 0 : (int64_t)v->set + 1;
+    uint64_t n = 0;
+
+    for (int i = 8; i-- > 0; )
+        n = n << 8 | b[i];
+    return n;
 }
 
-static int64_t pack_verdict(const struct tr_verdict *v)
+/* 13 bits over everything else of the row. */
+static int64_t check_of(const struct tr_key *key, int64_t what, int64_t v)
+{
+    uint64_t h = (uint64_t)what * 0x9e3779b97f4a7c15u;
+
+    h = (h ^ h >> 29 ^ little_endian(key->b)) * 0xbf58476d1ce4e5b9u;
+    h = (h ^ h >> 32 ^ little_endian(key->b + 8)) * 0x94d049bb133111ebu;
+    h = (h ^ h >> 31 ^ (uint64_t)v) * 0xd6e8feb86659fd93u;
+    return (int64_t)((h ^ h >> 32) & CHECK_MAX);
+}
+
+static void pack_verdict(const struct tr_key *key, const struct tr_verdict *in,
+                         int64_t *what, int64_t *v)
 {
     int64_t confidence =
-        v->confidence == TR_NO_CONFIDENCE ? 0 : v->confidence + 1;
+        in->confidence == TR_NO_CONFIDENCE ? 0 : in->confidence + 1;
 
-    return (v->position & 511) | (int64_t)(v->pack_size & 511) << 9 |
-           (int64_t)v->origin << 18 | confidence << 34;
+    TR_ASSERT(in->position <= PLACE_MAX && in->pack_size <= PLACE_MAX &&
+              confidence <= 10001 && in->why < TR_WHY_COUNT);
+    *what = in->why != TR_WHY_NONE ? -(int64_t)in->why
+        : in->set == TR_SET_NOTHING ? 0 : (int64_t)in->set + 1;
+    *v = in->position | (int64_t)in->pack_size << 9 |
+         (int64_t)in->origin << ORIGIN_AT | confidence << CONFIDENCE_AT;
+    *v |= check_of(key, *what, *v) << CHECK_AT;
 }
 
-static struct tr_verdict unpack_verdict(int64_t what, int64_t v)
+/* False: this is not what pack_verdict() made. */
+static bool unpack_verdict(const struct tr_key *key, int64_t what, int64_t v,
+                           struct tr_verdict *out)
 {
-    struct tr_verdict out = {
-        .position = (uint16_t)(v & 511),
-        .pack_size = (uint16_t)(v >> 9 & 511),
-        .origin = (uint16_t)(v >> 18),
-        .confidence = (uint16_t)(v >> 34 ? (v >> 34) - 1 : TR_NO_CONFIDENCE),
-    };
+    int64_t check = v >> CHECK_AT & CHECK_MAX;
+    int64_t confidence = v >> CONFIDENCE_AT;
 
-    if (what < 0)
-        out.why = (uint16_t)-what;
-    else
-        out.set = what ? (uint32_t)(what - 1) : TR_SET_NOTHING;
-    return out;
+    v &= ~((int64_t)CHECK_MAX << CHECK_AT);
+    if (check != check_of(key, what, v) || confidence < 0 ||
+        confidence > 10001 || what <= -TR_WHY_COUNT || what >= TR_SET_NOTHING)
+        return false;
+    *out = (struct tr_verdict){
+        .set = what < 0 ? 0 : what ? (uint32_t)(what - 1) : TR_SET_NOTHING,
+        .why = (uint16_t)(what < 0 ? -what : TR_WHY_NONE),
+        .position = (uint16_t)(v & PLACE_MAX),
+        .pack_size = (uint16_t)(v >> 9 & PLACE_MAX),
+        .origin = (uint16_t)(v >> ORIGIN_AT),
+        .confidence = (uint16_t)(confidence ? confidence - 1
+                                            : TR_NO_CONFIDENCE),
+    };
+    return true;
 }
 
 /* ---- keys certainly not there ----------------------------------------- */
@@ -236,31 +434,33 @@ static void filter_add(struct tr_store *st, const struct tr_key *key)
     }
 }
 
-/* ---- opening ---------------------------------------------------------- */
+/* ---- opening: what the file says -------------------------------------- */
+
+/* Slot 0 is for verdicts without origin. */
+static size_t slot_of(uint16_t origin)
+{
+    return origin == TR_NO_ORIGIN ? 0 : (size_t)origin + 1;
+}
+
+/* Room for one more origin and its tally. */
+static int origin_room(struct tr_store *st, struct tr_err *err)
+{
+    int rc = room((void **)&st->origins, &st->origin_cap, st->origin_count + 1,
+                  sizeof *st->origins, err);
+
+    if (rc == TR_OK)
+        rc = room((void **)&st->tallies, &st->tally_cap, st->origin_count + 2,
+                  sizeof *st->tallies, err);
+    if (rc == TR_OK)
+        st->tallies[st->origin_count + 1] = (struct tally){0};
+    return rc;
+}
 
 static void forget(struct tr_store *st)
 {
     for (size_t i = 0; i < st->set_count; i++)
         tr_free((char *)st->sets[i].p);
     st->set_count = st->origin_count = 0;
-}
-
-static int room(void **array, size_t *cap, size_t need, size_t size,
-                struct tr_err *err)
-{
-    size_t next = *cap ? *cap : 16;
-    void *p;
-
-    if (need <= *cap)
-        return TR_OK;
-    while (next < need)
-        next *= 2;
-    p = tr_resize(*array, next * size);
-    if (!p)
-        return tr_fail(err, TR_NOMEM, "store: out of memory");
-    *array = p;
-    *cap = next;
-    return TR_OK;
 }
 
 static int remember_set(struct tr_store *st, struct tr_str names,
@@ -272,121 +472,243 @@ static int remember_set(struct tr_store *st, struct tr_str names,
 
     if (rc != TR_OK)
         return rc;
-    copy = tr_dup(names.p, names.n);
+    copy = tr_dup(names.n ? names.p : "", names.n);
     if (!copy)
         return tr_fail(err, TR_NOMEM, "store: out of memory");
     st->sets[st->set_count++] = tr_str(copy, names.n);
     return TR_OK;
 }
 
-static const char *text_at(sqlite3_stmt *s, int column)
+/* Takes column text over; false when it does not fit: not ours. */
+static bool copy_text(char *out, size_t size, struct tr_str text)
 {
-    const unsigned char *p = sqlite3_column_text(s, column);
-
-    return p ? (const char *)p : "";
+    if (text.n >= size)
+        return false;
+    memcpy(out, text.p, text.n);
+    out[text.n] = '\0';
+    return true;
 }
 
-static int load(struct tr_store *st, struct tr_err *err)
+static int load_origins(struct tr_store *st, struct tr_err *err)
 {
-    sqlite3_stmt *s = NULL;
-    int rc = TR_OK, step;
-
-    forget(st);
-    if (sqlite3_prepare_v2(st->db, "SELECT by, served, effort, prompt, run_at "
-                           "FROM origin ORDER BY id", -1, &s, NULL))
-        TRY(sql_fail(st, err, "reading"));
-    while ((step = sqlite3_step(s)) == SQLITE_ROW) {
-        struct tr_origin *o;
-
-        TRY(room((void **)&st->origins, &st->origin_cap, st->origin_count + 1,
-                 sizeof *st->origins, err));
-        o = &st->origins[st->origin_count++];
-        *o = (struct tr_origin){
-            .prompt_version = sqlite3_column_int(s, 3),
-            .run_at = sqlite3_column_int64(s, 4),
-        };
-        snprintf(o->by, sizeof o->by, "%s", text_at(s, 0));
-        snprintf(o->served, sizeof o->served, "%s", text_at(s, 1));
-        snprintf(o->effort, sizeof o->effort, "%s", text_at(s, 2));
-    }
-    sqlite3_finalize(s);
-    s = NULL;
-    if (step != SQLITE_DONE ||
-        sqlite3_prepare_v2(st->db, "SELECT names FROM label_set ORDER BY id",
-                           -1, &s, NULL))
-        TRY(sql_fail(st, err, "reading"));
-    while ((step = sqlite3_step(s)) == SQLITE_ROW)
-        TRY(remember_set(st, tr_str(text_at(s, 0),
-                                    (size_t)sqlite3_column_bytes(s, 0)), err));
-    if (step != SQLITE_DONE)
-        TRY(sql_fail(st, err, "reading"));
-    st->next_attempt = 1 + (uint64_t)number(
-        st, "SELECT max(seq) FROM sqlite_sequence WHERE name = 'attempt'");
-out:
-    sqlite3_finalize(s);
-    return rc;
-}
-
-static int settle_file(struct tr_store *st, bool temporary, bool read_only,
-                       struct tr_err *err)
-{
-    char pragma[200];
-    int64_t version, app;
+    sqlite3_stmt *s = st->stmts[S_ORIGINS];
+    bool row;
     int rc = TR_OK;
 
-    sqlite3_db_config(st->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(st->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    snprintf(pragma, sizeof pragma, "PRAGMA cache_size = -%u;"
-             "PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;",
-             TR_STORE_CACHE_BYTES / 1024);
-    TRY(exec(st, pragma, err));
-    if (!read_only)
-        TRY(exec(st, temporary
-                 ? "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-                 : "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
-                   "PRAGMA synchronous = FULL;"
-                   "PRAGMA journal_size_limit = 16777216;"
-                   "PRAGMA wal_autocheckpoint = 4000;", err));
-    version = number(st, "PRAGMA user_version");
-    app = number(st, "PRAGMA application_id");
-    if (sqlite3_errcode(st->db) == SQLITE_NOTADB ||
-        sqlite3_errcode(st->db) == SQLITE_CORRUPT)
-        TRY(sql_fail(st, err, "opening"));
-    if (version == 0 && number(st, "SELECT count(*) FROM sqlite_master") == 0 &&
-        !read_only) {
-        TRY(begin(st, err));
-        TRY(exec(st, schema_sql, err));
-        snprintf(pragma, sizeof pragma, "PRAGMA user_version = %d;"
-                 "PRAGMA application_id = %d;", TR_STORE_LAYOUT,
-                 APPLICATION_ID);
-        TRY(exec(st, pragma, err));
-        TRY(exec(st, "COMMIT", err));
-        st->in_transaction = false;
-    } else if (app != APPLICATION_ID) {
-        TRY(tr_fail(err, TR_CONFIG, "%s is not a store of trommel; choose "
-                    "another folder with --store", st->path));
-    } else if (version > TR_STORE_LAYOUT) {
-        TRY(tr_fail(err, TR_CONFIG, "%s was written by a newer trommel (layout "
-                    "%" PRId64 ", this program knows %d): upgrade trommel",
-                    st->path, version, TR_STORE_LAYOUT));
+    for (;;) {
+        struct tr_origin *o;
+
+        TRY(step(st, S_ORIGINS, &row, err));
+        if (!row)
+            break;
+        TRY(origin_room(st, err));
+        o = &st->origins[st->origin_count];
+        *o = (struct tr_origin){
+            .prompt_version = sqlite3_column_int(s, 4),
+            .run_at = sqlite3_column_int64(s, 5),
+        };
+        if (sqlite3_column_int64(s, 0) != (int64_t)st->origin_count ||
+            st->origin_count >= TR_NO_ORIGIN ||
+            !copy_text(o->by, sizeof o->by, text_at(s, 1)) ||
+            !copy_text(o->served, sizeof o->served, text_at(s, 2)) ||
+            !copy_text(o->effort, sizeof o->effort, text_at(s, 3)))
+            TRY(damaged(st, "the list of models", err));
+        st->origin_count++;
     }
-    if (!read_only && !number(st, "SELECT count(*) FROM (SELECT 1 FROM answer "
-                              "LIMIT 1)"))
-        st->filter = tr_alloc(TR_FILTER_BYTES); /* without it: only slower */
-    for (int i = 0; i < S_COUNT; i++)
-        if (sqlite3_prepare_v3(st->db, stmt_sql[i], -1,
-                               SQLITE_PREPARE_PERSISTENT, &st->stmts[i], NULL))
-            TRY(sql_fail(st, err, "preparing"));
-    TRY(load(st, err));
+out:
+    sqlite3_reset(s);
+    return rc;
+}
+
+static int load_sets(struct tr_store *st, struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_SETS];
+    bool row;
+    int rc = TR_OK;
+
+    for (;;) {
+        TRY(step(st, S_SETS, &row, err));
+        if (!row)
+            break;
+        if (sqlite3_column_int64(s, 0) != (int64_t)st->set_count)
+            TRY(damaged(st, "the list of label sets", err));
+        TRY(remember_set(st, text_at(s, 1), err));
+    }
+out:
+    sqlite3_reset(s);
+    return rc;
+}
+
+static int load_tallies(struct tr_store *st, struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_TALLIES];
+    bool row;
+    int rc = TR_OK;
+
+    for (;;) {
+        int64_t slot;
+
+        TRY(step(st, S_TALLIES, &row, err));
+        if (!row)
+            break;
+        slot = sqlite3_column_int64(s, 0);
+        if (slot < 0 || slot > (int64_t)st->origin_count)
+            TRY(damaged(st, "the count of answers", err));
+        st->tallies[slot] = (struct tally){sqlite3_column_int64(s, 1),
+                                           sqlite3_column_int64(s, 2), false};
+    }
+out:
+    sqlite3_reset(s);
+    return rc;
+}
+
+/* Memory as the committed file has it. */
+static int load(struct tr_store *st, struct tr_err *err)
+{
+    bool row;
+    int rc = TR_OK;
+
+    forget(st);
+    TRY(room((void **)&st->tallies, &st->tally_cap, 1, sizeof *st->tallies,
+             err));
+    st->tallies[0] = (struct tally){0};
+    TRY(load_origins(st, err));
+    TRY(load_sets(st, err));
+    TRY(load_tallies(st, err));
+    TRY(step(st, S_HIGH_WATER, &row, err));
+    st->next_attempt =
+        1 + (uint64_t)sqlite3_column_int64(st->stmts[S_HIGH_WATER], 0);
+out:
+    sqlite3_reset(st->stmts[S_HIGH_WATER]);
+    return rc;
+}
+
+static int make_schema(struct tr_store *st, struct tr_err *err)
+{
+    char pragma[100];
+    int rc = TR_OK;
+
+    TRY(begin(st, err));
+    for (int i = 0; i < TABLES; i++)
+        TRY(exec(st, schema[i], err));
+    snprintf(pragma, sizeof pragma, "PRAGMA user_version = %d;"
+             "PRAGMA application_id = %d;", TR_STORE_LAYOUT, APPLICATION_ID);
+    TRY(exec(st, pragma, err));
+    TRY(exec(st, "COMMIT", err));
+    st->in_transaction = false;
 out:
     return rc;
 }
+
+/* Tables that are not ours to the letter, views and triggers could make our
+ * statements do what we did not write. */
+static int check_schema(struct tr_store *st, struct tr_err *err)
+{
+    sqlite3_stmt *s = NULL;
+    int ours = 0, rc = TR_OK, more;
+
+    if (sqlite3_prepare_v2(st->db, "SELECT sql FROM sqlite_master WHERE sql "
+                           "IS NOT NULL AND name <> 'sqlite_sequence'", -1, &s,
+                           NULL) != SQLITE_OK)
+        TRY(sql_fail(st, err, "opening"));
+    while ((more = sqlite3_step(s)) == SQLITE_ROW) {
+        bool known = false;
+
+        for (int i = 0; i < TABLES; i++)
+            known |= tr_str_eq_c(text_at(s, 0), schema[i]);
+        if (!known)
+            TRY(damaged(st, "the schema", err));
+        ours++;
+    }
+    if (more != SQLITE_DONE)
+        TRY(sql_fail(st, err, "opening"));
+    if (ours != TABLES)
+        TRY(damaged(st, "the schema", err));
+out:
+    sqlite3_finalize(s);
+    return rc;
+}
+
+/* New, ours, newer or foreign. */
+static int check_layout(struct tr_store *st, struct tr_err *err)
+{
+    int64_t version, app, objects;
+    int rc = TR_OK;
+
+    TRY(number(st, "PRAGMA user_version", &version, err));
+    TRY(number(st, "PRAGMA application_id", &app, err));
+    TRY(number(st, "SELECT count(*) FROM sqlite_master", &objects, err));
+    if (!version && !app && !objects && !st->read_only)
+        return make_schema(st, err);
+    if (app != APPLICATION_ID)
+        return tr_fail(err, TR_CONFIG, "%s is not a store of trommel: choose "
+                       "another folder with --store", name_of(st));
+    if (version > TR_STORE_LAYOUT)
+        return tr_fail(err, TR_CONFIG, "%s was written by a newer trommel "
+                       "(layout %" PRId64 ", this program knows %d): upgrade "
+                       "trommel", name_of(st), version, TR_STORE_LAYOUT);
+    TRY(check_schema(st, err));
+out:
+    return rc;
+}
+
+static int configure(struct tr_store *st, struct tr_err *err)
+{
+    char pragma[200];
+    int rc = TR_OK;
+
+    sqlite3_extended_result_codes(st->db, 1);
+    sqlite3_busy_timeout(st->db, 2000);
+    sqlite3_db_config(st->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(st->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+    sqlite3_limit(st->db, SQLITE_LIMIT_ATTACHED, 0);
+    sqlite3_limit(st->db, SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX);
+    snprintf(pragma, sizeof pragma, "PRAGMA cache_size = -%u;"
+             "PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;",
+             TR_STORE_CACHE_BYTES / 1024);
+    TRY(exec(st, pragma, err));
+    if (st->temporary)
+        TRY(exec(st, "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF",
+                 err));
+    else if (!st->read_only) /* exclusive first: then WAL shares no memory */
+        TRY(exec(st, "PRAGMA locking_mode = EXCLUSIVE;"
+                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                 "PRAGMA journal_size_limit = 67108864;"
+                 "PRAGMA wal_autocheckpoint = 12000", err));
+out:
+    return rc;
+}
+
+/* Everything about a connection that was just opened. */
+static int set_up(struct tr_store *st, struct tr_err *err)
+{
+    int64_t any;
+    int rc = TR_OK;
+
+    TRY(configure(st, err));
+    TRY(check_layout(st, err));
+    for (int i = 0; i < S_COUNT; i++)
+        if (sqlite3_prepare_v3(st->db, stmt_sql[i], -1,
+                               SQLITE_PREPARE_PERSISTENT, &st->stmts[i],
+                               NULL) != SQLITE_OK)
+            TRY(sql_fail(st, err, "opening"));
+    TRY(load(st, err));
+    TRY(number(st, "SELECT EXISTS(SELECT 1 FROM answer)", &any, err));
+    if (!any && !st->read_only)
+        st->filter = tr_alloc(TR_FILTER_BYTES); /* without it: only slower */
+out:
+    return rc;
+}
+
+/* ---- opening: files and folders --------------------------------------- */
 
 static int make_folder(const char *folder, struct tr_err *err)
 {
     char path[4096];
 
-    if (strlen(folder) >= sizeof path)
+    if (strlen(folder) >= sizeof path - 40)
         return tr_fail(err, TR_CANTCREATE, "--store: the path is too long");
     snprintf(path, sizeof path, "%s", folder);
     for (char *p = path + 1; ; p++) {
@@ -395,125 +717,172 @@ static int make_folder(const char *folder, struct tr_err *err)
         if (c && c != '/')
             continue;
         *p = '\0';
-        if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        if (mkdir(path, 0700) != 0 && errno != EEXIST && errno != EISDIR)
             return tr_fail(err, TR_CANTCREATE, "%s: the folder for the store "
-                           "cannot be made (%s); choose another with --store",
-                           path, strerror(errno));
+                           "cannot be made (%s): make it, or choose another "
+                           "with --store", path, strerror(errno));
         *p = c;
         if (!c)
             return TR_OK;
     }
 }
 
-/* The lock file says who holds the store; it stays when the store closes. */
-static int take_lock(struct tr_store *st, bool wait, struct tr_err *err)
+static void sync_folder(const char *path)
 {
-    char name[4200], text[128] = "";
-    ssize_t n;
+    char folder[4096];
+    int fd;
 
-    snprintf(name, sizeof name, "%.*slock", (int)strlen(st->path) - 2,
-             st->path);
-    st->lock_fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (st->lock_fd < 0)
-        return tr_fail(err, TR_CANTCREATE, "%s: %s; make the folder writable, "
-                       "or choose another with --store", name,
+    snprintf(folder, sizeof folder, "%.*s",
+             (int)(strrchr(path, '/') - path) + 1, path);
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd); /* not every file system can: SQLite syncs what matters */
+        close(fd);
+    }
+}
+
+/* Made with its mode before SQLite sees it: never readable by others, not
+ * even for a moment. SQLite gives its other files the same mode. */
+static int make_file(struct tr_store *st, struct tr_err *err)
+{
+    int flags = st->read_only ? O_RDONLY : O_RDWR | O_CREAT;
+    int fd = open(st->path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    char wal[4200];
+    struct stat sb, other;
+    int rc = TR_OK;
+
+    if (fd < 0)
+        return tr_fail(err, !st->read_only ? TR_CANTCREATE
+                       : errno == ENOENT ? TR_NOINPUT : TR_IO,
+                       "%s: %s: choose another folder with --store", st->path,
                        strerror(errno));
-    while (flock(st->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        struct timespec pause = {0, 200 * TR_MS};
-
-        if (errno == EINTR)
-            continue;
-        if (errno != EWOULDBLOCK)
-            return tr_fail(err, TR_IO, "%s: cannot be locked: %s", name,
-                           strerror(errno));
-        if (!wait) {
-            n = pread(st->lock_fd, text, sizeof text - 1, 0);
-            if (n > 0 && text[n - 1] == '\n')
-                text[n - 1] = '\0';
-            return tr_fail(err, TR_STOPPED, "another run of this task holds "
-                           "its store%s%s: wait for it, or give --wait-lock",
-                           n > 0 ? " " : "", n > 0 ? text : "");
-        }
-        nanosleep(&pause, NULL);
+    if (fstat(fd, &sb) != 0)
+        rc = tr_fail(err, TR_IO, "%s: %s", st->path, strerror(errno));
+    st->device = sb.st_dev;
+    st->inode = sb.st_ino;
+    snprintf(wal, sizeof wal, "%s-wal", st->path);
+    /* SQLite would take an empty file for a new one and throw away what the
+     * file beside it still holds. */
+    if (rc == TR_OK && !sb.st_size && stat(wal, &other) == 0 && other.st_size)
+        rc = damaged(st, "its content", err);
+    if (rc == TR_OK && !sb.st_size && !st->read_only) {
+        fchmod(fd, 0600); /* whatever the umask */
+        sync_folder(st->path);
     }
-    {
-        time_t now = time(NULL);
-        struct tm tm;
-        char when[32] = "";
+    close(fd); /* before SQLite locks it: closing would drop its locks */
+    return rc;
+}
 
-        if (localtime_r(&now, &tm))
-            strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
-        n = snprintf(text, sizeof text, "(process %ld, since %s)\n",
-                     (long)getpid(), when);
-        if (ftruncate(st->lock_fd, 0) != 0 ||
-            pwrite(st->lock_fd, text, (size_t)n, 0) != n)
-            return tr_fail(err, TR_IO, "%s: %s", name, strerror(errno));
+static int open_files(struct tr_store *st, const struct tr_store_opts *o,
+                      struct tr_err *err)
+{
+    char hex[33];
+    int rc = TR_OK;
+
+    if (!o->read_only)
+        TRY(make_folder(o->folder, err));
+    tr_key_hex(&o->task, 16, hex);
+    if ((size_t)snprintf(st->path, sizeof st->path - 8, "%s/%s.db", o->folder,
+                         hex) >= sizeof st->path - 8)
+        TRY(tr_fail(err, TR_CANTCREATE, "--store: the path is too long"));
+    if (o->read_only) {
+        struct tr_holder who;
+
+        if (!tr_lock_share(st->path, &st->lock_fd, &who))
+            TRY(tr_lock_held(st->path, &who, err));
+    } else {
+        TRY(tr_lock_take(st->path, o->task_name, o->wait_lock, &st->lock_fd,
+                         err));
     }
-    return TR_OK;
+    TRY(make_file(st, err));
+out:
+    return rc;
+}
+
+static int open_db(struct tr_store *st, const char *name, struct tr_err *err)
+{
+    int flags = st->read_only ? SQLITE_OPEN_READONLY
+                              : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    int rc = sqlite3_open_v2(name, &st->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+
+    if (!st->db)
+        return tr_fail(err, TR_NOMEM, "store: out of memory");
+    return rc == SQLITE_OK ? set_up(st, err) : sql_fail(st, err, "opening");
+}
+
+static struct tr_store *fresh_store(void)
+{
+    struct tr_store *st = tr_alloc(sizeof *st);
+
+    if (st)
+        st->lock_fd = -1;
+    return st;
 }
 
 int tr_store_open(struct tr_store **out, const struct tr_store_opts *o,
                   struct tr_err *err)
 {
-    struct tr_store *st = tr_alloc(sizeof *st);
-    int flags = o->read_only ? SQLITE_OPEN_READONLY
-                             : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-    char hex[33];
+    struct tr_store *st = fresh_store();
     int rc = TR_OK;
 
     *out = NULL;
     if (!st)
         return tr_fail(err, TR_NOMEM, "store: out of memory");
-    st->lock_fd = -1;
-    if (o->folder) {
-        int fd;
-
-        if (!o->read_only)
-            TRY(make_folder(o->folder, err));
-        tr_key_hex(&o->task, 16, hex);
-        if ((size_t)snprintf(st->path, sizeof st->path - 8, "%s/%s.db",
-                             o->folder, hex) >= sizeof st->path - 8)
-            TRY(tr_fail(err, TR_CANTCREATE, "--store: the path is too long"));
-        if (!o->read_only)
-            TRY(take_lock(st, o->wait_lock, err));
-        /* Made with its mode before SQLite sees it: never readable by others,
-         * not even for a moment. WAL and journal take the mode over. */
-        fd = open(st->path, (o->read_only ? O_RDONLY : O_RDWR | O_CREAT) |
-                  O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0)
-            TRY(tr_fail(err, o->read_only ? TR_NOINPUT : TR_CANTCREATE,
-                        "%s: %s; choose another folder with --store",
-                        st->path, strerror(errno)));
-        close(fd);
-    }
-    if (sqlite3_open_v2(st->path, &st->db, flags | SQLITE_OPEN_NOMUTEX, NULL))
-        TRY(sql_fail(st, err, "opening"));
-    sqlite3_busy_timeout(st->db, 2000);
-    TRY(settle_file(st, !o->folder, o->read_only, err));
+    st->read_only = o->read_only;
+    st->temporary = !o->folder;
+    if (o->folder)
+        TRY(open_files(st, o, err));
+    TRY(open_db(st, st->path, err)); /* "": SQLite's own unlinked file */
     if (o->task_name && !o->read_only)
         TRY(tr_store_set(st, "task", tr_str_c(o->task_name), err));
-    *out = st;
+    *out = st; /* handed over */
     st = NULL;
 out:
     tr_store_close(st);
     return rc;
 }
 
+static bool read_hex(const char *hex, struct tr_key *key)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < 2 * sizeof key->b; i++) {
+        const char *at = hex[i] ? strchr(digits, hex[i]) : NULL;
+
+        if (!at)
+            return false;
+        key->b[i / 2] = (unsigned char)(key->b[i / 2] << 4 | (at - digits));
+    }
+    return true;
+}
+
+int tr_store_open_path(struct tr_store **out, const char *path, bool read_only,
+                       struct tr_err *err)
+{
+    struct tr_store_opts o = {.read_only = read_only};
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    char folder[4096] = ".";
+
+    *out = NULL;
+    if (slash && (size_t)(slash - path) < sizeof folder)
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    if (!read_hex(name, &o.task) || access(path, F_OK) != 0)
+        return tr_fail(err, TR_NOINPUT, "%s: no such store", path);
+    o.folder = folder;
+    return tr_store_open(out, &o, err);
+}
+
 int tr_store_open_memory(struct tr_store **out, struct tr_err *err)
 {
-    struct tr_store *st = tr_alloc(sizeof *st);
+    struct tr_store *st = fresh_store();
     int rc = TR_OK;
 
     *out = NULL;
     if (!st)
         return tr_fail(err, TR_NOMEM, "store: out of memory");
-    st->lock_fd = -1;
-    snprintf(st->path, sizeof st->path, ":memory:");
-    if (sqlite3_open_v2(":memory:", &st->db, SQLITE_OPEN_READWRITE |
-                        SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL))
-        TRY(sql_fail(st, err, "opening"));
-    TRY(exec(st, "PRAGMA journal_mode = MEMORY", err));
-    TRY(settle_file(st, false, false, err));
+    st->temporary = true;
+    TRY(open_db(st, ":memory:", err));
     *out = st;
     st = NULL;
 out:
@@ -523,11 +892,14 @@ out:
 
 int tr_store_crash(struct tr_store *st, struct tr_err *err)
 {
+    int rc = TR_OK;
+
     if (st->in_transaction)
-        exec(st, "ROLLBACK", err);
+        rc = exec(st, "ROLLBACK", err);
     st->in_transaction = false;
-    st->job = 0;
-    return load(st, err);
+    st->failed.code = 0;
+    st->job = st->round = 0;
+    return rc == TR_OK ? load(st, err) : rc;
 }
 
 void tr_store_close(struct tr_store *st)
@@ -541,6 +913,7 @@ void tr_store_close(struct tr_store *st)
         close(st->lock_fd);
     forget(st);
     tr_free(st->origins);
+    tr_free(st->tallies);
     tr_free(st->sets);
     tr_free(st->sorted);
     tr_free(st->lookups);
@@ -555,39 +928,38 @@ const char *tr_store_path(const struct tr_store *st)
 
 /* ---- origins and label sets ------------------------------------------- */
 
+static bool same_origin(const struct tr_origin *a, const struct tr_origin *b)
+{
+    return a->run_at == b->run_at && a->prompt_version == b->prompt_version &&
+           strcmp(a->by, b->by) == 0 && strcmp(a->served, b->served) == 0 &&
+           strcmp(a->effort, b->effort) == 0;
+}
+
 int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
                     uint16_t *index, struct tr_err *err)
 {
-    sqlite3_stmt *s = st->stmts[S_ORIGIN];
-    int rc;
+    int rc = TR_OK;
 
     for (size_t i = st->origin_count; i-- > 0; )
-        if (st->origins[i].run_at == o->run_at &&
-            st->origins[i].prompt_version == o->prompt_version &&
-            strcmp(st->origins[i].by, o->by) == 0 &&
-            strcmp(st->origins[i].served, o->served) == 0 &&
-            strcmp(st->origins[i].effort, o->effort) == 0) {
+        if (same_origin(&st->origins[i], o)) {
             *index = (uint16_t)i;
             return TR_OK;
         }
     if (st->origin_count >= TR_NO_ORIGIN)
         return tr_fail(err, TR_CONFIG, "%s: too many runs and models in one "
-                       "store; begin a new one with --store", st->path);
-    rc = room((void **)&st->origins, &st->origin_cap, st->origin_count + 1,
-              sizeof *o, err);
-    if (rc == TR_OK)
-        rc = begin(st, err);
-    if (rc != TR_OK)
-        return rc;
+                       "store: begin a new one with --store", name_of(st));
+    TRY(origin_room(st, err));
+    TRY(begin(st, err));
+    bind_text(st, S_ORIGIN, 2, tr_str_c(o->by));
+    bind_text(st, S_ORIGIN, 3, tr_str_c(o->served));
+    bind_text(st, S_ORIGIN, 4, tr_str_c(o->effort));
+    sqlite3_bind_int(st->stmts[S_ORIGIN], 5, o->prompt_version);
+    sqlite3_bind_int64(st->stmts[S_ORIGIN], 6, o->run_at);
+    TRY(RUN(st, S_ORIGIN, err, (int64_t)st->origin_count));
     *index = (uint16_t)st->origin_count;
     st->origins[st->origin_count++] = *o;
-    sqlite3_bind_int64(s, 1, *index);
-    sqlite3_bind_text(s, 2, o->by, -1, SQLITE_STATIC);
-    sqlite3_bind_text(s, 3, o->served, -1, SQLITE_STATIC);
-    sqlite3_bind_text(s, 4, o->effort, -1, SQLITE_STATIC);
-    sqlite3_bind_int(s, 5, o->prompt_version);
-    sqlite3_bind_int64(s, 6, o->run_at);
-    return run_stmt(st, S_ORIGIN, err);
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 const struct tr_origin *tr_store_origin_at(const struct tr_store *st,
@@ -609,16 +981,14 @@ struct tr_str tr_store_set_at(const struct tr_store *st, uint32_t i)
 int tr_store_set_add(struct tr_store *st, struct tr_str names,
                      struct tr_err *err)
 {
-    sqlite3_stmt *s = st->stmts[S_SET];
-    int rc = begin(st, err);
+    int rc = TR_OK;
 
-    if (rc == TR_OK)
-        rc = remember_set(st, names, err);
-    if (rc != TR_OK)
-        return rc;
-    sqlite3_bind_int64(s, 1, (int64_t)st->set_count - 1);
-    sqlite3_bind_text(s, 2, names.p, (int)names.n, SQLITE_STATIC);
-    return run_stmt(st, S_SET, err);
+    TRY(begin(st, err));
+    bind_text(st, S_SET, 2, names);
+    TRY(RUN(st, S_SET, err, (int64_t)st->set_count));
+    TRY(remember_set(st, names, err));
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 /* ---- verdicts --------------------------------------------------------- */
@@ -640,11 +1010,32 @@ static bool counts(const struct tr_store *st, const struct tr_store_find *how,
            (!o || o->prompt_version >= how->min_prompt);
 }
 
+static bool origin_known(const struct tr_store *st, uint16_t origin)
+{
+    return origin == TR_NO_ORIGIN || origin < st->origin_count;
+}
+
+static int find_one(struct tr_store *st, const struct tr_key *key,
+                    struct tr_verdict *out, bool *found, struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_FIND];
+    int rc;
+
+    bind_key(st, S_FIND, key);
+    rc = step(st, S_FIND, found, err);
+    if (*found &&
+        (!unpack_verdict(key, sqlite3_column_int64(s, 0),
+                         sqlite3_column_int64(s, 1), out) ||
+         !origin_known(st, out->origin)))
+        rc = damaged(st, "an answer", err);
+    sqlite3_reset(s);
+    return rc;
+}
+
 int tr_store_find(struct tr_store *st, const struct tr_store_find *how,
                   const struct tr_key *keys, size_t n,
                   struct tr_verdict *out, bool *found, struct tr_err *err)
 {
-    sqlite3_stmt *s = st->stmts[S_FIND];
     uint32_t asked = 0;
     int rc = room((void **)&st->lookups, &st->lookup_cap, n,
                   sizeof *st->lookups, err);
@@ -656,28 +1047,24 @@ int tr_store_find(struct tr_store *st, const struct tr_store_find *how,
         if (filter_has(st, &keys[i]))
             st->lookups[asked++] = (struct lookup){keys[i], i};
     }
-    qsort(st->lookups, asked, sizeof *st->lookups, by_key);
+    if (asked)
+        qsort(st->lookups, asked, sizeof *st->lookups, by_key);
     for (uint32_t j = 0; j < asked && rc == TR_OK; j++) {
         uint32_t i = st->lookups[j].at;
-        int step;
 
-        sqlite3_bind_blob(s, 1, keys[i].b, sizeof keys[i].b, SQLITE_STATIC);
-        step = sqlite3_step(s);
-        if (step == SQLITE_ROW) {
-            out[i] = unpack_verdict(sqlite3_column_int64(s, 0),
-                                    sqlite3_column_int64(s, 1));
-            found[i] = counts(st, how, &out[i]);
-        } else if (step != SQLITE_DONE) {
-            rc = sql_fail(st, err, "looking up answers");
-        }
-        sqlite3_reset(s);
+        rc = find_one(st, &keys[i], &out[i], &found[i], err);
+        found[i] = rc == TR_OK && found[i] && counts(st, how, &out[i]);
     }
     return rc;
 }
 
-int64_t tr_store_count(struct tr_store *st)
+int64_t tr_store_count(const struct tr_store *st)
 {
-    return number(st, "SELECT count(*) FROM answer");
+    int64_t n = 0;
+
+    for (size_t i = 0; i <= st->origin_count; i++)
+        n += st->tallies[i].answers;
+    return n;
 }
 
 /* ---- one commit ------------------------------------------------------- */
@@ -688,28 +1075,66 @@ static int put_order(const void *a, const void *b)
                       &(*(const struct tr_store_put *const *)b)->key);
 }
 
+static void tally(struct tr_store *st, const struct tr_verdict *v, int sign)
+{
+    struct tally *t = &st->tallies[slot_of(v->origin)];
+
+    t->answers += sign;
+    t->failures += v->why == TR_WHY_NONE ? 0 : sign;
+    t->changed = true;
+}
+
+/* Most keys are new; one that is there is replaced. */
+static int put_one(struct tr_store *st, const struct tr_store_put *put,
+                   struct tr_err *err)
+{
+    struct tr_verdict old;
+    enum stmt which = S_ADD;
+    int64_t what, v;
+    bool found;
+    int rc = TR_OK;
+
+    TR_ASSERT(origin_known(st, put->verdict.origin));
+    pack_verdict(&put->key, &put->verdict, &what, &v);
+    for (;;) {
+        bind_key(st, which, &put->key);
+        sqlite3_bind_int64(st->stmts[which], 2, what);
+        sqlite3_bind_int64(st->stmts[which], 3, v);
+        TRY(run(st, which, err));
+        if (which == S_REPLACE || sqlite3_changes(st->db))
+            break;
+        TRY(find_one(st, &put->key, &old, &found, err));
+        tally(st, &old, -1);
+        which = S_REPLACE;
+    }
+    tally(st, &put->verdict, 1);
+    filter_add(st, &put->key);
+out:
+    return rc;
+}
+
 static int put_all(struct tr_store *st, const struct tr_store_put *puts,
                    size_t n, struct tr_err *err)
 {
-    sqlite3_stmt *s = st->stmts[S_PUT];
-    int rc = room((void **)&st->sorted, &st->sorted_cap, n, sizeof *st->sorted,
-                  err);
+    int rc = TR_OK;
 
-    if (rc != TR_OK)
-        return rc;
+    if (!n)
+        return TR_OK;
+    TRY(room((void **)&st->sorted, &st->sorted_cap, n, sizeof *st->sorted,
+             err));
     for (size_t i = 0; i < n; i++)
         st->sorted[i] = &puts[i];
-    if (n) /* st->sorted may be NULL when there is nothing to sort */
-        qsort(st->sorted, n, sizeof *st->sorted, put_order);
-    for (size_t i = 0; i < n && rc == TR_OK; i++) {
-        const struct tr_store_put *put = st->sorted[i];
+    qsort(st->sorted, n, sizeof *st->sorted, put_order);
+    for (size_t i = 0; i < n; i++)
+        TRY(put_one(st, st->sorted[i], err));
+    for (size_t i = 0; i <= st->origin_count; i++) {
+        struct tally *t = &st->tallies[i];
 
-        sqlite3_bind_blob(s, 1, put->key.b, sizeof put->key.b, SQLITE_STATIC);
-        sqlite3_bind_int64(s, 2, what_of(&put->verdict));
-        sqlite3_bind_int64(s, 3, pack_verdict(&put->verdict));
-        rc = run_stmt(st, S_PUT, err);
-        filter_add(st, &put->key);
+        if (t->changed)
+            TRY(RUN(st, S_TALLY, err, (int64_t)i, t->answers, t->failures));
+        t->changed = false;
     }
+out:
     return rc;
 }
 
@@ -719,34 +1144,38 @@ static int fold(struct tr_store *st, const struct tr_store_outcome *outs,
                 size_t n, struct tr_err *err)
 {
     struct tr_store_outcome sum = {0};
-    sqlite3_stmt *s = st->stmts[S_JOB_ADD];
     int rc = TR_OK;
 
-    for (size_t i = 0; i < n && rc == TR_OK; i++) {
-        enum stmt which = outs[i].is_unknown ? S_UNKNOWN : S_SETTLE;
-        sqlite3_stmt *one = st->stmts[which];
+    for (size_t i = 0; i < n; i++) {
+        const struct tr_store_outcome *o = &outs[i];
 
-        if (outs[i].is_unknown)
-            sqlite3_bind_int64(one, 1, outs[i].unknown_nano);
-        sqlite3_bind_int64(one, outs[i].is_unknown ? 2 : 1,
-                           (int64_t)outs[i].attempt);
-        rc = run_stmt(st, which, err);
-        sum.spent_nano += outs[i].spent_nano;
-        if (!outs[i].is_unknown)
-            sum.spent_nano += outs[i].unknown_nano;
-        sum.tokens_in += outs[i].tokens_in;
-        sum.tokens_out += outs[i].tokens_out;
-        sum.tokens_cached += outs[i].tokens_cached;
+        if (o->is_unknown)
+            TRY(RUN(st, S_UNKNOWN, err, (int64_t)o->attempt, o->unknown_nano));
+        else
+            TRY(RUN(st, S_SETTLE, err, (int64_t)o->attempt));
+        sum.spent_nano += o->spent_nano + (o->is_unknown ? 0 : o->unknown_nano);
+        sum.tokens_in += o->tokens_in;
+        sum.tokens_out += o->tokens_out;
+        sum.tokens_cached += o->tokens_cached;
     }
-    if (rc != TR_OK || !n)
-        return rc;
-    sqlite3_bind_int64(s, 1, sum.spent_nano);
-    sqlite3_bind_int64(s, 2, (int64_t)n);
-    sqlite3_bind_int64(s, 3, sum.tokens_in);
-    sqlite3_bind_int64(s, 4, sum.tokens_out);
-    sqlite3_bind_int64(s, 5, sum.tokens_cached);
-    sqlite3_bind_int64(s, 6, st->job);
-    return run_stmt(st, S_JOB_ADD, err);
+    if (n)
+        TRY(RUN(st, S_JOB_ADD, err, st->job, sum.spent_nano, (int64_t)n,
+                sum.tokens_in, sum.tokens_out, sum.tokens_cached));
+out:
+    return rc;
+}
+
+/* Somebody moved or removed the file: what we commit there, no later run
+ * would find. */
+static int check_file(struct tr_store *st, struct tr_err *err)
+{
+    struct stat sb;
+
+    if (!st->path[0] || (stat(st->path, &sb) == 0 && sb.st_ino == st->inode &&
+                         sb.st_dev == st->device))
+        return TR_OK;
+    return tr_fail(err, TR_IO, "%s was moved or removed while in use: put it "
+                   "back and run the same command again", st->path);
 }
 
 int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
@@ -754,27 +1183,51 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
                     size_t intent_count, const struct tr_store_outcome *outs,
                     size_t out_count, struct tr_err *err)
 {
-    sqlite3_stmt *s = st->stmts[S_INTENT];
     int rc = TR_OK;
 
-    if (!put_count && !intent_count && !out_count && !st->in_transaction)
+    if (!put_count && !intent_count && !out_count && !st->in_transaction &&
+        !st->unsynced && !st->failed.code)
         return TR_OK;
     TRY(begin(st, err));
+    TRY(check_file(st, err));
+    if (st->unsynced) /* a commit that changes nothing would not sync */
+        TRY(tr_store_set(st, "synced", TR_STR("1"), err));
     TRY(put_all(st, puts, put_count, err));
-    for (size_t i = 0; i < intent_count; i++) {
-        sqlite3_bind_int64(s, 1, (int64_t)intents[i].attempt);
-        sqlite3_bind_int64(s, 2, st->job);
-        sqlite3_bind_int64(s, 3, st->round);
-        sqlite3_bind_int64(s, 4, (int64_t)intents[i].seed);
-        sqlite3_bind_int64(s, 5, intents[i].bound_nano);
-        sqlite3_bind_int64(s, 6, intents[i].items);
-        TRY(run_stmt(st, S_INTENT, err));
-    }
+    for (size_t i = 0; i < intent_count; i++)
+        TRY(RUN(st, S_INTENT, err, (int64_t)intents[i].attempt, st->job,
+                st->round, (int64_t)intents[i].seed, intents[i].bound_nano,
+                intents[i].items));
     TRY(fold(st, outs, out_count, err));
     TRY(exec(st, "COMMIT", err));
     st->in_transaction = false;
+    st->unsynced = false;
 out:
-    return rc;
+    return rc == TR_OK ? rc : give_up(st, rc, err);
+}
+
+int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
+                  size_t put_count, const struct tr_store_outcome *outs,
+                  size_t out_count, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    /* What other calls left pending is meant for a sync; a temporary store
+     * never syncs. */
+    if (st->in_transaction || st->temporary)
+        return tr_store_commit(st, puts, put_count, NULL, 0, outs, out_count,
+                               err);
+    /* In WAL mode a commit under NORMAL writes the log and does not sync. */
+    TRY(exec(st, "PRAGMA synchronous = NORMAL", err));
+    TRY(begin(st, err));
+    TRY(check_file(st, err));
+    TRY(put_all(st, puts, put_count, err));
+    TRY(fold(st, outs, out_count, err));
+    TRY(exec(st, "COMMIT", err));
+    st->in_transaction = false;
+    st->unsynced = true;
+    TRY(exec(st, "PRAGMA synchronous = FULL", err));
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 uint64_t tr_store_next_attempt(struct tr_store *st)
@@ -784,20 +1237,15 @@ uint64_t tr_store_next_attempt(struct tr_store *st)
 
 /* ---- jobs and money --------------------------------------------------- */
 
-static int step_once(struct tr_store *st, sqlite3_stmt *s, bool *row,
-                     struct tr_err *err)
+static int commit_pending(struct tr_store *st, struct tr_err *err)
 {
-    int step = sqlite3_step(s);
-
-    *row = step == SQLITE_ROW;
-    return step == SQLITE_ROW || step == SQLITE_DONE
-        ? TR_OK : sql_fail(st, err, "the job's money");
+    return tr_store_commit(st, NULL, 0, NULL, 0, NULL, 0, err);
 }
 
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
                  bool fresh, struct tr_job *job, struct tr_err *err)
 {
-    sqlite3_stmt *s = NULL;
+    sqlite3_stmt *s = st->stmts[S_JOB_READ];
     bool row;
     int rc = TR_OK;
 
@@ -808,31 +1256,16 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
     *job = (struct tr_job){0};
     TRY(begin(st, err));
     /* What a dead process left open: nobody will ever know its outcome. */
-    TRY(exec(st, "UPDATE attempt SET unknown = 1 WHERE unknown = 0", err));
-    sqlite3_prepare_v2(st->db, "INSERT OR IGNORE INTO job VALUES"
-                       "(NULL, ?, 0, 0, 0, 0, 0, 0, 0, 0)", -1, &s, NULL);
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-    TRY(step_once(st, s, &row, err));
-    sqlite3_finalize(s);
-    sqlite3_prepare_v2(st->db, "UPDATE job SET round = round + 1, under_way = 1,"
-                       " started_at = ?, spent = 0, requests = 0, tokens_in = 0,"
-                       " tokens_out = 0, tokens_cached = 0"
-                       " WHERE name = ? AND under_way = 0", -1, &s, NULL);
-    sqlite3_bind_int64(s, 1, now_s);
-    sqlite3_bind_text(s, 2, name, -1, SQLITE_STATIC);
-    TRY(step_once(st, s, &row, err));
-    sqlite3_finalize(s);
-    sqlite3_prepare_v2(st->db, "SELECT id, round, started_at, spent, requests,"
-                       " tokens_in, tokens_out, tokens_cached,"
-                       " (SELECT total(bound) FROM attempt WHERE job = job.id"
-                       "  AND attempt.round = job.round AND unknown),"
-                       " (SELECT count(*) FROM attempt WHERE job = job.id"
-                       "  AND attempt.round = job.round AND unknown)"
-                       " FROM job WHERE name = ?", -1, &s, NULL);
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-    TRY(step_once(st, s, &row, err));
-    if (!row)
-        TRY(tr_fail(err, TR_BUG, "%s: the job is not there", st->path));
+    TRY(run(st, S_LOST_COUNT, err));
+    TRY(run(st, S_LOST, err));
+    bind_text(st, S_JOB_MAKE, 1, tr_str_c(name));
+    TRY(run(st, S_JOB_MAKE, err));
+    bind_text(st, S_JOB_ROUND, 1, tr_str_c(name));
+    sqlite3_bind_int64(st->stmts[S_JOB_ROUND], 2, now_s);
+    TRY(run(st, S_JOB_ROUND, err));
+    bind_text(st, S_JOB_READ, 1, tr_str_c(name));
+    TRY(step(st, S_JOB_READ, &row, err));
+    TR_ASSERT(row);
     st->job = sqlite3_column_int64(s, 0);
     st->round = sqlite3_column_int64(s, 1);
     *job = (struct tr_job){
@@ -846,21 +1279,35 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
         .unknown_nano = sqlite3_column_int64(s, 8),
         .unknown_count = sqlite3_column_int64(s, 9),
     };
+    sqlite3_reset(s); /* a statement under way would hold the commit back */
+    TRY(commit_pending(st, err));
 out:
-    sqlite3_finalize(s);
-    if (rc == TR_OK)
-        rc = tr_store_commit(st, NULL, 0, NULL, 0, NULL, 0, err);
-    return rc;
+    sqlite3_reset(s);
+    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 int tr_store_job_finish(struct tr_store *st, struct tr_err *err)
 {
-    char sql[100];
-    int rc = begin(st, err);
+    int rc = TR_OK;
 
-    snprintf(sql, sizeof sql, "UPDATE job SET under_way = 0 WHERE id = %"
-             PRId64, st->job);
-    return rc == TR_OK ? exec(st, sql, err) : rc;
+    TRY(begin(st, err));
+    TRY(RUN(st, S_JOB_FINISH, err, st->job));
+    TRY(commit_pending(st, err));
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
+}
+
+static int unknown_sum(struct tr_store *st, int64_t *count, int64_t *nano,
+                       struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_UNKNOWN_SUM];
+    bool row;
+    int rc = step(st, S_UNKNOWN_SUM, &row, err);
+
+    *count = sqlite3_column_int64(s, 0);
+    *nano = sqlite3_column_int64(s, 1);
+    sqlite3_reset(s);
+    return rc;
 }
 
 int tr_store_forgive(struct tr_store *st, int64_t *count, int64_t *nano,
@@ -868,13 +1315,12 @@ int tr_store_forgive(struct tr_store *st, int64_t *count, int64_t *nano,
 {
     int rc = TR_OK;
 
-    *count = number(st, "SELECT count(*) FROM attempt");
-    *nano = number(st, "SELECT CAST(total(bound) AS INTEGER) FROM attempt");
     TRY(begin(st, err));
-    TRY(exec(st, "DELETE FROM attempt", err));
-    TRY(tr_store_commit(st, NULL, 0, NULL, 0, NULL, 0, err));
+    TRY(unknown_sum(st, count, nano, err));
+    TRY(run(st, S_FORGIVE, err));
+    TRY(commit_pending(st, err));
 out:
-    return rc;
+    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 /* ---- small values ----------------------------------------------------- */
@@ -883,18 +1329,15 @@ int tr_store_get(struct tr_store *st, const char *name, struct tr_buf *out,
                  bool *found, struct tr_err *err)
 {
     sqlite3_stmt *s = st->stmts[S_VALUE_GET];
-    int step, rc = TR_OK;
+    int rc;
 
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-    step = sqlite3_step(s);
-    *found = step == SQLITE_ROW;
-    if (step == SQLITE_ROW) {
+    bind_text(st, S_VALUE_GET, 1, tr_str_c(name));
+    rc = step(st, S_VALUE_GET, found, err);
+    if (*found) {
         tr_buf_add(out, sqlite3_column_blob(s, 0),
                    (size_t)sqlite3_column_bytes(s, 0));
         if (!tr_buf_ok(out))
             rc = tr_fail(err, TR_NOMEM, "store: out of memory");
-    } else if (step != SQLITE_DONE) {
-        rc = sql_fail(st, err, "reading");
     }
     sqlite3_reset(s);
     return rc;
@@ -903,112 +1346,45 @@ int tr_store_get(struct tr_store *st, const char *name, struct tr_buf *out,
 int tr_store_set(struct tr_store *st, const char *name, struct tr_str value,
                  struct tr_err *err)
 {
-    sqlite3_stmt *s = st->stmts[S_VALUE_SET];
-    int rc = begin(st, err);
+    int rc = TR_OK;
 
-    if (rc != TR_OK)
-        return rc;
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-    sqlite3_bind_blob(s, 2, value.n ? value.p : "", (int)value.n,
-                      SQLITE_STATIC);
-    return run_stmt(st, S_VALUE_SET, err);
+    TRY(begin(st, err));
+    bind_text(st, S_VALUE_SET, 1, tr_str_c(name));
+    sqlite3_bind_blob64(st->stmts[S_VALUE_SET], 2, value.n ? value.p : "",
+                        value.n, SQLITE_STATIC);
+    TRY(run(st, S_VALUE_SET, err));
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 /* ---- looking from outside --------------------------------------------- */
 
-static bool held(const char *db_path, long *pid)
-{
-    char name[4200], text[128] = "";
-    int fd;
-    bool busy;
-
-    snprintf(name, sizeof name, "%.*slock", (int)strlen(db_path) - 2, db_path);
-    fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    *pid = 0;
-    if (fd < 0)
-        return false;
-    busy = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    if (busy && pread(fd, text, sizeof text - 1, 0) > 0 &&
-        strncmp(text, "(process ", 9) == 0)
-        *pid = strtol(text + 9, NULL, 10);
-    close(fd);
-    return busy;
-}
-
-static int64_t file_bytes(const char *path)
-{
-    struct stat sb;
-
-    return stat(path, &sb) == 0 ? (int64_t)sb.st_size : 0;
-}
-
-static void describe(struct tr_store_info *info)
-{
-    struct tr_store st = {.lock_fd = -1};
-    sqlite3_stmt *s = NULL;
-    struct stat sb;
-
-    info->bytes = file_bytes(info->path);
-    if (stat(info->path, &sb) == 0)
-        info->last_at = (int64_t)sb.st_mtime;
-    info->in_use = held(info->path, &info->pid);
-    if (info->in_use ||
-        sqlite3_open_v2(info->path, &st.db, SQLITE_OPEN_READONLY |
-                        SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
-        goto out;
-    info->verdicts = number(&st, "SELECT count(*) FROM answer");
-    info->failures = number(&st, "SELECT count(*) FROM answer WHERE what < 0");
-    info->unknown_count = number(&st, "SELECT count(*) FROM attempt");
-    info->unknown_nano = number(&st, "SELECT CAST(total(bound) AS INTEGER) "
-                                "FROM attempt");
-    info->spent_nano = number(&st, "SELECT CAST(total(spent) AS INTEGER) "
-                              "FROM job");
-    info->first_at = number(&st, "SELECT min(run_at) FROM origin");
-    if (sqlite3_prepare_v2(st.db, "SELECT value FROM value WHERE name = 'task'",
-                           -1, &s, NULL) == SQLITE_OK &&
-        sqlite3_step(s) == SQLITE_ROW)
-        snprintf(info->task_name, sizeof info->task_name, "%s",
-                 text_at(s, 0));
-    sqlite3_finalize(s);
-out:
-    sqlite3_close(st.db);
-}
-
-static int newest_first(const void *a, const void *b)
-{
-    int64_t x = ((const struct tr_store_info *)a)->last_at;
-    int64_t y = ((const struct tr_store_info *)b)->last_at;
-
-    return (x < y) - (x > y);
-}
-
-int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
+int tr_store_look(struct tr_store *st, struct tr_store_info *info,
                   struct tr_err *err)
 {
-    DIR *dir = opendir(folder);
-    struct dirent *e;
-    size_t cap = 0;
+    sqlite3_stmt *s = st->stmts[S_JOB_SUM];
+    struct tr_buf task;
+    bool found, row;
     int rc = TR_OK;
 
-    *list = NULL;
-    *n = 0;
-    if (!dir)
-        return errno == ENOENT ? TR_OK
-            : tr_fail(err, TR_NOINPUT, "%s: %s", folder, strerror(errno));
-    while (rc == TR_OK && (e = readdir(dir))) {
-        if (strlen(e->d_name) != 35 || strcmp(e->d_name + 32, ".db") != 0)
-            continue;
-        rc = room((void **)list, &cap, *n + 1, sizeof **list, err);
-        if (rc != TR_OK)
-            break;
-        memset(&(*list)[*n], 0, sizeof **list);
-        snprintf((*list)[*n].path, sizeof (*list)[*n].path, "%.3900s/%.40s",
-                 folder, e->d_name);
-        describe(&(*list)[(*n)++]);
-    }
-    closedir(dir);
-    if (rc == TR_OK && *n)
-        qsort(*list, *n, sizeof **list, newest_first);
+    tr_buf_init(&task, 0);
+    info->verdicts = tr_store_count(st);
+    info->failures = 0;
+    for (size_t i = 0; i <= st->origin_count; i++)
+        info->failures += st->tallies[i].failures;
+    TRY(unknown_sum(st, &info->unknown_count, &info->unknown_nano, err));
+    TRY(step(st, S_JOB_SUM, &row, err));
+    info->spent_nano = sqlite3_column_int64(s, 0);
+    info->first_at = sqlite3_column_int64(s, 1);
+    for (size_t i = 0; i < st->origin_count; i++)
+        if (!info->first_at || st->origins[i].run_at < info->first_at)
+            info->first_at = st->origins[i].run_at;
+    TRY(tr_store_get(st, "task", &task, &found, err));
+    snprintf(info->task_name, sizeof info->task_name, "%s",
+             found && task.p ? task.p : "");
+out:
+    sqlite3_reset(s);
+    tr_buf_release(&task);
     return rc;
 }
 
@@ -1017,53 +1393,9 @@ int tr_store_origins(struct tr_store *st,
                                   int64_t verdicts),
                      void *ctx, struct tr_err *err)
 {
-    sqlite3_stmt *s;
-    int step;
-
-    if (sqlite3_prepare_v2(st->db, "SELECT v >> 18 & 65535 AS o, count(*) FROM "
-                           "answer GROUP BY o ORDER BY o", -1, &s, NULL))
-        return sql_fail(st, err, "reading");
-    while ((step = sqlite3_step(s)) == SQLITE_ROW) {
-        const struct tr_origin *o =
-            tr_store_origin_at(st, (uint16_t)sqlite3_column_int(s, 0));
-
-        if (o)
-            each(ctx, o, sqlite3_column_int64(s, 1));
-    }
-    sqlite3_finalize(s);
-    return step == SQLITE_DONE ? TR_OK : sql_fail(st, err, "reading");
-}
-
-int tr_store_remove(const char *path, struct tr_err *err)
-{
-    static const char *const tails[] = {"db-wal", "db-shm", "db", "lock"};
-    char name[4200];
-    long pid;
-
-    if (held(path, &pid))
-        return tr_fail(err, TR_STOPPED, "%s is in use by process %ld: end that "
-                       "run first", path, pid);
-    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
-        snprintf(name, sizeof name, "%.*s%s", (int)strlen(path) - 2, path,
-                 tails[i]);
-        if (unlink(name) != 0 && errno != ENOENT)
-            return tr_fail(err, TR_IO, "%s: cannot be removed: %s", name,
-                           strerror(errno));
-    }
+    (void)err; /* a scan could fail; the tallies are in memory */
+    for (size_t i = 0; i <= st->origin_count; i++)
+        if (st->tallies[i].answers)
+            each(ctx, i ? &st->origins[i - 1] : NULL, st->tallies[i].answers);
     return TR_OK;
-}
-
-int tr_store_default_folder(struct tr_buf *out, struct tr_err *err)
-{
-    const char *state = getenv("XDG_STATE_HOME");
-    const char *home = getenv("HOME");
-
-    if (state && *state == '/')
-        tr_buf_addf(out, "%s/trommel", state);
-    else if (home && *home == '/')
-        tr_buf_addf(out, "%s/.local/state/trommel", home);
-    else
-        return tr_fail(err, TR_CANTCREATE, "no folder for the store: HOME is "
-                       "not set; give --store DIR, or --store none");
-    return tr_buf_ok(out) ? TR_OK : tr_fail(err, TR_NOMEM, "out of memory");
 }

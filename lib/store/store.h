@@ -3,7 +3,8 @@
  * One SQLite file per task digest in a folder, opened by one process at a
  * time (an advisory lock beside it says who). One connection, WAL,
  * synchronous=FULL, mode 0600. No row text. The only file that includes
- * sqlite3.h is store.c.
+ * sqlite3.h is store.c; lock.c holds the lock, folder.c what concerns many
+ * stores.
  *
  * An attempt stands in the table from its intent until its outcome is known;
  * then its money is folded into the job's sums and the row goes. What is left
@@ -27,22 +28,26 @@ struct tr_store_opts {
     struct tr_key task;    /* file name: its hex + ".db" */
     const char *task_name; /* for people: labels or task file name */
     bool wait_lock;        /* wait for another run instead of failing */
-    bool read_only;        /* for ls and show: no lock, no change */
+    bool read_only;        /* for ls and show: nothing changes; a run that
+                              starts meanwhile waits until it is closed */
 };
 
 /* Errors: TR_STOPPED when another process holds it (text names its pid and
- * since when), TR_CONFIG for a newer layout or a foreign file, TR_IO.
- * wait_lock polls every 200 ms and returns TR_STOPPED only when interrupted
- * through *tr_store_interrupt (may be NULL). */
+ * since when), TR_CONFIG for a newer layout, a foreign or damaged file,
+ * TR_CANTCREATE, TR_IO, TR_NOINPUT (read_only and not there). wait_lock asks
+ * every 200 ms and returns TR_STOPPED when a handled signal arrives. */
 int tr_store_open(struct tr_store **out, const struct tr_store_opts *o,
                   struct tr_err *err);
+/* The store behind a path that tr_store_list() gave. */
+int tr_store_open_path(struct tr_store **out, const char *path, bool read_only,
+                       struct tr_err *err);
 /* In memory, for simulations; survives tr_store_crash(). */
 int tr_store_open_memory(struct tr_store **out, struct tr_err *err);
 /* Simulations: forgets what was not committed, as a killed process would, and
  * counts still-open attempts as a fresh open does. */
 int tr_store_crash(struct tr_store *st, struct tr_err *err);
 void tr_store_close(struct tr_store *st); /* accepts NULL; rolls back */
-const char *tr_store_path(const struct tr_store *st);
+const char *tr_store_path(const struct tr_store *st); /* "": temporary */
 
 /* ---- origins: who said a verdict, interned ---------------------------- */
 
@@ -70,11 +75,13 @@ int tr_store_set_add(struct tr_store *st, struct tr_str names,
 
 /* ---- verdicts --------------------------------------------------------- */
 
-/* Looks n keys up. found[i] says whether out[i] was filled. Keys may come in
- * any order; large batches are looked up in key order inside. Verdicts whose
+/* Looks n keys up. found[i] says whether out[i] holds a verdict; where it is
+ * false out[i] means nothing. Keys may come in any order; they are looked up
+ * in key order inside. Verdicts whose
  * origin.run_at < not_before (--fresh: the job's start) are passed over, and
  * so are failures older than failures_not_before (--retry-failed); prompt
- * versions below min_prompt too. Committed and pending verdicts are seen. */
+ * versions below min_prompt too. A verdict is seen from its commit on. One
+ * that was changed on disk is an error (TR_CONFIG), never a label. */
 struct tr_store_find {
     int64_t not_before, failures_not_before;
     int32_t min_prompt;
@@ -82,7 +89,7 @@ struct tr_store_find {
 int tr_store_find(struct tr_store *st, const struct tr_store_find *how,
                   const struct tr_key *keys, size_t n,
                   struct tr_verdict *out, bool *found, struct tr_err *err);
-int64_t tr_store_count(struct tr_store *st); /* verdicts on file, about */
+int64_t tr_store_count(const struct tr_store *st); /* verdicts on file */
 
 /* ---- one commit ------------------------------------------------------- */
 
@@ -104,11 +111,26 @@ struct tr_store_outcome {
     bool is_unknown;      /* keep as an unknown attempt */
 };
 /* All of it in one durable transaction (puts in key order inside; an existing
- * key is replaced). When it returns TR_OK, everything is on disk. */
+ * key is replaced), with what tr_store_origin(), _set_add() and _set() left
+ * pending. When it returns TR_OK, everything is on disk. When it fails nothing
+ * of it is, and every later change fails with the same sentence: what a disk
+ * that once failed holds is known only after opening it again. */
 int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
                     size_t put_count, const struct tr_store_intent *intents,
                     size_t intent_count, const struct tr_store_outcome *outs,
                     size_t out_count, struct tr_err *err);
+/* The same without a sync and without intents: safe when the process is
+ * killed, not when the power goes; the next tr_store_commit() makes it
+ * durable, even with nothing new of its own. */
+int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
+                  size_t put_count, const struct tr_store_outcome *outs,
+                  size_t out_count, struct tr_err *err);
+/* The same without a sync and without intents: safe when the process is
+ * killed, not when the power goes; the next tr_store_commit() makes it
+ * durable, even with nothing new of its own. */
+int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
+                  size_t put_count, const struct tr_store_outcome *outs,
+                  size_t out_count, struct tr_err *err);
 uint64_t tr_store_next_attempt(struct tr_store *st);
 
 /* ---- jobs and money --------------------------------------------------- */
@@ -124,13 +146,15 @@ struct tr_job {
     int64_t unknown_count;
     int64_t requests, tokens_in, tokens_out, tokens_cached;
 };
-/* Begins (or goes on with) job name; attempts left open by a crash are turned
+/* All three are durable when they return TR_OK.
+ *
+ * Begins (or goes on with) job name; attempts left open by a crash are turned
  * into unknown ones of this job and counted. fresh starts a new round for
  * verdicts (started_at = now) unless one is under way. */
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
                  bool fresh, struct tr_job *job, struct tr_err *err);
-int tr_store_job_finish(struct tr_store *st, struct tr_err *err); /* durable
-                                                    with the next commit */
+/* The next tr_store_job() of this name starts a new round, nothing spent. */
+int tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 /* Releases the unknown money of all jobs of this file; returns how much. */
 int tr_store_forgive(struct tr_store *st, int64_t *count, int64_t *nano,
                      struct tr_err *err);
@@ -147,20 +171,27 @@ int tr_store_set(struct tr_store *st, const char *name, struct tr_str value,
 struct tr_store_info {
     char path[4096];
     char task_name[200];
-    int64_t bytes, verdicts, failures, unknown_count, unknown_nano, spent_nano;
-    int64_t first_at, last_at;  /* Unix s */
-    bool in_use;
-    long pid;
+    int64_t bytes, verdicts, failures, unknown_count, unknown_nano;
+    int64_t spent_nano;         /* all jobs, all rounds, since the beginning */
+    int64_t first_at, last_at;  /* Unix s; 0: never */
+    bool in_use;                /* by a run: only path, task_name, bytes, */
+    long pid;                   /* last_at and pid are known */
+    char trouble[300];          /* why it cannot be read, or "" */
 };
-/* Every store of a folder, newest first; *list is tr_free()d by the caller. */
+/* Sums of an open store: all but path, bytes, last_at, in_use, pid. */
+int tr_store_look(struct tr_store *st, struct tr_store_info *info,
+                  struct tr_err *err);
+/* Every store of a folder, last used first; *list is tr_free()d by the caller.
+ * A folder that is not there holds none. */
 int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
                   struct tr_err *err);
-/* Per origin: verdicts. Calls back for each. */
+/* Per origin: verdicts. Calls back for each that has any; o is NULL for
+ * failures found before any model was asked. */
 int tr_store_origins(struct tr_store *st,
                      void (*each)(void *ctx, const struct tr_origin *o,
                                   int64_t verdicts),
                      void *ctx, struct tr_err *err);
-/* Removes a store's files; refuses while it is in use. */
+/* Removes a store's files; TR_STOPPED while it is in use. */
 int tr_store_remove(const char *path, struct tr_err *err);
 /* Default folder: $XDG_STATE_HOME/trommel or ~/.local/state/trommel. */
 int tr_store_default_folder(struct tr_buf *out, struct tr_err *err);

@@ -303,7 +303,7 @@ static void what_was_committed_survives_sigkill(void **state)
         if (child == 0) {
             st = open_task(8);
             for (n = from; ; n++) {
-                struct tr_store_put put = put_of(n, 0);
+                struct tr_store_put put = put_of(n, TR_NO_ORIGIN);
 
                 if (commit(st, &put, 1) != TR_OK ||
                     write(pipe_fds[1], &n, sizeof n) != sizeof n)
@@ -329,7 +329,7 @@ static void a_full_disk_is_an_error_and_loses_nothing(void **state)
 {
     struct rlimit whole, small;
     struct tr_store *st = open_task(9);
-    struct tr_store_put put = put_of(0, 0);
+    struct tr_store_put put = put_of(0, TR_NO_ORIGIN);
     struct tr_verdict v;
     uint64_t n;
     int rc = TR_OK;
@@ -342,7 +342,7 @@ static void a_full_disk_is_an_error_and_loses_nothing(void **state)
     small.rlim_cur = 256 << 10;
     setrlimit(RLIMIT_FSIZE, &small);
     for (n = 1; n < 100000 && rc == TR_OK; n++) {
-        put = put_of(n, 0);
+        put = put_of(n, TR_NO_ORIGIN);
         rc = commit(st, &put, 1);
     }
     setrlimit(RLIMIT_FSIZE, &whole);

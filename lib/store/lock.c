@@ -1,0 +1,157 @@
+/* lock.c - one writer a store, and a name for it.
+ *
+ * flock() and not fcntl(): its locks belong to the open file, so that closing
+ * another descriptor of the same file does not drop them.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "store/lock.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LOCK_PATH = 4200,
+    POLL_MS = 200,        /* another run: minutes or hours */
+    POLL_READER_MS = 10   /* a reader is gone in a moment */
+};
+
+static void lock_path(char *out, const char *db_path)
+{
+    snprintf(out, LOCK_PATH, "%.*slock", (int)strlen(db_path) - 2, db_path);
+}
+
+/* One line of text into out, cut at size; the rest of text. */
+static const char *line(const char *text, char *out, size_t size)
+{
+    size_t n = strcspn(text, "\n");
+
+    snprintf(out, size, "%.*s", (int)n, text);
+    return text + n + (text[n] == '\n');
+}
+
+static void read_holder(int fd, struct tr_holder *who)
+{
+    char text[400], pid[24];
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+
+    *who = (struct tr_holder){0};
+    text[n > 0 ? n : 0] = '\0';
+    line(line(line(text, pid, sizeof pid), who->since, sizeof who->since),
+         who->task, sizeof who->task);
+    who->pid = strtol(pid, NULL, 10);
+}
+
+static bool write_holder(int fd, const char *task)
+{
+    char text[400], since[32] = "";
+    time_t now = (time_t)tr_clock_wall_s();
+    struct tm tm;
+    int n;
+
+    if (localtime_r(&now, &tm))
+        strftime(since, sizeof since, "%Y-%m-%d %H:%M:%S", &tm);
+    n = snprintf(text, sizeof text, "%ld\n%s\n%.199s\n", (long)getpid(), since,
+                 task ? task : "");
+    return ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) == n;
+}
+
+/* Whether fd is still the file of that name: rm may have taken it away
+ * between our open() and our flock(). */
+static bool is_current(int fd, const char *name)
+{
+    struct stat ours, there;
+
+    return fstat(fd, &ours) == 0 && stat(name, &there) == 0 &&
+           ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+int tr_lock_held(const char *db_path, const struct tr_holder *who,
+                 struct tr_err *err)
+{
+    char text[80] = "";
+
+    if (who->pid)
+        snprintf(text, sizeof text, " (process %ld, since %s)", who->pid,
+                 who->since);
+    return tr_fail(err, TR_STOPPED, "another run of this task holds its store"
+                   "%s: wait for it, or give --wait-lock; the store is %s",
+                   text, db_path);
+}
+
+int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
+                 struct tr_err *err)
+{
+    char name[LOCK_PATH];
+    int rc;
+
+    lock_path(name, db_path);
+    for (;;) {
+        struct timespec pause = {0, POLL_MS * TR_MS};
+
+        *fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (*fd < 0)
+            return tr_fail(err, TR_CANTCREATE, "%s: %s; make the folder "
+                           "writable, or choose another with --store", name,
+                           strerror(errno));
+        if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
+            if (!is_current(*fd, name)) {
+                close(*fd);
+                continue;
+            }
+            if (write_holder(*fd, task))
+                return TR_OK;
+            rc = tr_fail(err, TR_IO, "%s: cannot be written: %s", name,
+                         strerror(errno));
+            break;
+        }
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            rc = tr_fail(err, TR_IO, "%s: cannot be locked: %s; choose a "
+                         "folder on a local disk with --store", name,
+                         strerror(errno));
+            break;
+        }
+        /* Shared by others: only readers, who never stay. */
+        if (flock(*fd, LOCK_SH | LOCK_NB) == 0) {
+            pause.tv_nsec = POLL_READER_MS * TR_MS;
+        } else if (!wait) {
+            struct tr_holder who;
+
+            read_holder(*fd, &who);
+            rc = tr_lock_held(db_path, &who, err);
+            break;
+        }
+        close(*fd);
+        if (nanosleep(&pause, NULL) != 0) {
+            *fd = -1;
+            return tr_fail(err, TR_STOPPED, "stopped while waiting for the "
+                           "run that holds %s", db_path);
+        }
+    }
+    close(*fd);
+    *fd = -1;
+    return rc;
+}
+
+bool tr_lock_share(const char *db_path, int *fd, struct tr_holder *who)
+{
+    char name[LOCK_PATH];
+
+    *who = (struct tr_holder){0};
+    lock_path(name, db_path);
+    *fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (*fd < 0 || flock(*fd, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return true;
+    read_holder(*fd, who);
+    close(*fd);
+    *fd = -1;
+    return false;
+}

@@ -1,0 +1,33 @@
+/* lock.h - who holds a store: an advisory lock beside its file.
+ *
+ * The writer holds it exclusively for as long as its store is open; ls, show
+ * and offline readers share it for a moment. The kernel lets go of the lock
+ * when the process dies, however it dies.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_STORE_LOCK_H
+#define TR_STORE_LOCK_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+
+struct tr_holder {
+    long pid;        /* 0: unknown */
+    char since[32];  /* local time, for people */
+    char task[200];  /* the task it works on */
+};
+
+/* Takes the lock of the store at db_path ("….db" gets "….lock") and writes
+ * into it who we are; *fd is closed to let go. Held by another run:
+ * TR_STOPPED, or with wait asks again until it is free or a signal comes. */
+int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
+                 struct tr_err *err);
+/* For readers: false and who when a run holds it; else true, and *fd (-1 when
+ * there is no lock file) keeps writers waiting until it is closed. */
+bool tr_lock_share(const char *db_path, int *fd, struct tr_holder *who);
+/* TR_STOPPED with the sentence that names the holder. */
+int tr_lock_held(const char *db_path, const struct tr_holder *who,
+                 struct tr_err *err);
+
+#endif
