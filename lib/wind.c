@@ -108,11 +108,11 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
     rc = keep_learned(run, err);
     if (rc == TR_OK)
         rc = tr_run_commit(run, true, &moved, err);
+    if (rc == TR_OK) /* what was only set, even if nothing else waits */
+        rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
     if (rc == TR_OK && !run->stopping && !run->opts.offline &&
         !run->opts.dry_run)
         rc = tr_store_job_finish(run->store, err);
-    if (rc == TR_OK) /* what was only set, even if nothing else waits */
-        rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
     if (rc != TR_OK)
         return rc;
     if (!run->stopping)
