@@ -160,7 +160,8 @@ static int choose(const struct args *a, const char *name,
 {
     const char *slash = strrchr(name, '/');
     const char *prefix = slash ? slash + 1 : name;
-    char *own = slash ? tr_dup(name, (size_t)(slash - name) + 1) : NULL;
+    size_t folder_n = !slash ? 0 : slash == name ? 1 : (size_t)(slash - name);
+    char *own = slash ? tr_dup(name, folder_n) : NULL;
     const char *folder = own ? own : a->folder;
     struct tr_store_info *all = NULL;
     size_t n = 0, hits = 0;
@@ -175,7 +176,7 @@ static int choose(const struct args *a, const char *name,
         fprintf(stderr, "trommel: store %s: %zu stores begin so; give more "
                 "of the name\n", name, hits);
     else if (!rc && !hits)
-        fprintf(stderr, "trommel: store %s: not found in %s "
+        fprintf(stderr, "trommel: store \"%s\": not found in %s "
                 "(trommel store ls shows what is there)\n", prefix, folder);
     tr_free(all);
     tr_free(own);
@@ -264,6 +265,11 @@ static int forgive(const struct args *a, const struct tr_store_info *s)
     tr_store_close(st);
     if (rc != TR_OK)
         return complain(&err);
+    if (!count) {
+        printf("nothing to release: store %.8s has no request with an unknown "
+               "outcome\n", name_of(s));
+        return 0;
+    }
     printf("released %s of %" PRId64 " requests with an unknown outcome\n",
            format_money(money, nano), count);
     return 0;

@@ -47,5 +47,6 @@ add_executable(sim ${simulator})
 target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
 target_link_libraries(sim PRIVATE tr_core yyjson)
 target_link_options(sim PRIVATE
-    -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_job_finish)
+    -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_save
+    -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)

@@ -60,6 +60,8 @@ struct tr_drive {
     size_t sample_count;
     bool sampled;
 
+    uint64_t random[64];
+    size_t random_left;
     struct tr_buf line;       /* one output record */
     struct tr_str *names;     /* labels of one record; label_count of them */
     int64_t flushed_at, opened_at;

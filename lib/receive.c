@@ -41,7 +41,7 @@ static int origin_of(struct tr_run *run, const char *served, uint16_t *origin,
 static void put_aside(struct tr_run *run, struct tr_pack *p, int64_t wait)
 {
     p->state = TR_PACK_ASIDE;
-    p->due_at = tr_run_now(run) + wait;
+    p->due_at = run->now + wait;
     tr_queue_add_due(&run->aside, p);
     run->counts.retries++;
 }
@@ -328,7 +328,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     uint32_t slot = (uint32_t)(reply->tag % TR_PACKS_MAX);
     struct tr_pack *p = run->packs[slot];
     const struct tr_rule *rule = tr_rule(reply->outcome);
-    int64_t now = tr_run_now(run);
+    int64_t now = run->now;
     uint16_t origin;
     int rc;
 

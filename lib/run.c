@@ -19,9 +19,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-int64_t tr_run_now(const struct tr_run *run)
+int64_t tr_run_tick(struct tr_run *run)
 {
-    return run->env->now_ns(run->env->ctx);
+    run->now = run->env->now_ns(run->env->ctx);
+    return run->now;
 }
 
 void tr_run_say(const struct tr_run *run, int level, const char *line)
@@ -59,7 +60,7 @@ static void wake_at(int64_t *wake, int64_t at, int64_t began)
 
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
-    int64_t wake = INT64_MAX, began = tr_run_now(run), now;
+    int64_t wake = INT64_MAX, began = tr_run_tick(run), now;
     bool moved = false;
     int rc = TR_OK;
 
@@ -91,7 +92,7 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         return TR_RUN_MORE;
     /* What was due when the step began and still stands there waits for
      * something else: a slot, money, the pace. */
-    now = tr_run_now(run);
+    now = tr_run_tick(run);
     if (run->aside.head)
         wake_at(&wake, run->aside.head->due_at, began);
     if (run->redo.n)

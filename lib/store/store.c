@@ -74,8 +74,9 @@ enum { TABLES = sizeof schema / sizeof *schema };
         " started_at = ?2, before = before + spent, spent = 0, requests = 0,"  \
         " tokens_in = 0, tokens_out = 0, tokens_cached = 0"                    \
         " WHERE name = ?1 AND under_way = 0")                                  \
-    X(JOB_READ, "SELECT job.id, round, started_at, spent, requests, tokens_in,"\
-        " tokens_out, tokens_cached, coalesce(sum(bound), 0), count(bound)"    \
+    X(JOB_READ, "SELECT job.id, round, started_at, spent, requests,"           \
+        " tokens_in, tokens_out, tokens_cached, coalesce(sum(bound), 0),"      \
+        " count(bound)"                                                        \
         " FROM job LEFT JOIN attempt ON of_job = job.id"                       \
         " AND of_round = job.round AND unknown WHERE name = ?1"                \
         " GROUP BY job.id")                                                    \

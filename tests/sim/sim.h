@@ -191,7 +191,7 @@ struct sim {
     bool quota_gone;
     int64_t bill;                /* nano-dollars: the truth */
     int64_t billed_before;       /* in rounds of the job that are finished */
-    bool finishing, round_over;
+    bool round_over;
     struct sim_receipt *receipts;
     size_t receipt_count, receipt_cap;
     struct tr_model_facts facts;

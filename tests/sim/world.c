@@ -230,35 +230,30 @@ static void say(void *ctx, int level, const char *line)
     sim_trace(ctx, "says %d: %s", level, line);
 }
 
-/* ---- the disk: linked in place of the store's function ------------------ */
+/* ---- the disk: linked in place of the store's functions ----------------- */
 
-int __real_tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
-                           size_t put_count,
-                           const struct tr_store_intent *intents,
-                           size_t intent_count,
-                           const struct tr_store_outcome *outs,
-                           size_t out_count, struct tr_err *err);
-int __wrap_tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
-                           size_t put_count,
-                           const struct tr_store_intent *intents,
-                           size_t intent_count,
-                           const struct tr_store_outcome *outs,
-                           size_t out_count, struct tr_err *err);
+#define COMMIT_ARGS                                                            \
+    struct tr_store *st, const struct tr_store_put *puts, size_t put_count,    \
+        const struct tr_store_intent *intents, size_t intent_count,            \
+        const struct tr_store_outcome *outs, size_t out_count,                 \
+        struct tr_err *err
+#define SAVE_ARGS                                                              \
+    struct tr_store *st, const struct tr_store_put *puts, size_t put_count,    \
+        const struct tr_store_outcome *outs, size_t out_count,                 \
+        struct tr_err *err
+int __real_tr_store_commit(COMMIT_ARGS);
+int __wrap_tr_store_commit(COMMIT_ARGS);
+int __real_tr_store_save(SAVE_ARGS);
+int __wrap_tr_store_save(SAVE_ARGS);
+int __real_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 
 static struct sim *living; /* the world whose engine runs */
 
-/* Takes time, and is the best moment to die: before it, or after it and
- * before anybody acts on it. */
-int __wrap_tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
-                           size_t put_count,
-                           const struct tr_store_intent *intents,
-                           size_t intent_count,
-                           const struct tr_store_outcome *outs,
-                           size_t out_count, struct tr_err *err)
+/* The best moment to die is before a change, or after it and before anybody
+ * acts on it. */
+static int before_change(struct sim *w, struct tr_err *err)
 {
-    struct sim *w = living;
-    int rc;
-
     if (w->dead || sim_point(w))
         return tr_fail(err, TR_IO, "the process died before a commit");
     if (w->o.disk_error_in && w->faults_on &&
@@ -267,28 +262,53 @@ int __wrap_tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
         w->disk_failed = true;
         return tr_fail(err, TR_IO, "disk full");
     }
+    return TR_OK;
+}
+
+static int after_change(struct sim *w, int rc, struct tr_err *err)
+{
+    return sim_point(w) ? tr_fail(err, TR_IO, "the process died after a commit")
+                        : rc;
+}
+
+int __wrap_tr_store_commit(COMMIT_ARGS)
+{
+    struct sim *w = living;
+    int rc = before_change(w, err);
+
+    if (rc != TR_OK)
+        return rc;
     rc = __real_tr_store_commit(st, puts, put_count, intents, intent_count,
                                 outs, out_count, err);
-    if (w->finishing) { /* the next run begins a new round of the job */
-        w->finishing = false;
-        w->round_over = true;
-    }
     if (w->o.disk_ms)
         w->now += (int64_t)(tr_rng_unit(&w->env_rng) * w->o.disk_ms * TR_MS);
     sim_event(w, 'C', (int64_t)put_count, (int64_t)(intent_count << 16 |
                                                     out_count));
-    if (sim_point(w))
-        return tr_fail(err, TR_IO, "the process died after a commit");
-    return rc;
+    return after_change(w, rc, err);
 }
 
-int __real_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
-int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+int __wrap_tr_store_save(SAVE_ARGS)
+{
+    struct sim *w = living;
+    int rc = before_change(w, err);
+
+    if (rc != TR_OK)
+        return rc;
+    rc = __real_tr_store_save(st, puts, put_count, outs, out_count, err);
+    sim_event(w, 'S', (int64_t)put_count, (int64_t)out_count);
+    return after_change(w, rc, err);
+}
 
 int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err)
 {
-    living->finishing = true;
-    return __real_tr_store_job_finish(st, err);
+    struct sim *w = living;
+    int rc = before_change(w, err);
+
+    if (rc != TR_OK)
+        return rc;
+    rc = __real_tr_store_job_finish(st, err);
+    w->round_over = rc == TR_OK; /* the next run begins a new round */
+    return after_change(w, rc, err);
 }
 
 /* ---- one process ------------------------------- */
@@ -328,7 +348,7 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
              w->labels_list.p);
     if (w->round_over) /* it died between its last commit and its end */
         w->billed_before = w->bill;
-    w->dead = w->finishing = w->round_over = w->disk_failed = false;
+    w->dead = w->round_over = w->disk_failed = false;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
     w->input_at = w->room_at = 0;
