@@ -50,3 +50,22 @@ target_link_options(sim PRIVATE
     -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_save
     -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)
+
+# Nightly: a real llama-server, with a model whose answers are known:
+# docs/internals/tiny-model.md. Built by the first of the two, once.
+if(TROMMEL_LOCAL)
+    set(LLAMA_SERVER_BUILD ${DEPS}/llama-server-${LLAMA_VERSION})
+    add_test(NAME llama_server_build COMMAND ${CMAKE_COMMAND}
+        -DSRC=${LLAMA_SRC} -DBUILD=${LLAMA_SERVER_BUILD}
+        -DGENERATOR=${CMAKE_GENERATOR} -DCC=${CMAKE_C_COMPILER}
+        -DCXX=${CMAKE_CXX_COMPILER} -P ${CMAKE_SOURCE_DIR}/cmake/llama-server.cmake)
+    add_test(NAME llama_server COMMAND ${Python3_EXECUTABLE}
+        ${CMAKE_SOURCE_DIR}/tests/nightly/llama_server.py
+        $<TARGET_FILE:trommel> ${LLAMA_SERVER_BUILD}/bin/llama-server
+        ${CMAKE_SOURCE_DIR})
+    set_tests_properties(llama_server_build PROPERTIES LABELS nightly
+        FIXTURES_SETUP llama_server TIMEOUT 3600
+        SKIP_REGULAR_EXPRESSION "llama-server cannot be built")
+    set_tests_properties(llama_server PROPERTIES LABELS nightly
+        FIXTURES_REQUIRED llama_server TIMEOUT 900 SKIP_RETURN_CODE 77)
+endif()
