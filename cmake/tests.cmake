@@ -51,6 +51,16 @@ target_link_options(sim PRIVATE
     -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)
 
+# Nightly: the same at length, and planted bugs that the simulator must find.
+add_test(NAME sim_long COMMAND sim --seeds 300000 --from 1000000)
+add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
+    ${CMAKE_CURRENT_BINARY_DIR})
+add_test(NAME kill_long COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>
+    --kills 300 --rows 40000)
+set_tests_properties(sim_long sim_mutants kill_long PROPERTIES LABELS nightly
+    TIMEOUT 7200)
+
 # Nightly: a real llama-server, with a model whose answers are known:
 # docs/internals/tiny-model.md. Built by the first of the two, once.
 if(TROMMEL_LOCAL)
