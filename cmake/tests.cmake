@@ -46,4 +46,36 @@ file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
 add_executable(sim ${simulator})
 target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
 target_link_libraries(sim PRIVATE tr_core yyjson)
+target_link_options(sim PRIVATE
+    -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_save
+    -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)
+
+# Nightly: the same at length, and planted bugs that the simulator must find.
+add_test(NAME sim_long COMMAND sim --seeds 300000 --from 1000000)
+add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
+    ${CMAKE_CURRENT_BINARY_DIR})
+add_test(NAME kill_long COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>
+    --kills 300 --rows 40000)
+set_tests_properties(sim_long sim_mutants kill_long PROPERTIES LABELS nightly
+    TIMEOUT 7200)
+
+# Nightly: a real llama-server, with a model whose answers are known:
+# docs/internals/tiny-model.md. Built by the first of the two, once.
+if(TROMMEL_LOCAL)
+    set(LLAMA_SERVER_BUILD ${DEPS}/llama-server-${LLAMA_VERSION})
+    add_test(NAME llama_server_build COMMAND ${CMAKE_COMMAND}
+        -DSRC=${LLAMA_SRC} -DBUILD=${LLAMA_SERVER_BUILD}
+        -DGENERATOR=${CMAKE_GENERATOR} -DCC=${CMAKE_C_COMPILER}
+        -DCXX=${CMAKE_CXX_COMPILER} -P ${CMAKE_SOURCE_DIR}/cmake/llama-server.cmake)
+    add_test(NAME llama_server COMMAND ${Python3_EXECUTABLE}
+        ${CMAKE_SOURCE_DIR}/tests/nightly/llama_server.py
+        $<TARGET_FILE:trommel> ${LLAMA_SERVER_BUILD}/bin/llama-server
+        ${CMAKE_SOURCE_DIR})
+    set_tests_properties(llama_server_build PROPERTIES LABELS nightly
+        FIXTURES_SETUP llama_server TIMEOUT 3600
+        SKIP_REGULAR_EXPRESSION "llama-server cannot be built")
+    set_tests_properties(llama_server PROPERTIES LABELS nightly
+        FIXTURES_REQUIRED llama_server TIMEOUT 900 SKIP_RETURN_CODE 77)
+endif()

@@ -16,8 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SAMPLE_MAX 2000 /* texts a local model is fitted to */
-
 /* ---- messages --------------------------------------------------------- */
 
 void tr_drive_say(struct tr_drive *d, int level, const char *line)
@@ -56,10 +54,17 @@ static int64_t on_wall(void *ctx)
     return tr_clock_wall_s();
 }
 
+/* The system is asked for many at a time: one call a request would cost as
+ * much as sending it. */
 static uint64_t on_random(void *ctx)
 {
-    (void)ctx;
-    return tr_random_u64();
+    struct tr_drive *d = ctx;
+
+    if (!d->random_left) {
+        d->random_left = sizeof d->random / sizeof *d->random;
+        tr_random_fill(d->random, sizeof d->random);
+    }
+    return d->random[--d->random_left];
 }
 
 static int read_source(void *ctx, struct tr_block *block, struct tr_err *err)
@@ -324,12 +329,14 @@ static int open_local(struct tr_drive *d, const char *path, struct tr_err *err)
         labels[l].example_count = (size_t)(texts + n - labels[l].examples);
     }
     rc = tr_local_lane_open(&d->lane, &o, err);
-    if (rc == TR_OK && !path)
+    if (rc == TR_OK && !path) {
         tr_drive_say(d, 2, "model local: the small model that comes along; no "
-                     "key, nothing leaves this machine. It knows English, "
-                     "topics and intents, and is poor on tone, irony, insult "
-                     "and spam: for those, or for better labels, give a "
-                     "language model (--model openai/NAME, ollama/NAME)");
+                     "key, nothing leaves this machine");
+        tr_drive_say(d, 2, "it knows English, topics and intents, and is poor "
+                     "on tone, irony, insult and spam: for those, or for "
+                     "better labels, name a language model (--model "
+                     "openai/NAME, ollama/NAME)");
+    }
 out:
     tr_free(labels);
     tr_free(texts);
@@ -418,149 +425,36 @@ out:
 
 /* ---- a sample spread over the input ----------------------------------- */
 
-struct sampled {
-    struct tr_key key;
-    struct tr_str text;
-};
-
-static int by_key(const void *a, const void *b)
+static void warn_language(struct tr_drive *d)
 {
-    return tr_key_cmp(&((const struct sampled *)a)->key,
-                      &((const struct sampled *)b)->key);
-}
-
-/* The SAMPLE_MAX distinct texts with the smallest digests: the same whatever
- * the order of the rows, and spread over the whole input, so that a file
- * sorted by label is sampled as well as a shuffled one. */
-static int draw_sample(struct tr_drive *d, struct tr_err *err)
-{
-    struct tr_source_opts o;
-    struct tr_source *src = NULL;
-    struct tr_block *block = NULL;
-    struct sampled *best = NULL;
-    size_t n = 0, cap = 2 * SAMPLE_MAX;
-    bool full = false; /* best[0..SAMPLE_MAX) is sorted, the rest is newer */
-    int rc = TR_OK, got;
-
-    TRY(source_opts(d, &o, err));
-    TRY(tr_source_open(&src, &o, err));
-    block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
-    best = tr_array(cap, sizeof *best);
-    if (!block || !best)
-        TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-    do {
-        got = tr_source_next(src, block, err);
-        if (got < 0)
-            TRY(got);
-        if (got == TR_SOURCE_ROW)
-            continue;
-        for (uint32_t i = 0; i < block->row_count; i++) {
-            const struct tr_row *row = &block->rows[i];
-            struct tr_str text = tr_row_text(block, row);
-            struct tr_key key;
-
-            if (row->state == TR_ROW_SETTLED)
-                continue;
-            key = tr_digest(NULL, text);
-            if (full &&
-                tr_key_cmp(&key, &best[SAMPLE_MAX - 1].key) >= 0)
-                continue;
-            best[n].key = key;
-            best[n].text = tr_arena_dup(&d->sample_arena, text);
-            if (++n < cap)
-                continue;
-            qsort(best, n, sizeof *best, by_key);
-            for (size_t from = n = 1; from < cap && n < SAMPLE_MAX; from++)
-                if (tr_key_cmp(&best[from].key, &best[n - 1].key) != 0)
-                    best[n++] = best[from];
-            full = n == SAMPLE_MAX;
-        }
-        block->row_count = 0;
-        block->bytes_n = 0;
-    } while (got != TR_SOURCE_END);
-    qsort(best, n, sizeof *best, by_key);
-    d->sample = tr_array(n + 1, sizeof *d->sample);
-    if (!d->sample)
-        TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-    for (size_t i = 0; i < n && d->sample_count < SAMPLE_MAX; i++)
-        if (!i || tr_key_cmp(&best[i].key, &best[i - 1].key) != 0)
-            d->sample[d->sample_count++] = best[i].text;
-out:
-    tr_free(best);
-    tr_block_free(block);
-    tr_source_close(src);
-    return rc;
-}
-
-/* Very common English words: a text of some length without any of them is
- * most likely not English. */
-static bool has_english(struct tr_str text)
-{
-    static const char words[] = " the a an of to in is it and for on that this "
-        "i my you with was be have are not can do me your we at from but ";
-    char word[12] = " ";
-    size_t n = 1;
-
-    for (size_t i = 0; i <= text.n; i++) {
-        unsigned char c = i < text.n ? (unsigned char)text.p[i] : ' ';
-
-        if (c >= 'A' && c <= 'Z')
-            c = (unsigned char)(c + 32);
-        if (c >= 'a' && c <= 'z') {
-            if (n < sizeof word - 2)
-                word[n] = (char)c;
-            n++;
-            continue;
-        }
-        if (n > 1 && n < sizeof word - 2) {
-            word[n] = ' ';
-            word[n + 1] = '\0';
-            if (strstr(words, word))
-                return true;
-        }
-        n = 1;
-    }
-    return false;
-}
-
-static void warn_language(struct tr_drive *d, const struct tr_str *texts,
-                          size_t n)
-{
-    size_t long_enough = 0, foreign = 0;
+    int foreign = tr_sample_foreign_pct(&d->sample);
     char line[300];
 
-    for (size_t i = 0; i < n; i++) {
-        if (texts[i].n < 40)
-            continue;
-        long_enough++;
-        foreign += !has_english(texts[i]);
-    }
-    if (long_enough < 5 || foreign * 2 < long_enough)
+    if (foreign < 50)
         return;
-    snprintf(line, sizeof line, "about %zu %% of the texts do not look "
+    snprintf(line, sizeof line, "about %d %% of the texts do not look "
              "English; the local model knows English only. For other "
-             "languages use a language model (--model)",
-             100 * foreign / long_enough);
+             "languages use a language model (--model)", foreign);
     tr_drive_say(d, 1, line);
 }
 
 static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
 {
     struct tr_drive *d = ctx;
-    struct tr_err err;
+    struct tr_source_opts o;
+    struct tr_err err; /* of the input: the engine meets it itself */
 
     if (!d->source || !tr_source_rereadable(d->source))
         return false;
     if (!d->sampled) {
         d->sampled = true;
-        if (draw_sample(d, &err) == TR_OK)
-            warn_language(d, d->sample, d->sample_count);
-        else
-            d->sample_count = 0; /* the engine meets the same error itself */
+        if (source_opts(d, &o, &err) == TR_OK &&
+            tr_sample_draw(&d->sample, &o, &err) == TR_OK)
+            warn_language(d);
     }
-    *texts = d->sample;
-    *n = d->sample_count;
-    return d->sample_count > 0;
+    *texts = d->sample.texts;
+    *n = d->sample.n;
+    return d->sample.n > 0;
 }
 
 /* From the share of the bytes that has been read. */
@@ -661,7 +555,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
 
     d->spill.fd = -1;
     d->opened_at = tr_clock_mono_ns();
-    tr_arena_init(&d->sample_arena);
+    tr_sample_init(&d->sample);
     tr_buf_init(&d->line, 0);
     tr_buf_init(&d->pushed, 0);
     d->cfg = tr_config_dup(cfg);
@@ -826,10 +720,9 @@ void tr_drive_close(struct tr_drive *d)
     if (d->has_task)
         tr_task_release(&d->task);
     tr_config_free(d->cfg);
-    tr_arena_release(&d->sample_arena);
+    tr_sample_release(&d->sample);
     tr_buf_release(&d->line);
     tr_buf_release(&d->pushed);
-    tr_free(d->sample);
     tr_free(d->names);
     tr_free(d->spill_folder);
     for (uint32_t i = 0; i < d->result_count; i++)

@@ -7,12 +7,12 @@
 #ifndef TR_DRIVE_H
 #define TR_DRIVE_H
 
-#include "base/arena.h"
 #include "config.h"
 #include "rows/sink.h"
 #include "rows/source.h"
 #include "rows/spill.h"
 #include "run.h"
+#include "sample.h"
 
 #define TR_PUSH_BYTES (1u << 20) /* pushed rows that wait to be read */
 #define TR_RESULTS 4096u         /* results that wait to be taken */
@@ -55,11 +55,11 @@ struct tr_drive {
     struct tr_message messages[TR_MESSAGES]; /* ring */
     uint32_t message_first, message_count, messages_lost;
 
-    struct tr_arena sample_arena;
-    struct tr_str *sample;
-    size_t sample_count;
+    struct tr_sample sample;
     bool sampled;
 
+    uint64_t random[64];
+    size_t random_left;
     struct tr_buf line;       /* one output record */
     struct tr_str *names;     /* labels of one record; label_count of them */
     int64_t flushed_at, opened_at;

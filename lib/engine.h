@@ -99,7 +99,9 @@ struct tr_run {
     struct tr_rng rng;
 
     /* what the next commit makes durable */
-    struct tr_rows answered;
+    struct tr_rows answered;    /* verdict known, in memory only */
+    struct tr_rows saved;       /* in the file, not synced yet */
+    int64_t saved_at;           /* when the last save was */
     struct tr_store_put *puts;
     size_t put_cap;
     struct tr_store_intent *intents;
@@ -120,6 +122,7 @@ struct tr_run {
     int64_t trouble_since;      /* first failure after that; 0: none */
     int64_t opened_at, wait_since;
     int64_t run_at;             /* Unix s */
+    int64_t now;                /* monotonic ns, as of the last tick */
     char last_trouble[320];
 
     int stopping;               /* 0 no, 1 nothing leaves, 2 at once */
@@ -224,7 +227,8 @@ static inline void tr_queue_remove(struct tr_queue *q, struct tr_pack *p)
 
 /* ---- run.c: small words ----------------------------------------------- */
 
-int64_t tr_run_now(const struct tr_run *run);
+/* Asks the time anew: at the start of a step and after what takes long. */
+int64_t tr_run_tick(struct tr_run *run);
 void tr_run_say(const struct tr_run *run, int level, const char *line);
 /* Makes room for need elements of size bytes in *array. */
 int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,

@@ -68,7 +68,7 @@ void tr_run_answer(struct tr_run *run, struct tr_row *row,
     row->state = TR_ROW_ANSWERED;
     tr_rows_add(&run->answered, row);
     if (!run->flush.oldest_at)
-        run->flush.oldest_at = tr_run_now(run);
+        run->flush.oldest_at = run->now;
 }
 
 void tr_run_fail_row(struct tr_run *run, struct tr_row *row, enum tr_why why)
@@ -84,7 +84,7 @@ void tr_run_wait_again(struct tr_run *run, struct tr_row *row, uint16_t company)
 {
     row->state = TR_ROW_WAITING;
     row->company = company;
-    row->since = tr_run_now(run);
+    row->since = run->now;
     tr_rows_add(&run->redo, row);
 }
 

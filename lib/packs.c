@@ -362,7 +362,7 @@ static void preview(struct tr_run *run, struct tr_pack *p)
 
 int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err)
 {
-    int64_t now = tr_run_now(run);
+    int64_t now = run->now;
     uint32_t want = ahead_wanted(run);
     struct tr_pack *p;
     bool ready;

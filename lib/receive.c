@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 enum {
-    BAD_REQUESTS = 3 /* alone and before any success: it is not the rows */
+    BAD_REQUESTS = 3 /* rows alone, before any success: it is not the rows */
 };
 
 static int origin_of(struct tr_run *run, const char *served, uint16_t *origin,
@@ -41,7 +41,7 @@ static int origin_of(struct tr_run *run, const char *served, uint16_t *origin,
 static void put_aside(struct tr_run *run, struct tr_pack *p, int64_t wait)
 {
     p->state = TR_PACK_ASIDE;
-    p->due_at = tr_run_now(run) + wait;
+    p->due_at = run->now + wait;
     tr_queue_add_due(&run->aside, p);
     run->counts.retries++;
 }
@@ -231,12 +231,25 @@ static void lane_refuses(struct tr_run *run, const struct tr_reply *reply,
     tr_run_stop_with(run, tr_exit_code(rule->stop_code), text);
 }
 
-/* Bad requests for rows alone, before anything ever succeeded: the rows may be
- * poison, or every request is bad. Nobody is blamed before that is clear. */
-static void never_served(struct tr_run *run, struct tr_pack *p,
+/* Nobody was ever served, in this run or before. */
+static bool never_served(const struct tr_run *run)
+{
+    return !run->successes && !run->counts.rows_stored;
+}
+
+/* A bad request for a row alone before anybody was served: the row may be
+ * poison, or every request is bad. Three rows, or the only one, tell. */
+static void blame_nobody(struct tr_run *run, struct tr_pack *p,
                          const struct tr_reply *reply)
 {
-    if (++run->bad_requests < BAD_REQUESTS) {
+    bool only_one = run->input_ended && !run->fresh.n && !run->redo.n &&
+                    !run->aside.n && !run->planned.n && !run->ready.n &&
+                    !run->sent.n;
+
+    if (p->rows[0]->alone_tries++ == 0)
+        run->bad_requests++;
+    if (run->bad_requests < BAD_REQUESTS &&
+        !(only_one && p->rows[0]->alone_tries >= BAD_REQUESTS)) {
         again(run, p, reply);
         return;
     }
@@ -315,7 +328,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     uint32_t slot = (uint32_t)(reply->tag % TR_PACKS_MAX);
     struct tr_pack *p = run->packs[slot];
     const struct tr_rule *rule = tr_rule(reply->outcome);
-    int64_t now = tr_run_now(run);
+    int64_t now = run->now;
     uint16_t origin;
     int rc;
 
@@ -327,7 +340,8 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     rc = tr_run_book(run, p, reply, now, err);
     if (rc != TR_OK)
         return rc;
-    if (rule->action == TR_DO_AGAIN || rule->action == TR_DO_NOW) {
+    if (rule->action == TR_DO_AGAIN || rule->action == TR_DO_NOW ||
+        (reply->outcome == TR_OUT_BAD_REQUEST && never_served(run))) {
         if (!run->trouble_since)
             run->trouble_since = p->sent_at > run->last_served_at
                                      ? p->sent_at : run->last_served_at;
@@ -368,8 +382,8 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return TR_OK;
     case TR_DO_HALVE:
         if (reply->outcome == TR_OUT_BAD_REQUEST && p->n == 1 &&
-            !run->successes && !run->counts.rows_stored) {
-            never_served(run, p, reply);
+            never_served(run)) {
+            blame_nobody(run, p, reply);
             return TR_OK;
         }
         halve(run, p, rule->why, tries_for(reply->outcome));

@@ -19,9 +19,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-int64_t tr_run_now(const struct tr_run *run)
+int64_t tr_run_tick(struct tr_run *run)
 {
-    return run->env->now_ns(run->env->ctx);
+    run->now = run->env->now_ns(run->env->ctx);
+    return run->now;
 }
 
 void tr_run_say(const struct tr_run *run, int level, const char *line)
@@ -59,7 +60,7 @@ static void wake_at(int64_t *wake, int64_t at, int64_t began)
 
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
-    int64_t wake = INT64_MAX, began = tr_run_now(run), now;
+    int64_t wake = INT64_MAX, began = tr_run_tick(run), now;
     bool moved = false;
     int rc = TR_OK;
 
@@ -91,7 +92,7 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         return TR_RUN_MORE;
     /* What was due when the step began and still stands there waits for
      * something else: a slot, money, the pace. */
-    now = tr_run_now(run);
+    now = tr_run_tick(run);
     if (run->aside.head)
         wake_at(&wake, run->aside.head->due_at, began);
     if (run->redo.n)
@@ -177,6 +178,34 @@ static int open_job(struct tr_run *run, struct tr_err *err)
     return TR_OK;
 }
 
+/* --truncate cuts at a length that depends on task and model alone, never on
+ * what a run learns: the cut text is part of a verdict's key. Two bytes a
+ * token is less than most languages have. */
+static int choose_cut(struct tr_run *run, struct tr_err *err)
+{
+    int64_t context = run->lane->facts.context, room;
+    char line[300];
+    int rc;
+
+    if (!run->opts.truncate || run->lane->is_local)
+        return TR_OK;
+    if (!context) {
+        snprintf(line, sizeof line, "--truncate: the context of %s is not "
+                 "known, so nothing is cut; give it (context: N) in "
+                 "models.yaml of trommel's configuration folder",
+                 run->lane->model);
+        tr_run_say(run, 1, line);
+        return TR_OK;
+    }
+    rc = tr_run_stable_parts(run, TR_FORM_SCHEMA, err);
+    if (rc != TR_OK)
+        return rc;
+    room = 2 * (context - tr_prompt_cap(run->task, TR_FORM_SCHEMA, 1)) -
+           (int64_t)(run->system.n + run->schema.n) - 400;
+    run->text_max = room > 64 ? (size_t)room : 64;
+    return TR_OK;
+}
+
 int tr_run_open(struct tr_run **out, const struct tr_env *env,
                 const struct tr_run_opts *opts, struct tr_task *task,
                 struct tr_store *store, struct tr_lane *lane,
@@ -206,8 +235,6 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     run->find.min_prompt = opts->min_prompt;
     snprintf(name, sizeof name, "%s\n%s", lane->model, lane->effort);
     run->salt = tr_digest(NULL, tr_str_c(name));
-    if (opts->truncate && lane->facts.context)
-        run->text_max = (size_t)lane->facts.context * 2;
     tr_window_init(&run->window, env,
                    opts->window_bytes ? opts->window_bytes : TR_WINDOW_BYTES,
                    opts->as_completed);
@@ -230,6 +257,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
                     "kept: add it to models.yaml in trommel's configuration "
                     "folder (input and output, USD per million tokens), or "
                     "leave --budget out", lane->model));
+    TRY(choose_cut(run, err));
     TRY(restore(run, err));
     TRY(open_job(run, err));
 

@@ -14,7 +14,7 @@ void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence)
 {
     if (!run->stopping) {
         run->stopping = 1;
-        run->stop_at = tr_run_now(run);
+        run->stop_at = run->now;
         run->exit_code = exit_code;
         snprintf(run->sentence, sizeof run->sentence, "%s", sentence);
     }
@@ -65,7 +65,7 @@ static int abandon(struct tr_run *run, struct tr_err *err)
             .usage = unheard, .retry_after_ms = -1,
             .limits = {{-1, -1, -1}, {-1, -1, -1}},
         };
-        int rc = tr_run_book(run, p, &lost, tr_run_now(run), err);
+        int rc = tr_run_book(run, p, &lost, run->now, err);
 
         if (rc != TR_OK)
             return rc;
@@ -108,11 +108,11 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
     rc = keep_learned(run, err);
     if (rc == TR_OK)
         rc = tr_run_commit(run, true, &moved, err);
+    if (rc == TR_OK) /* what was only set, even if nothing else waits */
+        rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
     if (rc == TR_OK && !run->stopping && !run->opts.offline &&
         !run->opts.dry_run)
         rc = tr_store_job_finish(run->store, err);
-    if (rc == TR_OK) /* what was only set, even if nothing else waits */
-        rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
     if (rc != TR_OK)
         return rc;
     if (!run->stopping)
@@ -127,7 +127,7 @@ int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
                      struct tr_err *err)
 {
     int64_t give_up = run->stop_at + run->opts.grace_ms * TR_MS;
-    int64_t now = tr_run_now(run);
+    int64_t now = run->now;
     int rc;
 
     rc = unplan(run, &run->planned, false, err);
@@ -157,7 +157,7 @@ int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
  * rows. Waiting for the pace alone is no trouble. */
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
 {
-    int64_t now = tr_run_now(run);
+    int64_t now = run->now;
     int64_t limit = run->trouble_since + run->opts.max_wait_ms * TR_MS;
     char text[900];
 

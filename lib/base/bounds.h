@@ -17,7 +17,7 @@
 #define TR_BLOCK_ROWS 1024u             /* rows of a block */
 #define TR_BLOCK_BYTES (256u << 10)     /* bytes of a block, unless one record
                                            is larger */
-#define TR_WINDOW_BYTES (20u << 20)     /* rows in memory, structs included */
+#define TR_WINDOW_BYTES (12u << 20)     /* rows in memory, structs included */
 #define TR_REPLY_BYTES_MAX (8u << 20)   /* one response body */
 #define TR_HEADER_BYTES_MAX (64u << 10) /* all headers of one response */
 #define TR_BODIES_BYTES (8u << 20)      /* request bodies planned or in flight */

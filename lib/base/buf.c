@@ -108,6 +108,13 @@ void tr_buf_addf(struct tr_buf *b, const char *fmt, ...)
     va_end(again);
 }
 
+/* Bytes that may need an escape; 0xe2 begins U+2028 and U+2029. */
+static const bool special[256] = {
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, ['"'] = 1, ['\\'] = 1, [0x7f] = 1,
+    [0xe2] = 1,
+};
+
 void tr_buf_add_json(struct tr_buf *b, struct tr_str s)
 {
     static const char hex[] = "0123456789abcdef";
@@ -119,6 +126,8 @@ void tr_buf_add_json(struct tr_buf *b, struct tr_str s)
         char esc[7] = "\\u00";
         size_t n = 2, skip = 1;
 
+        if (!special[c])
+            continue;
         if (c == '"' || c == '\\') {
             esc[1] = (char)c;
         } else if (c == '\n') {

@@ -19,10 +19,7 @@ void tr_key_hex(const struct tr_key *key, size_t n, char *out)
     sodium_bin2hex(out, 2 * n + 1, key->b, n);
 }
 
-uint64_t tr_random_u64(void)
+void tr_random_fill(void *p, size_t n)
 {
-    uint64_t v;
-
-    randombytes_buf(&v, sizeof v);
-    return v;
+    randombytes_buf(p, n);
 }

@@ -23,7 +23,7 @@ static inline int tr_key_cmp(const struct tr_key *a, const struct tr_key *b)
 /* Lower-case hex of the first n bytes of key; out has room for 2n + 1. */
 void tr_key_hex(const struct tr_key *key, size_t n, char *out);
 
-/* 64 bits from the system's generator: seeds and ids in production. */
-uint64_t tr_random_u64(void);
+/* Bytes from the system's generator: seeds and ids in production. */
+void tr_random_fill(void *p, size_t n);
 
 #endif

@@ -118,6 +118,7 @@ struct tr_store {
     ino_t inode;
     int lock_fd;
     bool in_transaction;
+    bool unsynced;        /* saved, and no commit since */
     struct tr_err failed; /* code != 0: a change failed, none succeeds again */
     struct tr_origin *origins;
     size_t origin_count, origin_cap;
@@ -686,8 +687,8 @@ static int configure(struct tr_store *st, struct tr_err *err)
     else if (!st->read_only) /* exclusive first: then WAL shares no memory */
         TRY(exec(st, "PRAGMA locking_mode = EXCLUSIVE;"
                  "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                 "PRAGMA journal_size_limit = 16777216;"
-                 "PRAGMA wal_autocheckpoint = 4000", err));
+                 "PRAGMA journal_size_limit = 67108864;"
+                 "PRAGMA wal_autocheckpoint = 12000", err));
 out:
     return rc;
 }
@@ -1198,10 +1199,12 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
     int rc = TR_OK;
 
     if (!put_count && !intent_count && !out_count && !st->in_transaction &&
-        !st->failed.code)
+        !st->unsynced && !st->failed.code)
         return TR_OK;
     TRY(begin(st, err));
     TRY(check_file(st, err));
+    if (st->unsynced) /* a commit that changes nothing would not sync */
+        TRY(tr_store_set(st, "synced", TR_STR("1"), err));
     TRY(put_all(st, puts, put_count, err));
     for (size_t i = 0; i < intent_count; i++)
         TRY(RUN(st, S_INTENT, err, (int64_t)intents[i].attempt, st->job,
@@ -1210,6 +1213,32 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
     TRY(fold(st, outs, out_count, err));
     TRY(exec(st, "COMMIT", err));
     st->in_transaction = false;
+    st->unsynced = false;
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
+}
+
+int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
+                  size_t put_count, const struct tr_store_outcome *outs,
+                  size_t out_count, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    /* What other calls left pending is meant for a sync; a temporary store
+     * never syncs. */
+    if (st->in_transaction || st->temporary)
+        return tr_store_commit(st, puts, put_count, NULL, 0, outs, out_count,
+                               err);
+    /* In WAL mode a commit under NORMAL writes the log and does not sync. */
+    TRY(exec(st, "PRAGMA synchronous = NORMAL", err));
+    TRY(begin(st, err));
+    TRY(check_file(st, err));
+    TRY(put_all(st, puts, put_count, err));
+    TRY(fold(st, outs, out_count, err));
+    TRY(exec(st, "COMMIT", err));
+    st->in_transaction = false;
+    st->unsynced = true;
+    TRY(exec(st, "PRAGMA synchronous = FULL", err));
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
 }

@@ -119,6 +119,12 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
                     size_t put_count, const struct tr_store_intent *intents,
                     size_t intent_count, const struct tr_store_outcome *outs,
                     size_t out_count, struct tr_err *err);
+/* The same without a sync and without intents: safe when the process is
+ * killed, not when the power goes; the next tr_store_commit() makes it
+ * durable, even with nothing new of its own. */
+int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
+                  size_t put_count, const struct tr_store_outcome *outs,
+                  size_t out_count, struct tr_err *err);
 uint64_t tr_store_next_attempt(struct tr_store *st);
 
 /* ---- jobs and money --------------------------------------------------- */

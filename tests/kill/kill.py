@@ -108,11 +108,10 @@ try:
                 break
     if repeated["requests"]["total"] != disturbed["requests"]["total"]:
         problems.append("a run over a full store sent requests")
-    # Requests in flight, and answers that waited for the group commit.
-    limit = 2 * killed * args.pack * args.flight
+    limit = killed * args.pack * args.flight
     if disturbed["paid_twice"] > limit:
         problems.append(f"{disturbed['paid_twice']} texts paid twice, more "
-                        f"than the {limit} in flight or about to be stored")
+                        f"than the {limit} that were in flight")
     stats = [json.loads(l) for l in last.splitlines()
              if l.startswith('{"model')]
     if stats and stats[-1]["spent_nanousd"] < disturbed["nanousd"]:

@@ -11,8 +11,12 @@
 #include <inttypes.h>
 
 /* An answer is durable after so long at most, however rare the commits are:
- * the age of tr_flush_due() and one look at a sluggish clock. */
-#define DURABLE_NS (TR_S)
+ * the age of tr_flush_due(), some looks at a sluggish clock, and the commit
+ * before its own. */
+static int64_t durable_ns(const struct sim *w)
+{
+    return TR_S + 3 * w->o.disk_ms * TR_MS;
+}
 
 /* I4: a text is asked again only if nobody can know what came of it. */
 void sim_check_ask(struct sim *w, struct sim_text *t)
@@ -31,7 +35,7 @@ void sim_check_ask(struct sim *w, struct sim_text *t)
     else if (!w->died_at[t->answered_run])
         sim_fail(w, "I4", "text %d is asked again; run %d had its answer and "
                  "ended in good order", number, t->answered_run);
-    else if (w->died_at[t->answered_run] - t->answered_at > DURABLE_NS)
+    else if (w->died_at[t->answered_run] - t->answered_at > durable_ns(w))
         sim_fail(w, "I4", "text %d is asked again; run %d had its answer for "
                  "%.3f s when it died", number, t->answered_run,
                  (double)(w->died_at[t->answered_run] - t->answered_at) / TR_S);
@@ -43,7 +47,7 @@ void sim_check_ask(struct sim *w, struct sim_text *t)
 void sim_check_money(struct sim *w)
 {
     struct tr_money m;
-    int64_t held;
+    int64_t held, bill = w->bill - w->billed_before;
 
     if (!w->o.priced || w->dead)
         return;
@@ -53,16 +57,16 @@ void sim_check_money(struct sim *w)
         sim_fail(w, "I5", "spent %" PRId64 " + unknown %" PRId64
                  " + reserved %" PRId64 " above the budget of %" PRId64,
                  m.spent, m.unknown, m.reserved, m.cap);
-    if (w->budget >= 0 && w->bill > w->budget)
+    if (w->budget >= 0 && bill > w->budget)
         sim_fail(w, "I5", "the bill of %" PRId64 " is above the budget of %"
-                 PRId64, w->bill, w->budget);
-    if (m.spent > w->bill)
+                 PRId64, bill, w->budget);
+    if (m.spent > bill)
         sim_fail(w, "I5", "%" PRId64 " counted as spent, %" PRId64 " billed",
-                 m.spent, w->bill);
-    if (w->bill > held)
+                 m.spent, bill);
+    if (bill > held)
         sim_fail(w, "I5", "billed %" PRId64 ", but only spent %" PRId64
                  " + unknown %" PRId64 " + reserved %" PRId64 " known of",
-                 w->bill, m.spent, m.unknown, m.reserved);
+                 bill, m.spent, m.unknown, m.reserved);
 }
 
 static uint32_t set_mask(const struct sim *w, uint32_t set)
@@ -215,4 +219,27 @@ void sim_check_end(struct sim *w, int exit_code)
     if (exit_code != (w->failed_rows > 0))
         sim_fail(w, "I12", "exit code %d with %" PRId64 " failed rows",
                  exit_code, w->failed_rows);
+}
+
+/* I9: once faults have ended, the work takes what it must and not much more:
+ * even one request at a time, each as slow as any, paced by the lower limit. */
+void sim_check_time(struct sim *w, int64_t born)
+{
+    double requests = 0, s = (double)(w->now - born) / TR_S, allowed = 180;
+    double rpm = w->o.rpm;
+
+    if (w->faults_on || w->o.tpm > 0 || w->failure[0])
+        return;
+    for (size_t i = 0; i < w->receipt_count; i++)
+        requests += w->receipts[i].run == w->run_number;
+    if (w->o.hidden_rpm > 0 && (rpm <= 0 || w->o.hidden_rpm < rpm))
+        rpm = w->o.hidden_rpm;
+    allowed += requests * (0.02 + 0.015 * w->o.latency_ms);
+    allowed += rpm > 0 ? 2 * requests * 60 / rpm : 0;
+    allowed += (double)w->o.rows * w->o.slow_input_ms / 1000;
+    allowed += w->o.full_output_pct ? 0.2 * w->o.rows * 10 : 0;
+    allowed += requests * 3 * w->o.disk_ms / 1000;
+    if (s > allowed)
+        sim_fail(w, "I9", "%.0f requests without faults took %.0f s, %.0f "
+                 "allowed", requests, s, allowed);
 }

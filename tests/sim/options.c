@@ -79,6 +79,8 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->crash_every = one_in(&r, 2) ? between(&r, 1, 60) : between(&r, 60, 1500);
     o->stops = one_in(&r, 6) ? between(&r, 1, 3) : 0;
     o->sluggish_us = one_in(&r, 3) ? between(&r, 1, 2000) : 0;
+    o->disk_ms = !one_in(&r, 2) ? 0 : one_in(&r, 4) ? 150 : between(&r, 1, 30);
+    o->disk_error_in = one_in(&r, 6) ? between(&r, 2, 60) : 0;
     o->full_output_pct = one_in(&r, 5) ? between(&r, 1, 90) : 0;
     o->faulty_runs = between(&r, 1, 6);
 }
@@ -102,6 +104,7 @@ static const struct field {
     F(quota_after, INT), F(latency_ms, INT), F(context, INT64),
     F(priced, BOOL), F(old_cap, BOOL), F(outage_at_s, INT), F(outage_s, INT),
     F(crashes, INT), F(crash_every, INT), F(stops, INT), F(sluggish_us, INT),
+    F(disk_ms, INT), F(disk_error_in, INT),
     F(full_output_pct, INT), F(faulty_runs, INT),
 #undef F
 };

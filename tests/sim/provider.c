@@ -294,7 +294,7 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
         int n = snprintf(start, sizeof start, f->json ? "[%u," : "%u ",
                          it->id);
 
-        at = memmem(out->p, out->n, start, (size_t)n);
+        at = out->n ? memmem(out->p, out->n, start, (size_t)n) : NULL;
         end = at ? memchr(at, f->json ? ']' : '\n',
                           out->n - (size_t)(at - out->p))
                  : NULL;

@@ -56,6 +56,7 @@ enum sim_fault {
 
 /* What else must have happened somewhere. */
 #define SIM_MARKS(X)                                                           \
+    X(M_DISK_ERROR, disk_error)                                                \
     X(M_CRASH, crash)                                                          \
     X(M_CRASH_SENT, crash_with_requests_out)                                   \
     X(M_STOP, stopped_by_signal)                                               \
@@ -107,6 +108,8 @@ struct sim_options {
     int crash_every;       /* mean points between them */
     int stops;             /* SIGINTs by the operator */
     int sluggish_us;       /* time passes between two looks at the clock */
+    int disk_ms;           /* what a commit takes, at most */
+    int disk_error_in;     /* one commit in so many fails; 0: none */
     int full_output_pct;   /* a slow consumer */
     int faulty_runs;       /* after so many runs all faults end */
 };
@@ -187,6 +190,8 @@ struct sim {
     int64_t requests;            /* processed or refused */
     bool quota_gone;
     int64_t bill;                /* nano-dollars: the truth */
+    int64_t billed_before;       /* in rounds of the job that are finished */
+    bool round_over;
     struct sim_receipt *receipts;
     size_t receipt_count, receipt_cap;
     struct tr_model_facts facts;
@@ -198,6 +203,7 @@ struct sim {
     struct tr_run *run;
     int run_number;
     int64_t died_at[SIM_RUNS_MAX + 2]; /* by run; 0: it ended in good order */
+    bool disk_failed;            /* a commit failed: the run may say so */
     bool dead;                   /* crashed: nothing it does counts */
     int crash_in;                /* points until the next crash; 0: none */
     int crashes_left, stops_left;
@@ -205,6 +211,7 @@ struct sim {
     int64_t read_next;           /* row the input gives next */
     int64_t written;
     int64_t input_at;            /* slow input: when the next row is there */
+    int64_t room_at;             /* full output: when it takes rows again */
     int64_t budget;              /* of this process, -1: none */
     int64_t failed_rows;
     uint8_t *row_written;        /* this run: bit set per row */
@@ -247,5 +254,6 @@ void sim_check_money(struct sim *w);
 void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal);
 void sim_check_rates(struct sim *w);
 void sim_check_end(struct sim *w, int exit_code);
+void sim_check_time(struct sim *w, int64_t born);
 
 #endif

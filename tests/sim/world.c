@@ -212,8 +212,12 @@ static int write_row(void *ctx, const struct tr_block *b,
 
     if (sim_point(w))
         return tr_fail(err, TR_BUG, "the process died");
-    if (sim_chance(w, w->o.full_output_pct * 10))
+    if (w->now < w->room_at)
         return 0;
+    if (sim_chance(w, w->o.full_output_pct * 10)) {
+        w->room_at = w->now + 1 + (int64_t)tr_rng_below(&w->rng, 200) * TR_MS;
+        return 0;
+    }
     sim_event(w, 'W', ordinal, row->verdict.why ? -row->verdict.why
                                                 : (int64_t)row->verdict.set);
     sim_check_row(w, row, ordinal);
@@ -224,6 +228,87 @@ static int write_row(void *ctx, const struct tr_block *b,
 static void say(void *ctx, int level, const char *line)
 {
     sim_trace(ctx, "says %d: %s", level, line);
+}
+
+/* ---- the disk: linked in place of the store's functions ----------------- */
+
+#define COMMIT_ARGS                                                            \
+    struct tr_store *st, const struct tr_store_put *puts, size_t put_count,    \
+        const struct tr_store_intent *intents, size_t intent_count,            \
+        const struct tr_store_outcome *outs, size_t out_count,                 \
+        struct tr_err *err
+#define SAVE_ARGS                                                              \
+    struct tr_store *st, const struct tr_store_put *puts, size_t put_count,    \
+        const struct tr_store_outcome *outs, size_t out_count,                 \
+        struct tr_err *err
+int __real_tr_store_commit(COMMIT_ARGS);
+int __wrap_tr_store_commit(COMMIT_ARGS);
+int __real_tr_store_save(SAVE_ARGS);
+int __wrap_tr_store_save(SAVE_ARGS);
+int __real_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+
+static struct sim *living; /* the world whose engine runs */
+
+/* The best moment to die is before a change, or after it and before anybody
+ * acts on it. */
+static int before_change(struct sim *w, struct tr_err *err)
+{
+    if (w->dead || sim_point(w))
+        return tr_fail(err, TR_IO, "the process died before a commit");
+    if (w->o.disk_error_in && w->faults_on &&
+        tr_rng_below(&w->rng, (uint64_t)w->o.disk_error_in) == 0) {
+        w->marks[M_DISK_ERROR]++;
+        w->disk_failed = true;
+        return tr_fail(err, TR_IO, "disk full");
+    }
+    return TR_OK;
+}
+
+static int after_change(struct sim *w, int rc, struct tr_err *err)
+{
+    return sim_point(w) ? tr_fail(err, TR_IO, "the process died after a commit")
+                        : rc;
+}
+
+int __wrap_tr_store_commit(COMMIT_ARGS)
+{
+    struct sim *w = living;
+    int rc = before_change(w, err);
+
+    if (rc != TR_OK)
+        return rc;
+    rc = __real_tr_store_commit(st, puts, put_count, intents, intent_count,
+                                outs, out_count, err);
+    if (w->o.disk_ms)
+        w->now += (int64_t)(tr_rng_unit(&w->env_rng) * w->o.disk_ms * TR_MS);
+    sim_event(w, 'C', (int64_t)put_count, (int64_t)(intent_count << 16 |
+                                                    out_count));
+    return after_change(w, rc, err);
+}
+
+int __wrap_tr_store_save(SAVE_ARGS)
+{
+    struct sim *w = living;
+    int rc = before_change(w, err);
+
+    if (rc != TR_OK)
+        return rc;
+    rc = __real_tr_store_save(st, puts, put_count, outs, out_count, err);
+    sim_event(w, 'S', (int64_t)put_count, (int64_t)out_count);
+    return after_change(w, rc, err);
+}
+
+int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err)
+{
+    struct sim *w = living;
+    int rc = before_change(w, err);
+
+    if (rc != TR_OK)
+        return rc;
+    rc = __real_tr_store_job_finish(st, err);
+    w->round_over = rc == TR_OK; /* the next run begins a new round */
+    return after_change(w, rc, err);
 }
 
 /* ---- one process ------------------------------- */
@@ -261,10 +346,12 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
 
     snprintf(list, sizeof list, "%.*s", (int)w->labels_list.n,
              w->labels_list.p);
-    w->dead = false;
+    if (w->round_over) /* it died between its last commit and its end */
+        w->billed_before = w->bill;
+    w->dead = w->round_over = w->disk_failed = false;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
-    w->input_at = 0;
+    w->input_at = w->room_at = 0;
     w->crash_in = w->crashes_left && w->faults_on
         ? 1 + (int)tr_rng_below(&w->rng, (uint64_t)w->o.crash_every * 2) : 0;
     w->stop_in = w->stops_left && w->faults_on
@@ -354,6 +441,8 @@ static int live(struct sim *w, struct tr_err *err)
         if (w->o.slow_input_ms && w->read_next < w->o.rows &&
             w->input_at > w->now && w->input_at < next)
             next = w->input_at;
+        if (w->room_at > w->now && w->room_at < next)
+            next = w->room_at;
         if (wait < INT64_MAX - w->now && w->now + wait < next)
             next = w->now + wait;
         if (next > w->now)
@@ -362,16 +451,19 @@ static int live(struct sim *w, struct tr_err *err)
     }
 }
 
-/* Every request was refused as bad, and nothing was ever answered: then it
- * was right to stop, and the person asks the provider to take those texts. */
+/* Every request was refused as bad, and no row read so far ever had an answer:
+ * then it was right to stop, and the person asks the provider to take those
+ * texts. */
 static bool mend_rejected(struct sim *w)
 {
     bool any = false;
 
-    for (int i = 0; i < w->text_count; i++) {
-        struct sim_text *t = &w->texts[i];
+    for (int64_t row = 0; row < w->read_next; row++) {
+        struct sim_text *t = &w->texts[w->row_text[row]];
 
-        if (t->answered_at)
+        if (w->row_text[row] < 0)
+            continue;
+        if (t->shown)
             return false;
         if (t->kind == K_REJECTED && t->alone_bad) {
             t->kind = K_PLAIN;
@@ -427,6 +519,7 @@ static void run_job(struct sim *w)
 
     for (w->run_number = 1; !w->failure[0]; w->run_number++) {
         const char *sentence = "";
+        int64_t born = w->now;
         int rc, code = -1;
 
         if (w->run_number > SIM_RUNS_MAX) {
@@ -446,14 +539,19 @@ static void run_job(struct sim *w)
             for (int i = 0; i < w->text_count; i++)
                 w->marks[M_CRASH_SENT] += w->texts[i].in_flight > 0;
             w->died_at[w->run_number] = w->now;
+        } else if (rc < 0 && w->disk_failed) {
+            w->died_at[w->run_number] = w->now; /* as good as a death */
         } else if (rc < 0) {
             sim_fail(w, "I12", "error %d: %s", rc, err.text);
         } else {
             code = tr_run_exit(w->run, &sentence);
         }
-        if (code == 0 || code == 1)
+        if (code >= 0 && w->disk_failed)
+            sim_fail(w, "I12", "exit %d, but a commit failed", code);
+        if (code == 0 || code == 1) {
             sim_check_end(w, code);
-        else if (code >= 0 && !w->failure[0])
+            sim_check_time(w, born);
+        } else if (code > 1 && !w->failure[0])
             respond(w, code, sentence);
         burial(w);
         if (code == 0 || code == 1)
@@ -477,6 +575,7 @@ bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
                   .price_cached = -1, .price_cache_write = -1,
                   .context = o->context},
     };
+    living = w;
     make_rows(w);
     w->budget = first_budget(w);
     sim_provider_init(w);

@@ -1,0 +1,136 @@
+/* sample.c - texts spread over the whole input, for models that fit themselves.
+ * SPDX-License-Identifier: MIT */
+#include "sample.h"
+
+#include "base/bounds.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+#define LONG_ENOUGH 40 /* bytes of a text whose language can be told */
+
+void tr_sample_init(struct tr_sample *s)
+{
+    *s = (struct tr_sample){0};
+}
+
+void tr_sample_release(struct tr_sample *s)
+{
+    tr_arena_release(&s->arena);
+    tr_free(s->texts);
+    tr_sample_init(s);
+}
+
+struct sampled {
+    struct tr_key key;
+    struct tr_str text;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    return tr_key_cmp(&((const struct sampled *)a)->key,
+                      &((const struct sampled *)b)->key);
+}
+
+int tr_sample_draw(struct tr_sample *s, const struct tr_source_opts *input,
+                   struct tr_err *err)
+{
+    struct tr_source *src = NULL;
+    struct tr_block *block = NULL;
+    struct sampled *best = NULL;
+    size_t n = 0, cap = 2 * TR_SAMPLE_TEXTS;
+    bool full = false; /* best[0..TR_SAMPLE_TEXTS) is sorted, the rest is newer */
+    int rc = TR_OK, got;
+
+    TRY(tr_source_open(&src, input, err));
+    block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
+    best = tr_array(cap, sizeof *best);
+    if (!block || !best)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
+    do {
+        got = tr_source_next(src, block, err);
+        if (got < 0)
+            TRY(got);
+        if (got == TR_SOURCE_ROW)
+            continue;
+        for (uint32_t i = 0; i < block->row_count; i++) {
+            const struct tr_row *row = &block->rows[i];
+            struct tr_str text = tr_row_text(block, row);
+            struct tr_key key;
+
+            if (row->state == TR_ROW_SETTLED)
+                continue;
+            key = tr_digest(NULL, text);
+            if (full &&
+                tr_key_cmp(&key, &best[TR_SAMPLE_TEXTS - 1].key) >= 0)
+                continue;
+            best[n].key = key;
+            best[n].text = tr_arena_dup(&s->arena, text);
+            if (++n < cap)
+                continue;
+            qsort(best, n, sizeof *best, by_key);
+            for (size_t from = n = 1; from < cap && n < TR_SAMPLE_TEXTS; from++)
+                if (tr_key_cmp(&best[from].key, &best[n - 1].key) != 0)
+                    best[n++] = best[from];
+            full = n == TR_SAMPLE_TEXTS;
+        }
+        block->row_count = 0;
+        block->bytes_n = 0;
+    } while (got != TR_SOURCE_END);
+    qsort(best, n, sizeof *best, by_key);
+    s->texts = tr_array(n + 1, sizeof *s->texts);
+    if (!s->texts)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
+    for (size_t i = 0; i < n && s->n < TR_SAMPLE_TEXTS; i++)
+        if (!i || tr_key_cmp(&best[i].key, &best[i - 1].key) != 0)
+            s->texts[s->n++] = best[i].text;
+out:
+    tr_free(best);
+    tr_block_free(block);
+    tr_source_close(src);
+    return rc;
+}
+
+/* Very common English words: a text of some length without any of them is
+ * most likely not English. */
+static bool has_english(struct tr_str text)
+{
+    static const char words[] = " the a an of to in is it and for on that this "
+        "i my you with was be have are not can do me your we at from but ";
+    char word[12] = " ";
+    size_t n = 1;
+
+    for (size_t i = 0; i <= text.n; i++) {
+        unsigned char c = i < text.n ? (unsigned char)text.p[i] : ' ';
+
+        if (c >= 'A' && c <= 'Z')
+            c = (unsigned char)(c + 32);
+        if (c >= 'a' && c <= 'z') {
+            if (n < sizeof word - 2)
+                word[n] = (char)c;
+            n++;
+            continue;
+        }
+        if (n > 1 && n < sizeof word - 2) {
+            word[n] = ' ';
+            word[n + 1] = '\0';
+            if (strstr(words, word))
+                return true;
+        }
+        n = 1;
+    }
+    return false;
+}
+
+int tr_sample_foreign_pct(const struct tr_sample *s)
+{
+    size_t long_enough = 0, foreign = 0;
+
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->texts[i].n < LONG_ENOUGH)
+            continue;
+        long_enough++;
+        foreign += !has_english(s->texts[i]);
+    }
+    return long_enough < 5 ? 0 : (int)(100 * foreign / long_enough);
+}
