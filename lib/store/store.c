@@ -5,8 +5,8 @@
  * between two commits stands in one open transaction.
  *
  * The file may have been damaged or made by somebody else. So its schema must
- * be ours to the letter, and every verdict carries a check of its own bits: a
- * changed bit is an error, never a wrong label.
+ * be ours to the letter, and every verdict and label set carries a check of
+ * its own bits: a changed bit is an error, never a wrong label.
  *
  * SPDX-License-Identifier: MIT */
 #include "store/store.h"
@@ -41,7 +41,8 @@ static const char *const schema[] = {
     " run_at INTEGER NOT NULL)",
     "CREATE TABLE tally(slot INTEGER PRIMARY KEY, answers INTEGER NOT NULL,"
     " failures INTEGER NOT NULL)",
-    "CREATE TABLE label_set(id INTEGER PRIMARY KEY, names TEXT NOT NULL)",
+    "CREATE TABLE label_set(id INTEGER PRIMARY KEY, names TEXT NOT NULL,"
+    " digest INTEGER NOT NULL)",
     "CREATE TABLE job(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
     " round INTEGER NOT NULL, under_way INTEGER NOT NULL,"
     " started_at INTEGER NOT NULL, before INTEGER NOT NULL,"
@@ -89,8 +90,8 @@ enum { TABLES = sizeof schema / sizeof *schema };
     X(ORIGIN, "INSERT INTO origin VALUES(?1, ?2, ?3, ?4, ?5, ?6)")             \
     X(ORIGINS, "SELECT id, by, served, effort, prompt, run_at FROM origin"     \
         " ORDER BY id")                                                        \
-    X(SET, "INSERT INTO label_set VALUES(?1, ?2)")                             \
-    X(SETS, "SELECT id, names FROM label_set ORDER BY id")                     \
+    X(SET, "INSERT INTO label_set VALUES(?1, ?2, ?3)")                         \
+    X(SETS, "SELECT id, names, digest FROM label_set ORDER BY id")             \
     X(HIGH_WATER, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence")         \
     X(VALUE_GET, "SELECT value FROM value WHERE name = ?1")                    \
     X(VALUE_SET, "INSERT OR REPLACE INTO value VALUES(?1, ?2)")
@@ -521,6 +522,14 @@ out:
     return rc;
 }
 
+/* A set's names and its number, in one checkable integer. */
+static int64_t set_digest(struct tr_str names, size_t number)
+{
+    struct tr_key key = tr_digest(NULL, names);
+
+    return (int64_t)(little_endian(key.b) + number);
+}
+
 static int load_sets(struct tr_store *st, struct tr_err *err)
 {
     sqlite3_stmt *s = st->stmts[S_SETS];
@@ -531,7 +540,9 @@ static int load_sets(struct tr_store *st, struct tr_err *err)
         TRY(step(st, S_SETS, &row, err));
         if (!row)
             break;
-        if (sqlite3_column_int64(s, 0) != (int64_t)st->set_count)
+        if (sqlite3_column_int64(s, 0) != (int64_t)st->set_count ||
+            sqlite3_column_int64(s, 2) != set_digest(text_at(s, 1),
+                                                     st->set_count))
             TRY(damaged(st, "the list of label sets", err));
         TRY(remember_set(st, text_at(s, 1), err));
     }
@@ -986,6 +997,7 @@ int tr_store_set_add(struct tr_store *st, struct tr_str names,
 
     TRY(begin(st, err));
     bind_text(st, S_SET, 2, names);
+    sqlite3_bind_int64(st->stmts[S_SET], 3, set_digest(names, st->set_count));
     TRY(RUN(st, S_SET, err, (int64_t)st->set_count));
     TRY(remember_set(st, names, err));
 out:

@@ -2,8 +2,11 @@
  * SPDX-License-Identifier: MIT */
 #include "store/store.h"
 
+#include "base/mem.h"
 #include "base/rng.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -16,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <sqlite3.h>
 
 static char folder[] = "/tmp/trommel-store-XXXXXX";
 static const struct tr_store_find any = {0};
@@ -151,6 +155,98 @@ static void a_second_process_is_told_who_holds_it(void **state)
     tr_store_close(second);
 }
 
+static void on_signal(int n)
+{
+    (void)n;
+}
+
+/* Opens task 3 in a process of its own (a forked copy of this one would share
+ * our lock); its exit status is the code. */
+static pid_t child_opens(const char *wait)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        execl("/proc/self/exe", "test_store", folder, wait, (char *)NULL);
+        _exit(100);
+    }
+    return child;
+}
+
+static int be_child(const char *where, const char *wait)
+{
+    struct tr_store_opts o = {.folder = where, .task = key_of(3),
+                              .wait_lock = strcmp(wait, "wait") == 0};
+    struct sigaction act = {.sa_handler = on_signal};
+    struct tr_store *st;
+    struct tr_err err;
+    int rc;
+
+    sigaction(SIGTERM, &act, NULL);
+    rc = tr_store_open(&st, &o, &err);
+    tr_store_close(st);
+    return -rc;
+}
+
+static int child_code(pid_t child)
+{
+    int status;
+
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? -WEXITSTATUS(status) : 1;
+}
+
+static void wait_lock_waits_until_free_or_stopped(void **state)
+{
+    struct tr_store *st = open_task(3);
+    pid_t stopped = child_opens("wait"), waits = child_opens("wait");
+    (void)state;
+
+    usleep(300000);
+    kill(stopped, SIGTERM);
+    assert_int_equal(child_code(stopped), TR_STOPPED);
+    assert_int_equal(waitpid(waits, NULL, WNOHANG), 0);
+    tr_store_close(st);
+    assert_int_equal(child_code(waits), TR_OK);
+}
+
+static void a_run_waits_for_readers_not_for_runs(void **state)
+{
+    struct tr_store_opts look = {.folder = folder, .task = key_of(3),
+                                 .read_only = true};
+    struct tr_store *reader, *second;
+    struct tr_err err;
+    pid_t run;
+    (void)state;
+
+    assert_int_equal(tr_store_open(&reader, &look, &err), TR_OK);
+    assert_int_equal(tr_store_open(&second, &look, &err), TR_OK);
+    tr_store_close(second);
+    run = child_opens("");
+    usleep(300000);
+    assert_int_equal(waitpid(run, NULL, WNOHANG), 0);
+    tr_store_close(reader);
+    assert_int_equal(child_code(run), TR_OK);
+    reader = open_task(3);
+    assert_int_equal(tr_store_open(&second, &look, &err), TR_STOPPED);
+    tr_store_close(reader);
+}
+
+static void reading_changes_nothing(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(31),
+                              .read_only = true};
+    struct tr_store *st;
+    struct tr_err err;
+    (void)state;
+
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_NOINPUT);
+    tr_store_close(open_task(31));
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
+    assert_int_equal(tr_store_set(st, "x", TR_STR("y"), &err), TR_IO);
+    tr_store_close(st);
+}
+
 static void path_of(uint64_t task, char *path, size_t size)
 {
     struct tr_store *st = open_task(task);
@@ -161,15 +257,91 @@ static void path_of(uint64_t task, char *path, size_t size)
 
 static void only_the_owner_may_read(void **state)
 {
-    char path[4096];
+    static const mode_t masks[] = {0, 022, 0277};
+    static const char *const tails[] = {"db", "db-wal", "lock"};
+    (void)state;
+
+    for (uint64_t m = 0; m < sizeof masks / sizeof *masks; m++) {
+        struct tr_store *st;
+        mode_t before = umask(masks[m]);
+
+        st = open_task(40 + m);
+        assert_int_equal(commit(st, NULL, 0), TR_OK);
+        umask(before);
+        for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+            const char *path = tr_store_path(st);
+            char name[4200];
+            struct stat sb;
+
+            snprintf(name, sizeof name, "%.*s%s", (int)strlen(path) - 2, path,
+                     tails[i]);
+            assert_int_equal(stat(name, &sb), 0);
+            assert_int_equal(sb.st_mode & 077, 0);
+        }
+        tr_store_close(st);
+    }
+}
+
+static void folders_are_made_and_links_are_not_followed(void **state)
+{
+    struct tr_store_opts o = {.task = key_of(1)};
+    char deep[200], link[300];
+    struct tr_store *st;
+    struct tr_err err;
     struct stat sb;
     (void)state;
 
-    umask(0);
-    path_of(4, path, sizeof path);
-    assert_int_equal(stat(path, &sb), 0);
-    assert_int_equal(sb.st_mode & 0777, 0600);
-    umask(022);
+    snprintf(deep, sizeof deep, "%s/a/b/", folder);
+    o.folder = deep;
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
+    snprintf(link, sizeof link, "%s", tr_store_path(st));
+    tr_store_close(st);
+    assert_int_equal(stat(deep, &sb), 0);
+    assert_int_equal(sb.st_mode & 0777, 0700);
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(symlink("/dev/null", link), 0);
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_CANTCREATE);
+    o.folder = "/dev/null/store";
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_CANTCREATE);
+    assert_non_null(strstr(err.text, "--store"));
+}
+
+/* As another user when this one may write everywhere. */
+static void a_folder_one_may_not_write_is_said_so(void **state)
+{
+    char shut[200];
+    struct tr_store_opts o = {.folder = shut, .task = key_of(1)};
+    pid_t child;
+    (void)state;
+
+    snprintf(shut, sizeof shut, "%s/shut", folder);
+    assert_int_equal(mkdir(shut, 0500), 0);
+    assert_int_equal(chmod(folder, 0755), 0);
+    child = fork();
+    if (child == 0) {
+        struct tr_store *st;
+        struct tr_err err;
+
+        if (geteuid() == 0 && seteuid(65534) != 0)
+            _exit(0);
+        _exit(-tr_store_open(&st, &o, &err));
+    }
+    assert_int_equal(child_code(child), TR_CANTCREATE);
+    assert_int_equal(chmod(folder, 0700), 0);
+}
+
+static void a_file_moved_away_while_open_is_noticed(void **state)
+{
+    struct tr_store *st = open_task(45);
+    struct tr_store_put put = put_of(1, TR_NO_ORIGIN);
+    char away[200];
+    (void)state;
+
+    assert_int_equal(commit(st, &put, 1), TR_OK);
+    snprintf(away, sizeof away, "%s/away", folder);
+    assert_int_equal(rename(tr_store_path(st), away), 0);
+    assert_int_equal(commit(st, &put, 1), TR_IO);
+    tr_store_close(st);
 }
 
 static void overwrite(const char *path, const char *bytes, size_t n, long at)
@@ -181,6 +353,21 @@ static void overwrite(const char *path, const char *bytes, size_t n, long at)
     close(fd);
 }
 
+static void is_refused(uint64_t task, const char *name, const char *says)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(task)};
+    struct tr_store *st;
+    struct tr_err err;
+
+    for (int i = 0; i < 2; i++) {
+        o.read_only = i;
+        assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
+        assert_null(st);
+        if (!strstr(err.text, says))
+            fail_msg("%s: %s", name, err.text);
+    }
+}
+
 static void foreign_newer_and_damaged_files_are_refused(void **state)
 {
     static const struct {
@@ -189,24 +376,126 @@ static void foreign_newer_and_damaged_files_are_refused(void **state)
         long at;
         const char *says;
     } cases[] = {
-        {"newer layout", "\0\0\0\7", 4, 60, "newer trommel (layout 7"},
+        {"newer layout", "\0\0\0\7", 4, 60,
+         "newer trommel (layout 7, this program knows 1): upgrade trommel"},
         {"another program's", "\1\2\3\4", 4, 68, "not a store of trommel"},
         {"not SQLite", "nonsense nonsense", 17, 0, "damaged"},
+        {"a page of nonsense", "nonsense nonsense", 17, 100, "damaged"},
     };
+    char path[4096];
     (void)state;
 
     for (uint64_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct tr_store_opts o = {.folder = folder, .task = key_of(50 + i)};
-        struct tr_store *st;
-        struct tr_err err;
-        char path[4096];
-
         path_of(50 + i, path, sizeof path);
         overwrite(path, cases[i].bytes, cases[i].n, cases[i].at);
-        assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
-        if (!strstr(err.text, cases[i].says))
-            fail_msg("%s: %s", cases[i].name, err.text);
+        is_refused(50 + i, cases[i].name, cases[i].says);
     }
+    path_of(60, path, sizeof path);
+    assert_int_equal(truncate(path, 4096), 0);
+    is_refused(60, "cut off", "damaged");
+}
+
+static void an_emptied_file_is_not_taken_for_a_new_one(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(61)};
+    struct tr_store *st;
+    struct tr_err err;
+    char path[4096], wal[4200];
+    FILE *f;
+    (void)state;
+
+    path_of(61, path, sizeof path);
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    f = fopen(wal, "w");
+    fputs("what was committed last", f);
+    fclose(f);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
+    assert_int_equal(access(wal, F_OK), 0);
+}
+
+/* A file from elsewhere cannot make our statements do something else. */
+static void a_changed_schema_is_refused(void **state)
+{
+    static const char *const changes[] = {
+        "CREATE TRIGGER t AFTER INSERT ON answer BEGIN DELETE FROM job; END",
+        "CREATE VIEW v AS SELECT 1",
+        "ALTER TABLE answer ADD COLUMN more",
+        "CREATE TABLE more(x)",
+        "CREATE INDEX i ON job(spent)",
+        "DROP TABLE attempt",
+    };
+    char path[4096];
+    sqlite3 *db;
+    (void)state;
+
+    for (uint64_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        path_of(70 + i, path, sizeof path);
+        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, changes[i], NULL, NULL, NULL),
+                         SQLITE_OK);
+        sqlite3_close(db);
+        is_refused(70 + i, changes[i], "the schema was changed");
+    }
+}
+
+/* Whatever bit of the file changes: no verdict and no label set comes back
+ * other than it was. It may be missing, or the file may be refused. */
+static void a_changed_bit_is_never_a_wrong_label(void **state)
+{
+    enum { ROWS = 150, FLIPS = 400, BYTES = 1 << 18 };
+    struct tr_store_opts o = {.folder = folder, .task = key_of(80)};
+    struct tr_store *st = open_task(80);
+    struct tr_rng rng = {80};
+    struct tr_err err;
+    char path[4096];
+    unsigned char *file = test_malloc(BYTES);
+    int fd, refused = 0;
+    ssize_t size;
+    (void)state;
+
+    origin_at(st, 1);
+    assert_int_equal(tr_store_set_add(st, TR_STR("a|c"), &err), TR_OK);
+    for (uint64_t n = 0; n < ROWS; n++) {
+        struct tr_store_put put = put_of(n, 0);
+
+        assert_int_equal(commit(st, &put, 1), TR_OK);
+    }
+    snprintf(path, sizeof path, "%s", tr_store_path(st));
+    tr_store_close(st);
+    fd = open(path, O_RDWR);
+    size = pread(fd, file, BYTES, 0);
+    assert_in_range(size, 1, BYTES - 1);
+    for (int i = 0; i < FLIPS; i++) {
+        size_t at = tr_rng_below(&rng, (uint64_t)size);
+        unsigned char changed = file[at] ^ (unsigned char)(1 << (i & 7));
+        struct tr_store *again;
+
+        assert_int_equal(ftruncate(fd, size), 0);
+        assert_int_equal(pwrite(fd, file, (size_t)size, 0), size);
+        assert_int_equal(pwrite(fd, &changed, 1, (off_t)at), 1);
+        if (tr_store_open(&again, &o, &err) != TR_OK) {
+            refused++;
+            continue;
+        }
+        assert_true(tr_store_set_count(again) == 0 ||
+                    tr_str_eq(tr_store_set_at(again, 0), TR_STR("a|c")));
+        for (uint64_t n = 0; n < ROWS; n++) {
+            struct tr_key key = key_of(n);
+            struct tr_store_put put = put_of(n, 0);
+            struct tr_verdict v;
+            bool found;
+
+            if (tr_store_find(again, &any, &key, 1, &v, &found, &err) != TR_OK)
+                refused++;
+            else if (found)
+                assert_memory_equal(&v, &put.verdict, sizeof v);
+        }
+        tr_store_close(again);
+    }
+    close(fd);
+    test_free(file);
+    assert_true(refused > 0);
 }
 
 static void money_of_open_attempts_becomes_unknown(void **state)
@@ -214,6 +503,7 @@ static void money_of_open_attempts_becomes_unknown(void **state)
     struct tr_store *st = open_task(6);
     struct tr_store_intent intents[3];
     struct tr_store_outcome paid, lost;
+    struct tr_store_info info;
     struct tr_job job;
     struct tr_err err;
     int64_t count, nano;
@@ -246,14 +536,27 @@ static void money_of_open_attempts_becomes_unknown(void **state)
     assert_int_equal(job.unknown_nano, 200 + 400);
     assert_int_equal(job.unknown_count, 2);
     assert_int_equal(job.tokens_in, 7);
+    assert_int_equal(job.requests, 3);
+    assert_int_equal(tr_store_job(st, "k", 2500, false, &job, &err), TR_OK);
+    assert_int_equal(job.spent_nano + job.unknown_nano, 0); /* another job */
+    assert_int_equal(tr_store_job(st, "j", 2600, false, &job, &err), TR_OK);
     assert_int_equal(tr_store_job_finish(st, &err), TR_OK);
-    assert_int_equal(commit(st, NULL, 0), TR_OK);
+    tr_store_close(st);
+
+    st = open_task(6);
     assert_int_equal(tr_store_job(st, "j", 3000, false, &job, &err), TR_OK);
     assert_int_equal(job.started_at, 3000); /* a new round, nothing spent */
-    assert_int_equal(job.spent_nano + job.unknown_nano, 0);
+    assert_int_equal(job.spent_nano + job.unknown_nano + job.requests, 0);
+    assert_int_equal(tr_store_look(st, &info, &err), TR_OK);
+    assert_int_equal(info.spent_nano, 60); /* all rounds */
+    assert_int_equal(info.unknown_count, 2);
+    assert_int_equal(info.unknown_nano, 600);
+    assert_int_equal(info.first_at, 2500); /* of the rounds under way */
     assert_int_equal(tr_store_forgive(st, &count, &nano, &err), TR_OK);
     assert_int_equal(count, 2);
     assert_int_equal(nano, 600);
+    assert_int_equal(tr_store_forgive(st, &count, &nano, &err), TR_OK);
+    assert_int_equal(count + nano, 0);
     tr_store_close(st);
 }
 
@@ -283,46 +586,69 @@ static void sets_and_values_keep_order_and_bytes(void **state)
     tr_store_close(st);
 }
 
-/* A child commits numbered rows and tells each number after its commit; it is
- * killed at a random moment, and what it told must be there. */
+/* A child commits, step by step, a row, the intent of an attempt and the
+ * outcome of the one before (which cost 1), and tells each step after its
+ * commit; it is killed at a random moment. What it told must be there: the
+ * rows, and every attempt either paid or unknown. */
+static void child_works(uint64_t step, int tell)
+{
+    struct tr_store *st = open_task(8);
+    struct tr_store_outcome out = {.spent_nano = 1};
+    struct tr_job job;
+    struct tr_err err;
+
+    if (tr_store_job(st, "j", 1, false, &job, &err) != TR_OK)
+        _exit(1);
+    for (;; step++) {
+        struct tr_store_put put = put_of(step, TR_NO_ORIGIN);
+        struct tr_store_intent intent = {tr_store_next_attempt(st), 1, 1, 1};
+
+        if (tr_store_commit(st, &put, 1, &intent, 1, &out, out.attempt != 0,
+                            &err) != TR_OK ||
+            write(tell, (uint64_t[]){step, intent.attempt}, 16) != 16)
+            _exit(1);
+        out.attempt = intent.attempt;
+    }
+}
+
 static void what_was_committed_survives_sigkill(void **state)
 {
     struct tr_rng rng = {11};
-    uint64_t told = 0;
+    uint64_t steps = 0, last_attempt = 0, told[2];
     (void)state;
 
     for (int round = 0; round < 12; round++) {
-        uint64_t from = told, n;
         int pipe_fds[2];
         pid_t child;
         struct tr_store *st;
         struct tr_verdict v;
+        struct tr_job job;
+        struct tr_err err;
 
         assert_int_equal(pipe(pipe_fds), 0);
         child = fork();
-        if (child == 0) {
-            st = open_task(8);
-            for (n = from; ; n++) {
-                struct tr_store_put put = put_of(n, TR_NO_ORIGIN);
-
-                if (commit(st, &put, 1) != TR_OK ||
-                    write(pipe_fds[1], &n, sizeof n) != sizeof n)
-                    _exit(1);
-            }
-        }
+        if (child == 0)
+            child_works(steps, pipe_fds[1]);
         close(pipe_fds[1]);
         usleep((useconds_t)(5000 + tr_rng_below(&rng, 30000)));
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
-        while (read(pipe_fds[0], &n, sizeof n) == sizeof n)
-            told = n + 1;
+        while (read(pipe_fds[0], told, sizeof told) == sizeof told) {
+            steps = told[0] + 1;
+            assert_true(told[1] > last_attempt); /* never the same twice */
+            last_attempt = told[1];
+        }
         close(pipe_fds[0]);
         st = open_task(8);
-        for (n = 0; n < told; n++)
+        for (uint64_t n = 0; n < steps; n++)
             assert_true(has(st, n, &any, &v));
+        assert_int_equal(tr_store_job(st, "j", 1, false, &job, &err), TR_OK);
+        assert_true(job.spent_nano + job.unknown_nano >= (int64_t)steps);
+        assert_int_equal(job.spent_nano + job.unknown_nano, job.requests);
+        assert_true(job.unknown_count <= round + 1);
         tr_store_close(st);
     }
-    assert_true(told > 0);
+    assert_true(steps > 0);
 }
 
 static void a_full_disk_is_an_error_and_loses_nothing(void **state)
@@ -331,6 +657,7 @@ static void a_full_disk_is_an_error_and_loses_nothing(void **state)
     struct tr_store *st = open_task(9);
     struct tr_store_put put = put_of(0, TR_NO_ORIGIN);
     struct tr_verdict v;
+    struct tr_err err;
     uint64_t n;
     int rc = TR_OK;
     (void)state;
@@ -347,6 +674,10 @@ static void a_full_disk_is_an_error_and_loses_nothing(void **state)
     }
     setrlimit(RLIMIT_FSIZE, &whole);
     assert_int_equal(rc, TR_IO);
+    /* A disk that failed is not asked again by the same process. */
+    assert_int_equal(commit(st, &put, 1), TR_IO);
+    assert_int_equal(tr_store_set(st, "x", TR_STR("y"), &err), TR_IO);
+    assert_non_null(strstr(err.text, "run the same command again"));
     tr_store_close(st);
     st = open_task(9);
     for (uint64_t i = 0; i < n - 1; i++)
@@ -354,65 +685,224 @@ static void a_full_disk_is_an_error_and_loses_nothing(void **state)
     tr_store_close(st);
 }
 
-/* Random work against an array, with and without commits before a crash. */
+/* Random work against arrays, with and without commits before a crash. */
 static void behaves_like_an_array_with_commits(void **state)
 {
     enum { KEYS = 500 };
-    static int durable[KEYS], seen[KEYS];
+    static struct tr_verdict rows[KEYS];
+    static bool there[KEYS];
+    int64_t attempts = 0, open_attempts = 0, unknown = 0;
+    uint32_t sets = 0, durable_sets = 0;
+    uint16_t origins = 0, durable_origins = 0;
     struct tr_store *st;
     struct tr_err err;
+    struct tr_job job;
     struct tr_rng rng = {5};
     (void)state;
 
     assert_int_equal(tr_store_open_memory(&st, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 1, false, &job, &err), TR_OK);
     for (int step = 0; step < 3000; step++) {
         struct tr_store_put puts[20];
-        size_t n = tr_rng_below(&rng, 20);
+        struct tr_store_intent intents[3];
+        size_t n = tr_rng_below(&rng, 20), plan = tr_rng_below(&rng, 3);
+        struct tr_store_info info;
+        int64_t answers = 0, failures = 0;
 
+        if (tr_rng_below(&rng, 40) == 0)
+            assert_int_equal(origin_at(st, 1000 + step), origins++);
+        if (tr_rng_below(&rng, 40) == 0) {
+            assert_int_equal(tr_store_set_add(st, TR_STR("a|b"), &err), TR_OK);
+            sets++;
+        }
+        if (tr_rng_below(&rng, 10) == 0) { /* killed before the commit */
+            assert_int_equal(tr_store_crash(st, &err), TR_OK);
+            origins = durable_origins;
+            sets = durable_sets;
+            unknown += open_attempts;
+            open_attempts = 0;
+            assert_int_equal(tr_store_job(st, "j", 1, false, &job, &err),
+                             TR_OK);
+            assert_int_equal(job.unknown_count, unknown);
+            assert_int_equal(job.requests, attempts);
+        }
         for (size_t i = 0; i < n; i++) {
             uint64_t k = tr_rng_below(&rng, KEYS);
 
-            puts[i] = put_of(k, TR_NO_ORIGIN);
-            puts[i].verdict.set = (uint32_t)step + 1;
-            seen[k] = step + 1;
+            puts[i] = put_of(k, origins && step % 3
+                             ? (uint16_t)tr_rng_below(&rng, origins)
+                             : TR_NO_ORIGIN);
+            puts[i].verdict.set = (uint32_t)step;
+            if (tr_rng_below(&rng, 4) == 0) {
+                puts[i].verdict.why = TR_WHY_BLOCKED;
+                puts[i].verdict.set = 0;
+            }
+            for (size_t j = 0; j < i; j++) /* the order of equal keys is open */
+                if (tr_key_cmp(&puts[j].key, &puts[i].key) == 0)
+                    puts[i].verdict = puts[j].verdict;
+            rows[k] = puts[i].verdict;
+            there[k] = true;
         }
-        assert_int_equal(commit(st, puts, n), TR_OK);
-        memcpy(durable, seen, sizeof seen);
-        if (tr_rng_below(&rng, 10) == 0) {
-            assert_int_equal(tr_store_set(st, "x", TR_STR("y"), &err), TR_OK);
-            assert_int_equal(tr_store_crash(st, &err), TR_OK);
+        for (size_t i = 0; i < plan; i++)
+            intents[i] = (struct tr_store_intent){tr_store_next_attempt(st),
+                                                  1, 1, 1};
+        assert_int_equal(tr_store_commit(st, puts, n, intents, plan, NULL, 0,
+                                         &err), TR_OK);
+        attempts += (int64_t)plan;
+        open_attempts += (int64_t)plan;
+        durable_origins = origins;
+        durable_sets = sets;
+        assert_int_equal(tr_store_set_count(st), sets);
+        for (int k = 0; k < KEYS; k++) {
+            answers += there[k];
+            failures += there[k] && rows[k].why != TR_WHY_NONE;
         }
+        assert_int_equal(tr_store_look(st, &info, &err), TR_OK);
+        assert_int_equal(info.verdicts, answers);
+        assert_int_equal(info.failures, failures);
         for (int i = 0; i < 10; i++) {
             uint64_t k = tr_rng_below(&rng, KEYS);
             struct tr_verdict v;
 
-            assert_int_equal(has(st, k, &any, &v), durable[k] != 0);
-            if (durable[k])
-                assert_int_equal(v.set, durable[k]);
+            assert_int_equal(has(st, k, &any, &v), there[k]);
+            if (there[k])
+                assert_memory_equal(&v, &rows[k], sizeof v);
         }
     }
     tr_store_close(st);
 }
 
-static void lists_and_removes(void **state)
+static void running_out_of_memory_is_an_error(void **state)
 {
-    struct tr_store_info *list;
-    struct tr_store *st = open_task(10);
-    struct tr_err err;
-    char path[4096];
-    size_t n, mine = 0;
+    struct tr_store_put put = put_of(1, TR_NO_ORIGIN);
+    bool went_through = false;
     (void)state;
 
+    for (long nth = 1; nth < 100 && !went_through; nth++) {
+        struct tr_store *st;
+        struct tr_err err;
+        int rc;
+
+        tr_mem_fail_at(nth, 0);
+        rc = tr_store_open_memory(&st, &err);
+        if (rc == TR_OK)
+            rc = tr_store_set_add(st, TR_STR("a|b"), &err);
+        if (rc == TR_OK)
+            rc = commit(st, &put, 1);
+        went_through = nth > 2 && rc == TR_OK && tr_mem_fail_at(0, 0) < nth;
+        tr_mem_fail_at(0, 0);
+        assert_true(rc == TR_OK || rc == TR_NOMEM);
+        tr_store_close(st);
+    }
+    assert_true(went_through);
+}
+
+static void the_default_folder_follows_the_environment(void **state)
+{
+    static const struct {
+        const char *state, *home, *folder;
+    } cases[] = {
+        {"/s", "/h", "/s/trommel"},
+        {NULL, "/h", "/h/.local/state/trommel"},
+        {"", "/h", "/h/.local/state/trommel"},
+        {"relative", "/h", "/h/.local/state/trommel"},
+        {NULL, NULL, NULL},
+        {"relative", "", NULL},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_buf out;
+        struct tr_err err;
+        int rc;
+
+        unsetenv("XDG_STATE_HOME");
+        unsetenv("HOME");
+        if (cases[i].state)
+            setenv("XDG_STATE_HOME", cases[i].state, 1);
+        if (cases[i].home)
+            setenv("HOME", cases[i].home, 1);
+        tr_buf_init(&out, 0);
+        rc = tr_store_default_folder(&out, &err);
+        assert_int_equal(rc, cases[i].folder ? TR_OK : TR_CANTCREATE);
+        if (cases[i].folder)
+            assert_string_equal(out.p, cases[i].folder);
+        tr_buf_release(&out);
+    }
+}
+
+static const struct tr_store_info *info_of(const struct tr_store_info *list,
+                                           size_t n, const char *path)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(list[i].path, path) == 0)
+            return &list[i];
+    return NULL;
+}
+
+static void count_origin(void *ctx, const struct tr_origin *o, int64_t verdicts)
+{
+    int64_t *sum = ctx;
+
+    sum[o ? 1 : 0] += verdicts;
+}
+
+static void lists_and_removes(void **state)
+{
+    const struct tr_store_info *info;
+    struct tr_store_info *list;
+    struct tr_store *st = open_task(10);
+    struct tr_store_put puts[2] = {put_of(1, TR_NO_ORIGIN),
+                                   put_of(2, origin_at(st, 77))};
+    struct tr_err err;
+    int64_t sum[2] = {0};
+    char path[4096], newer[4096], other[4200];
+    size_t n;
+    (void)state;
+
+    puts[0].verdict.why = TR_WHY_TOO_LONG;
+    assert_int_equal(commit(st, puts, 2), TR_OK);
     snprintf(path, sizeof path, "%s", tr_store_path(st));
+    path_of(11, newer, sizeof newer);
+    overwrite(newer, "\0\0\0\7", 4, 60);
+    snprintf(other, sizeof other, "%s/notes.db", folder);
+    close(open(other, O_CREAT | O_WRONLY, 0600));
+
+    assert_int_equal(tr_store_list(folder, &list, &n, &err), TR_OK);
+    info = info_of(list, n, path);
+    assert_true(info && info->in_use && info->pid == (long)getpid());
+    assert_string_equal(info->task_name, "a,b");
+    tr_free(list);
     assert_int_equal(tr_store_remove(path, &err), TR_STOPPED);
     tr_store_close(st);
+
     assert_int_equal(tr_store_list(folder, &list, &n, &err), TR_OK);
-    for (size_t i = 0; i < n; i++)
-        mine += strcmp(list[i].path, path) == 0 && !list[i].in_use;
-    free(list);
-    assert_int_equal(mine, 1);
+    info = info_of(list, n, path);
+    assert_true(info && !info->in_use && !info->trouble[0]);
+    assert_string_equal(info->task_name, "a,b");
+    assert_int_equal(info->verdicts, 2);
+    assert_int_equal(info->failures, 1);
+    assert_int_equal(info->first_at, 77);
+    info = info_of(list, n, newer);
+    assert_true(info && strstr(info->trouble, "upgrade trommel"));
+    assert_null(info_of(list, n, other));
+    tr_free(list);
+
+    assert_int_equal(tr_store_open_path(&st, path, true, &err), TR_OK);
+    assert_int_equal(tr_store_origins(st, count_origin, sum, &err), TR_OK);
+    assert_int_equal(sum[0], 1);
+    assert_int_equal(sum[1], 1);
+    tr_store_close(st);
+
     assert_int_equal(tr_store_remove(path, &err), TR_OK);
-    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(tr_store_remove(path, &err), TR_NOINPUT);
+    assert_int_equal(tr_store_remove(other, &err), TR_NOINPUT);
+    assert_int_equal(tr_store_open_path(&st, path, true, &err), TR_NOINPUT);
+    snprintf(other, sizeof other, "%.*slock", (int)strlen(path) - 2, path);
+    assert_int_not_equal(access(other, F_OK), 0);
+    snprintf(other, sizeof other, "%s/none", folder);
+    assert_int_equal(tr_store_list(other, &list, &n, &err), TR_OK);
+    assert_int_equal(n, 0);
 }
 
 static void a_private_store_leaves_nothing(void **state)
@@ -427,30 +917,45 @@ static void a_private_store_leaves_nothing(void **state)
     assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
     assert_int_equal(commit(st, &put, 1), TR_OK);
     assert_true(has(st, 1, &any, &v));
+    assert_string_equal(tr_store_path(st), "");
     tr_store_close(st);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_verdict_comes_back),
         cmocka_unit_test(filters_pass_over_what_no_longer_counts),
         cmocka_unit_test(a_second_process_is_told_who_holds_it),
+        cmocka_unit_test(wait_lock_waits_until_free_or_stopped),
+        cmocka_unit_test(a_run_waits_for_readers_not_for_runs),
+        cmocka_unit_test(reading_changes_nothing),
         cmocka_unit_test(only_the_owner_may_read),
+        cmocka_unit_test(folders_are_made_and_links_are_not_followed),
+        cmocka_unit_test(a_folder_one_may_not_write_is_said_so),
+        cmocka_unit_test(a_file_moved_away_while_open_is_noticed),
         cmocka_unit_test(foreign_newer_and_damaged_files_are_refused),
+        cmocka_unit_test(an_emptied_file_is_not_taken_for_a_new_one),
+        cmocka_unit_test(a_changed_schema_is_refused),
+        cmocka_unit_test(a_changed_bit_is_never_a_wrong_label),
         cmocka_unit_test(money_of_open_attempts_becomes_unknown),
         cmocka_unit_test(sets_and_values_keep_order_and_bytes),
         cmocka_unit_test(what_was_committed_survives_sigkill),
         cmocka_unit_test(a_full_disk_is_an_error_and_loses_nothing),
         cmocka_unit_test(behaves_like_an_array_with_commits),
+        cmocka_unit_test(running_out_of_memory_is_an_error),
+        cmocka_unit_test(the_default_folder_follows_the_environment),
         cmocka_unit_test(lists_and_removes),
         cmocka_unit_test(a_private_store_leaves_nothing),
     };
     char command[100];
     int failed;
 
+    if (argc == 3)
+        return be_child(argv[1], argv[2]);
     if (!mkdtemp(folder))
         return 1;
+    alarm(300); /* a lock that is never let go */
     failed = cmocka_run_group_tests(tests, NULL, NULL);
     snprintf(command, sizeof command, "rm -rf %s", folder);
     return system(command) != 0 || failed;
