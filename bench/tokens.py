@@ -150,7 +150,7 @@ def record(rows):
             user = body["messages"][-1]["content"]
             said = ""
             for line in user.splitlines():
-                if re.match(r"\[\d+, \"", line):
+                if re.match(r"\[\d+, ?\"", line):
                     id, text = json.loads(line)
                     said += f"{id} {gold[text]}\n"
             asked.append(("".join(m["content"] for m in body["messages"][:-1]),
