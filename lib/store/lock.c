@@ -83,8 +83,8 @@ int tr_lock_held(const char *db_path, const struct tr_holder *who,
         snprintf(text, sizeof text, " (process %ld, since %s)", who->pid,
                  who->since);
     return tr_fail(err, TR_STOPPED, "another run of this task holds its store"
-                   "%s: wait for it, or give --wait-lock; the store is %s",
-                   text, db_path);
+                   "%s: wait for it (classify does so with --wait-lock); the "
+                   "store is %s", text, db_path);
 }
 
 int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,

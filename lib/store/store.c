@@ -877,8 +877,9 @@ int tr_store_open_path(struct tr_store **out, const char *path, bool read_only,
     char folder[4096] = ".";
 
     *out = NULL;
-    if (slash && (size_t)(slash - path) < sizeof folder)
-        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s",
+                 slash == path ? 1 : (int)(slash - path), path);
     if (!read_hex(name, &o.task) || access(path, F_OK) != 0)
         return tr_fail(err, TR_NOINPUT, "%s: no such store", path);
     o.folder = folder;
