@@ -6,6 +6,7 @@
  *   commit.c   commit, then act: send what is committed, write what is
  *   wind.c     every way a run ends
  *   run.c      the step that joins them, opening and closing
+ *   engine.c   small words that all of them use
  *
  * Nobody else includes this file.
  *
@@ -225,7 +226,7 @@ static inline void tr_queue_remove(struct tr_queue *q, struct tr_pack *p)
     p->next = NULL;
 }
 
-/* ---- run.c: small words ----------------------------------------------- */
+/* ---- engine.c: small words -------------------------------------------- */
 
 /* Asks the time anew: at the start of a step and after what takes long. */
 int64_t tr_run_tick(struct tr_run *run);
@@ -233,6 +234,9 @@ void tr_run_say(const struct tr_run *run, int level, const char *line);
 /* Makes room for need elements of size bytes in *array. */
 int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
                 struct tr_err *err);
+
+/* Nothing more leaves; what is in flight is awaited. The first reason wins. */
+void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence);
 
 /* ---- fill.c ----------------------------------------------------------- */
 
@@ -284,8 +288,6 @@ int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err);
 
 /* ---- wind.c ----------------------------------------------------------- */
 
-/* Nothing more leaves; what is in flight is awaited. The first reason wins. */
-void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence);
 int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
                      struct tr_err *err);
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake);

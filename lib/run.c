@@ -19,37 +19,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-int64_t tr_run_tick(struct tr_run *run)
-{
-    run->now = run->env->now_ns(run->env->ctx);
-    return run->now;
-}
-
-void tr_run_say(const struct tr_run *run, int level, const char *line)
-{
-    if (run->env->say)
-        run->env->say(run->env->ctx, level, line);
-}
-
-int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
-                struct tr_err *err)
-{
-    size_t next = *cap ? *cap : 64;
-    void *p;
-
-    if (need <= *cap)
-        return TR_OK;
-    while (next < need)
-        next *= 2;
-    p = tr_resize(*array, next * size);
-    if (!p)
-        return tr_fail(err, TR_NOMEM, "out of memory; run the same command "
-                       "again, nothing that was paid for is lost");
-    *array = p;
-    *cap = next;
-    return TR_OK;
-}
-
 /* ---- one step --------------------------------------------------------- */
 
 static void wake_at(int64_t *wake, int64_t at, int64_t began)

@@ -9,17 +9,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Nothing more leaves; what is in flight is awaited. The first reason wins. */
-void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence)
-{
-    if (!run->stopping) {
-        run->stopping = 1;
-        run->stop_at = run->now;
-        run->exit_code = exit_code;
-        snprintf(run->sentence, sizeof run->sentence, "%s", sentence);
-    }
-}
-
 void tr_run_stop(struct tr_run *run, int exit_code)
 {
     if (run->stopping)

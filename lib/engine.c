@@ -1,0 +1,47 @@
+/* engine.c - small words that the files of the five verbs share.
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+#include <stdio.h>
+
+int64_t tr_run_tick(struct tr_run *run)
+{
+    run->now = run->env->now_ns(run->env->ctx);
+    return run->now;
+}
+
+void tr_run_say(const struct tr_run *run, int level, const char *line)
+{
+    if (run->env->say)
+        run->env->say(run->env->ctx, level, line);
+}
+
+int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
+                struct tr_err *err)
+{
+    size_t next = *cap ? *cap : 64;
+    void *p;
+
+    if (need <= *cap)
+        return TR_OK;
+    while (next < need)
+        next *= 2;
+    p = tr_resize(*array, next * size);
+    if (!p)
+        return tr_fail(err, TR_NOMEM, "out of memory; run the same command "
+                       "again, nothing that was paid for is lost");
+    *array = p;
+    *cap = next;
+    return TR_OK;
+}
+
+/* Nothing more leaves; what is in flight is awaited. The first reason wins. */
+void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence)
+{
+    if (!run->stopping) {
+        run->stopping = 1;
+        run->stop_at = run->now;
+        run->exit_code = exit_code;
+        snprintf(run->sentence, sizeof run->sentence, "%s", sentence);
+    }
+}
