@@ -201,7 +201,7 @@ static int classify(struct term *term, trommel_config *cfg)
         say_messages(term, run);
         term_say(term, SAY_ERROR,
                  run ? trommel_run_error(run) : "out of memory");
-        code = trommel_exit_code(rc);
+        code = stop_signal ? 128 + stop_signal : trommel_exit_code(rc);
     } else {
         run_loop(term, &progress, cfg, run);
         code = finish(term, &progress, cfg, run);

@@ -427,8 +427,10 @@ const char *trommel_run_preview(trommel_run *run)
         tr_buf_adds(b, v.first);
         tr_buf_addc(b, '\n');
     }
-    tr_buf_addf(b, "%" PRId64 " rows, %" PRId64 " distinct texts to ask in %"
-                PRId64 " requests", v.rows, v.texts, v.requests);
+    tr_buf_addf(b, "%" PRId64 " row%s, %" PRId64 " distinct text%s to ask in %"
+                PRId64 " request%s", v.rows, v.rows == 1 ? "" : "s", v.texts,
+                v.texts == 1 ? "" : "s", v.requests,
+                v.requests == 1 ? "" : "s");
     if (v.first.n)
         tr_buf_addf(b, ", about %" PRId64 " tokens in and %" PRId64 " out",
                     v.tokens_in, v.tokens_out);

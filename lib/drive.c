@@ -588,13 +588,17 @@ out:
     return rc;
 }
 
+#define UNUSED_NAMED 8 /* labels that the warning names */
+
 /* Warnings in plain words about the labels of a finished run. */
 static void warn_labels(struct tr_drive *d)
 {
     const int64_t *counts = tr_run_label_counts(d->run);
     struct tr_counts c;
-    char line[400];
+    char names[UNUSED_NAMED * 44] = "", line[sizeof names + 200];
+    uint32_t unused = 0;
     int64_t labelled;
+    int at = 0;
 
     tr_run_counts(d->run, &c);
     labelled = c.rows_settled - c.rows_failed;
@@ -605,9 +609,17 @@ static void warn_labels(struct tr_drive *d)
 
         if (counts[i])
             continue;
-        snprintf(line, sizeof line, "the label %.*s was never used: is it "
+        if (unused++ < UNUSED_NAMED)
+            at += snprintf(names + at, sizeof names - (size_t)at, "%s%.*s",
+                           at ? ", " : "", name.n < 40 ? (int)name.n : 40,
+                           name.p);
+    }
+    if (unused) {
+        snprintf(line, sizeof line, "%u of %u labels %s never used: %s%s. Is it "
                  "needed, and does its description say what belongs there?",
-                 (int)name.n, name.p);
+                 (unsigned)unused, (unsigned)d->task.label_count,
+                 unused == 1 ? "was" : "were", names,
+                 unused > UNUSED_NAMED ? ", ..." : "");
         tr_drive_say(d, 1, line);
     }
     if (c.none_answers * 10 >= labelled * 3) {

@@ -217,18 +217,25 @@ static void lane_trouble(struct tr_run *run, struct tr_pack *p,
 static void lane_refuses(struct tr_run *run, const struct tr_reply *reply,
                          const struct tr_rule *rule)
 {
-    char text[1000];
-    const char *what = reply->outcome == TR_OUT_EXHAUSTED
-        ? "the quota of this key is used up: nothing more was sent. Add "
-          "credit or wait for the reset, then run the same command again; "
-          "every answer so far is safe"
-        : "the provider refuses this key, model or request for good. Mend "
-          "that, then run the same command again; every answer so far is safe";
+    bool gone = reply->outcome == TR_OUT_EXHAUSTED;
+    bool comes_back = gone && reply->retry_after_ms >= 0; /* a day's limit */
+    char text[1000], when[60] = "";
+    const char *what = comes_back
+        ? "the limit of the day is reached: nothing more was sent. Run the "
+          "same command again when it has been reset"
+        : gone ? "the quota of this key is used up: nothing more was sent. Add "
+                 "credit, then run the same command again"
+               : "the provider refuses this key, model or request for good. "
+                 "Mend that, then run the same command again";
 
-    snprintf(text, sizeof text, "%s: %s (HTTP %d from %s: %s)",
-             run->lane->model, what, reply->status, run->lane->host,
-             reply->message);
-    tr_run_stop_with(run, tr_exit_code(rule->stop_code), text);
+    if (comes_back && reply->retry_after_ms > 0)
+        snprintf(when, sizeof when, " (in %" PRId64 " min)",
+                 (reply->retry_after_ms + 59999) / 60000);
+    snprintf(text, sizeof text, "%s: %s%s; every answer so far is safe (HTTP "
+             "%d from %s: %s)", run->lane->model, what, when, reply->status,
+             run->lane->host, reply->message);
+    tr_run_stop_with(run, tr_exit_code(comes_back ? TR_STOPPED
+                                                  : rule->stop_code), text);
 }
 
 /* Nobody was ever served, in this run or before. */

@@ -461,8 +461,8 @@ static void read_choice(yyjson_val *choice, struct tr_buf *scratch,
                             "answer");
     else if (outcome == TR_OUT_TRANSIENT)
         set(reply, outcome, "the server broke the answer off");
-    else if (!tr_str_trim(reply->text).n)
-        set(reply, TR_OUT_GARBLED,
+    else if (!tr_str_trim(reply->text).n) /* an answer that answers nothing */
+        set(reply, outcome,
             is_something(yyjson_obj_get(message, "reasoning_content")) ||
                     is_something(yyjson_obj_get(message, "reasoning"))
                 ? "the answer holds reasoning and no content"
