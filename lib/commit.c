@@ -149,15 +149,21 @@ int tr_run_send_ready(struct tr_run *run, int64_t *wake, bool *moved,
 
 int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err)
 {
-    for (int i = 0; i < WRITE_ROWS; i++) {
+    for (int i = 0; i < WRITE_ROWS && !run->output_broken; i++) {
         struct tr_row *row;
         int rc = tr_window_next(&run->window, &row, err);
 
-        if (rc != TR_OK || !row)
-            return rc;
-        rc = run->env->write(run->env->ctx, row->block, row, err);
-        if (rc <= 0)
-            return rc;
+        if (rc == TR_OK && !row)
+            return TR_OK;
+        if (rc == TR_OK)
+            rc = run->env->write(run->env->ctx, row->block, row, err);
+        if (rc == 0)
+            return TR_OK; /* no room now */
+        if (rc < 0) { /* what is in flight is paid for and goes to the store */
+            run->output_broken = true;
+            tr_run_stop_with(run, tr_exit_code(rc), err->text);
+            return TR_OK;
+        }
         tr_window_wrote(&run->window, row);
         run->counts.rows_written++;
         *moved = true;

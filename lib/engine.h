@@ -115,6 +115,7 @@ struct tr_run {
     bool origin_known;
     bool fitted;
     bool bound_said;            /* what the run may cost was shown */
+    bool output_broken;         /* nothing more is written */
     bool money_waits;           /* no room for the next bound until a reply */
 
     int64_t successes, bad_requests, sends_since_commit, sends_last;

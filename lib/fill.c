@@ -166,7 +166,7 @@ int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err)
     int rc = TR_OK;
 
     run->input_waits = false;
-    if (run->stopping && !run->opts.offline)
+    if (run->stopping)
         return TR_OK;
     while (!run->input_ended && n < FILL_ROWS) {
         struct tr_block *b = tr_window_room(&run->window, run->new_block, err);

@@ -36,7 +36,11 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
     *wait_ns = 0;
     if (run->ended)
         return TR_RUN_DONE;
-    TRY(tr_run_fill(run, &moved, err));
+    /* Bad input or a broken output ends the run, but not at once: answers in
+     * flight are paid for. Only a broken store does. */
+    rc = tr_run_fill(run, &moved, err);
+    if (rc != TR_OK)
+        tr_run_stop_with(run, tr_exit_code(rc), err->text);
     TRY(tr_run_receive(run, &moved, err));
     TRY(tr_run_plan(run, &moved, err));
     TRY(tr_run_commit(run, false, &moved, err));
@@ -131,7 +135,8 @@ static int open_job(struct tr_run *run, struct tr_err *err)
         run->find.not_before = job.started_at;
     if (run->opts.retry_failed)
         run->find.failures_not_before = job.started_at;
-    if (job.unknown_count) {
+    if (job.unknown_count && tr_priced(&run->lane->facts) &&
+        !run->lane->is_local) {
         char text[300], money[32];
 
         snprintf(text, sizeof text,
