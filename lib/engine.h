@@ -26,7 +26,8 @@
 #include "window.h"
 
 enum {
-    TR_PACKS_MAX = 2048 /* packs alive: planned, waiting to go again, sent */
+    TR_PACKS_MAX = 2048, /* packs alive: planned, waiting to go again, sent */
+    TR_SPARE_BODIES = 64
 };
 #define TR_REDO_AGE (2 * TR_S) /* an invalid item waits this long for company */
 
@@ -87,6 +88,9 @@ struct tr_run {
     struct tr_pack *packs[TR_PACKS_MAX]; /* by slot; a tag names slot and attempt */
     uint32_t free_slots[TR_PACKS_MAX], free_slot_count;
     size_t body_bytes;          /* of all packs alive */
+    struct tr_buf spare[TR_SPARE_BODIES]; /* of packs gone, for the next */
+    uint32_t spare_count;
+    struct tr_buf user;         /* the part of a prompt that build() adds */
 
     struct tr_buf system, schema; /* stable parts, per form */
     enum tr_form form_built;

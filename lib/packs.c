@@ -11,9 +11,10 @@
 #include <stdio.h>
 
 enum {
-    REDO_WORTH = 8,     /* invalid items that make a pack of their own */
-    LOCAL_PACK = 64,    /* texts per call of a local lane */
-    LOCAL_SAMPLE = 2000 /* rows a local lane is fitted to, at most */
+    REDO_WORTH = 8,      /* invalid items that make a pack of their own */
+    LOCAL_PACK = 64,     /* texts per call of a local lane */
+    LOCAL_SAMPLE = 2000, /* rows a local lane is fitted to, at most */
+    SPARE_BYTES = 32 << 10 /* a body with more room than this is not kept */
 };
 
 static struct tr_pack *pack_new(struct tr_run *run, uint32_t n, struct tr_err *err)
@@ -45,6 +46,9 @@ static struct tr_pack *pack_new(struct tr_run *run, uint32_t n, struct tr_err *e
     p->slot = run->free_slots[--run->free_slot_count];
     run->packs[p->slot] = p;
     tr_buf_init(&p->body, TR_BODIES_BYTES);
+    if (run->spare_count)
+        p->body = run->spare[--run->spare_count];
+    run->body_bytes += p->body.cap;
     return p;
 }
 
@@ -54,7 +58,12 @@ void tr_pack_free(struct tr_run *run, struct tr_pack *p)
     run->body_bytes -= p->body.cap;
     run->packs[p->slot] = NULL;
     run->free_slots[run->free_slot_count++] = p->slot;
-    tr_buf_release(&p->body);
+    /* Bodies are too large for malloc()'s fast path: keep some. */
+    if (p->body.cap && p->body.cap <= SPARE_BYTES && tr_buf_ok(&p->body) &&
+        run->spare_count < TR_SPARE_BODIES)
+        run->spare[run->spare_count++] = p->body;
+    else
+        tr_buf_release(&p->body);
     tr_free(p);
 }
 
@@ -79,13 +88,12 @@ int tr_run_stable_parts(struct tr_run *run, enum tr_form form,
  * so that no row's author can know a neighbour's id or place. */
 static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
 {
-    struct tr_buf user;
+    struct tr_buf *user = &run->user;
     uint16_t ids[TR_PACK_MAX];
     struct tr_call call;
     uint64_t seed = run->env->random(run->env->ctx);
     int rc = TR_OK;
 
-    tr_buf_init(&user, TR_BODIES_BYTES);
     tr_pack_draw(seed, p->n, p->order, ids);
     for (uint32_t i = 0; i < p->n; i++) {
         p->items[i].text = tr_run_text(run, p->rows[p->order[i]]);
@@ -99,14 +107,15 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     }
     p->form = (enum tr_form)run->form.form;
     TRY(tr_run_stable_parts(run, p->form, err));
-    tr_prompt_user(&user, run->task, p->form, p->items, p->n);
+    tr_buf_clear(user);
+    tr_prompt_user(user, run->task, p->form, p->items, p->n);
     p->cap = tr_prompt_cap(run->task, p->form, p->n) + run->meter.reasoning_max;
     if (run->lane->facts.max_output && p->cap > run->lane->facts.max_output)
         p->cap = run->lane->facts.max_output;
-    p->content_bytes = run->system.n + user.n + run->schema.n;
+    p->content_bytes = run->system.n + user->n + run->schema.n;
     call = (struct tr_call){
         .system = tr_buf_str(&run->system),
-        .user = tr_buf_str(&user),
+        .user = tr_buf_str(user),
         .schema = tr_buf_str(&run->schema),
         .cap_tokens = p->cap,
     };
@@ -115,7 +124,7 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     rc = run->lane->vt->encode(run->lane, &call, &p->body, err);
     run->body_bytes += p->body.cap;
     TRY(rc);
-    if (!tr_buf_ok(&user) || !tr_buf_ok(&p->body))
+    if (!tr_buf_ok(user) || !tr_buf_ok(&p->body))
         TRY(tr_fail(err, TR_NOMEM, "out of memory for a request"));
     p->tokens = tr_meter_estimate(&run->meter, p->content_bytes) + p->cap;
     p->bound = 0;
@@ -130,7 +139,6 @@ out:
     if (rc == TR_OK)
         run->intents[run->planned.n] = (struct tr_store_intent){
             p->attempt, seed, p->bound, p->n};
-    tr_buf_release(&user);
     return rc;
 }
 

@@ -215,6 +215,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     tr_keymap_init(&run->open_keys);
     tr_buf_init(&run->system, 0);
     tr_buf_init(&run->schema, 0);
+    tr_buf_init(&run->user, TR_BODIES_BYTES);
     tr_buf_init(&run->preview_body, 0);
     tr_form_init(&run->form, opts->answer_form);
     tr_meter_init(&run->meter);
@@ -253,6 +254,9 @@ void tr_run_close(struct tr_run *run)
     tr_keymap_release(&run->open_keys);
     tr_buf_release(&run->system);
     tr_buf_release(&run->schema);
+    tr_buf_release(&run->user);
+    while (run->spare_count)
+        tr_buf_release(&run->spare[--run->spare_count]);
     tr_buf_release(&run->preview_body);
     tr_free(run->puts);
     tr_free(run->intents);

@@ -70,6 +70,7 @@ struct http {
     CURLM *multi;
     struct curl_slist *headers;
     char *url, *proxy, *ca_file;
+    CURLU *address;       /* url, parsed once for all requests */
     bool secure, allow_http;
     long connect_timeout_ms;
     int epoll, wake;      /* file descriptors, -1: not open */
@@ -362,7 +363,7 @@ static CURL *new_easy(struct http *h, struct slot *s)
         if (!bad)                                                              \
             bad = curl_easy_setopt(e, option, value);                          \
     } while (0)
-    SET(CURLOPT_URL, h->url);
+    SET(CURLOPT_CURLU, h->address);
     SET(CURLOPT_PROTOCOLS_STR, h->secure ? "https" : "http");
     SET(CURLOPT_REDIR_PROTOCOLS_STR, "https");
     SET(CURLOPT_FOLLOWLOCATION, 0L);
@@ -796,6 +797,7 @@ static void http_close(struct tr_transport *t)
         close(h->wake);
     tr_free(h->slots);
     tr_free(h->watches);
+    curl_url_cleanup(h->address);
     tr_free(h->url);
     tr_free(h->proxy);
     tr_free(h->ca_file);
@@ -877,10 +879,13 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     if (o->ca_file)
         h->ca_file = tr_dup(o->ca_file, strlen(o->ca_file));
     h->multi = curl_multi_init();
+    h->address = curl_url();
     if (!h->url || (o->proxy && !h->proxy) || (o->ca_file && !h->ca_file) ||
-        !h->multi)
+        !h->multi || !h->address)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(check_scheme(h, err));
+    if (curl_url_set(h->address, CURLUPART_URL, h->url, 0) != CURLUE_OK)
+        TRY(tr_fail(err, TR_CONFIG, "%s: this is no valid address", h->url));
     TRY(add_header(h, "Expect:", err)); /* no 100-continue round trip */
     for (size_t i = 0; o->headers && o->headers[i]; i++)
         TRY(add_header(h, o->headers[i], err));
