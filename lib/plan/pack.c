@@ -6,6 +6,8 @@
 #include "base/err.h"
 #include "base/rng.h"
 
+#include <inttypes.h>
+
 /* Ids are three digits: one token in most vocabularies. */
 #define FIRST_ID 100
 #define ID_COUNT 900
@@ -75,6 +77,60 @@ int64_t tr_meter_estimate(const struct tr_meter *m, size_t bytes)
     return (int64_t)t + 1;
 }
 
+/* Half of the weight goes when this many replies are in the sums. */
+#define RATIO_REPLIES 4096
+#define OVERHEAD_KEPT (1 << 20) /* more is nothing to hand to a later run */
+
+static void ratio_add(struct tr_ratio *r, double x, double y)
+{
+    r->n += 1;
+    r->x += x;
+    r->y += y;
+    r->xx += x * x;
+    r->xy += x * y;
+    r->yy += y * y;
+}
+
+static void ratio_halve(struct tr_ratio *r)
+{
+    r->n /= 2;
+    r->x /= 2;
+    r->y /= 2;
+    r->xx /= 2;
+    r->xy /= 2;
+    r->yy /= 2;
+}
+
+/* For forecasts: sums over replies that said both numbers. */
+static void sum_up(struct tr_meter *m, size_t bytes, uint32_t items,
+                   const struct tr_usage *usage)
+{
+    if (!items || usage->out < 0 || usage->out > INT64_MAX / 4)
+        return;
+    if (m->in.n >= RATIO_REPLIES) {
+        ratio_halve(&m->in);
+        ratio_halve(&m->out);
+        m->cached /= 2;
+        m->answered /= 2;
+    }
+    ratio_add(&m->in, (double)bytes, (double)usage->in);
+    ratio_add(&m->out, (double)items, (double)usage->out);
+    if (usage->cached > 0 && usage->cached <= usage->in)
+        m->cached += (double)usage->cached;
+}
+
+void tr_meter_answered(struct tr_meter *m, uint32_t items)
+{
+    m->answered += items;
+}
+
+void tr_meter_took(struct tr_meter *m, int64_t latency_ms)
+{
+    if (latency_ms > 0)
+        m->latency_ms += m->latency_ms > 0
+            ? ((double)latency_ms - m->latency_ms) / 16 : (double)latency_ms;
+}
+
 void tr_meter_learn(struct tr_meter *m, size_t bytes, uint32_t items,
                     const struct tr_usage *usage)
 {
@@ -85,6 +141,7 @@ void tr_meter_learn(struct tr_meter *m, size_t bytes, uint32_t items,
     if (usage->in > tr_meter_bound(m, bytes))
         m->overhead = usage->in - tokens_of_bytes(bytes);
     m->seen++;
+    sum_up(m, bytes, items, usage);
     weight = 1.0 / (double)(m->seen < MEAN_OVER ? m->seen : MEAN_OVER);
     m->tokens_per_byte +=
         weight * ((double)usage->in / (double)bytes - m->tokens_per_byte);
@@ -98,6 +155,72 @@ void tr_meter_learn(struct tr_meter *m, size_t bytes, uint32_t items,
         if (wish > m->reasoning_max)
             m->reasoning_max = wish;
     }
+}
+
+/* ---- from run to run ------------------------------- */
+
+enum { METER_NUMBERS = 23 };
+
+static int64_t whole(double v)
+{
+    return v < 9e18 ? (int64_t)(v + 0.5) : INT64_MAX;
+}
+
+static double *ratio_at(struct tr_ratio *r, int i)
+{
+    double *const members[] = {&r->n, &r->x, &r->y, &r->xx, &r->xy, &r->yy};
+
+    return members[i];
+}
+
+/* Whole numbers only: a decimal point depends on who embeds us. */
+void tr_meter_write(const struct tr_meter *m, struct tr_buf *out)
+{
+    struct tr_meter copy = *m;
+
+    tr_buf_addf(out, "1 %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %"
+                PRId64, whole(m->tokens_per_byte * 1e9),
+                m->overhead <= OVERHEAD_KEPT ? m->overhead : OVERHEAD_TOKENS,
+                m->seen, whole(m->out_per_item * 1e6), m->reasoning_max);
+    for (int i = 0; i < 12; i++)
+        tr_buf_addf(out, " %" PRId64,
+                    whole(*ratio_at(i < 6 ? &copy.in : &copy.out, i % 6)));
+    tr_buf_addf(out, " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64
+                " %" PRId64, whole(m->cached), whole(m->answered),
+                whole(m->latency_ms), whole(m->rpm), whole(m->tpm));
+}
+
+void tr_meter_read(struct tr_meter *m, struct tr_str line)
+{
+    int64_t v[METER_NUMBERS] = {0};
+    int n = 0;
+
+    for (size_t i = 0; i < line.n && n < METER_NUMBERS; n++) {
+        size_t from = i;
+
+        for (; i < line.n && line.p[i] >= '0' && line.p[i] <= '9'; i++) {
+            if (v[n] > (INT64_MAX - 9) / 10)
+                return;
+            v[n] = v[n] * 10 + (line.p[i] - '0');
+        }
+        if (i == from || (i < line.n && line.p[i++] != ' '))
+            return;
+    }
+    if (n != METER_NUMBERS || v[0] != 1 || v[1] <= 0 ||
+        v[1] > INT64_C(1000000000) || v[2] > OVERHEAD_KEPT)
+        return;
+    m->tokens_per_byte = (double)v[1] / 1e9;
+    m->overhead = v[2] > m->overhead ? v[2] : m->overhead;
+    m->seen = v[3];
+    m->out_per_item = (double)v[4] / 1e6;
+    m->reasoning_max = v[5];
+    for (int i = 0; i < 12; i++)
+        *ratio_at(i < 6 ? &m->in : &m->out, i % 6) = (double)v[6 + i];
+    m->cached = (double)v[18];
+    m->answered = (double)v[19];
+    m->latency_ms = (double)v[20];
+    m->rpm = (double)v[21];
+    m->tpm = (double)v[22];
 }
 
 bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,

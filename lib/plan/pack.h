@@ -4,6 +4,7 @@
 #ifndef TR_PLAN_PACK_H
 #define TR_PLAN_PACK_H
 
+#include "base/buf.h"
 #include "nouns.h"
 
 #define TR_PACK_MAX 450 /* three-digit ids: 900 exist, half stay free */
@@ -17,12 +18,26 @@ void tr_pack_draw(uint64_t seed, uint32_t n, uint16_t *order, uint16_t *ids);
  * least one byte in every byte-level vocabulary; overhead is added once per
  * request and raised when a provider reports more than the bound). The
  * estimate is corrected by the provider's usage. */
+/* Sums over replies of what was sent (x) and what was counted (y): their ratio
+ * with its interval (estimate.h). Halved now and then, so that what was seen
+ * last weighs most. */
+struct tr_ratio {
+    double n, x, y, xx, xy, yy;
+};
+
 struct tr_meter {
     double tokens_per_byte; /* running, starts at 0.30 */
     int64_t overhead;       /* tokens per request beyond the bytes, bound */
     int64_t seen;           /* replies learned from */
     double out_per_item;    /* running mean of output tokens per item */
     int64_t reasoning_max;  /* allowance for reasoning in the output cap */
+    struct tr_ratio in;     /* bytes sent and tokens in */
+    struct tr_ratio out;    /* items and tokens out */
+    double cached;          /* of in.y: read from the provider's cache */
+    double answered;        /* of out.x: items that got their label */
+    /* for the time of a later run: */
+    double latency_ms;      /* running mean */
+    double rpm, tpm;        /* limits the provider has stated; 0: none */
 };
 void tr_meter_init(struct tr_meter *m);
 int64_t tr_meter_bound(const struct tr_meter *m, size_t bytes);
@@ -30,6 +45,13 @@ int64_t tr_meter_estimate(const struct tr_meter *m, size_t bytes);
 /* bytes: of system, user and schema; items: in the pack. */
 void tr_meter_learn(struct tr_meter *m, size_t bytes, uint32_t items,
                     const struct tr_usage *usage);
+/* Of the items of that reply: how many need not be asked again. */
+void tr_meter_answered(struct tr_meter *m, uint32_t items);
+void tr_meter_took(struct tr_meter *m, int64_t latency_ms);
+/* One line to be kept from run to run; read leaves m as it is when the line
+ * is not one of these. */
+void tr_meter_write(const struct tr_meter *m, struct tr_buf *out);
+void tr_meter_read(struct tr_meter *m, struct tr_str line);
 /* A length stop that was spent on reasoning: raise the allowance (doubling,
  * at most max_output). True when it was raised. */
 bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
