@@ -186,7 +186,7 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_rows *q,
 {
     struct tr_pack *p;
     bool too_long;
-    uint32_t n;
+    uint32_t n = 0;
 
     while (q->n) {
         n = tr_run_take_count(run, q, &too_long);

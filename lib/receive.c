@@ -57,6 +57,7 @@ static void again(struct tr_run *run, struct tr_pack *p,
     if (!tr_rule(reply->outcome)->slows &&
         !tr_retry_budget_take(&run->retries))
         wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
+    run->counts.retried[reply->outcome]++;
     put_aside(run, p, wait);
 }
 
@@ -234,6 +235,8 @@ static void lane_refuses(struct tr_run *run, const struct tr_reply *reply,
     snprintf(text, sizeof text, "%s: %s%s; every answer so far is safe (HTTP "
              "%d from %s: %s)", run->lane->model, what, when, reply->status,
              run->lane->host, reply->message);
+    tr_run_event(run, gone ? TR_EVENT_QUOTA : TR_EVENT_LANE_DOWN, run->lane,
+                 comes_back ? (reply->retry_after_ms + 999) / 1000 : -1);
     tr_run_stop_with(run, tr_exit_code(comes_back ? TR_STOPPED
                                                   : rule->stop_code), text);
 }
@@ -281,6 +284,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     };
     int rc;
 
+    tr_run_ended(run, run->lane, p, reply);
     tr_pace_reply(&run->pace, &news, now);
     if (run->lane->is_local)
         return TR_OK;
@@ -378,6 +382,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return check(run, p, reply, origin, err);
     case TR_DO_NOW:
         if (p->tries++ < 8) {
+            run->counts.retried[reply->outcome]++;
             put_aside(run, p, 0);
             return TR_OK;
         }

@@ -163,6 +163,7 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
              "how long to go on",
              run->lane->host, run->opts.max_wait_ms / 1000,
              run->last_trouble[0] ? run->last_trouble : "no reply");
+    tr_run_event(run, TR_EVENT_LANE_DOWN, run->lane, -1);
     tr_run_stop_with(run, tr_exit_code(run->successes ? TR_STOPPED : TR_UNAVAILABLE),
               text);
 }
