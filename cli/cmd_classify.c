@@ -233,7 +233,11 @@ int cmd_classify(int argc, char **argv)
         if (!trommel_config_get(cfg, "input"))
             trommel_config_set(cfg, "input", "-");
         rc = trommel_config_load(cfg);
-        if (rc != 0) {
+        if (rc == 0 && strcmp(trommel_config_get(cfg, "sample"), "0") != 0) {
+            term_say(&term, SAY_ERROR, "--sample is for trommel estimate; "
+                     "--head labels the first rows");
+            code = 2;
+        } else if (rc != 0) {
             term_say(&term, SAY_ERROR, trommel_config_error(cfg));
             code = trommel_exit_code(rc);
         } else {

@@ -6,6 +6,8 @@
 
 const struct command commands[] = {
     {"classify", "label every row of a file", cmd_classify},
+    {"estimate", "what classify would ask and cost; sends nothing",
+     cmd_estimate},
     {"store", "what has been answered and paid for: ls, show, rm, forgive",
      cmd_store},
     {"models", "providers and models: keys, prices, limits", cmd_models},

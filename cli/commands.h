@@ -22,6 +22,7 @@ const char *command_nearest(const char *name);
 void commands_help(FILE *out);
 
 int cmd_classify(int argc, char **argv);
+int cmd_estimate(int argc, char **argv);
 int cmd_store(int argc, char **argv);
 int cmd_models(int argc, char **argv);
 int cmd_fake(int argc, char **argv);

@@ -159,6 +159,8 @@ TROMMEL_API const char *trommel_run_message(trommel_run *run, int *level);
 
 TROMMEL_API int64_t trommel_run_count(const trommel_run *run,
                                       enum trommel_count which);
+/* The model asked first, as in NAME_by; "" before it is known. */
+TROMMEL_API const char *trommel_run_model(const trommel_run *run);
 /* Label i, in the task's order, and its rows so far; NULL after the last. */
 TROMMEL_API const char *trommel_run_label(const trommel_run *run, size_t i,
                                           int64_t *rows);
@@ -174,6 +176,33 @@ TROMMEL_API const char *trommel_run_stats_json(trommel_run *run);
 /* With the setting "dry-run", after DONE: the first request as text and the
  * bound of what the whole run may cost. */
 TROMMEL_API const char *trommel_run_preview(trommel_run *run);
+
+/* With the setting "dry-run", after DONE: what the run would ask and cost.
+ * Tokens and money are expected values; 95 % lie between _LOW and _HIGH. */
+enum trommel_estimate {
+    TROMMEL_EST_ROWS,
+    TROMMEL_EST_ROWS_KNOWN,    /* the store has their answer: they cost nothing */
+    TROMMEL_EST_ROWS_UNUSABLE, /* without a text to ask about */
+    TROMMEL_EST_DISTINCT,      /* different texts, the known ones too */
+    TROMMEL_EST_TEXTS,         /* different texts to ask */
+    TROMMEL_EST_EXACT,         /* 1: both were counted; 0: to about 0.2 % */
+    TROMMEL_EST_REQUESTS,
+    TROMMEL_EST_TOKENS_IN,
+    TROMMEL_EST_TOKENS_IN_LOW,
+    TROMMEL_EST_TOKENS_IN_HIGH,
+    TROMMEL_EST_TOKENS_OUT,
+    TROMMEL_EST_TOKENS_OUT_LOW,
+    TROMMEL_EST_TOKENS_OUT_HIGH,
+    TROMMEL_EST_NANOUSD,       /* -1: a price is not known */
+    TROMMEL_EST_NANOUSD_LOW,
+    TROMMEL_EST_NANOUSD_HIGH,
+    TROMMEL_EST_BOUND_NANOUSD, /* never more than this, if nothing is repeated */
+    TROMMEL_EST_MS,            /* -1: neither a limit nor a latency is known */
+    TROMMEL_EST_LIMITED,       /* 1: the time follows from a limit */
+    TROMMEL_EST_MEASURED       /* replies it rests on; 0: guessed from bytes */
+};
+TROMMEL_API int64_t trommel_run_estimate(const trommel_run *run,
+                                         enum trommel_estimate which);
 TROMMEL_API void trommel_run_close(trommel_run *run); /* accepts NULL */
 
 #ifdef __cplusplus

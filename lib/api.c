@@ -307,6 +307,11 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     return -1;
 }
 
+const char *trommel_run_model(const trommel_run *run)
+{
+    return run->drive.lane ? run->drive.lane->model : "";
+}
+
 const char *trommel_run_label(const trommel_run *run, size_t i, int64_t *rows)
 {
     const struct tr_drive *d = &run->drive;
@@ -340,6 +345,41 @@ const char *trommel_run_failure(const trommel_run *run, size_t i,
 static void add_count(struct tr_buf *b, const char *name, int64_t value)
 {
     tr_buf_addf(b, "\"%s\":%" PRId64 ",", name, value);
+}
+
+static void add_estimate(struct tr_buf *b, const trommel_run *run)
+{
+    static const struct {
+        const char *name;
+        enum trommel_estimate which;
+    } members[] = {
+        {"rows", TROMMEL_EST_ROWS},
+        {"rows_known", TROMMEL_EST_ROWS_KNOWN},
+        {"rows_unusable", TROMMEL_EST_ROWS_UNUSABLE},
+        {"distinct", TROMMEL_EST_DISTINCT},
+        {"texts", TROMMEL_EST_TEXTS},
+        {"exact", TROMMEL_EST_EXACT},
+        {"requests", TROMMEL_EST_REQUESTS},
+        {"tokens_in", TROMMEL_EST_TOKENS_IN},
+        {"tokens_in_low", TROMMEL_EST_TOKENS_IN_LOW},
+        {"tokens_in_high", TROMMEL_EST_TOKENS_IN_HIGH},
+        {"tokens_out", TROMMEL_EST_TOKENS_OUT},
+        {"tokens_out_low", TROMMEL_EST_TOKENS_OUT_LOW},
+        {"tokens_out_high", TROMMEL_EST_TOKENS_OUT_HIGH},
+        {"nanousd", TROMMEL_EST_NANOUSD},
+        {"nanousd_low", TROMMEL_EST_NANOUSD_LOW},
+        {"nanousd_high", TROMMEL_EST_NANOUSD_HIGH},
+        {"bound_nanousd", TROMMEL_EST_BOUND_NANOUSD},
+        {"ms", TROMMEL_EST_MS},
+        {"limited", TROMMEL_EST_LIMITED},
+        {"measured", TROMMEL_EST_MEASURED},
+    };
+
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        tr_buf_addf(b, "%s\"%s\":%" PRId64, i ? "," : "\"estimate\":{",
+                    members[i].name,
+                    trommel_run_estimate(run, members[i].which));
+    tr_buf_addz(b, "},");
 }
 
 const char *trommel_run_stats_json(trommel_run *run)
@@ -390,6 +430,8 @@ const char *trommel_run_stats_json(trommel_run *run)
     add_count(b, "budget_nanousd", m.cap);
     add_count(b, "items_reasked", c.items_reasked);
     add_count(b, "answers_voided", c.voided);
+    if (run->drive.dry_run)
+        add_estimate(b, run);
     tr_buf_addz(b, "\"labels\":{");
     for (size_t i = 0; (name = trommel_run_label(run, i, &rows)); i++) {
         if (i)
@@ -417,7 +459,7 @@ const char *trommel_run_preview(trommel_run *run)
         return "";
     tr_run_preview(run->drive.run, &v);
     tr_buf_clear(b);
-    if (!v.requests) {
+    if (!v.forecast.requests) {
         tr_buf_addz(b, "nothing to ask\n");
     } else if (!v.first.n) {
         tr_buf_addf(b, "%s runs in this program: no request is sent, nothing "
@@ -428,12 +470,12 @@ const char *trommel_run_preview(trommel_run *run)
         tr_buf_addc(b, '\n');
     }
     tr_buf_addf(b, "%" PRId64 " row%s, %" PRId64 " distinct text%s to ask in %"
-                PRId64 " request%s", v.rows, v.rows == 1 ? "" : "s", v.texts,
-                v.texts == 1 ? "" : "s", v.requests,
-                v.requests == 1 ? "" : "s");
+                PRId64 " request%s", v.rows, v.rows == 1 ? "" : "s",
+                v.forecast.texts, v.forecast.texts == 1 ? "" : "s",
+                v.forecast.requests, v.forecast.requests == 1 ? "" : "s");
     if (v.first.n)
         tr_buf_addf(b, ", about %" PRId64 " tokens in and %" PRId64 " out",
-                    v.tokens_in, v.tokens_out);
+                    v.estimate.in.mean, v.estimate.out.mean);
     tr_buf_addc(b, '\n');
     if (v.first.n && v.bound_nano >= 0)
         tr_buf_addf(b, "the whole run costs at most %s\n",
@@ -441,6 +483,40 @@ const char *trommel_run_preview(trommel_run *run)
     else if (v.first.n)
         tr_buf_addz(b, "the price of this model is not known\n");
     return tr_buf_ok(b) ? b->p : "";
+}
+
+int64_t trommel_run_estimate(const trommel_run *run,
+                             enum trommel_estimate which)
+{
+    struct tr_preview v;
+
+    if (!run->drive.run || !run->drive.dry_run)
+        return -1;
+    tr_run_preview(run->drive.run, &v);
+    switch (which) {
+    case TROMMEL_EST_ROWS:            return v.rows;
+    case TROMMEL_EST_ROWS_KNOWN:      return v.known;
+    case TROMMEL_EST_ROWS_UNUSABLE:   return v.unusable;
+    case TROMMEL_EST_DISTINCT:        return v.distinct;
+    case TROMMEL_EST_TEXTS:           return v.forecast.texts;
+    case TROMMEL_EST_EXACT:           return v.exact;
+    case TROMMEL_EST_REQUESTS:        return v.first.n ? v.forecast.requests
+                                                       : 0;
+    case TROMMEL_EST_TOKENS_IN:       return v.estimate.in.mean;
+    case TROMMEL_EST_TOKENS_IN_LOW:   return v.estimate.in.low;
+    case TROMMEL_EST_TOKENS_IN_HIGH:  return v.estimate.in.high;
+    case TROMMEL_EST_TOKENS_OUT:      return v.estimate.out.mean;
+    case TROMMEL_EST_TOKENS_OUT_LOW:  return v.estimate.out.low;
+    case TROMMEL_EST_TOKENS_OUT_HIGH: return v.estimate.out.high;
+    case TROMMEL_EST_NANOUSD:         return v.estimate.nano.mean;
+    case TROMMEL_EST_NANOUSD_LOW:     return v.estimate.nano.low;
+    case TROMMEL_EST_NANOUSD_HIGH:    return v.estimate.nano.high;
+    case TROMMEL_EST_BOUND_NANOUSD:   return v.bound_nano;
+    case TROMMEL_EST_MS:              return v.ms;
+    case TROMMEL_EST_LIMITED:         return v.limited;
+    case TROMMEL_EST_MEASURED:        return v.estimate.measured;
+    }
+    return -1;
 }
 
 void trommel_run_close(trommel_run *run)

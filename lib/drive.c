@@ -117,6 +117,32 @@ static int read_pushed(void *ctx, struct tr_block *block, struct tr_err *err)
     return TR_FILL_ROW;
 }
 
+/* The next text of the sample, in place of the whole input. */
+static int read_asked(void *ctx, struct tr_block *block, struct tr_err *err)
+{
+    struct tr_drive *d = ctx;
+    bool grow = block->row_count == 0;
+    struct tr_str text;
+    uint32_t at;
+
+    if (d->asked_at == d->asked.n)
+        return TR_FILL_END;
+    if (block->row_count == block->row_cap)
+        return TR_FILL_FULL;
+    text = d->asked.texts[d->asked_at];
+    at = tr_block_add(block, text, grow);
+    if (at == UINT32_MAX && grow)
+        return tr_fail(err, TR_NOMEM, "out of memory for the sample");
+    if (at == UINT32_MAX)
+        return TR_FILL_FULL;
+    block->rows[block->row_count++] = (struct tr_row){
+        .raw_at = at, .raw_n = (uint32_t)text.n,
+        .text_at = at, .text_n = (uint32_t)text.n,
+        .line = ++d->asked_at,
+    };
+    return TR_FILL_ROW;
+}
+
 static int write_sink(void *ctx, const struct tr_block *block,
                       const struct tr_row *row, struct tr_err *err)
 {
@@ -357,6 +383,7 @@ static int open_lane(struct tr_drive *d, struct tr_err *err)
         .config_dir = tr_config_dir(d->cfg),
         .providers_yaml = task_rows,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
+        .keyless = d->dry_run,
     };
 
     if (strcmp(model, "local") == 0)
@@ -364,6 +391,25 @@ static int open_lane(struct tr_drive *d, struct tr_err *err)
     if (strncmp(model, "local:", 6) == 0)
         return open_local(d, model + 6, err);
     return tr_http_lane_open(&d->lane, &o, err);
+}
+
+/* A run that only plans reads what is known and leaves no trace: a store that
+ * is not there, or that another run holds, knows nothing. */
+static int open_to_read(struct tr_drive *d, struct tr_store_opts *o,
+                        struct tr_err *err)
+{
+    int rc;
+
+    o->read_only = true;
+    rc = o->folder ? tr_store_open(&d->store, o, err) : TR_NOINPUT;
+    if (rc == TR_STOPPED)
+        tr_drive_say(d, 1, "another run of this task is at work: what it "
+                     "knows already is not counted");
+    if (rc != TR_STOPPED && rc != TR_NOINPUT)
+        return rc;
+    o->folder = NULL;
+    o->read_only = false;
+    return tr_store_open(&d->store, o, err);
 }
 
 static int open_store(struct tr_drive *d, struct tr_err *err)
@@ -383,9 +429,10 @@ static int open_store(struct tr_drive *d, struct tr_err *err)
         TRY(tr_store_default_folder(&own, err));
         folder = own.p;
     }
-    if (strcmp(folder, "none") != 0 && !d->dry_run)
+    if (strcmp(folder, "none") != 0)
         o.folder = folder;
-    TRY(tr_store_open(&d->store, &o, err));
+    TRY(d->dry_run ? open_to_read(d, &o, err)
+                   : tr_store_open(&d->store, &o, err));
 out:
     tr_buf_release(&own);
     return rc;
@@ -449,7 +496,7 @@ static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
     if (!d->sampled) {
         d->sampled = true;
         if (source_opts(d, &o, &err) == TR_OK &&
-            tr_sample_draw(&d->sample, &o, &err) == TR_OK)
+            tr_sample_draw(&d->sample, TR_SAMPLE_TEXTS, &o, &err) == TR_OK)
             warn_language(d);
     }
     *texts = d->sample.texts;
@@ -466,6 +513,8 @@ static int64_t on_rows_expected(void *ctx)
 
     if (!d->source || !d->run)
         return -1;
+    if (d->is_sample)
+        return (int64_t)d->asked.n;
     tr_run_counts(d->run, &c);
     read = tr_source_bytes_read(d->source);
     total = tr_source_bytes_total(d->source);
@@ -515,6 +564,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
             strcmp(tr_config_text(d->cfg, "order"), "completed") == 0,
         .verbose = tr_config_flag(d->cfg, "verbose"),
         .dry_run = d->dry_run,
+        .is_sample = d->is_sample,
         .min_prompt = (int32_t)tr_config_int(d->cfg, "min-prompt"),
     };
     int rc = TR_OK;
@@ -532,8 +582,9 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .now_ns = on_now,
         .wall_s = on_wall,
         .random = on_random,
-        .read = d->source ? read_source : read_pushed,
-        .write = d->dry_run ? write_nothing
+        .read = d->is_sample ? read_asked
+              : d->source ? read_source : read_pushed,
+        .write = d->dry_run || d->is_sample ? write_nothing
                : d->sink ? write_sink : write_result,
         .spill = on_spill,
         .unspill = on_unspill,
@@ -548,6 +599,23 @@ out:
     return rc;
 }
 
+/* "sample": these rows only, asked and kept, and written nowhere. */
+static int draw_asked(struct tr_drive *d, const struct tr_source_opts *o,
+                      struct tr_err *err)
+{
+    int64_t n = tr_config_int(d->cfg, "sample");
+
+    d->is_sample = n > 0 && !d->dry_run;
+    if (!d->is_sample)
+        return TR_OK;
+    if (!d->source || !tr_source_rereadable(d->source))
+        return tr_fail(err, TR_USAGE, "--sample needs an input that can be "
+                       "read twice: a file, not a pipe");
+    return tr_sample_draw(&d->asked, n < TR_SAMPLE_MOST ? (size_t)n
+                                                        : TR_SAMPLE_MOST,
+                          o, err);
+}
+
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
 {
     struct tr_err *err = &d->err;
@@ -557,6 +625,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     d->spill.fd = -1;
     d->opened_at = tr_clock_mono_ns();
     tr_sample_init(&d->sample);
+    tr_sample_init(&d->asked);
     tr_buf_init(&d->line, 0);
     tr_buf_init(&d->pushed, 0);
     d->cfg = tr_config_dup(cfg);
@@ -568,6 +637,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     if (o.path_count) {
         TRY(tr_source_open(&d->source, &o, err));
         tr_drive_say(d, 2, tr_source_summary(d->source));
+        TRY(draw_asked(d, &o, err));
     } else {
         d->results = tr_array(TR_RESULTS, sizeof *d->results);
         if (!d->results)
@@ -578,7 +648,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(open_lane(d, err));
     TRY(open_store(d, err));
-    if (d->source && !d->dry_run) {
+    if (d->source && !d->dry_run && !d->is_sample) {
         TRY(open_sink(d, err));
         choose_spill(d);
     }
@@ -603,7 +673,7 @@ static void warn_labels(struct tr_drive *d)
 
     tr_run_counts(d->run, &c);
     labelled = c.rows_settled - c.rows_failed;
-    if (labelled < 20 || d->dry_run)
+    if (labelled < 20 || d->dry_run || d->is_sample)
         return;
     for (uint32_t i = 0; i < d->task.label_count; i++) {
         struct tr_str name = d->task.labels[i].name;
@@ -736,6 +806,7 @@ void tr_drive_close(struct tr_drive *d)
         tr_task_release(&d->task);
     tr_config_free(d->cfg);
     tr_sample_release(&d->sample);
+    tr_sample_release(&d->asked);
     tr_buf_release(&d->line);
     tr_buf_release(&d->pushed);
     tr_free(d->names);

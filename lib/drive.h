@@ -57,6 +57,9 @@ struct tr_drive {
 
     struct tr_sample sample;
     bool sampled;
+    struct tr_sample asked;   /* "sample": all the rows of this run */
+    size_t asked_at;
+    bool is_sample;
 
     uint64_t random[64];
     size_t random_left;

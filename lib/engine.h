@@ -6,6 +6,7 @@
  *   commit.c   commit, then act: send what is committed, write what is
  *   wind.c     every way a run ends
  *   lanes.c    what a lane needs: opened, remembered, given back
+ *   preview.c  a run that only plans: what it would ask and cost
  *   run.c      the step that joins them, opening and closing
  *   engine.c   small words that all of them use
  *
@@ -19,6 +20,7 @@
 #include "base/keymap.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "plan/distinct.h"
 #include "plan/pack.h"
 #include "plan/retry.h"
 #include "run.h"
@@ -156,7 +158,8 @@ struct tr_run {
 
     struct tr_counts counts;
     int64_t *label_counts;
-    struct tr_preview preview;
+    struct tr_preview preview;  /* dry run: forecast and bound so far */
+    struct tr_distinct seen;    /* dry run: texts of the whole input */
     struct tr_buf preview_body;
 };
 
@@ -326,6 +329,14 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
 
 int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err);
 void tr_pack_free(struct tr_run *run, struct tr_pack *p);
+
+/* ---- preview.c -------------------------------------------------------- */
+
+/* A row of a dry run; *wanted: it is the first of its text and unknown. */
+int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
+                       bool known, bool *wanted, struct tr_err *err);
+/* The pack is counted and forgotten. */
+void tr_run_preview_pack(struct tr_run *run, struct tr_pack *p);
 
 /* ---- commit.c --------------------------------------------------------- */
 

@@ -144,13 +144,18 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
         return rc;
     for (size_t i = 0; i < asked; i++) {
         struct tr_row *row = rows[i];
+        bool wanted = !run->opts.offline;
 
+        if (run->opts.dry_run)
+            rc = tr_run_preview_row(run, row, found[i], &wanted, err);
+        if (rc != TR_OK)
+            return rc;
         if (found[i]) {
             row->verdict = verdicts[i];
             run->counts.rows_stored++;
             l->stored++;
             tr_run_settle_all(run, row);
-        } else if (run->opts.offline) {
+        } else if (!wanted) {
             row->verdict = unasked;
             tr_run_settle_all(run, row);
         } else {

@@ -108,6 +108,13 @@ static int recall(struct tr_run *run, struct tr_run_lane *l,
     bool found;
     int rc = TR_OK;
 
+    if (l->lane->is_local)
+        return TR_OK;
+    tr_buf_clear(line);
+    name_of(name, sizeof name, "meter", l->lane);
+    TRY(tr_store_get(run->store, name, line, &found, err));
+    if (found)
+        tr_meter_read(&l->meter, tr_buf_str(line));
     tr_buf_clear(line);
     if (l->lane->vt->teach) {
         name_of(name, sizeof name, "lane", l->lane);
@@ -139,14 +146,30 @@ out:
     return rc;
 }
 
+/* What the provider stated, for the time a later run will take. */
+static void note_limits(struct tr_run_lane *l)
+{
+    if (l->pace.requests.learned > 0)
+        l->meter.rpm = l->pace.requests.learned * 60;
+    if (l->pace.tokens.learned > 0)
+        l->meter.tpm = l->pace.tokens.learned * 60;
+}
+
 static int remember(struct tr_run *run, struct tr_run_lane *l,
                     struct tr_buf *line, struct tr_err *err)
 {
     char name[340];
     int rc = TR_OK;
 
-    if (!l->lane->vt->learned)
+    if (l->lane->is_local || !l->lane->vt->learned)
         return TR_OK;
+    if (l->meter.seen) {
+        note_limits(l);
+        tr_buf_clear(line);
+        tr_meter_write(&l->meter, line);
+        name_of(name, sizeof name, "meter", l->lane);
+        TRY(tr_store_set(run->store, name, tr_buf_str(line), err));
+    }
     tr_buf_clear(line);
     l->lane->vt->learned(l->lane, line);
     if (tr_buf_ok(line) && line->n) {

@@ -329,29 +329,6 @@ static void no_money(struct tr_run *run, struct tr_pack *p)
     tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
 }
 
-/* --dry-run: the pack is counted and forgotten. */
-static void preview(struct tr_run *run, struct tr_pack *p)
-{
-    struct tr_preview *v = &run->preview;
-
-    if (!v->requests)
-        tr_buf_adds(&run->preview_body, tr_buf_str(&p->body));
-    v->requests++;
-    v->texts += p->n;
-    v->tokens_in += tr_meter_estimate(&p->lane->meter, p->content_bytes);
-    v->tokens_out += 4 * (int64_t)p->n;
-    if (!tr_priced(&p->lane->lane->facts) || v->bound_nano < 0)
-        v->bound_nano = -1;
-    else
-        v->bound_nano += p->bound;
-    for (uint32_t i = 0; i < p->n; i++) {
-        p->rows[i]->verdict = (struct tr_verdict){
-            .why = TR_WHY_NOT_ASKED, .confidence = TR_NO_CONFIDENCE};
-        tr_run_settle_all(run, p->rows[i]);
-    }
-    tr_pack_free(run, p);
-}
-
 static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
                     struct tr_err *err)
 {
@@ -385,7 +362,7 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
             return rc;
         *moved = true;
         if (run->opts.dry_run) {
-            preview(run, p);
+            tr_run_preview_pack(run, p);
             continue;
         }
         if (!local && !tr_money_reserve(&run->money, p->bound)) {

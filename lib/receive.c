@@ -116,6 +116,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
             return rc;
     }
     run->counts.forgiven += a.forgiven;
+    tr_meter_answered(&l->meter, a.is_void ? 0 : a.ok);
     bad = a.is_void ? p->n : a.missing + a.invalid;
     if (!cut) {
         int before = l->form.form;
@@ -266,6 +267,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     run->money_waits = false;
     if (reply->billing == TR_BILL_USAGE) {
         tr_meter_learn(&l->meter, p->content_bytes, p->n, u);
+        tr_meter_took(&l->meter, reply->latency_ms);
         l->counts.tokens_in += u->in > 0 ? u->in : 0;
         l->counts.tokens_out += u->out > 0 ? u->out : 0;
         l->counts.tokens_cached += u->cached > 0 ? u->cached : 0;

@@ -121,8 +121,13 @@ static int open_job(struct tr_run *run, struct tr_err *err)
     int rc;
 
     run->money.cap = run->opts.budget_nano;
-    if (run->opts.dry_run)
+    if (run->opts.dry_run) { /* the store is only read: as if it began now */
+        if (run->opts.fresh)
+            run->find.not_before = run->run_at;
+        if (run->opts.retry_failed)
+            run->find.failures_not_before = run->run_at;
         return TR_OK;
+    }
     rc = tr_store_job(run->store, run->opts.job, run->run_at, run->opts.fresh,
                       &job, err);
     if (rc != TR_OK)
@@ -210,6 +215,7 @@ void tr_run_close(struct tr_run *run)
     while (run->spare_count)
         tr_buf_release(&run->spare[--run->spare_count]);
     tr_buf_release(&run->preview_body);
+    tr_distinct_release(&run->seen);
     tr_free(run->puts);
     tr_free(run->intents);
     tr_free(run->outs);
@@ -252,11 +258,4 @@ void tr_run_money(const struct tr_run *run, struct tr_money *money)
 const int64_t *tr_run_label_counts(const struct tr_run *run)
 {
     return run->label_counts;
-}
-
-void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
-{
-    *preview = run->preview;
-    preview->first = tr_buf_str(&run->preview_body);
-    preview->rows = run->counts.rows_read;
 }

@@ -9,6 +9,7 @@
 #define TR_RUN_H
 
 #include "lane.h"
+#include "plan/estimate.h"
 #include "plan/pace.h"
 #include "plan/tally.h"
 #include "store/store.h"
@@ -71,6 +72,7 @@ struct tr_run_opts {
     int64_t max_wait_ms, grace_ms, request_timeout_ms;
     bool offline, truncate, fresh, retry_failed, as_completed, verbose;
     bool dry_run;           /* plan everything, send and keep nothing */
+    bool is_sample;         /* a part of the input: the job is not finished */
     int32_t min_prompt;
     const char *job;
     size_t window_bytes;    /* memory for rows; 0: default of bounds.h */
@@ -128,10 +130,14 @@ const int64_t *tr_run_label_counts(const struct tr_run *run);
 /* With dry_run, after DONE: what would be sent. first points into the run. */
 struct tr_preview {
     struct tr_str first;      /* body of the first request, "" for local */
-    int64_t rows, texts;      /* rows read; distinct texts to ask */
-    int64_t requests;
-    int64_t tokens_in, tokens_out; /* estimates */
+    int64_t rows, known, unusable; /* read; in the store; without a text */
+    int64_t distinct;         /* different texts, the known ones too */
+    bool exact;               /* counted, not sketched */
+    struct tr_forecast forecast;   /* what would be asked */
+    struct tr_estimate estimate;
     int64_t bound_nano;       /* the whole run costs at most; -1: no prices */
+    int64_t ms;               /* time it takes; -1: no idea */
+    bool limited;             /* the time follows from a limit */
 };
 void tr_run_preview(const struct tr_run *run, struct tr_preview *preview);
 void tr_run_close(struct tr_run *run); /* accepts NULL */

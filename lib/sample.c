@@ -32,14 +32,14 @@ static int by_key(const void *a, const void *b)
                       &((const struct sampled *)b)->key);
 }
 
-int tr_sample_draw(struct tr_sample *s, const struct tr_source_opts *input,
-                   struct tr_err *err)
+int tr_sample_draw(struct tr_sample *s, size_t most,
+                   const struct tr_source_opts *input, struct tr_err *err)
 {
     struct tr_source *src = NULL;
     struct tr_block *block = NULL;
     struct sampled *best = NULL;
-    size_t n = 0, cap = 2 * TR_SAMPLE_TEXTS;
-    bool full = false; /* best[0..TR_SAMPLE_TEXTS) is sorted, the rest is newer */
+    size_t n = 0, cap = 2 * most;
+    bool full = false; /* best[0..most) is sorted, the rest is newer */
     int rc = TR_OK, got;
 
     TRY(tr_source_open(&src, input, err));
@@ -62,17 +62,17 @@ int tr_sample_draw(struct tr_sample *s, const struct tr_source_opts *input,
                 continue;
             key = tr_digest(NULL, text);
             if (full &&
-                tr_key_cmp(&key, &best[TR_SAMPLE_TEXTS - 1].key) >= 0)
+                tr_key_cmp(&key, &best[most - 1].key) >= 0)
                 continue;
             best[n].key = key;
             best[n].text = tr_arena_dup(&s->arena, text);
             if (++n < cap)
                 continue;
             qsort(best, n, sizeof *best, by_key);
-            for (size_t from = n = 1; from < cap && n < TR_SAMPLE_TEXTS; from++)
+            for (size_t from = n = 1; from < cap && n < most; from++)
                 if (tr_key_cmp(&best[from].key, &best[n - 1].key) != 0)
                     best[n++] = best[from];
-            full = n == TR_SAMPLE_TEXTS;
+            full = n == most;
         }
         block->row_count = 0;
         block->bytes_n = 0;
@@ -81,7 +81,7 @@ int tr_sample_draw(struct tr_sample *s, const struct tr_source_opts *input,
     s->texts = tr_array(n + 1, sizeof *s->texts);
     if (!s->texts)
         TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-    for (size_t i = 0; i < n && s->n < TR_SAMPLE_TEXTS; i++)
+    for (size_t i = 0; i < n && s->n < most; i++)
         if (!i || tr_key_cmp(&best[i].key, &best[i - 1].key) != 0)
             s->texts[s->n++] = best[i].text;
 out:

@@ -7,20 +7,21 @@
 #include "rows/source.h"
 
 #define TR_SAMPLE_TEXTS 2000u
+#define TR_SAMPLE_MOST 5000u
 
 struct tr_sample {
     struct tr_arena arena; /* owns the texts */
     struct tr_str *texts;  /* distinct */
-    size_t n;              /* at most TR_SAMPLE_TEXTS */
+    size_t n;              /* at most as many as were wished for */
 };
 
 void tr_sample_init(struct tr_sample *s);
 void tr_sample_release(struct tr_sample *s);
-/* Reads the whole input once and keeps the texts with the smallest digests:
+/* Reads the whole input once and keeps the `most` texts with the smallest digests:
  * the same ones whatever the order of the rows, so that a file sorted by label
  * is sampled as well as a shuffled one. On failure the sample stays empty. */
-int tr_sample_draw(struct tr_sample *s, const struct tr_source_opts *input,
-                   struct tr_err *err);
+int tr_sample_draw(struct tr_sample *s, size_t most,
+                   const struct tr_source_opts *input, struct tr_err *err);
 /* Of the longer texts, how many in a hundred hold no very common English word;
  * 0 when there are too few to tell. */
 int tr_sample_foreign_pct(const struct tr_sample *s);

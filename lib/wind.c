@@ -76,7 +76,7 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
     if (rc == TR_OK) /* what was only set, even if nothing else waits */
         rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
     if (rc == TR_OK && !run->stopping && !run->opts.offline &&
-        !run->opts.dry_run)
+        !run->opts.dry_run && !run->opts.is_sample)
         rc = tr_store_job_finish(run->store, err);
     if (rc != TR_OK)
         return rc;

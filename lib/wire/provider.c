@@ -821,6 +821,8 @@ static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
     const struct tr_provider *p = t->provider;
     const char *value;
 
+    if (o->keyless)
+        return TR_OK;
     if (o->key_file)
         return key_from_file(t, o->key_file, err);
     if (o->key_env) {

@@ -121,6 +121,7 @@ struct tr_lane_opts {
     const char *config_dir; /* $XDG_CONFIG_HOME/trommel, or NULL */
     struct tr_str providers_yaml; /* of the task file, or empty */
     bool allow_http;
+    bool keyless;           /* nothing will be sent: a missing key is fine */
     /* Looks a name up in the environment; tests replace it. NULL: getenv */
     const char *(*env)(const char *name);
 };

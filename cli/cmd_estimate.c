@@ -1,0 +1,358 @@
+/* cmd_estimate.c - the command estimate: what classify would ask, and what that
+ * costs, for one or several models side by side. Sends nothing, unless --sample
+ * says so.
+ *
+ * One pass over the input for each model, by the planning of a real run.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "args.h"
+#include "commands.h"
+#include "format.h"
+#include "term.h"
+
+#include <trommel.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define STEP_MS 100
+enum { MODELS_MAX = 16, CELL = 160 };
+
+static void help(FILE *out)
+{
+    fputs("usage: trommel estimate INPUT... (--labels A,B,C | --task FILE) "
+          "[options]\n\n"
+          "Says what classify would ask and what that would cost, and sends "
+          "nothing.\n\n"
+          "  trommel estimate tickets.csv --task tickets.yaml \\\n"
+          "      --model openai/gpt-6-luna,openai/gpt-5.4-mini\n"
+          "  trommel estimate tickets.csv --task tickets.yaml --sample 100 \\\n"
+          "      --model openai/gpt-6-luna --budget 0.50\n\n"
+          "The options are those of classify (trommel help classify), and:\n"
+          "  --model A,B,C      several models, one line each\n"
+          "  --sample N         ask N rows spread over the input, keep their "
+          "answers, and\n"
+          "                     reckon with the tokens they really used\n"
+          "  --progress json    one JSON object for each model\n",
+          out);
+}
+
+/* ---- one run ---------------------------------------------------------- */
+
+static void say_messages(struct term *term, trommel_run *run, int most)
+{
+    const char *text;
+    int level;
+
+    while (run && (text = trommel_run_message(run, &level)) != NULL)
+        if (level <= most)
+            term_say(term, level, text);
+}
+
+/* To its end; the exit code. notes: how much of what it says is passed on. */
+static int run_to_end(struct term *term, trommel_run *run, int opened,
+                      int notes)
+{
+    int code;
+
+    if (opened == 0) {
+        while (trommel_run_step(run, STEP_MS) == TROMMEL_MORE)
+            say_messages(term, run, notes);
+    }
+    say_messages(term, run, notes);
+    code = opened == 0 ? trommel_run_exit(run) : trommel_exit_code(opened);
+    if (code > 1)
+        term_say(term, SAY_ERROR,
+                 run ? trommel_run_error(run) : "out of memory");
+    return code > 1 ? code : 0;
+}
+
+/* --sample: some rows are asked, so that the estimate can rest on them. */
+static int ask_sample(struct term *term, trommel_config *cfg)
+{
+    trommel_run *run = NULL;
+    char text[300], rows[FORMAT_BYTES], known[FORMAT_BYTES];
+    char requests[FORMAT_BYTES], money[FORMAT_BYTES] = "price not known";
+    int opened, code;
+
+    trommel_config_set(cfg, "dry-run", "no");
+    opened = trommel_run_open(&run, cfg);
+    code = run_to_end(term, run, opened, SAY_WARNING);
+    if (code == 0 && !term->json) {
+        int64_t spent = trommel_run_count(run, TROMMEL_SPENT_NANOUSD);
+
+        if (spent >= 0)
+            format_money(money, spent);
+        format_count(rows, trommel_run_count(run, TROMMEL_ROWS_SETTLED));
+        format_count(known, trommel_run_count(run, TROMMEL_ROWS_STORED));
+        format_count(requests, trommel_run_count(run, TROMMEL_REQUESTS));
+        snprintf(text, sizeof text, "sample  %.100s: %s rows, %s of them known "
+                 "before; %s requests; this job has cost %s",
+                 trommel_run_model(run), rows, known, requests, money);
+        term_say(term, SAY_NOTE, text);
+    }
+    trommel_run_close(run);
+    return code;
+}
+
+/* ---- the table -------------------------------------------------------- */
+
+enum column { C_MODEL, C_KNOWN, C_ASK, C_REQUESTS, C_IN, C_OUT, C_COST,
+              C_MOST, C_TIME, COLUMNS };
+static const char *const heads[COLUMNS] = {
+    "MODEL", "KNOWN", "TO ASK", "REQUESTS", "TOKENS IN", "TOKENS OUT", "COST",
+    "AT MOST", "TIME"};
+
+struct line {
+    char cell[COLUMNS][CELL];
+};
+
+static int64_t est(const trommel_run *run, enum trommel_estimate which)
+{
+    return trommel_run_estimate(run, which);
+}
+
+/* "12 k (9-15 k)": both ends when they differ as they are written. */
+static void span(char *out, const char *(*format)(char *, int64_t),
+                 int64_t mean, int64_t low, int64_t high)
+{
+    char a[FORMAT_BYTES], b[FORMAT_BYTES], c[FORMAT_BYTES];
+
+    if (mean < 0) {
+        snprintf(out, CELL, "not known");
+        return;
+    }
+    format(a, mean);
+    format(b, low);
+    format(c, high);
+    if (strcmp(b, c) == 0)
+        snprintf(out, CELL, "%s", a);
+    else
+        snprintf(out, CELL, "%s (%s - %s)", a, b, c);
+}
+
+static void fill(struct line *l, const trommel_run *run)
+{
+    bool exact = est(run, TROMMEL_EST_EXACT) == 1;
+    int64_t ms = est(run, TROMMEL_EST_MS);
+    char n[FORMAT_BYTES];
+
+    snprintf(l->cell[C_MODEL], CELL, "%s", trommel_run_model(run));
+    snprintf(l->cell[C_KNOWN], CELL, "%s",
+             format_count(n, est(run, TROMMEL_EST_ROWS_KNOWN)));
+    snprintf(l->cell[C_ASK], CELL, "%s%s", exact ? "" : "~",
+             format_count(n, est(run, TROMMEL_EST_TEXTS)));
+    snprintf(l->cell[C_REQUESTS], CELL, "%s%s", exact ? "" : "~",
+             format_count(n, est(run, TROMMEL_EST_REQUESTS)));
+    span(l->cell[C_IN], format_short, est(run, TROMMEL_EST_TOKENS_IN),
+         est(run, TROMMEL_EST_TOKENS_IN_LOW),
+         est(run, TROMMEL_EST_TOKENS_IN_HIGH));
+    span(l->cell[C_OUT], format_short, est(run, TROMMEL_EST_TOKENS_OUT),
+         est(run, TROMMEL_EST_TOKENS_OUT_LOW),
+         est(run, TROMMEL_EST_TOKENS_OUT_HIGH));
+    span(l->cell[C_COST], format_money, est(run, TROMMEL_EST_NANOUSD),
+         est(run, TROMMEL_EST_NANOUSD_LOW), est(run, TROMMEL_EST_NANOUSD_HIGH));
+    snprintf(l->cell[C_MOST], CELL, "%s",
+             est(run, TROMMEL_EST_BOUND_NANOUSD) < 0 ? "not known"
+             : format_money(n, est(run, TROMMEL_EST_BOUND_NANOUSD)));
+    if (est(run, TROMMEL_EST_REQUESTS) == 0)
+        snprintf(l->cell[C_TIME], CELL, "-");
+    else if (ms < 0)
+        snprintf(l->cell[C_TIME], CELL, "not known");
+    else
+        snprintf(l->cell[C_TIME], CELL, "%s%s",
+                 est(run, TROMMEL_EST_LIMITED) == 1 ? "" : ">= ",
+                 format_span(n, (double)ms / 1000));
+}
+
+static void print_table(const struct line *lines, int n)
+{
+    int width[COLUMNS];
+
+    for (int c = 0; c < COLUMNS; c++) {
+        width[c] = (int)strlen(heads[c]);
+        for (int i = 0; i < n; i++)
+            if ((int)strlen(lines[i].cell[c]) > width[c])
+                width[c] = (int)strlen(lines[i].cell[c]);
+    }
+    for (int i = -1; i < n; i++)
+        for (int c = 0; c < COLUMNS; c++)
+            printf("%-*s%s", c + 1 < COLUMNS ? width[c] : 0,
+                   i < 0 ? heads[c] : lines[i].cell[c],
+                   c + 1 < COLUMNS ? "  " : "\n");
+}
+
+/* What all models have in common. */
+static void print_input(const trommel_run *run)
+{
+    int64_t rows = est(run, TROMMEL_EST_ROWS);
+    int64_t bad = est(run, TROMMEL_EST_ROWS_UNUSABLE);
+    char n[FORMAT_BYTES], m[FORMAT_BYTES];
+
+    printf("%s row%s, %s%s distinct text%s", format_count(n, rows),
+           rows == 1 ? "" : "s",
+           est(run, TROMMEL_EST_EXACT) == 1 ? "" : "about ",
+           format_count(m, est(run, TROMMEL_EST_DISTINCT)),
+           est(run, TROMMEL_EST_DISTINCT) == 1 ? "" : "s");
+    if (bad > 0)
+        printf(", %s without a text", format_count(n, bad));
+    printf("\n");
+}
+
+/* ---- the command ------------------------------------------------------ */
+
+struct found {
+    int64_t unmeasured, unlimited; /* models for which that holds */
+};
+
+static void look(struct found *f, const trommel_run *run)
+{
+    bool asks = est(run, TROMMEL_EST_REQUESTS) > 0;
+
+    f->unmeasured += asks && est(run, TROMMEL_EST_MEASURED) == 0;
+    f->unlimited += asks && est(run, TROMMEL_EST_LIMITED) == 0;
+}
+
+static void say_basis(struct term *term, const struct found *f)
+{
+    if (f->unmeasured)
+        term_say(term, SAY_NOTE, "tokens are guessed from bytes where no "
+                 "answer of the model is known yet; --sample 100 asks 100 rows "
+                 "and reckons with what they used");
+    if (f->unlimited)
+        term_say(term, SAY_NOTE, "the time is a guess where no limit is known: "
+                 "--rpm and --tpm say yours");
+}
+
+static int estimate(struct term *term, trommel_config *cfg, char **models,
+                    int n)
+{
+    const char *sample = trommel_config_get(cfg, "sample");
+    bool asks = sample && strcmp(sample, "0") != 0;
+    struct found found = {0, 0};
+    static struct line lines[MODELS_MAX];
+    int code = 0;
+
+    for (int i = 0; i < n && code == 0; i++) {
+        trommel_run *run = NULL;
+        int opened;
+
+        if (n > 1) /* one alone may also stand in the task file */
+            trommel_config_set(cfg, "model", models[i]);
+        if (asks)
+            code = ask_sample(term, cfg);
+        if (code != 0)
+            break;
+        trommel_config_set(cfg, "dry-run", "yes");
+        opened = trommel_run_open(&run, cfg);
+        code = run_to_end(term, run, opened, i || term->json ? SAY_WARNING
+                                                             : SAY_NOTE);
+        if (code == 0 && term->json) {
+            printf("%s\n", trommel_run_stats_json(run));
+        } else if (code == 0) {
+            if (i == 0)
+                print_input(run);
+            fill(&lines[i], run);
+            look(&found, run);
+        }
+        trommel_run_close(run);
+    }
+    if (code == 0 && !term->json) {
+        print_table(lines, n);
+        say_basis(term, &found);
+    }
+    return code;
+}
+
+/* The models of "a,b,c"; words points into it. */
+static int split(char *words, char **models)
+{
+    int n = 0;
+
+    for (char *word = strtok(words, ","); word; word = strtok(NULL, ",")) {
+        word += strspn(word, " ");
+        if (n == MODELS_MAX)
+            return -1;
+        models[n++] = word;
+    }
+    return n;
+}
+
+static bool flag(const trommel_config *cfg, const char *name)
+{
+    const char *value = trommel_config_get(cfg, name);
+
+    return value && strcmp(value, "yes") == 0;
+}
+
+static int with_models(struct term *term, trommel_config *cfg)
+{
+    const char *model = trommel_config_get(cfg, "model");
+    const char *input = trommel_config_get(cfg, "input");
+    const char *store = trommel_config_get(cfg, "store");
+    const char *sample = trommel_config_get(cfg, "sample");
+    bool asks = sample && strcmp(sample, "0") != 0;
+    char words[2000], *models[MODELS_MAX];
+    int n;
+
+    term_options(term, flag(cfg, "no-color"), flag(cfg, "quiet"),
+                 strcmp(trommel_config_get(cfg, "progress"), "json") == 0);
+    snprintf(words, sizeof words, "%s", model);
+    n = split(words, models);
+    if (n < 1 || strlen(model) >= sizeof words) {
+        term_say(term, SAY_ERROR, "--model: between one and 16 models, "
+                 "separated by commas");
+        return 2;
+    }
+    if (n > 1 && strcmp(input, "-") == 0) {
+        term_say(term, SAY_ERROR, "several models need an input that can be "
+                 "read more than once: a file, not a pipe");
+        return 2;
+    }
+    if (n > 1 && trommel_config_get(cfg, "base-url")) {
+        term_say(term, SAY_ERROR, "--base-url is for one model: name the "
+                 "servers in config.yaml (providers:) to compare several");
+        return 2;
+    }
+    if (asks && store && strcmp(store, "none") == 0) {
+        term_say(term, SAY_ERROR, "--sample pays for answers and keeps them: "
+                 "it needs a store");
+        return 2;
+    }
+    return estimate(term, cfg, models, n);
+}
+
+int cmd_estimate(int argc, char **argv)
+{
+    struct term term;
+    trommel_config *cfg = trommel_config_new();
+    bool wants_help = false;
+    int code, rc;
+
+    term_init(&term);
+    if (!cfg) {
+        term_say(&term, SAY_ERROR, "out of memory");
+        return 70;
+    }
+    code = args_read(argc, argv, cfg, &term, &wants_help);
+    if (code == 0 && wants_help) {
+        help(stdout);
+    } else if (code == 0 && !trommel_config_get(cfg, "input") && isatty(0)) {
+        help(stderr);
+        code = 2;
+    } else if (code == 0) {
+        if (!trommel_config_get(cfg, "input"))
+            trommel_config_set(cfg, "input", "-");
+        rc = trommel_config_load(cfg);
+        if (rc != 0) {
+            term_say(&term, SAY_ERROR, trommel_config_error(cfg));
+            code = trommel_exit_code(rc);
+        } else {
+            code = with_models(&term, cfg);
+        }
+    }
+    trommel_config_free(cfg);
+    return code;
+}
