@@ -50,6 +50,8 @@ target_link_options(sim PRIVATE
     -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_save
     -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)
+add_test(NAME sim_caps COMMAND sim --caps)
+add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
 
 # Nightly: the same at length, and planted bugs that the simulator must find.
 add_test(NAME sim_long COMMAND sim --seeds 300000 --from 1000000)

@@ -41,7 +41,8 @@ static int gather_intents(struct tr_run *run, size_t *n, struct tr_err *err)
     TR_EACH_LANE(run, l)
         for (const struct tr_pack *p = l->planned.head; p; p = p->next)
             run->intents[(*n)++] = (struct tr_store_intent){
-                p->attempt, p->seed, p->bound, p->n};
+                p->attempt, p->seed, p->bound, p->n,
+                run->opts.budget_tokens >= 0 ? p->token_bound : 0};
     return TR_OK;
 }
 

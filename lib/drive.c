@@ -473,6 +473,31 @@ out:
     return rc;
 }
 
+static int on_ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
+{
+    return tr_till_ask(&((struct tr_drive *)ctx)->till, ask, err);
+}
+
+/* The folder of the store, whatever --store says; a run without one shares its
+ * budget with nobody. */
+static int open_till(struct tr_drive *d, const struct tr_run_opts *o,
+                     struct tr_err *err)
+{
+    const char *path = tr_store_path(d->store), *slash = strrchr(path, '/');
+    char *folder;
+    int rc;
+
+    if (!slash || d->dry_run)
+        return TR_OK;
+    folder = tr_dup(path, (size_t)(slash - path));
+    rc = folder ? tr_till_open(&d->till, folder, &d->task.digest, o->job,
+                               o->budget_per == TR_PER_DAY,
+                               tr_run_has_budget(o), err)
+                : tr_fail(err, TR_NOMEM, "out of memory");
+    tr_free(folder);
+    return rc;
+}
+
 /* Where rows that wait behind a stuck one are kept: beside the output, which
  * is the disk that has room for them. */
 static void choose_spill(struct tr_drive *d)
@@ -576,9 +601,15 @@ static void job_name(const struct tr_drive *d, struct tr_buf *name)
         tr_buf_addf(name, " %s", inputs[i]);
 }
 
+static int64_t count_or_none(const struct tr_drive *d, const char *name)
+{
+    return tr_config_text(d->cfg, name) ? tr_config_int(d->cfg, name) : -1;
+}
+
 static int open_run(struct tr_drive *d, struct tr_err *err)
 {
     const char *answer = tr_config_text(d->cfg, "answer");
+    const char *per = tr_config_text(d->cfg, "budget-per");
     struct tr_buf job;
     struct tr_run_opts o = {
         .pack = (uint32_t)tr_config_int(d->cfg, "pack"),
@@ -588,6 +619,10 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .rpm = (double)tr_config_int(d->cfg, "rpm"),
         .tpm = (double)tr_config_int(d->cfg, "tpm"),
         .budget_nano = tr_config_nano(d->cfg, "budget"),
+        .budget_tokens = count_or_none(d, "budget-tokens"),
+        .budget_requests = count_or_none(d, "budget-requests"),
+        .budget_per = strcmp(per, "day") == 0 ? TR_PER_DAY
+                    : strcmp(per, "run") == 0 ? TR_PER_RUN : TR_PER_JOB,
         .max_wait_ms = tr_config_ms(d->cfg, "max-wait"),
         .grace_ms = tr_config_ms(d->cfg, "grace"),
         .request_timeout_ms = tr_config_ms(d->cfg, "timeout"),
@@ -612,6 +647,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
     if (d->source && o.as_completed)
         TRY(tr_fail(err, TR_USAGE, "--order completed is for pushed rows; a "
                     "file is always written in input order"));
+    TRY(open_till(d, &o, err));
     d->env = (struct tr_env){
         .ctx = d,
         .now_ns = on_now,
@@ -625,6 +661,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .unspill = on_unspill,
         .sample = on_sample,
         .rows_expected = on_rows_expected,
+        .ledger = d->till.folder ? on_ledger : NULL,
         .say = on_say,
     };
     TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, &d->lane, 1,
@@ -837,6 +874,7 @@ void tr_drive_close(struct tr_drive *d)
     tr_store_close(d->store);
     tr_source_close(d->source);
     tr_spill_release(&d->spill);
+    tr_till_release(&d->till);
     if (d->has_task)
         tr_task_release(&d->task);
     tr_config_free(d->cfg);

@@ -13,6 +13,7 @@
 #include "rows/spill.h"
 #include "run.h"
 #include "sample.h"
+#include "till.h"
 
 #define TR_PUSH_BYTES (1u << 20) /* pushed rows that wait to be read */
 #define TR_RESULTS 4096u         /* results that wait to be taken */
@@ -40,6 +41,7 @@ struct tr_drive {
     struct tr_run *run;
     struct tr_source *source; /* NULL: rows are pushed */
     struct tr_sink *sink;     /* NULL: results are taken */
+    struct tr_till till;      /* the job's budget, shared with other stores */
     struct tr_spill spill;
     char *spill_folder;
 

@@ -6,6 +6,7 @@
  *   commit.c   commit, then act: send what is committed, write what is
  *   wind.c     every way a run ends
  *   lanes.c    what a lane needs: opened, remembered, given back
+ *   purse.c    budgets: reserved together, claimed from the job's ledger
  *   preview.c  a run that only plans: what it would ask and cost
  *   run.c      the step that joins them, opening and closing
  *   engine.c   small words that all of them use
@@ -50,6 +51,7 @@ struct tr_pack {
     struct tr_run_lane *lane;  /* who is asked */
     uint64_t attempt, seed;    /* seed: of ids and order */
     int64_t bound;             /* money reserved */
+    int64_t token_bound;       /* tokens reserved: in and out */
     int64_t tokens;            /* estimate, for pace */
     int64_t cap;               /* output cap sent */
     size_t content_bytes;      /* system, user and schema */
@@ -125,6 +127,9 @@ struct tr_run {
 
     struct tr_flush flush;
     struct tr_money money;
+    struct tr_money tokens, asks; /* the same in tokens and in requests */
+    int64_t elsewhere[TR_PURSES]; /* held by other stores of the job */
+    int64_t round, day;         /* of the store's sums; of the budget */
     struct tr_rng rng;
 
     /* what the next commit makes durable */
@@ -329,6 +334,25 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
 
 int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err);
 void tr_pack_free(struct tr_run *run, struct tr_pack *p);
+
+/* ---- purse.c ---------------------------------------------------------- */
+
+/* What earlier runs of the job have used, and which part of the budget is
+ * ours. */
+int tr_run_purse_open(struct tr_run *run, const struct tr_job *job,
+                      struct tr_err *err);
+/* A new day, if the budget is by the day. */
+int tr_run_purse_tick(struct tr_run *run, struct tr_err *err);
+/* What is not used goes back to the job; before the store's job is finished. */
+int tr_run_purse_close(struct tr_run *run, bool finished, struct tr_err *err);
+/* Money, tokens and a request for p, or none of them: then p is put aside, and
+ * the run stops when no reply can give anything back. */
+int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
+                   struct tr_err *err);
+void tr_run_unreserve(struct tr_run *run, const struct tr_pack *p);
+/* What became of the reservation; fills the money's part of out. */
+void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
+                   const struct tr_reply *reply, struct tr_store_outcome *out);
 
 /* ---- preview.c -------------------------------------------------------- */
 

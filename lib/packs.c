@@ -303,30 +303,10 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     tr_money_text((int64_t)(rows / n * bound), cost, sizeof cost);
     snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s%s%s",
              l->lane->model, rows, cost,
-             run->money.cap >= 0 ? ", the budget is " : "",
-             run->money.cap >= 0
-                 ? tr_money_text(run->money.cap, cap, sizeof cap) : "");
+             run->opts.budget_nano >= 0 ? ", the budget is " : "",
+             run->opts.budget_nano >= 0
+                 ? tr_money_text(run->opts.budget_nano, cap, sizeof cap) : "");
     tr_run_say(run, 2, line);
-}
-
-static void no_money(struct tr_run *run, struct tr_pack *p)
-{
-    struct tr_run_load load = tr_run_load(run);
-    char need[32], left[32], text[400];
-
-    p->state = TR_PACK_ASIDE;
-    p->due_at = 0;
-    tr_queue_add_due(&p->lane->aside, p);
-    run->money_waits = true;
-    if (load.sent || load.ready || load.planned || run->money.reserved)
-        return; /* replies give money back */
-    snprintf(text, sizeof text,
-             "the budget is reached: the next request could cost %s and %s is "
-             "left. Raise --budget and run the same command again; every "
-             "answer so far is safe",
-             tr_money_text(p->bound, need, sizeof need),
-             tr_money_text(tr_money_left(&run->money), left, sizeof left));
-    tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
 }
 
 static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
@@ -335,7 +315,7 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
     uint32_t want = ahead_wanted(l);
     bool local = l->lane->is_local;
     struct tr_pack *p;
-    bool ready;
+    bool ready, reserved;
     int rc;
 
     if (!l->fresh.n && !l->redo.n && !l->aside.n)
@@ -365,10 +345,11 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
             tr_run_preview_pack(run, p);
             continue;
         }
-        if (!local && !tr_money_reserve(&run->money, p->bound)) {
-            no_money(run, p);
-            return TR_OK;
-        }
+        reserved = local;
+        if (!local)
+            rc = tr_run_reserve(run, p, &reserved, err);
+        if (rc != TR_OK || !reserved)
+            return rc;
         p->state = local ? TR_PACK_READY : TR_PACK_PLANNED;
         tr_queue_add(local ? &l->ready : &l->planned, p);
         if (!run->flush.oldest_at && !local)

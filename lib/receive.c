@@ -244,7 +244,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
 {
     const struct tr_usage *u = &reply->usage;
     struct tr_run_lane *l = p->lane;
-    struct tr_settled s;
+    struct tr_store_outcome out = {.attempt = p->attempt};
     struct tr_pace_news news = {
         .outcome = reply->outcome,
         .sent_at = p->sent_at,
@@ -260,11 +260,9 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     tr_pace_reply(&l->pace, &news, now);
     if (l->lane->is_local)
         return TR_OK;
-    s = tr_money_settle(&run->money, p->bound, reply->billing,
-                        &l->lane->facts, u);
-    l->counts.spent_nano += s.spent;
-    l->counts.unknown_nano += s.unknown;
-    run->money_waits = false;
+    tr_run_settle(run, p, reply, &out);
+    l->counts.spent_nano += out.spent_nano;
+    l->counts.unknown_nano += out.unknown_nano;
     if (reply->billing == TR_BILL_USAGE) {
         tr_meter_learn(&l->meter, p->content_bytes, p->n, u);
         tr_meter_took(&l->meter, reply->latency_ms);
@@ -277,15 +275,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
               sizeof *run->outs, err);
     if (rc != TR_OK)
         return rc;
-    run->outs[run->out_count++] = (struct tr_store_outcome){
-        .attempt = p->attempt,
-        .spent_nano = s.spent,
-        .unknown_nano = s.unknown,
-        .tokens_in = u->in > 0 ? u->in : 0,
-        .tokens_out = u->out > 0 ? u->out : 0,
-        .tokens_cached = u->cached > 0 ? u->cached : 0,
-        .is_unknown = reply->billing == TR_BILL_UNKNOWN || s.unknown > 0,
-    };
+    run->outs[run->out_count++] = out;
     if (!run->flush.oldest_at)
         run->flush.oldest_at = now;
     return TR_OK;

@@ -50,6 +50,7 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
     rc = tr_run_fill(run, &moved, err);
     if (rc != TR_OK)
         tr_run_stop_with(run, tr_exit_code(rc), err->text);
+    TRY(tr_run_purse_tick(run, err));
     TRY(tr_run_receive(run, &moved, err));
     TRY(tr_run_plan(run, &moved, err));
     TRY(tr_run_commit(run, false, &moved, err));
@@ -120,7 +121,6 @@ static int open_job(struct tr_run *run, struct tr_err *err)
     struct tr_job job = {0};
     int rc;
 
-    run->money.cap = run->opts.budget_nano;
     if (run->opts.dry_run) { /* the store is only read: as if it began now */
         if (run->opts.fresh)
             run->find.not_before = run->run_at;
@@ -133,8 +133,9 @@ static int open_job(struct tr_run *run, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     run->run_at = job.run_at;
-    run->money.spent = job.spent_nano;
-    run->money.unknown = job.unknown_nano;
+    rc = tr_run_purse_open(run, &job, err);
+    if (rc != TR_OK)
+        return rc;
     if (run->opts.fresh)
         run->find.not_before = job.started_at;
     if (run->opts.retry_failed)
@@ -169,6 +170,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     if (!run)
         return tr_fail(err, TR_NOMEM, "out of memory");
     run->env = env;
+    run->money.cap = run->tokens.cap = run->asks.cap = -1;
     run->opts = *opts;
     run->task = task;
     run->store = store;
@@ -253,6 +255,13 @@ void tr_run_lane_counts(const struct tr_run *run, uint32_t lane,
 void tr_run_money(const struct tr_run *run, struct tr_money *money)
 {
     *money = run->money;
+}
+
+void tr_run_purses(const struct tr_run *run, struct tr_money *out)
+{
+    out[TR_PURSE_NANO] = run->money;
+    out[TR_PURSE_TOKENS] = run->tokens;
+    out[TR_PURSE_REQUESTS] = run->asks;
 }
 
 const int64_t *tr_run_label_counts(const struct tr_run *run)

@@ -10,6 +10,7 @@
 
 #include "lane.h"
 #include "plan/estimate.h"
+#include "plan/ledger.h"
 #include "plan/pace.h"
 #include "plan/tally.h"
 #include "store/store.h"
@@ -54,6 +55,9 @@ struct tr_env {
     /* Rows of the whole input as far as can be told now; -1: no idea. NULL:
      * the same. */
     int64_t (*rows_expected)(void *ctx);
+    /* The budget that other runs of the job draw on, too: durable when it
+     * returns TR_OK. NULL: nobody else does. */
+    int (*ledger)(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err);
     /* One line for people or logs; level 0 error, 1 warning, 2 note, 3 log. */
     void (*say)(void *ctx, int level, const char *line);
     /* A lane changed its state. May be raised again while nothing changed:
@@ -63,12 +67,17 @@ struct tr_env {
     void (*attempt)(void *ctx, const struct tr_attempt *attempt);
 };
 
+/* What a budget covers: a job (its runs until one finishes), a day, a run. */
+enum tr_budget_per { TR_PER_JOB, TR_PER_DAY, TR_PER_RUN };
+
 struct tr_run_opts {
     uint32_t pack;          /* 0: auto */
     int answer_form;        /* -1 learn, 0 lines, 1 schema */
     int concurrency;        /* 0: learn */
     double rpm, tpm;        /* 0: learn */
     int64_t budget_nano;    /* -1: none */
+    int64_t budget_tokens, budget_requests; /* -1: none */
+    enum tr_budget_per budget_per;
     int64_t max_wait_ms, grace_ms, request_timeout_ms;
     bool offline, truncate, fresh, retry_failed, as_completed, verbose;
     bool dry_run;           /* plan everything, send and keep nothing */
@@ -102,6 +111,8 @@ struct tr_lane_counts {
     int64_t spent_nano, unknown_nano; /* of this run */
 };
 
+bool tr_run_has_budget(const struct tr_run_opts *o);
+
 struct tr_run;
 
 /* Borrows everything; the caller keeps task, store and lanes alive. lanes: 1
@@ -125,6 +136,8 @@ void tr_run_counts(const struct tr_run *run, struct tr_counts *counts);
 void tr_run_lane_counts(const struct tr_run *run, uint32_t lane,
                         struct tr_lane_counts *counts);
 void tr_run_money(const struct tr_run *run, struct tr_money *money);
+/* Money, tokens and requests, by enum tr_purse. */
+void tr_run_purses(const struct tr_run *run, struct tr_money *out);
 /* Rows with label i so far; label_count numbers. */
 const int64_t *tr_run_label_counts(const struct tr_run *run);
 /* With dry_run, after DONE: what would be sent. first points into the run. */

@@ -25,7 +25,7 @@ static int unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
 
     while ((p = tr_queue_take(q))) {
         if (!p->lane->lane->is_local) {
-            tr_money_unreserve(&run->money, p->bound);
+            tr_run_unreserve(run, p);
             if (had_intent) {
                 int rc = tr_run_grow((void **)&run->outs, &run->out_cap,
                               run->out_count + 1, sizeof *run->outs, err);
@@ -33,7 +33,8 @@ static int unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
                 if (rc != TR_OK)
                     return rc;
                 run->outs[run->out_count++] =
-                    (struct tr_store_outcome){.attempt = p->attempt};
+                    (struct tr_store_outcome){.attempt = p->attempt,
+                                               .unsent = true};
             }
         }
         tr_run_give_back(run, p);
@@ -67,7 +68,7 @@ static int abandon(struct tr_run *run, struct tr_run_lane *l,
 
 int tr_run_finish(struct tr_run *run, struct tr_err *err)
 {
-    bool moved = false;
+    bool moved = false, finished;
     int rc;
 
     rc = tr_run_remember(run, err);
@@ -75,8 +76,11 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
         rc = tr_run_commit(run, true, &moved, err);
     if (rc == TR_OK) /* what was only set, even if nothing else waits */
         rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
-    if (rc == TR_OK && !run->stopping && !run->opts.offline &&
-        !run->opts.dry_run && !run->opts.is_sample)
+    finished = !run->stopping && !run->opts.offline && !run->opts.dry_run &&
+               !run->opts.is_sample;
+    if (rc == TR_OK && !run->opts.dry_run)
+        rc = tr_run_purse_close(run, finished, err);
+    if (rc == TR_OK && finished)
         rc = tr_store_job_finish(run->store, err);
     if (rc != TR_OK)
         return rc;

@@ -88,7 +88,8 @@ int64_t tr_money_left(const struct tr_money *m)
 {
     if (m->cap < 0)
         return INT64_MAX;
-    return clamp((wide)m->cap - m->spent - m->unknown - m->reserved);
+    return clamp((wide)m->cap - m->withheld - m->spent - m->unknown -
+                 m->reserved);
 }
 
 bool tr_money_reserve(struct tr_money *m, int64_t bound)
@@ -126,6 +127,26 @@ struct tr_settled tr_money_settle(struct tr_money *m, int64_t bound,
     } else {
         s.spent = cost;
         s.over = cost > bound;
+    }
+    m->spent = add(m->spent, s.spent);
+    m->unknown = add(m->unknown, s.unknown);
+    return s;
+}
+
+struct tr_settled tr_tokens_settle(struct tr_money *m, int64_t bound,
+                                   enum tr_billing billing,
+                                   const struct tr_usage *usage)
+{
+    struct tr_settled s = {0};
+
+    tr_money_unreserve(m, bound);
+    if (billing == TR_BILL_NONE)
+        return s;
+    if (billing == TR_BILL_USAGE && usage->in > 0 && usage->out >= 0) {
+        s.spent = add(usage->in, usage->out);
+        s.over = s.spent > bound;
+    } else {
+        s.unknown = bound;
     }
     m->spent = add(m->spent, s.spent);
     m->unknown = add(m->unknown, s.unknown);

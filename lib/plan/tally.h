@@ -16,6 +16,7 @@ struct tr_money {
     int64_t spent;     /* settled, earlier runs of the job included */
     int64_t unknown;   /* bounds of outcomes nobody knows */
     int64_t reserved;  /* bounds of attempts with an intent */
+    int64_t withheld;  /* of the cap: not ours to reserve (plan/ledger.h) */
 };
 
 /* Cost of tokens in nano-dollars, rounded up; prices in pico-dollars per
@@ -42,6 +43,10 @@ struct tr_settled tr_money_settle(struct tr_money *m, int64_t bound,
                                   enum tr_billing billing,
                                   const struct tr_model_facts *facts,
                                   const struct tr_usage *usage);
+/* The same for a budget in tokens: what was counted, or the bound. */
+struct tr_settled tr_tokens_settle(struct tr_money *m, int64_t bound,
+                                   enum tr_billing billing,
+                                   const struct tr_usage *usage);
 void tr_money_unreserve(struct tr_money *m, int64_t bound); /* never sent */
 int64_t tr_money_left(const struct tr_money *m); /* INT64_MAX without cap */
 

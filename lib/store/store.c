@@ -85,6 +85,13 @@ enum { TABLES = sizeof schema / sizeof *schema };
     X(JOB_ADD, "UPDATE job SET spent = spent + ?2, requests = requests + ?3,"  \
         " tokens_in = tokens_in + ?4, tokens_out = tokens_out + ?5,"           \
         " tokens_cached = tokens_cached + ?6 WHERE id = ?1")                   \
+    X(PLEDGE, "INSERT OR REPLACE INTO value VALUES('tokens:' || ?1, ?2)")      \
+    X(UNPLEDGE, "DELETE FROM value WHERE name = 'tokens:' || ?1")              \
+    X(PLEDGED, "SELECT coalesce(sum(value), 0) FROM value, attempt"            \
+        " WHERE name = 'tokens:' || attempt.id AND of_job = ?1"                \
+        " AND of_round = ?2")                                                  \
+    X(UNPLEDGE_ALL, "DELETE FROM value WHERE name >= 'tokens:'"                \
+        " AND name < 'tokens;'")                                               \
     X(JOB_FINISH, "UPDATE job SET under_way = 0 WHERE id = ?1")                \
     X(JOB_SUM, "SELECT coalesce(sum(before + spent), 0),"                      \
         " coalesce(min(nullif(started_at, 0)), 0) FROM job")                   \
@@ -133,6 +140,7 @@ struct tr_store {
     size_t set_count, set_cap;
     uint64_t next_attempt;
     int64_t job, round;   /* 0: none begun */
+    bool pledges;         /* attempts may have a bound in tokens among values */
     const struct tr_store_put **sorted;
     size_t sorted_cap;
     struct lookup {       /* one key of a batch */
@@ -1184,6 +1192,7 @@ static int fold(struct tr_store *st, const struct tr_store_outcome *outs,
                 size_t n, struct tr_err *err)
 {
     struct tr_store_outcome sum = {0};
+    int64_t sent = 0;
     int rc = TR_OK;
 
     for (size_t i = 0; i < n; i++) {
@@ -1193,13 +1202,18 @@ static int fold(struct tr_store *st, const struct tr_store_outcome *outs,
             TRY(RUN(st, S_UNKNOWN, err, (int64_t)o->attempt, o->unknown_nano));
         else
             TRY(RUN(st, S_SETTLE, err, (int64_t)o->attempt));
+        if (st->pledges && o->is_unknown)
+            TRY(RUN(st, S_PLEDGE, err, (int64_t)o->attempt, o->unknown_tokens));
+        else if (st->pledges)
+            TRY(RUN(st, S_UNPLEDGE, err, (int64_t)o->attempt));
+        sent += !o->unsent;
         sum.spent_nano += o->spent_nano + (o->is_unknown ? 0 : o->unknown_nano);
         sum.tokens_in += o->tokens_in;
         sum.tokens_out += o->tokens_out;
         sum.tokens_cached += o->tokens_cached;
     }
     if (n)
-        TRY(RUN(st, S_JOB_ADD, err, st->job, sum.spent_nano, (int64_t)n,
+        TRY(RUN(st, S_JOB_ADD, err, st->job, sum.spent_nano, sent,
                 sum.tokens_in, sum.tokens_out, sum.tokens_cached));
 out:
     return rc;
@@ -1237,6 +1251,13 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
         TRY(RUN(st, S_INTENT, err, (int64_t)intents[i].attempt, st->job,
                 st->round, (int64_t)intents[i].seed, intents[i].bound_nano,
                 intents[i].items));
+    for (size_t i = 0; i < intent_count; i++) {
+        if (intents[i].bound_tokens <= 0)
+            continue;
+        st->pledges = true;
+        TRY(RUN(st, S_PLEDGE, err, (int64_t)intents[i].attempt,
+                intents[i].bound_tokens));
+    }
     TRY(fold(st, outs, out_count, err));
     TRY(exec(st, "COMMIT", err));
     st->in_transaction = false;
@@ -1282,6 +1303,22 @@ static int commit_pending(struct tr_store *st, struct tr_err *err)
     return tr_store_commit(st, NULL, 0, NULL, 0, NULL, 0, err);
 }
 
+/* Bounds in tokens that unknown attempts of this round have left. */
+static int pledged(struct tr_store *st, int64_t *tokens, struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_PLEDGED];
+    bool row;
+    int rc;
+
+    sqlite3_bind_int64(s, 1, st->job);
+    sqlite3_bind_int64(s, 2, st->round);
+    rc = step(st, S_PLEDGED, &row, err);
+    *tokens = sqlite3_column_int64(s, 0);
+    st->pledges = st->pledges || *tokens > 0;
+    sqlite3_reset(s);
+    return rc;
+}
+
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
                  bool fresh, struct tr_job *job, struct tr_err *err)
 {
@@ -1310,6 +1347,7 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
     st->round = sqlite3_column_int64(s, 1);
     *job = (struct tr_job){
         .run_at = now_s,
+        .round = st->round,
         .started_at = sqlite3_column_int64(s, 2),
         .spent_nano = sqlite3_column_int64(s, 3),
         .requests = sqlite3_column_int64(s, 4),
@@ -1320,6 +1358,7 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
         .unknown_count = sqlite3_column_int64(s, 9),
     };
     sqlite3_reset(s); /* a statement under way would hold the commit back */
+    TRY(pledged(st, &job->unknown_tokens, err));
     TRY(commit_pending(st, err));
 out:
     sqlite3_reset(s);
@@ -1358,6 +1397,7 @@ int tr_store_forgive(struct tr_store *st, int64_t *count, int64_t *nano,
     TRY(begin(st, err));
     TRY(unknown_sum(st, count, nano, err));
     TRY(run(st, S_FORGIVE, err));
+    TRY(run(st, S_UNPLEDGE_ALL, err));
     TRY(commit_pending(st, err));
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);

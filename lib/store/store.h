@@ -102,13 +102,16 @@ struct tr_store_intent {
     uint64_t seed;        /* ids and order of the pack */
     int64_t bound_nano;   /* money reserved, nano-dollars */
     uint32_t items;
+    int64_t bound_tokens; /* reserved of a budget in tokens; 0: there is none */
 };
 struct tr_store_outcome {
     uint64_t attempt;
     int64_t spent_nano;   /* settled money; BILL_NONE: 0 */
     int64_t unknown_nano; /* outcome unknown: the bound, stays charged */
     int64_t tokens_in, tokens_out, tokens_cached;
+    int64_t unknown_tokens; /* of bound_tokens: stays charged */
     bool is_unknown;      /* keep as an unknown attempt */
+    bool unsent;          /* never left: it does not count as a request */
 };
 /* All of it in one durable transaction (puts in key order inside; an existing
  * key is replaced), with what tr_store_origin(), _set_add() and _set() left
@@ -138,6 +141,8 @@ struct tr_job {
     int64_t spent_nano;     /* settled, this round */
     int64_t unknown_nano;   /* bounds of unknown outcomes, this round */
     int64_t unknown_count;
+    int64_t unknown_tokens; /* of those that had a bound in tokens */
+    int64_t round;          /* grows with each */
     int64_t requests, tokens_in, tokens_out, tokens_cached;
 };
 /* All three are durable when they return TR_OK.

@@ -43,30 +43,60 @@ void sim_check_ask(struct sim *w, struct sim_text *t)
         w->marks[M_ASKED_AGAIN]++;
 }
 
+static const char *const purse_names[] = {"nano-dollars", "tokens",
+                                          "requests"};
+
 /* I5, at every instant. */
+static void check_purse(struct sim *w, const struct tr_money *m, int i)
+{
+    int64_t held = m->spent + m->unknown + m->reserved;
+    int64_t bill = w->bill[i] - w->billed_before[i];
+
+    if (m->cap >= 0 && held > m->cap)
+        sim_fail(w, "I5", "%s: spent %" PRId64 " + unknown %" PRId64
+                 " + reserved %" PRId64 " above the cap of %" PRId64,
+                 purse_names[i], m->spent, m->unknown, m->reserved, m->cap);
+    /* Tokens of lost requests are kept for a budget in tokens only; a request
+     * that a crash took counts as sent. */
+    if (i == TR_PURSE_TOKENS && w->budget[i] < 0)
+        return;
+    if (m->spent > bill && !(i == TR_PURSE_REQUESTS &&
+                            (w->marks[M_CRASH] || w->marks[M_DISK_ERROR])))
+        sim_fail(w, "I5", "%" PRId64 " %s counted as spent, %" PRId64
+                 " billed", m->spent, purse_names[i], bill);
+    if (bill > held)
+        sim_fail(w, "I5", "%" PRId64 " %s billed, but only spent %" PRId64
+                 " + unknown %" PRId64 " + reserved %" PRId64 " known of",
+                 bill, purse_names[i], m->spent, m->unknown, m->reserved);
+}
+
 void sim_check_money(struct sim *w)
 {
-    struct tr_money m;
-    int64_t held, bill = w->bill - w->billed_before;
+    struct tr_money m[TR_PURSES];
 
-    if (!w->o.priced || w->dead)
+    if (w->dead)
         return;
-    tr_run_money(w->run, &m);
-    held = m.spent + m.unknown + m.reserved;
-    if (m.cap >= 0 && held > m.cap)
-        sim_fail(w, "I5", "spent %" PRId64 " + unknown %" PRId64
-                 " + reserved %" PRId64 " above the budget of %" PRId64,
-                 m.spent, m.unknown, m.reserved, m.cap);
-    if (w->budget >= 0 && bill > w->budget)
-        sim_fail(w, "I5", "the bill of %" PRId64 " is above the budget of %"
-                 PRId64, bill, w->budget);
-    if (m.spent > bill)
-        sim_fail(w, "I5", "%" PRId64 " counted as spent, %" PRId64 " billed",
-                 m.spent, bill);
-    if (bill > held)
-        sim_fail(w, "I5", "billed %" PRId64 ", but only spent %" PRId64
-                 " + unknown %" PRId64 " + reserved %" PRId64 " known of",
-                 bill, m.spent, m.unknown, m.reserved);
+    tr_run_purses(w->run, m);
+    for (int i = w->o.priced ? 0 : 1; i < TR_PURSES; i++)
+        check_purse(w, &m[i], i);
+    for (int i = 0; w->held_count >= 0 && i < TR_PURSES &&
+                    w->held_count < 4096; i++)
+        w->held_seen[w->held_count][i] =
+            m[i].spent + m[i].unknown + m[i].reserved;
+    w->held_count += w->held_count >= 0 && w->held_count < 4096 &&
+        (!w->held_count || memcmp(w->held_seen[w->held_count],
+                                  w->held_seen[w->held_count - 1],
+                                  sizeof w->held_seen[0]) != 0);
+}
+
+/* What left in one period of the budget is billed within it. */
+void sim_check_bill(struct sim *w, int period)
+{
+    for (int i = 0; i < TR_PURSES; i++)
+        if (w->budget[i] >= 0 && w->period_bill[period][i] > w->budget[i])
+            sim_fail(w, "I5", "the bill of %" PRId64 " %s is above the budget "
+                     "of %" PRId64, w->period_bill[period][i], purse_names[i],
+                     w->budget[i]);
 }
 
 static uint32_t set_mask(const struct sim *w, uint32_t set)

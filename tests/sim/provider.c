@@ -29,6 +29,7 @@ struct sim_flight {
     enum stage stage;
     uint64_t tag;
     int run;
+    int period;               /* of the budget, when it left */
     bool forgotten;           /* nobody waits for the result any more */
     int64_t sent_at, arrive_at, back_at, deadline_at;
     struct item *items;
@@ -305,12 +306,22 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     }
 }
 
-static void bill(struct sim *w, int64_t in, int64_t out)
+static void charge(struct sim *w, const struct sim_flight *f, int purse,
+                   int64_t n)
+{
+    w->bill[purse] += n;
+    w->period_bill[f->period][purse] += n;
+    sim_check_bill(w, f->period);
+}
+
+static void bill(struct sim *w, const struct sim_flight *f, int64_t in,
+                 int64_t out)
 {
     int64_t pico = in * w->facts.price_in + out * w->facts.price_out;
 
     if (w->o.priced)
-        w->bill += (pico + 999) / 1000;
+        charge(w, f, TR_PURSE_NANO, (pico + 999) / 1000);
+    charge(w, f, TR_PURSE_TOKENS, in + out);
 }
 
 static void complete(struct sim *w, struct sim_flight *f, struct tr_str text,
@@ -405,6 +416,7 @@ static void process(struct sim *w, struct sim_flight *f)
         slow *= 10;
     f->back_at = w->now + slow * TR_MS;
     w->requests++;
+    charge(w, f, TR_PURSE_REQUESTS, 1);
     if (w->o.quota_after && w->requests > w->o.quota_after && w->faults_on)
         w->quota_gone = true;
     outage = w->o.outage_at_s && w->faults_on &&
@@ -449,22 +461,22 @@ static void process(struct sim *w, struct sim_flight *f)
     } else if (strikes(w, F_ERROR_500) ||
                (poison && poison->kind == K_CRASHER)) {
         if (tr_rng_below(&w->rng, 2))
-            bill(w, in, 1);
+            bill(w, f, in, 1);
         refuse(f, 500, "server_error", "internal_error",
                "The server had an error while processing your request.");
     } else if (strikes(w, F_HTML)) {
         if (tr_rng_below(&w->rng, 2))
-            bill(w, in, 1);
+            bill(w, f, in, 1);
         reply(f, 200, "<html><body>Please sign in</body></html>");
     } else if (poison) {
-        bill(w, in, 1);
+        bill(w, f, in, 1);
         complete(w, f, TR_STR(""), "content_filter", in, 1);
     } else {
         answer(w, f, &text, &cut);
         out = (int64_t)text.n / 3 + 1;
         if (f->cap > 0 && out > f->cap)
             out = f->cap;
-        bill(w, in, out);
+        bill(w, f, in, out);
         complete(w, f, tr_buf_str(&text), cut ? "length" : "stop", in, out);
         if (strikes(w, F_CUT)) {
             f->net = TR_NET_CUT;
@@ -509,7 +521,9 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         sim_fail(w, "I10", "more than %d requests in flight", FLIGHTS_MAX);
         return tr_fail(err, TR_BUG, "too many in flight");
     }
+    sim_tick(w);
     *f = (struct sim_flight){
+        .period = w->period,
         .stage = ON_WIRE, .tag = tag, .run = w->run_number,
         .sent_at = w->now,
         .arrive_at = w->now + TR_MS + (int64_t)tr_rng_below(&w->rng, 19) * TR_MS,

@@ -61,6 +61,10 @@ enum sim_fault {
     X(M_CRASH_SENT, crash_with_requests_out)                                   \
     X(M_STOP, stopped_by_signal)                                               \
     X(M_BUDGET, stopped_by_budget)                                             \
+    X(M_BUDGET_TOKENS, stopped_by_token_budget)                                \
+    X(M_BUDGET_REQUESTS, stopped_by_request_budget)                            \
+    X(M_NEW_DAY, budget_of_a_new_day)                                          \
+    X(M_CLOCK_BACK, clock_moved_back)                                          \
     X(M_QUOTA, stopped_by_quota)                                               \
     X(M_OUTAGE, stopped_by_outage)                                             \
     X(M_REFUSED_FOR_PACE, refused_for_pace)                                    \
@@ -91,6 +95,10 @@ struct sim_options {
     int pack, concurrency, form;
     double rpm, tpm;
     int budget_pct;        /* of the expected cost; 0: none */
+    int budget_tokens_pct, budget_requests_pct; /* the same */
+    int budget_per;        /* enum tr_budget_per */
+    int64_t budget_exact[TR_PURSES]; /* instead; 0: as above */
+    int clock_jumps_pct;   /* of the births: the wall clock was set */
     bool as_completed;
     int window_kib;
     /* the provider */
@@ -132,6 +140,7 @@ bool sim_options_set(struct sim_options *o, const char *assignment);
 #define SIM_LABELS_MAX 8
 #define SIM_SAID_MAX 6
 #define SIM_RUNS_MAX 40
+#define SIM_PERIODS_MAX 400
 
 enum sim_kind {
     K_PLAIN,
@@ -178,6 +187,7 @@ struct sim {
     int text_count;
     int *row_text;               /* row -> text, -1: empty */
     struct tr_str labels_list;
+    char label_text[128];
     const char *label_names[SIM_LABELS_MAX];
 
     /* the provider */
@@ -189,8 +199,14 @@ struct sim {
     int64_t hidden_at;
     int64_t requests;            /* processed or refused */
     bool quota_gone;
-    int64_t bill;                /* nano-dollars: the truth */
-    int64_t billed_before;       /* in rounds of the job that are finished */
+    int64_t bill[TR_PURSES];     /* nano-dollars, tokens, requests: the truth */
+    int64_t billed_before[TR_PURSES]; /* in rounds that are finished */
+    /* The same by the period in which the request left. */
+    int64_t period_bill[SIM_PERIODS_MAX][TR_PURSES];
+    int period;
+    int64_t day;                 /* latest the wall clock has shown */
+    int64_t wall_shift;          /* of the wall clock, s */
+    struct tr_ledger own_ledger, *ledger; /* of the job; may be shared */
     bool round_over;
     struct sim_receipt *receipts;
     size_t receipt_count, receipt_cap;
@@ -201,6 +217,7 @@ struct sim {
     struct tr_task task;
     struct tr_lane *lane;
     struct tr_run *run;
+    struct tr_env env;
     int run_number;
     int64_t died_at[SIM_RUNS_MAX + 2]; /* by run; 0: it ended in good order */
     bool disk_failed;            /* a commit failed: the run may say so */
@@ -212,7 +229,15 @@ struct sim {
     int64_t written;
     int64_t input_at;            /* slow input: when the next row is there */
     int64_t room_at;             /* full output: when it takes rows again */
-    int64_t budget;              /* of this process, -1: none */
+    int64_t budget[TR_PURSES];   /* of this process, -1: none */
+    bool hopeful;                /* raises a budget that is reached */
+    int64_t held_seen[4096][TR_PURSES]; /* --caps: what was ever held */
+    int held_count;
+    /* its life */
+    bool born;
+    int64_t born_at, calls_at_once, quiet_since, steps;
+    uint64_t quiet_events;
+    int stops_asked;
     int64_t failed_rows;
     uint8_t *row_written;        /* this run: bit set per row */
 
@@ -235,6 +260,15 @@ static inline bool sim_chance(struct sim *w, int per_thousand)
 
 /* Runs one seed to its end; true when every promise held. */
 bool sim_run(struct sim *w, const struct sim_options *o, bool verbose);
+/* The same in pieces: several worlds may take turns. Their job has one budget
+ * when they share a ledger (NULL: own). step: false when the job is over. */
+void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
+               struct tr_ledger *ledger);
+bool sim_step(struct sim *w);
+void sim_end(struct sim *w);
+struct tr_key sim_store_key(const struct sim *w); /* in the ledger */
+/* Roughly what its rows take of a purse when all goes well. */
+int64_t sim_expected(const struct sim *w, int purse);
 
 /* world.c */
 struct sim_text *sim_text_find(struct sim *w, struct tr_str text);
@@ -251,6 +285,8 @@ void sim_provider_forget(struct sim *w);        /* the process is gone */
 /* check.c */
 void sim_check_ask(struct sim *w, struct sim_text *t);
 void sim_check_money(struct sim *w);
+void sim_check_bill(struct sim *w, int period);
+void sim_tick(struct sim *w); /* the wall clock is looked at */
 void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal);
 void sim_check_rates(struct sim *w);
 void sim_check_end(struct sim *w, int exit_code);

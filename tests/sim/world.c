@@ -19,6 +19,7 @@ enum {
 };
 #define RUN_NS_MAX (48 * 3600 * TR_S)
 #define START (100 * TR_S)
+#define WALL_START INT64_C(1700000000)
 
 void sim_fail(struct sim *w, const char *promise, const char *fmt, ...)
 {
@@ -117,12 +118,12 @@ static void make_rows(struct sim *w)
     static const char *const names[SIM_LABELS_MAX] = {
         "alpha", "beta", "gamma", "delta", "not spam", "a", "ab", "e-f",
     };
-    static char list[128];
     size_t n = 0;
+    char *list = w->label_text;
 
     for (int i = 0; i < w->o.labels; i++) {
         w->label_names[i] = names[i];
-        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? "," : "",
+        n += (size_t)snprintf(list + n, sizeof w->label_text - n, "%s%s", i ? "," : "",
                               names[i]);
     }
     w->labels_list = tr_str(list, n);
@@ -154,11 +155,56 @@ static int64_t now_ns(void *ctx)
     return w->now;
 }
 
+/* A day begins when the wall clock first shows it. */
+void sim_tick(struct sim *w)
+{
+    int64_t day = (WALL_START + w->now / TR_S + w->wall_shift) / 86400;
+
+    if (day <= w->day)
+        return;
+    if (w->o.budget_per == TR_PER_DAY && w->day) {
+        w->period++;
+        w->marks[M_NEW_DAY] += w->budget[0] >= 0 || w->budget[1] >= 0 ||
+                               w->budget[2] >= 0;
+    }
+    w->day = day;
+    if (w->period >= SIM_PERIODS_MAX - 1)
+        sim_fail(w, "sim", "too many periods");
+}
+
 static int64_t wall_s(void *ctx)
 {
-    const struct sim *w = ctx;
+    struct sim *w = ctx;
 
-    return 1700000000 + w->now / TR_S;
+    sim_tick(w);
+    return WALL_START + w->now / TR_S + w->wall_shift;
+}
+
+struct tr_key sim_store_key(const struct sim *w)
+{
+    struct tr_key key = {{0}};
+
+    memcpy(key.b, &w->o.seed, sizeof w->o.seed);
+    return key;
+}
+
+/* The file of the job: it outlives processes. */
+static int ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
+{
+    struct sim *w = ctx;
+    struct tr_ledger next = *w->ledger;
+    const struct tr_key store = sim_store_key(w);
+    int rc;
+
+    if (sim_point(w))
+        return tr_fail(err, TR_IO, "the process died before the ledger");
+    rc = tr_ledger_apply(&next, &store, ask, err);
+    if (rc != TR_OK)
+        return rc;
+    *w->ledger = next;
+    if (sim_point(w))
+        return tr_fail(err, TR_IO, "the process died after the ledger");
+    return TR_OK;
 }
 
 static uint64_t random_u64(void *ctx)
@@ -313,18 +359,38 @@ int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err)
 
 /* ---- one process ------------------------------- */
 
-static int64_t first_budget(const struct sim *w)
+int64_t sim_expected(const struct sim *w, int purse)
 {
-    /* Roughly what the rows cost when all goes well. */
-    double per_row = 30 * (double)w->facts.price_in +
-                     4 * (double)w->facts.price_out;
-    double per_pack = 120 * (double)w->facts.price_in;
     double packs = (double)w->text_count / (w->o.pack ? w->o.pack : 16) + 1;
+    double in = 30.0 * w->text_count + 120 * packs, out = 4.0 * w->text_count;
+    double wants[TR_PURSES] = {
+        (in * (double)w->facts.price_in + out * (double)w->facts.price_out) /
+            1000, in + out, packs};
 
-    if (!w->o.budget_pct)
-        return -1;
-    return (int64_t)((per_row * w->text_count + per_pack * packs) / 1000 *
-                     w->o.budget_pct / 100);
+    return (int64_t)wants[purse];
+}
+
+static void first_budgets(struct sim *w)
+{
+    const int pct[] = {w->o.budget_pct, w->o.budget_tokens_pct,
+                       w->o.budget_requests_pct};
+
+    for (int i = 0; i < TR_PURSES; i++)
+        w->budget[i] = w->o.budget_exact[i] ? w->o.budget_exact[i]
+                       : pct[i] ? sim_expected(w, i) * pct[i] / 100 : -1;
+}
+
+/* Somebody sets the wall clock, forward or back. */
+static void set_clock(struct sim *w)
+{
+    int64_t by;
+
+    if (!sim_chance(w, w->o.clock_jumps_pct * 10))
+        return;
+    by = (int64_t)tr_rng_below(&w->rng, 3 * 86400) - 86400 * 3 / 2;
+    w->wall_shift += by;
+    w->marks[M_CLOCK_BACK] += by < 0;
+    sim_trace(w, "*** the wall clock is set by %" PRId64 " s", by);
 }
 
 static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
@@ -334,7 +400,10 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         .answer_form = w->o.form,
         .concurrency = w->o.concurrency,
         .rpm = w->o.rpm, .tpm = w->o.tpm,
-        .budget_nano = w->budget,
+        .budget_nano = w->budget[TR_PURSE_NANO],
+        .budget_tokens = w->budget[TR_PURSE_TOKENS],
+        .budget_requests = w->budget[TR_PURSE_REQUESTS],
+        .budget_per = (enum tr_budget_per)w->o.budget_per,
         .max_wait_ms = 600000, .grace_ms = 5000, .request_timeout_ms = 60000,
         .as_completed = w->o.as_completed,
         .verbose = w->verbose,
@@ -347,7 +416,11 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
     snprintf(list, sizeof list, "%.*s", (int)w->labels_list.n,
              w->labels_list.p);
     if (w->round_over) /* it died between its last commit and its end */
-        w->billed_before = w->bill;
+        memcpy(w->billed_before, w->bill, sizeof w->bill);
+    if ((w->round_over && w->o.budget_per == TR_PER_JOB) ||
+        w->o.budget_per == TR_PER_RUN)
+        w->period++;
+    set_clock(w);
     w->dead = w->round_over = w->disk_failed = false;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
@@ -383,73 +456,67 @@ static void burial(struct sim *w)
         sim_fail(w, "store", "%s", err.text);
 }
 
-/* Until it ends, dies or breaks a promise: TR_RUN_DONE, or < 0 by death. */
+/* One step of a life: TR_RUN_MORE, TR_RUN_DONE, or < 0 by death. */
 static int live(struct sim *w, struct tr_err *err)
 {
-    int64_t born = w->now, calls_at_once = 0;
-    int64_t quiet_since = w->now;
-    uint64_t events = w->events;
-    int stops = 0;
+    int64_t wait = 0, next;
+    int rc = tr_run_step(w->run, &wait, err);
 
-    for (int64_t steps = 0;; steps++) {
-        int64_t wait = 0, next;
-        int rc = tr_run_step(w->run, &wait, err);
-
-        sim_check_money(w);
-        if (rc < 0 || rc == TR_RUN_DONE || w->failure[0])
-            return rc;
-        if (w->dead || sim_point(w))
-            return tr_fail(err, TR_BUG, "the process died");
-        if (w->stop_in && --w->stop_in == 0) {
-            sim_trace(w, "*** stop requested");
-            tr_run_stop(w->run, 130);
-            if (++stops == 1) {
-                w->stops_left--;
-                if (sim_chance(w, 300))
-                    w->stop_in = 1 + (int)tr_rng_below(&w->rng, 20);
-            }
+    sim_check_money(w);
+    if (rc < 0 || rc == TR_RUN_DONE || w->failure[0])
+        return rc;
+    if (w->dead || sim_point(w))
+        return tr_fail(err, TR_BUG, "the process died");
+    if (w->stop_in && --w->stop_in == 0) {
+        sim_trace(w, "*** stop requested");
+        tr_run_stop(w->run, 130);
+        if (++w->stops_asked == 1) {
+            w->stops_left--;
+            if (sim_chance(w, 300))
+                w->stop_in = 1 + (int)tr_rng_below(&w->rng, 20);
         }
-        if (w->events != events) {
-            events = w->events;
-            quiet_since = w->now;
-        }
-        if (steps > STEPS_MAX || w->now - born > RUN_NS_MAX) {
-            sim_fail(w, "I9", "no end after %" PRId64 " steps, %.0f s", steps,
-                     (double)(w->now - born) / TR_S);
-            return TR_BUG;
-        }
-        if (w->now - quiet_since > 700 * TR_S && !w->o.slow_input_ms) {
-            struct tr_counts c;
-
-            tr_run_counts(w->run, &c);
-            sim_fail(w, "I9", "nothing happened for %.0f s (%" PRId64
-                     " rows settled, %" PRId64 " in flight)",
-                     (double)(w->now - quiet_since) / TR_S, c.rows_settled,
-                     c.in_flight);
-            return TR_BUG;
-        }
-        if (wait == 0) {
-            if (++calls_at_once > SAME_TIME_MAX) {
-                sim_fail(w, "I9", "asked to be called at once %" PRId64
-                         " times", calls_at_once);
-                return TR_BUG;
-            }
-            sim_provider_advance(w);
-            continue;
-        }
-        calls_at_once = 0;
-        next = sim_provider_next(w);
-        if (w->o.slow_input_ms && w->read_next < w->o.rows &&
-            w->input_at > w->now && w->input_at < next)
-            next = w->input_at;
-        if (w->room_at > w->now && w->room_at < next)
-            next = w->room_at;
-        if (wait < INT64_MAX - w->now && w->now + wait < next)
-            next = w->now + wait;
-        if (next > w->now)
-            w->now = next;
-        sim_provider_advance(w);
     }
+    if (w->events != w->quiet_events) {
+        w->quiet_events = w->events;
+        w->quiet_since = w->now;
+    }
+    if (++w->steps > STEPS_MAX || w->now - w->born_at > RUN_NS_MAX) {
+        sim_fail(w, "I9", "no end after %" PRId64 " steps, %.0f s", w->steps,
+                 (double)(w->now - w->born_at) / TR_S);
+        return TR_BUG;
+    }
+    if (w->now - w->quiet_since > 700 * TR_S && !w->o.slow_input_ms) {
+        struct tr_counts c;
+
+        tr_run_counts(w->run, &c);
+        sim_fail(w, "I9", "nothing happened for %.0f s (%" PRId64
+                 " rows settled, %" PRId64 " in flight)",
+                 (double)(w->now - w->quiet_since) / TR_S, c.rows_settled,
+                 c.in_flight);
+        return TR_BUG;
+    }
+    if (wait == 0) {
+        if (++w->calls_at_once > SAME_TIME_MAX) {
+            sim_fail(w, "I9", "asked to be called at once %" PRId64 " times",
+                     w->calls_at_once);
+            return TR_BUG;
+        }
+        sim_provider_advance(w);
+        return TR_RUN_MORE;
+    }
+    w->calls_at_once = 0;
+    next = sim_provider_next(w);
+    if (w->o.slow_input_ms && w->read_next < w->o.rows &&
+        w->input_at > w->now && w->input_at < next)
+        next = w->input_at;
+    if (w->room_at > w->now && w->room_at < next)
+        next = w->room_at;
+    if (wait < INT64_MAX - w->now && w->now + wait < next)
+        next = w->now + wait;
+    if (next > w->now)
+        w->now = next;
+    sim_provider_advance(w);
+    return TR_RUN_MORE;
 }
 
 /* Every request was refused as bad, and no row read so far ever had an answer:
@@ -474,21 +541,37 @@ static bool mend_rejected(struct sim *w)
     return any;
 }
 
+/* A budget is reached: it is raised or dropped, or the next day awaited. */
+static void broke(struct sim *w, const char *sentence)
+{
+    static const int64_t raise[] = {1000000, 2000, 10};
+    int i = strstr(sentence, "--budget-tokens") ? TR_PURSE_TOKENS
+            : strstr(sentence, "--budget-requests") ? TR_PURSE_REQUESTS
+                                                    : TR_PURSE_NANO;
+
+    w->marks[M_BUDGET + i]++;
+    if (w->budget[i] < 0)
+        sim_fail(w, "I12", "a budget nobody set is reached");
+    if (!w->hopeful)
+        return;
+    if (w->o.budget_per == TR_PER_DAY && sim_chance(w, 400))
+        w->wall_shift += 86400;
+    else if (sim_chance(w, 500))
+        w->budget[i] = -1;
+    else
+        w->budget[i] += w->budget[i] / 2 + raise[i];
+}
+
 /* What a person does about an exit code before the next try. */
 static void respond(struct sim *w, int exit_code, const char *sentence)
 {
     sim_trace(w, "=== exit %d: %s", exit_code, sentence);
     switch (exit_code) {
     case 75:
-        w->marks[strstr(sentence, "budget") ? M_BUDGET : M_OUTAGE]++;
-        if (strstr(sentence, "budget")) {
-            if (w->budget < 0)
-                sim_fail(w, "I12", "a budget nobody set is reached");
-            if (sim_chance(w, 500))
-                w->budget = -1;
-            else
-                w->budget += w->budget / 2 + 1000000;
-        }
+        if (strstr(sentence, "budget"))
+            broke(w, sentence);
+        else
+            w->marks[M_OUTAGE]++;
         break;
     case 77:
         if (!w->quota_gone && !mend_rejected(w))
@@ -510,64 +593,100 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
     sim_provider_advance(w);
 }
 
-static void run_job(struct sim *w)
+static const struct tr_env world = {
+    .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
+    .read = read_row, .write = write_row, .ledger = ledger, .say = say,
+};
+
+static int begin_life(struct sim *w, struct tr_err *err)
 {
-    const struct tr_env env = {
-        .ctx = w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
-        .read = read_row, .write = write_row, .say = say,
-    };
-    struct tr_err err = {0};
-
-    for (w->run_number = 1; !w->failure[0]; w->run_number++) {
-        const char *sentence = "";
-        int64_t born = w->now;
-        int rc, code = -1;
-
-        if (w->run_number > SIM_RUNS_MAX) {
-            sim_fail(w, "I9", "not done after %d runs", SIM_RUNS_MAX);
-            break;
-        }
-        if (w->run_number > w->o.faulty_runs)
-            w->faults_on = false;
-        sim_trace(w, "=== run %d, faults %s, budget %" PRId64, w->run_number,
-                  w->faults_on ? "on" : "off", w->budget);
-        rc = birth(w, &env, &err);
-        if (rc == TR_OK)
-            rc = live(w, &err);
-        if (w->dead) {
-            w->crashes_left--;
-            w->marks[M_CRASH]++;
-            for (int i = 0; i < w->text_count; i++)
-                w->marks[M_CRASH_SENT] += w->texts[i].in_flight > 0;
-            w->died_at[w->run_number] = w->now;
-        } else if (rc < 0 && w->disk_failed) {
-            w->died_at[w->run_number] = w->now; /* as good as a death */
-        } else if (rc < 0) {
-            sim_fail(w, "I12", "error %d: %s", rc, err.text);
-        } else {
-            code = tr_run_exit(w->run, &sentence);
-        }
-        if (code >= 0 && w->disk_failed)
-            sim_fail(w, "I12", "exit %d, but a commit failed", code);
-        if (code == 0 || code == 1) {
-            sim_check_end(w, code);
-            sim_check_time(w, born);
-        } else if (code > 1 && !w->failure[0])
-            respond(w, code, sentence);
-        burial(w);
-        if (code == 0 || code == 1)
-            break;
-        w->now += (int64_t)tr_rng_below(&w->rng, 5000) * TR_MS;
-        sim_provider_advance(w);
+    w->run_number++;
+    if (w->run_number > SIM_RUNS_MAX) {
+        sim_fail(w, "I9", "not done after %d runs", SIM_RUNS_MAX);
+        return TR_BUG;
     }
+    if (w->run_number > w->o.faulty_runs)
+        w->faults_on = false;
+    sim_trace(w, "=== run %d, faults %s, budget %" PRId64 ", %" PRId64
+              " tokens, %" PRId64 " requests", w->run_number,
+              w->faults_on ? "on" : "off", w->budget[0], w->budget[1],
+              w->budget[2]);
+    w->born = true;
+    w->born_at = w->quiet_since = w->now;
+    w->quiet_events = w->events;
+    w->steps = w->calls_at_once = 0;
+    w->stops_asked = 0;
+    w->env = world;
+    w->env.ctx = w;
+    return birth(w, &w->env, err);
 }
 
-bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
+/* It has ended, however: true when the job is not done yet. */
+static bool end_life(struct sim *w, int rc, const struct tr_err *err)
+{
+    const struct tr_key key = sim_store_key(w);
+    const char *sentence = "";
+    int code = -1;
+
+    w->born = false;
+    if (w->dead) {
+        w->crashes_left--;
+        w->marks[M_CRASH]++;
+        for (int i = 0; i < w->text_count; i++)
+            w->marks[M_CRASH_SENT] += w->texts[i].in_flight > 0;
+        w->died_at[w->run_number] = w->now;
+    } else if (rc < 0 && w->disk_failed) {
+        w->died_at[w->run_number] = w->now; /* as good as a death */
+    } else if (rc < 0) {
+        sim_fail(w, "I12", "error %d: %s", rc, err->text);
+    } else {
+        code = tr_run_exit(w->run, &sentence);
+    }
+    if (code >= 0 && w->disk_failed)
+        sim_fail(w, "I12", "exit %d, but a commit failed", code);
+    if (code == 0 || code == 1) {
+        sim_check_end(w, code);
+        sim_check_time(w, w->born_at);
+    } else if (code > 1 && !w->failure[0]) {
+        respond(w, code, sentence);
+    }
+    burial(w);
+    for (uint32_t i = 0; i < w->ledger->n; i++)
+        if (tr_key_cmp(&w->ledger->shares[i].store, &key) == 0)
+            w->ledger->shares[i].alive = false;
+    if (code == 0 || code == 1 || w->failure[0] ||
+        (code == 75 && !w->hopeful))
+        return false;
+    w->now += (int64_t)tr_rng_below(&w->rng, 5000) * TR_MS;
+    sim_provider_advance(w);
+    return true;
+}
+
+bool sim_step(struct sim *w)
+{
+    struct tr_err err = {0};
+    int rc = TR_RUN_MORE;
+
+    living = w;
+    if (w->failure[0] && !w->born)
+        return false;
+    if (!w->born)
+        rc = begin_life(w, &err) == TR_OK ? TR_RUN_MORE : TR_BUG;
+    else
+        rc = live(w, &err);
+    if (rc == TR_RUN_MORE && !w->failure[0])
+        return true;
+    return end_life(w, rc, &err);
+}
+
+void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
+               struct tr_ledger *shared)
 {
     struct tr_err err;
 
     *w = (struct sim){
         .o = *o, .now = START, .verbose = verbose, .faults_on = true,
+        .hopeful = true, .held_count = -1,
         .rng = {sim_stream(o->seed, 2)}, .env_rng = {sim_stream(o->seed, 3)},
         .hash = UINT64_C(0xcbf29ce484222325),
         .crashes_left = o->crashes, .stops_left = o->stops,
@@ -576,14 +695,17 @@ bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
                   .price_cached = -1, .price_cache_write = -1,
                   .context = o->context},
     };
-    living = w;
+    w->ledger = shared ? shared : &w->own_ledger;
+    sim_tick(w);
     make_rows(w);
-    w->budget = first_budget(w);
+    first_budgets(w);
     sim_provider_init(w);
     if (tr_store_open_memory(&w->store, &err) != TR_OK)
         sim_fail(w, "store", "%s", err.text);
-    else
-        run_job(w);
+}
+
+void sim_end(struct sim *w)
+{
     sim_check_rates(w);
     tr_store_close(w->store);
     sim_provider_release(w);
@@ -592,5 +714,13 @@ bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
     tr_free(w->texts);
     tr_free(w->row_text);
     tr_free(w->row_written);
+}
+
+bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
+{
+    sim_begin(w, o, verbose, NULL);
+    while (sim_step(w))
+        ;
+    sim_end(w);
     return !w->failure[0];
 }

@@ -1,0 +1,308 @@
+/* purse.c - the budgets of a run: money, tokens and requests, reserved together.
+ *
+ * Each is a tr_money: spent + unknown + reserved <= cap, at every instant. The
+ * cap is in the terms of this store's own sums. What other stores and processes
+ * of the job may spend is withheld (plan/ledger.h) and claimed bit by bit.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define DAY_S 86400
+
+static struct tr_money *purse(struct tr_run *run, int i)
+{
+    struct tr_money *const purses[] = {&run->money, &run->tokens, &run->asks};
+
+    return purses[i];
+}
+
+static int64_t budget(const struct tr_run *run, int i)
+{
+    const int64_t budgets[] = {run->opts.budget_nano, run->opts.budget_tokens,
+                               run->opts.budget_requests};
+
+    return budgets[i];
+}
+
+static const int64_t *bounds_of(const struct tr_pack *p, int64_t *out)
+{
+    out[TR_PURSE_NANO] = p->bound;
+    out[TR_PURSE_TOKENS] = p->token_bound;
+    out[TR_PURSE_REQUESTS] = 1;
+    return out;
+}
+
+bool tr_run_has_budget(const struct tr_run_opts *o)
+{
+    return o->budget_nano >= 0 || o->budget_tokens >= 0 ||
+           o->budget_requests >= 0;
+}
+
+/* ---- the job's ledger ------------------------------- */
+
+static int ask_ledger(struct tr_run *run, struct tr_ledger_ask *a,
+                      struct tr_err *err)
+{
+    a->round = run->round;
+    a->per_day = run->opts.budget_per == TR_PER_DAY;
+    a->day = run->env->wall_s(run->env->ctx) / DAY_S;
+    for (int i = 0; i < TR_PURSES; i++) {
+        const struct tr_money *m = purse(run, i);
+
+        a->spent[i] = m->spent;
+        a->open[i] = m->unknown + m->reserved;
+        a->cap[i] = budget(run, i);
+    }
+    return run->env->ledger(run->env->ctx, a, err);
+}
+
+/* Begins a period: the job's as the ledger knows it, this run's, or today's. */
+static int join(struct tr_run *run, struct tr_err *err)
+{
+    struct tr_ledger_ask a = {.op = TR_LEDGER_JOIN};
+    bool alone = !run->env->ledger || run->opts.budget_per == TR_PER_RUN;
+    int64_t today = run->env->wall_s(run->env->ctx) / DAY_S;
+    int rc = TR_OK;
+
+    if (!alone)
+        rc = ask_ledger(run, &a, err);
+    for (int i = 0; rc == TR_OK && i < TR_PURSES; i++) {
+        struct tr_money *m = purse(run, i);
+
+        m->cap = budget(run, i);
+        m->withheld = 0;
+        if (m->cap < 0)
+            continue;
+        if (run->opts.budget_per == TR_PER_RUN)
+            m->cap += m->spent + m->unknown;
+        else if (alone && run->day) /* a new day, and no other store */
+            m->cap += m->spent;
+        else if (!alone)
+            m->cap += a.since[i] - a.carried[i];
+        if (!alone && tr_money_left(m) > 0)
+            m->withheld = tr_money_left(m);
+    }
+    if (today > run->day) /* a clock that is moved back begins no day */
+        run->day = today;
+    return rc;
+}
+
+int tr_run_purse_open(struct tr_run *run, const struct tr_job *job,
+                      struct tr_err *err)
+{
+    run->round = job->round;
+    run->money.spent = job->spent_nano;
+    run->money.unknown = job->unknown_nano;
+    run->tokens.spent = job->tokens_in + job->tokens_out;
+    run->tokens.unknown = job->unknown_tokens;
+    run->asks.spent = job->requests;
+    return join(run, err);
+}
+
+int tr_run_purse_tick(struct tr_run *run, struct tr_err *err)
+{
+    if (run->opts.budget_per != TR_PER_DAY || !tr_run_has_budget(&run->opts) ||
+        run->env->wall_s(run->env->ctx) / DAY_S <= run->day)
+        return TR_OK;
+    run->money_waits = false;
+    return join(run, err);
+}
+
+int tr_run_purse_close(struct tr_run *run, bool finished, struct tr_err *err)
+{
+    struct tr_ledger_ask a = {.op = TR_LEDGER_LEAVE, .finished = finished};
+
+    if (!run->env->ledger || run->opts.budget_per == TR_PER_RUN)
+        return TR_OK;
+    return ask_ledger(run, &a, err);
+}
+
+/* More of what is withheld, for a pack that does not fit: false when the job
+ * has no more. */
+static int claim(struct tr_run *run, const struct tr_pack *p, bool *granted,
+                 struct tr_err *err)
+{
+    struct tr_ledger_ask a = {.op = TR_LEDGER_CLAIM};
+    int64_t bounds[TR_PURSES];
+    bool any = false;
+    int rc;
+
+    *granted = false;
+    bounds_of(p, bounds);
+    for (int i = 0; i < TR_PURSES; i++) {
+        const struct tr_money *m = purse(run, i);
+        int64_t left = tr_money_left(m);
+
+        a.want[i] = m->cap >= 0 && bounds[i] > left ? bounds[i] - left : 0;
+        if (a.want[i] > m->withheld)
+            return TR_OK; /* more than the whole budget has */
+        any = any || a.want[i] > 0;
+    }
+    if (!any)
+        return TR_OK;
+    rc = ask_ledger(run, &a, err);
+    *granted = rc == TR_OK && a.granted;
+    for (int i = 0; i < TR_PURSES; i++) {
+        struct tr_money *m = purse(run, i);
+
+        run->elsewhere[i] = a.elsewhere[i];
+        if (*granted)
+            m->withheld = a.more[i] < m->withheld ? m->withheld - a.more[i] : 0;
+    }
+    return rc;
+}
+
+/* ---- reserve, give back, settle ------------------------------- */
+
+/* Reserves in all purses and returns -1, or in none and returns which one has
+ * too little. */
+static int short_purse(struct tr_run *run, const struct tr_pack *p)
+{
+    int64_t bounds[TR_PURSES];
+    int i;
+
+    bounds_of(p, bounds);
+    for (i = 0; i < TR_PURSES; i++)
+        if (!tr_money_reserve(purse(run, i), bounds[i]))
+            break;
+    if (i == TR_PURSES)
+        return -1;
+    for (int k = 0; k < i; k++)
+        tr_money_unreserve(purse(run, k), bounds[k]);
+    return i;
+}
+
+/* Rows that are not settled, and what they will cost as things went so far. */
+static void tell_rest(struct tr_run *run, const struct tr_pack *p,
+                      char *out, size_t size)
+{
+    int64_t rows = run->counts.input_ended ? run->counts.rows_read
+                   : run->env->rows_expected
+                       ? run->env->rows_expected(run->env->ctx) : -1;
+    int64_t done = run->counts.rows_settled - run->counts.rows_stored;
+    int64_t spent = 0;
+    char mean[32], most[32];
+    double left;
+
+    rows -= run->counts.rows_settled;
+    out[0] = '\0';
+    if (rows <= 0)
+        return;
+    TR_EACH_LANE(run, l)
+        spent += l->counts.spent_nano;
+    left = (double)rows;
+    tr_money_text((int64_t)(left * (double)p->bound / p->n), most,
+                  sizeof most);
+    if (p->bound <= 0)
+        snprintf(out, size, "; about %" PRId64 " rows are left", rows);
+    else if (done > 0 && spent > 0)
+        snprintf(out, size, "; about %" PRId64 " rows are left, they would "
+                 "cost about %s (at most %s)", rows,
+                 tr_money_text((int64_t)(left * (double)spent / (double)done),
+                               mean, sizeof mean), most);
+    else
+        snprintf(out, size, "; about %" PRId64 " rows are left, they would "
+                 "cost at most %s", rows, most);
+}
+
+static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
+{
+    static const char *const options[] = {"--budget", "--budget-tokens",
+                                          "--budget-requests"};
+    static const char *const units[] = {"", " tokens", " requests"};
+    int64_t bounds[TR_PURSES], left;
+    char text[900], need[40], has[40], held[40], other[120] = "", rest[200];
+    const char *day = run->opts.budget_per == TR_PER_DAY
+        ? ", or wait for the next day (UTC)," : "";
+
+    bounds_of(p, bounds);
+    left = tr_money_left(purse(run, i)) + purse(run, i)->withheld;
+    if (run->elsewhere[i] > 0)
+        left = left > run->elsewhere[i] ? left - run->elsewhere[i] : 0;
+    if (i == TR_PURSE_NANO) {
+        tr_money_text(bounds[i], need, sizeof need);
+        tr_money_text(left, has, sizeof has);
+        tr_money_text(run->elsewhere[i], held, sizeof held);
+    } else {
+        snprintf(need, sizeof need, "%" PRId64, bounds[i]);
+        snprintf(has, sizeof has, "%" PRId64, left);
+        snprintf(held, sizeof held, "%" PRId64, run->elsewhere[i]);
+    }
+    if (run->elsewhere[i] > 0)
+        snprintf(other, sizeof other, " (other tasks of this job have used or "
+                 "hold %s)", held);
+    tell_rest(run, p, rest, sizeof rest);
+    snprintf(text, sizeof text,
+             "the budget%s is reached: the next request could %s %s%s and %s "
+             "is left%s%s. Raise %s%s and run the same command again; every "
+             "answer so far is safe",
+             run->opts.budget_per == TR_PER_DAY ? " of the day" : "",
+             i == TR_PURSE_NANO ? "cost" : "use", need, units[i], has, other,
+             rest, options[i], day);
+    tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
+}
+
+int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
+                   struct tr_err *err)
+{
+    struct tr_run_load load;
+    int i, rc = TR_OK;
+    bool granted;
+
+    p->token_bound =
+        tr_meter_bound(&p->lane->meter, p->content_bytes) + p->cap;
+    i = short_purse(run, p);
+    if (i >= 0) {
+        rc = claim(run, p, &granted, err);
+        if (rc == TR_OK && granted)
+            i = short_purse(run, p);
+    }
+    *reserved = i < 0;
+    if (*reserved || rc != TR_OK)
+        return rc;
+    p->state = TR_PACK_ASIDE;
+    p->due_at = 0;
+    tr_queue_add_due(&p->lane->aside, p);
+    run->money_waits = true;
+    load = tr_run_load(run);
+    if (!load.sent && !load.ready && !load.planned && !run->asks.reserved)
+        stop_short(run, p, i); /* else replies give something back */
+    return TR_OK;
+}
+
+void tr_run_unreserve(struct tr_run *run, const struct tr_pack *p)
+{
+    int64_t bounds[TR_PURSES];
+
+    bounds_of(p, bounds);
+    for (int i = 0; i < TR_PURSES; i++)
+        tr_money_unreserve(purse(run, i), bounds[i]);
+}
+
+void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
+                   const struct tr_reply *reply, struct tr_store_outcome *out)
+{
+    const struct tr_usage *u = &reply->usage;
+    struct tr_settled s = tr_money_settle(&run->money, p->bound, reply->billing,
+                                          &p->lane->lane->facts, u);
+    struct tr_settled t = tr_tokens_settle(&run->tokens, p->token_bound,
+                                           reply->billing, u);
+
+    tr_money_unreserve(&run->asks, 1);
+    out->unsent = reply->outcome == TR_OUT_UNREACHED;
+    run->asks.spent += !out->unsent;
+    out->spent_nano = s.spent;
+    out->unknown_nano = s.unknown;
+    out->unknown_tokens = t.unknown;
+    out->is_unknown = reply->billing == TR_BILL_UNKNOWN || s.unknown > 0 ||
+                      t.unknown > 0;
+    if (t.spent > 0) { /* so that the store's sums are what was settled */
+        out->tokens_in = u->in;
+        out->tokens_out = u->out;
+        out->tokens_cached = u->cached > 0 ? u->cached : 0;
+    }
+    run->money_waits = false;
+}

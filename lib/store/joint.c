@@ -1,0 +1,140 @@
+/* joint.c - a small file that several processes change, one at a time.
+ *
+ * The lock is a file of its own, because the file itself is replaced: written
+ * beside, synced, renamed, and the folder synced.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "store/joint.h"
+
+#include "store/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static int cannot(const char *path, const char *what, struct tr_err *err)
+{
+    return tr_fail(err, TR_IO, "%s cannot be %s: %s; without it the budget "
+                   "cannot be kept over several runs", path, what,
+                   strerror(errno));
+}
+
+static int read_all(const char *path, struct tr_buf *text, struct tr_err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    char part[4096];
+    ssize_t n = 0;
+
+    if (fd < 0)
+        return errno == ENOENT ? TR_OK : cannot(path, "read", err);
+    while ((n = read(fd, part, sizeof part)) > 0 || (n < 0 && errno == EINTR))
+        if (n > 0 && text->n <= TR_JOINT_BYTES_MAX)
+            tr_buf_add(text, part, (size_t)n);
+    close(fd);
+    if (n < 0)
+        return cannot(path, "read", err);
+    return tr_buf_ok(text) ? TR_OK
+                           : tr_fail(err, TR_NOMEM, "out of memory for %s",
+                                     path);
+}
+
+int tr_joint_open(struct tr_joint *j, const char *folder, const char *name,
+                  struct tr_buf *text, struct tr_err *err)
+{
+    char lock[4210];
+    int rc;
+
+    j->lock_fd = -1;
+    if ((size_t)snprintf(j->path, sizeof j->path, "%s/%s", folder, name) >=
+        sizeof j->path)
+        return tr_fail(err, TR_CANTCREATE, "--store: the path is too long");
+    snprintf(lock, sizeof lock, "%s.lock", j->path);
+    j->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (j->lock_fd < 0)
+        return cannot(lock, "made", err);
+    do
+        rc = flock(j->lock_fd, LOCK_EX);
+    while (rc != 0 && errno == EINTR);
+    if (rc != 0)
+        return cannot(lock, "locked", err);
+    return read_all(j->path, text, err);
+}
+
+static void sync_folder(const char *path)
+{
+    char folder[4200];
+    int fd;
+
+    snprintf(folder, sizeof folder, "%.*s",
+             (int)(strrchr(path, '/') - path) + 1, path);
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd); /* not every file system can */
+        close(fd);
+    }
+}
+
+bool tr_joint_exists(const char *folder, const char *name)
+{
+    char path[4200];
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return access(path, F_OK) == 0;
+}
+
+static bool write_all(int fd, struct tr_str text)
+{
+    while (text.n) {
+        ssize_t n = write(fd, text.p, text.n);
+
+        if (n < 0 && errno != EINTR)
+            return false;
+        if (n > 0)
+            text = tr_str(text.p + n, text.n - (size_t)n);
+    }
+    return true;
+}
+
+int tr_joint_write(struct tr_joint *j, struct tr_str text, struct tr_err *err)
+{
+    char next[4210];
+    bool ok;
+    int fd;
+
+    snprintf(next, sizeof next, "%s.new", j->path);
+    unlink(next); /* of a process that died while writing */
+    fd = open(next, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return cannot(next, "made", err);
+    ok = write_all(fd, text) && fsync(fd) == 0;
+    close(fd);
+    if (!ok || rename(next, j->path) != 0)
+        return cannot(next, "written", err);
+    sync_folder(j->path);
+    return TR_OK;
+}
+
+void tr_joint_close(struct tr_joint *j)
+{
+    if (j->lock_fd >= 0)
+        close(j->lock_fd);
+    j->lock_fd = -1;
+}
+
+bool tr_store_in_use(const char *folder, const struct tr_key *task)
+{
+    char path[4200], hex[33];
+    struct tr_holder who;
+    int fd = -1;
+    bool is_free;
+
+    tr_key_hex(task, 16, hex);
+    snprintf(path, sizeof path, "%s/%s.db", folder, hex);
+    is_free = tr_lock_share(path, &fd, &who);
+    if (fd >= 0)
+        close(fd);
+    return !is_free;
+}

@@ -1,0 +1,311 @@
+/* test_ledger.c - one budget over several stores, processes, deaths and days.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "plan/ledger.h"
+
+#include "base/rng.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* A store with its run: sums of the round, what it may still spend. */
+struct store {
+    struct tr_key key;
+    int64_t round, spent, open, given; /* given: claimed and not reserved */
+    int64_t total;                     /* of the period, all rounds */
+    bool alive, done;
+};
+
+static struct tr_ledger_ask ask(enum tr_ledger_op op, const struct store *s,
+                                int64_t cap)
+{
+    return (struct tr_ledger_ask){
+        .op = op, .round = s->round, .spent = {s->spent, 0, 0},
+        .open = {s->open, 0, 0}, .cap = {cap, -1, -1}};
+}
+
+static void tell(struct tr_ledger *l, const struct store *stores, int n)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        for (int k = 0; k < n; k++)
+            if (tr_key_cmp(&l->shares[i].store, &stores[k].key) == 0)
+                l->shares[i].alive = stores[k].alive;
+}
+
+static void rewrite(struct tr_ledger *l)
+{
+    struct tr_buf b;
+    struct tr_err err;
+
+    tr_buf_init(&b, 0);
+    tr_ledger_write(l, &b);
+    assert_int_equal(tr_ledger_read(l, tr_buf_str(&b), "l", &err), TR_OK);
+    tr_buf_release(&b);
+}
+
+/* Three stores that run, spend, die and come back in any order. Whatever they
+ * do, all that was spent or may be on its way stays within the budget. */
+static void the_budget_holds_whatever_happens(void **state)
+{
+    struct tr_rng rng = {11};
+    int64_t claims = 0, refusals = 0, deaths = 0;
+    (void)state;
+
+    for (int world = 0; world < 1000; world++) {
+        struct store st[3] = {0};
+        struct tr_ledger l = {0};
+        int64_t cap = 50 + (int64_t)tr_rng_below(&rng, 5000);
+        bool all_done = false;
+
+        for (int i = 0; i < 3; i++) {
+            char name[8];
+
+            snprintf(name, sizeof name, "s%d", i);
+            st[i].key = tr_digest(NULL, tr_str_c(name));
+            st[i].round = 1;
+        }
+        for (int step = 0; step < 400 && !all_done; step++) {
+            struct store *s = &st[tr_rng_below(&rng, 3)];
+            struct tr_ledger_ask a;
+            struct tr_err err;
+            int64_t sum = 0, v;
+
+            rewrite(&l);
+            tell(&l, st, 3);
+            if (s->done) {
+                continue;
+            } else if (!s->alive) {
+                a = ask(TR_LEDGER_JOIN, s, cap);
+                s->alive = true;
+                assert_int_equal(tr_ledger_apply(&l, &s->key, &a, &err), TR_OK);
+                s->given = 0;
+            } else {
+                switch (tr_rng_below(&rng, 5)) {
+                case 0: /* wants to send */
+                    v = 1 + (int64_t)tr_rng_below(&rng, 40);
+                    if (v > s->given) {
+                        a = ask(TR_LEDGER_CLAIM, s, cap);
+                        a.want[0] = v - s->given;
+                        assert_int_equal(
+                            tr_ledger_apply(&l, &s->key, &a, &err), TR_OK);
+                        s->given += a.more[0];
+                        claims += a.granted;
+                        refusals += !a.granted;
+                    }
+                    if (v <= s->given) {
+                        s->given -= v;
+                        s->open += v;
+                    }
+                    break;
+                case 1: /* a reply: less than the bound */
+                    v = s->open ? 1 + (int64_t)tr_rng_below(
+                            &rng, (uint64_t)s->open) : 0;
+                    s->open -= v;
+                    s->spent += v / 3;
+                    s->given += v - v / 3;
+                    break;
+                case 2: /* dies: what is open is unknown now */
+                    if (tr_rng_below(&rng, 4) == 0) {
+                        s->alive = false;
+                        deaths++;
+                    }
+                    break;
+                case 3: /* stops in good order */
+                    if (tr_rng_below(&rng, 8) == 0) {
+                        a = ask(TR_LEDGER_LEAVE, s, cap);
+                        tr_ledger_apply(&l, &s->key, &a, &err);
+                        s->alive = false;
+                    }
+                    break;
+                default: /* done */
+                    if (tr_rng_below(&rng, 40) == 0) {
+                        a = ask(TR_LEDGER_LEAVE, s, cap);
+                        a.finished = true;
+                        tr_ledger_apply(&l, &s->key, &a, &err);
+                        s->alive = false;
+                        s->done = true;
+                    }
+                }
+            }
+            for (int i = 0; i < 3; i++)
+                sum += st[i].spent + st[i].open;
+            assert_true(sum <= cap);
+            sum = 0;
+            for (uint32_t i = 0; i < l.n; i++)
+                sum += l.shares[i].held[0];
+            assert_true(sum <= cap);
+            all_done = st[0].done && st[1].done && st[2].done;
+        }
+    }
+    assert_true(claims > 1000);
+    assert_true(refusals > 1000);
+    assert_true(deaths > 1000);
+}
+
+/* A run of a store alone, all at once: what it could spend. */
+static int64_t could_spend(struct tr_ledger *l, struct store *s, int64_t cap)
+{
+    struct tr_ledger_ask a = ask(TR_LEDGER_JOIN, s, cap);
+    struct tr_err err;
+    int64_t got = 0;
+
+    tell(l, s, 0);
+    tr_ledger_apply(l, &s->key, &a, &err);
+    do {
+        a = ask(TR_LEDGER_CLAIM, s, cap);
+        a.want[0] = 1;
+        tr_ledger_apply(l, &s->key, &a, &err);
+        got += a.more[0];
+    } while (a.granted);
+    s->spent += got;
+    return got;
+}
+
+static void leave(struct tr_ledger *l, struct store *s, bool finished)
+{
+    struct tr_ledger_ask a = ask(TR_LEDGER_LEAVE, s, 100);
+    struct tr_err err;
+
+    a.finished = finished;
+    tr_ledger_apply(l, &s->key, &a, &err);
+    for (uint32_t i = 0; i < l->n; i++)
+        l->shares[i].alive = false;
+    if (finished) {
+        s->round++;
+        s->spent = 0;
+    }
+}
+
+static void a_period_ends_when_the_job_does(void **state)
+{
+    struct store a = {.round = 1}, b = {.round = 1};
+    struct tr_ledger l = {0};
+    (void)state;
+
+    a.key = tr_digest(NULL, TR_STR("a"));
+    b.key = tr_digest(NULL, TR_STR("b"));
+    assert_int_equal(could_spend(&l, &a, 100), 100);
+    leave(&l, &a, false);
+    assert_int_equal(could_spend(&l, &a, 100), 0); /* stopped: the same job */
+    leave(&l, &a, false);
+    assert_int_equal(could_spend(&l, &b, 150), 50); /* the task was changed */
+    leave(&l, &b, true);
+    assert_int_equal(could_spend(&l, &b, 100), 100); /* done: begins anew */
+    leave(&l, &b, true);
+    assert_int_equal(could_spend(&l, &a, 300), 300); /* and for others too */
+    leave(&l, &a, false);
+}
+
+static void a_finished_one_counts_while_others_work(void **state)
+{
+    struct store a = {.round = 1}, b = {.round = 1};
+    struct tr_ledger l = {0};
+    struct tr_ledger_ask q;
+    struct tr_err err;
+    (void)state;
+
+    a.key = tr_digest(NULL, TR_STR("a"));
+    b.key = tr_digest(NULL, TR_STR("b"));
+    q = ask(TR_LEDGER_JOIN, &b, 100);
+    tr_ledger_apply(&l, &b.key, &q, &err);
+    q = ask(TR_LEDGER_JOIN, &a, 100);
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    q = ask(TR_LEDGER_CLAIM, &a, 100);
+    q.want[0] = 60;
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    assert_true(q.granted);
+    a.spent = 60;
+    q = ask(TR_LEDGER_LEAVE, &a, 100);
+    q.finished = true;
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    a.round++;
+    a.spent = 0;
+    /* a again, while b is at work: the same period */
+    q = ask(TR_LEDGER_JOIN, &a, 100);
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    assert_int_equal(q.carried[0], 60);
+    q = ask(TR_LEDGER_CLAIM, &b, 100);
+    q.want[0] = 41;
+    tr_ledger_apply(&l, &b.key, &q, &err);
+    assert_false(q.granted);
+    assert_int_equal(q.elsewhere[0], 60);
+}
+
+static int64_t on_day(struct tr_ledger *l, struct store *s, int64_t day)
+{
+    struct tr_ledger_ask a = ask(TR_LEDGER_JOIN, s, 100);
+    struct tr_err err;
+
+    a.per_day = true;
+    a.day = day;
+    tr_ledger_apply(l, &s->key, &a, &err);
+    a = ask(TR_LEDGER_CLAIM, s, 100);
+    a.per_day = true;
+    a.day = day;
+    a.want[0] = 100;
+    tr_ledger_apply(l, &s->key, &a, &err);
+    s->spent += a.more[0];
+    return a.more[0];
+}
+
+static void a_clock_moved_back_grants_no_second_day(void **state)
+{
+    struct store s = {.round = 1};
+    struct tr_ledger l = {0};
+    (void)state;
+
+    s.key = tr_digest(NULL, TR_STR("s"));
+    assert_int_equal(on_day(&l, &s, 20000), 100);
+    assert_int_equal(on_day(&l, &s, 20000), 0);
+    assert_int_equal(on_day(&l, &s, 20001), 100);
+    assert_int_equal(on_day(&l, &s, 20000), 0); /* moved back */
+    assert_int_equal(on_day(&l, &s, 19000), 0);
+    assert_int_equal(on_day(&l, &s, 20001), 0);
+    assert_int_equal(on_day(&l, &s, 20002), 100);
+}
+
+static void a_damaged_ledger_is_never_an_empty_one(void **state)
+{
+    struct store s = {.round = 3, .spent = 70};
+    struct tr_ledger l = {0}, back;
+    struct tr_ledger_ask a = ask(TR_LEDGER_JOIN, &s, 100);
+    struct tr_err err;
+    struct tr_buf b;
+    size_t taken = 0;
+    (void)state;
+
+    tr_ledger_apply(&l, &s.key, &a, &err);
+    tr_buf_init(&b, 0);
+    tr_ledger_write(&l, &b);
+    for (size_t cut = 1; cut + 1 < b.n; cut++) /* the last line end may miss */
+        assert_int_equal(tr_ledger_read(&back, tr_str(b.p, cut), "l", &err),
+                         TR_CONFIG);
+    for (size_t i = 0; i < b.n; i++)
+        for (int bit = 0; bit < 8; bit++) {
+            b.p[i] = (char)(b.p[i] ^ 1 << bit);
+            taken += tr_ledger_read(&back, tr_buf_str(&b), "l", &err) == TR_OK &&
+                     back.shares[0].held[0] != 70;
+            b.p[i] = (char)(b.p[i] ^ 1 << bit);
+        }
+    assert_int_equal(taken, 0);
+    assert_int_equal(tr_ledger_read(&back, TR_STR(""), "l", &err), TR_OK);
+    assert_int_equal(back.n, 0);
+    tr_buf_release(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_budget_holds_whatever_happens),
+        cmocka_unit_test(a_period_ends_when_the_job_does),
+        cmocka_unit_test(a_finished_one_counts_while_others_work),
+        cmocka_unit_test(a_clock_moved_back_grants_no_second_day),
+        cmocka_unit_test(a_damaged_ledger_is_never_an_empty_one),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
