@@ -193,6 +193,10 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
         return;
     TR_EACH_LANE(run, l)
         spent += l->counts.spent_nano;
+    if (!spent) { /* nothing in this run: then what the job has known */
+        spent = run->money.spent;
+        done = run->counts.rows_stored;
+    }
     left = (double)rows;
     tr_money_text((int64_t)(left * (double)p->bound / p->n), most,
                   sizeof most);

@@ -498,6 +498,59 @@ static void a_changed_bit_is_never_a_wrong_label(void **state)
     assert_true(refused > 0);
 }
 
+/* Bounds in tokens, for a budget in tokens: kept while nobody knows better. */
+static void tokens_of_open_attempts_stay_charged(void **state)
+{
+    struct tr_store *st = open_task(7);
+    struct tr_store_intent intents[4];
+    struct tr_store_outcome outs[3];
+    struct tr_job job;
+    struct tr_err err;
+    int64_t count, nano;
+    (void)state;
+
+    assert_int_equal(tr_store_job(st, "j", 1000, false, &job, &err), TR_OK);
+    assert_int_equal(job.unknown_tokens, 0);
+    for (int i = 0; i < 4; i++)
+        intents[i] = (struct tr_store_intent){tr_store_next_attempt(st), 1, 0,
+                                              4, 1000 << i};
+    assert_int_equal(tr_store_commit(st, NULL, 0, intents, 4, NULL, 0, &err),
+                     TR_OK);
+    outs[0] = (struct tr_store_outcome){.attempt = intents[0].attempt,
+                                        .tokens_in = 70, .tokens_out = 5};
+    outs[1] = (struct tr_store_outcome){.attempt = intents[1].attempt,
+                                        .unknown_tokens = 2000,
+                                        .is_unknown = true};
+    outs[2] = (struct tr_store_outcome){.attempt = intents[2].attempt,
+                                        .unsent = true};
+    assert_int_equal(tr_store_commit(st, NULL, 0, NULL, 0, outs, 3, &err),
+                     TR_OK);
+    tr_store_close(st); /* the fourth is open, as after a crash */
+
+    st = open_task(7);
+    assert_int_equal(tr_store_job(st, "j", 2000, false, &job, &err), TR_OK);
+    assert_int_equal(job.tokens_in + job.tokens_out, 75);
+    assert_int_equal(job.unknown_tokens, 2000 + 8000);
+    assert_int_equal(job.requests, 3); /* not the one that never left */
+    assert_int_equal(job.round, 1);
+    assert_int_equal(tr_store_job_finish(st, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 3000, false, &job, &err), TR_OK);
+    assert_int_equal(job.unknown_tokens, 0); /* another round */
+    assert_int_equal(job.round, 2);
+    intents[0] = (struct tr_store_intent){tr_store_next_attempt(st), 1, 0, 1,
+                                          55};
+    assert_int_equal(tr_store_commit(st, NULL, 0, intents, 1, NULL, 0, &err),
+                     TR_OK);
+    tr_store_close(st);
+    st = open_task(7);
+    assert_int_equal(tr_store_job(st, "j", 4000, false, &job, &err), TR_OK);
+    assert_int_equal(job.unknown_tokens, 55);
+    assert_int_equal(tr_store_forgive(st, &count, &nano, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 5000, false, &job, &err), TR_OK);
+    assert_int_equal(job.unknown_tokens, 0);
+    tr_store_close(st);
+}
+
 static void money_of_open_attempts_becomes_unknown(void **state)
 {
     struct tr_store *st = open_task(6);
@@ -945,6 +998,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_emptied_file_is_not_taken_for_a_new_one),
         cmocka_unit_test(a_changed_schema_is_refused),
         cmocka_unit_test(a_changed_bit_is_never_a_wrong_label),
+        cmocka_unit_test(tokens_of_open_attempts_stay_charged),
         cmocka_unit_test(money_of_open_attempts_becomes_unknown),
         cmocka_unit_test(sets_and_values_keep_order_and_bytes),
         cmocka_unit_test(what_was_committed_survives_sigkill),
