@@ -43,4 +43,47 @@ static inline yyjson_doc *tr_json_read(struct tr_str s)
 struct tr_wire_error;
 void tr_wire_error_value(struct tr_wire_error *e, yyjson_val *v);
 
+/* ---- pieces of a body every dialect reads alike (body.c) --------------- */
+
+/* A count of tokens, -1 when absent or absurd. */
+int64_t tr_json_count(yyjson_val *object, const char *name);
+/* A string or object that is not empty. */
+bool tr_json_is_something(yyjson_val *v);
+/* A string, redacted and cut at size; "" for anything else. */
+void tr_json_copy(char *to, size_t size, yyjson_val *v);
+/* Parts that are larger than their whole become unknown. */
+void tr_usage_check(struct tr_usage *u);
+
+/* Why an answer ended, in a dialect's words; word NULL ends a table. A server
+ * that knows only other words ended in its own way: OK. */
+struct tr_finish {
+    const char *word;
+    enum tr_outcome outcome;
+};
+enum tr_outcome tr_finish_outcome(const struct tr_finish *known,
+                                  yyjson_val *v);
+
+/* Empties text, usage and scratch; true for a whole 2xx, which the dialect
+ * reads. Anything else goes to tr_reply_error(). */
+bool tr_reply_begin(const struct tr_http_result *r, struct tr_buf *scratch,
+                    struct tr_reply *reply);
+void tr_reply_error(const struct tr_http_result *r, struct tr_wire_error *e,
+                    struct tr_reply *reply);
+/* The body without blank lines and comment lines before the JSON: DeepSeek
+ * and OpenRouter keep the connection alive with them. */
+struct tr_str tr_reply_body(struct tr_str body);
+/* A 2xx that was charged, whatever came of it. */
+void tr_reply_set(struct tr_reply *reply, enum tr_outcome outcome,
+                  const char *message);
+/* The same with scratch as the text, and the words for the outcome. */
+void tr_reply_say(struct tr_reply *reply, const struct tr_buf *scratch,
+                  enum tr_outcome outcome, bool has_reasoning);
+/* An error in a 200: as if its code were the status. It may have cost what
+ * a 200 costs, though. */
+void tr_reply_error_in_200(const struct tr_http_result *r, yyjson_val *holder,
+                           struct tr_reply *reply);
+/* A 2xx that is not what ("a chat completion"). */
+void tr_reply_garbled(struct tr_str body, const char *what,
+                      struct tr_reply *reply);
+
 #endif
