@@ -266,7 +266,7 @@ static void replies_mean_what_they_say(void **state)
 {
     static const char *const servers[] = {
         "openai", "ollama", "llama-server", "vllm", "sglang", "litellm",
-        "openrouter", "groq", "together", "deepseek", "mistral"};
+        "openrouter", "groq", "together", "deepseek", "mistral", "anthropic"};
     (void)state;
 
     for (size_t i = 0; i < sizeof servers / sizeof *servers; i++) {
