@@ -1,0 +1,213 @@
+/* speech.c - answers and errors in the words of each dialect.
+ * SPDX-License-Identifier: MIT */
+#include "fake/dialect.h"
+
+#include "base/clock.h"
+#include "fake/limits.h"
+
+/* ---- the answer ------------------------------------------------------- */
+
+/* "a","b" of a|b. */
+static void say_labels(struct tr_buf *out, struct tr_str labels)
+{
+    for (;;) {
+        const char *end = memchr(labels.p, '|', labels.n);
+        size_t n = end ? (size_t)(end - labels.p) : labels.n;
+
+        tr_buf_add_json(out, tr_str(labels.p, n));
+        if (!end)
+            return;
+        tr_buf_addc(out, ',');
+        labels = tr_str(end + 1, labels.n - n - 1);
+    }
+}
+
+static void add_number(struct tr_buf *out, int64_t v)
+{
+    char text[24], *p = text + sizeof text;
+    uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+
+    do
+        *--p = (char)('0' + u % 10);
+    while (u /= 10);
+    if (v < 0)
+        *--p = '-';
+    tr_buf_add(out, p, (size_t)(text + sizeof text - p));
+}
+
+static void say_line(struct tr_buf *out, const struct fake_said *said)
+{
+    add_number(out, said->id);
+    tr_buf_addc(out, ' ');
+    tr_buf_adds(out, said->label.n ? said->label : TR_STR("-"));
+    tr_buf_addc(out, '\n');
+}
+
+static void say_pair(struct tr_buf *out, const struct fake_request *r,
+                     const struct fake_said *said, bool is_first)
+{
+    tr_buf_addz(out, is_first ? "[" : ",[");
+    add_number(out, said->id);
+    tr_buf_addc(out, ',');
+    if (r->is_nested)
+        tr_buf_addc(out, '[');
+    if (said->label.n)
+        say_labels(out, said->label);
+    else if (!r->is_nested)
+        tr_buf_addz(out, "\"-\"");
+    if (r->is_nested)
+        tr_buf_addc(out, ']');
+    tr_buf_addc(out, ']');
+}
+
+void fake_say(struct tr_buf *out, const struct fake_request *r,
+              struct fake_said *said, size_t n)
+{
+    if (r->has_schema)
+        tr_buf_addz(out, "{\"a\":[");
+    for (size_t i = 0; i < n; i++) {
+        if (r->has_schema)
+            say_pair(out, r, &said[i], i == 0);
+        else
+            say_line(out, &said[i]);
+        said[i].end = out->n;
+    }
+    if (r->has_schema)
+        tr_buf_addz(out, "]}");
+}
+
+static void add_member(struct tr_buf *out, const char *name, int64_t v)
+{
+    tr_buf_addz(out, name);
+    add_number(out, v);
+}
+
+/* ---- OpenAI ----------------------------------------------------------- */
+
+void fake_complete_openai(struct tr_buf *out, const struct fake_request *r,
+                          const struct fake_completion *c)
+{
+    add_member(out, "{\"id\":\"chatcmpl-fake", (int64_t)c->number);
+    add_member(out, "\",\"object\":\"chat.completion\",\"created\":",
+               c->created_s);
+    tr_buf_addz(out, ",\"model\":");
+    tr_buf_add_json(out, tr_str_c(r->model));
+    tr_buf_addz(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":"
+                     "\"assistant\",\"content\":");
+    if (c->is_refusal)
+        tr_buf_addz(out, "null,\"refusal\":");
+    tr_buf_add_json(out, c->content);
+    if (!c->is_refusal)
+        tr_buf_addz(out, ",\"refusal\":null");
+    tr_buf_addz(out, ",\"annotations\":[]},\"logprobs\":null,"
+                     "\"finish_reason\":\"");
+    tr_buf_addz(out, c->finish);
+    add_member(out, "\"}],\"usage\":{\"prompt_tokens\":", c->prompt_tokens);
+    add_member(out, ",\"completion_tokens\":", c->completion_tokens);
+    add_member(out, ",\"total_tokens\":",
+               c->prompt_tokens + c->completion_tokens);
+    tr_buf_addz(out, ",\"prompt_tokens_details\":{\"cached_tokens\":0,"
+                     "\"audio_tokens\":0}");
+    add_member(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":",
+               c->reasoning_tokens);
+    tr_buf_addz(out, ",\"audio_tokens\":0,\"accepted_prediction_tokens\":0,"
+                     "\"rejected_prediction_tokens\":0}},"
+                     "\"service_tier\":\"default\","
+                     "\"system_fingerprint\":\"fp_fake\"}\n");
+}
+
+static void add_text_or_null(struct tr_buf *out, const char *name,
+                             const char *text)
+{
+    tr_buf_addz(out, name);
+    if (text)
+        tr_buf_add_json(out, tr_str_c(text));
+    else
+        tr_buf_addz(out, "null");
+}
+
+void fake_refuse_openai(struct tr_buf *out, const struct fake_error *e,
+                        int64_t retry_ns)
+{
+    (void)retry_ns;
+    add_text_or_null(out, "{\"error\":{\"message\":", e->message);
+    add_text_or_null(out, ",\"type\":", e->type);
+    add_text_or_null(out, ",\"param\":", e->param);
+    add_text_or_null(out, ",\"code\":", e->code);
+    tr_buf_addz(out, "}}\n");
+}
+
+/* ---- Anthropic -------------------------------------------------------- */
+
+const struct fake_error fake_anthropic_errors[] = {
+    {FAKE_END_429, 429, "rate_limit_error", NULL, NULL,
+     "Number of requests has exceeded your per-minute rate limit."},
+    {FAKE_END_LIMITED, 429, "rate_limit_error", NULL, NULL, NULL},
+    {FAKE_END_DAILY, 429, "rate_limit_error", NULL, NULL, NULL},
+    {FAKE_END_TOO_LARGE, 429, "rate_limit_error", NULL, NULL, NULL},
+    {FAKE_END_QUOTA, 400, "invalid_request_error", NULL, NULL,
+     "Your credit balance is too low to access the Anthropic API. Please go "
+     "to Plans & Billing to upgrade or purchase credits."},
+    {FAKE_END_500, 500, "api_error", NULL, NULL, "Internal server error"},
+    {FAKE_END_503, 529, "overloaded_error", NULL, NULL, "Overloaded"},
+    {FAKE_END_SLOW_DOWN, 429, "rate_limit_error", NULL, NULL,
+     "This request would exceed your organization's acceleration limit. "
+     "Please ramp up more slowly."},
+    {FAKE_END_UNAUTHORIZED, 401, "authentication_error", NULL, NULL,
+     "invalid x-api-key"},
+    {FAKE_END_TOO_LONG, 400, "invalid_request_error", NULL, NULL, NULL},
+    {FAKE_END_UNSUPPORTED, 400, "invalid_request_error", NULL, NULL, NULL},
+    {FAKE_END_BAD_REQUEST, 400, "invalid_request_error", NULL, NULL, NULL},
+    {0},
+};
+
+static const char *anthropic_stop(const struct fake_completion *c)
+{
+    if (c->is_refusal || c->finish[0] == 'c')
+        return "refusal";
+    return c->finish[0] == 'l' ? "max_tokens" : "end_turn";
+}
+
+void fake_complete_anthropic(struct tr_buf *out, const struct fake_request *r,
+                             const struct fake_completion *c)
+{
+    const char *stop = anthropic_stop(c);
+    int64_t marked = r->marked_tokens;
+
+    add_member(out, "{\"id\":\"msg_fake", (int64_t)c->number);
+    tr_buf_addz(out, "\",\"type\":\"message\",\"role\":\"assistant\","
+                     "\"model\":");
+    tr_buf_add_json(out, tr_str_c(r->model));
+    tr_buf_addz(out, ",\"content\":[");
+    if (c->reasoning_tokens)
+        tr_buf_addz(out, "{\"type\":\"thinking\",\"thinking\":\"Each text has "
+                         "one label: 100 x\",\"signature\":\"fake\"}");
+    if (c->content.n && stop[0] != 'r') {
+        tr_buf_addz(out, c->reasoning_tokens ? "," : "");
+        tr_buf_addz(out, "{\"type\":\"text\",\"text\":");
+        tr_buf_add_json(out, c->content);
+        tr_buf_addc(out, '}');
+    }
+    tr_buf_addf(out, "],\"stop_reason\":\"%s\",\"stop_sequence\":null,"
+                     "\"stop_details\":%s,\"usage\":{\"input_tokens\":", stop,
+                stop[0] == 'r' ? "{\"type\":\"refusal\",\"category\":null,"
+                                 "\"explanation\":null}"
+                               : "null");
+    add_number(out, c->prompt_tokens - marked);
+    add_member(out, ",\"cache_creation_input_tokens\":",
+               c->is_cached ? 0 : marked);
+    add_member(out, ",\"cache_read_input_tokens\":", c->is_cached ? marked : 0);
+    add_member(out, ",\"output_tokens\":", c->completion_tokens);
+    add_member(out, ",\"output_tokens_details\":{\"thinking_tokens\":",
+               c->reasoning_tokens);
+    tr_buf_addz(out, "},\"service_tier\":\"standard\"}}\n");
+}
+
+void fake_refuse_anthropic(struct tr_buf *out, const struct fake_error *e,
+                           int64_t retry_ns)
+{
+    (void)retry_ns;
+    add_text_or_null(out, "{\"type\":\"error\",\"error\":{\"type\":", e->type);
+    add_text_or_null(out, ",\"message\":", e->message);
+    tr_buf_addz(out, "},\"request_id\":\"req_fake\"}\n");
+}
