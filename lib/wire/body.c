@@ -52,6 +52,19 @@ void tr_usage_check(struct tr_usage *u)
         u->reasoning = -1;
 }
 
+void tr_usage_of_responses(struct tr_usage *u, yyjson_val *usage)
+{
+    yyjson_val *in = yyjson_obj_get(usage, "input_tokens_details");
+    yyjson_val *out = yyjson_obj_get(usage, "output_tokens_details");
+
+    u->in = tr_json_count(usage, "input_tokens");
+    u->out = tr_json_count(usage, "output_tokens");
+    u->cached = tr_json_count(in, "cached_tokens");
+    u->cache_write = tr_json_count(in, "cache_write_tokens");
+    u->reasoning = tr_json_count(out, "reasoning_tokens");
+    tr_usage_check(u);
+}
+
 enum tr_outcome tr_finish_outcome(const struct tr_finish *known, yyjson_val *v)
 {
     for (; known->word; known++) {
@@ -103,7 +116,7 @@ void tr_reply_say(struct tr_reply *reply, const struct tr_buf *scratch,
     tr_reply_set(reply, outcome, message);
 }
 
-/* OpenRouter's words for a status. */
+/* OpenRouter's and the Responses' words for a status. */
 static const struct {
     const char *word;
     int status;
@@ -113,6 +126,7 @@ static const struct {
     {"permission", 403},       {"not_found", 404},
     {"content_policy", 400},   {"refusal", 400},
     {"too_long", 400},         {"exceeded", 400},
+    {"invalid_prompt", 400},   {"bio_policy", 400},
 };
 
 void tr_reply_error_in_200(const struct tr_http_result *r, yyjson_val *holder,

@@ -54,6 +54,9 @@ void tr_json_copy(char *to, size_t size, yyjson_val *v);
 /* Parts that are larger than their whole become unknown. */
 void tr_usage_check(struct tr_usage *u);
 
+/* Responses, decisions: input_tokens, output_tokens and their details. */
+void tr_usage_of_responses(struct tr_usage *u, yyjson_val *usage);
+
 /* Why an answer ended, in a dialect's words; word NULL ends a table. A server
  * that knows only other words ended in its own way: OK. */
 struct tr_finish {

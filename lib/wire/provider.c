@@ -22,7 +22,7 @@
 #define PICO_PER_USD_MILLION INT64_C(1000000) /* 1 USD per million tokens */
 
 const struct tr_dialect *const tr_dialects[] = {
-    &tr_openai, &tr_anthropic, NULL,
+    &tr_openai, &tr_responses, &tr_anthropic, &tr_gemini, NULL,
 };
 
 extern const unsigned char tr_data_providers[], tr_data_models[];
@@ -431,6 +431,7 @@ static int check_task_row(const struct source *s, const struct tr_yaml *row,
         const struct tr_provider *b = &s->c->providers[i];
 
         if (!b->key_env || strcmp(b->key_env, p->key_env) != 0 ||
+            (!b->base_url && !p->base_url) ||
             (b->base_url && p->base_url &&
              strcmp(b->base_url, p->base_url) == 0))
             continue;

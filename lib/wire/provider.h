@@ -97,7 +97,8 @@ struct tr_dialect {
                    struct tr_buf *scratch, struct tr_reply *reply);
 };
 extern const struct tr_dialect *const tr_dialects[]; /* NULL-terminated */
-extern const struct tr_dialect tr_openai, tr_anthropic;
+extern const struct tr_dialect tr_openai, tr_responses, tr_anthropic,
+    tr_gemini;
 
 /* ---- pieces every dialect uses (reply.c, limits.c) -------------------- */
 

@@ -194,7 +194,9 @@ static void check(const struct file *f, const struct tr_reply *r,
 
 static const char *any_key(const char *name)
 {
-    return strstr(name, "KEY") ? "canary-canary" : NULL;
+    return strstr(name, "KEY")        ? "canary-canary"
+           : strstr(name, "ENDPOINT") ? "https://me.openai.azure.com"
+                                      : NULL;
 }
 
 static void run(struct file *f)
@@ -266,7 +268,8 @@ static void replies_mean_what_they_say(void **state)
 {
     static const char *const servers[] = {
         "openai", "ollama", "llama-server", "vllm", "sglang", "litellm",
-        "openrouter", "groq", "together", "deepseek", "mistral", "anthropic"};
+        "openrouter", "groq", "together", "deepseek", "mistral", "anthropic",
+        "gemini", "azure", "openai-responses"};
     (void)state;
 
     for (size_t i = 0; i < sizeof servers / sizeof *servers; i++) {
