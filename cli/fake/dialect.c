@@ -271,22 +271,109 @@ static const char *read_anthropic(struct fake_request *r, yyjson_val *root,
     return read_messages(r, root, needles, bytes);
 }
 
+/* ---- Responses -------------------------------------------------------- */
+
+static const char *read_responses(struct fake_request *r, yyjson_val *root,
+                                  const struct fake_needles *needles)
+{
+    yyjson_val *format = yyjson_obj_get(yyjson_obj_get(root, "text"),
+                                        "format");
+    yyjson_val *reasoning = yyjson_obj_get(root, "reasoning");
+    yyjson_val *system = yyjson_obj_get(root, "instructions");
+    yyjson_val *input = yyjson_obj_get(root, "input");
+    size_t bytes = yyjson_get_len(system);
+    bool has_cap;
+
+    if (yyjson_obj_get(root, "messages"))
+        return "Unsupported parameter: 'messages'. In the Responses API, this "
+               "parameter has moved to 'input'.";
+    read_cap(r, yyjson_obj_get(root, "max_output_tokens"), &has_cap);
+    if (has_cap && r->cap_tokens < 16)
+        return "Invalid 'max_output_tokens': integer below minimum value. "
+               "Expected a value >= 16.";
+    read_effort(r, yyjson_obj_get(reasoning, "effort"));
+    if (yyjson_equals_str(yyjson_obj_get(format, "type"), "json_schema"))
+        read_schema(r, yyjson_obj_get(format, "schema"));
+    if (!yyjson_is_str(input))
+        return "Missing required parameter: 'input'.";
+    if (read_content(r, input, true, needles, &bytes) != TR_OK)
+        return no_memory;
+    r->prompt_tokens += fake_tokens(bytes) + 6;
+    return NULL;
+}
+
+/* ---- Gemini ----------------------------------------------------------- */
+
+static const char *read_gemini(struct fake_request *r, yyjson_val *root,
+                               const struct fake_needles *needles)
+{
+    yyjson_val *config = yyjson_obj_get(root, "generationConfig");
+    yyjson_val *thinking = yyjson_obj_get(config, "thinkingConfig");
+    yyjson_val *system = yyjson_obj_get(
+        yyjson_obj_get(root, "systemInstruction"), "parts");
+    yyjson_val *last = yyjson_arr_get_last(yyjson_obj_get(root, "contents"));
+    yyjson_val *schema = yyjson_obj_get(config, "responseJsonSchema");
+    size_t bytes = 0;
+    bool has_cap;
+
+    if (!last)
+        return "* GenerateContentRequest.contents: contents is not specified";
+    if (yyjson_obj_get(root, "model") || yyjson_obj_get(root, "messages"))
+        return "Invalid JSON payload received. Unknown name \"model\" or "
+               "\"messages\": Cannot find field.";
+    if (schema && !yyjson_equals_str(
+                      yyjson_obj_get(config, "responseMimeType"),
+                      "application/json"))
+        return "responseJsonSchema needs responseMimeType application/json";
+    read_cap(r, yyjson_obj_get(config, "maxOutputTokens"), &has_cap);
+    read_effort(r, yyjson_obj_get(thinking, "thinkingLevel"));
+    if (yyjson_is_int(yyjson_obj_get(thinking, "thinkingBudget"))) {
+        snprintf(r->effort, sizeof r->effort, "budget");
+        r->has_effort = true;
+    }
+    read_schema(r, schema);
+    if ((system && read_content(r, system, false, needles, &bytes) != TR_OK) ||
+        read_content(r, yyjson_obj_get(last, "parts"), true, needles,
+                     &bytes) != TR_OK)
+        return no_memory;
+    r->prompt_tokens += fake_tokens(bytes) + 6;
+    return NULL;
+}
+
 /* ---- the table -------------------------------------------------------- */
+
+/* OpenAI's dialect behind Azure's addresses, keys and headers. */
+#define AZURE                                                                  \
+    .key_header = "api-key", .id_header = "x-request-id",                      \
+    .limits = FAKE_LIMITS_REMAINING, .charges_cap = true,                      \
+    .effort_name = "reasoning_effort", .schema_name = "response_format",       \
+    .read = read_openai, .complete = fake_complete_openai,                     \
+    .refuse = fake_refuse_openai, .errors = fake_azure_errors
 
 static const struct fake_dialect dialects[] = {
     {.path = "/v1/chat/completions", .key_header = "authorization",
      .id_header = "x-request-id", .limits = FAKE_LIMITS_OPENAI,
-     .charges_cap = true, .cap_name = "max_completion_tokens",
-     .effort_name = "reasoning_effort", .schema_name = "response_format",
+     .charges_cap = true, .effort_name = "reasoning_effort", .schema_name = "response_format",
      .read = read_openai, .complete = fake_complete_openai,
      .refuse = fake_refuse_openai},
     {.path = "/v1/messages", .key_header = "x-api-key",
      .must_header = "anthropic-version", .id_header = "request-id",
-     .limits = FAKE_LIMITS_ANTHROPIC, .cap_name = "max_tokens",
-     .effort_name = "output_config.effort",
+     .limits = FAKE_LIMITS_ANTHROPIC, .effort_name = "output_config.effort",
      .schema_name = "output_config.format", .read = read_anthropic,
      .complete = fake_complete_anthropic, .refuse = fake_refuse_anthropic,
      .errors = fake_anthropic_errors},
+    {.path = "/v1beta/models/*:generateContent",
+     .key_header = "x-goog-api-key", .limits = FAKE_LIMITS_NONE,
+     .effort_name = "thinkingConfig", .schema_name = "responseJsonSchema",
+     .read = read_gemini, .complete = fake_complete_gemini,
+     .refuse = fake_refuse_gemini, .errors = fake_gemini_errors},
+    {.path = "/v1/responses", .key_header = "authorization",
+     .id_header = "x-request-id", .limits = FAKE_LIMITS_OPENAI,
+     .charges_cap = true, .effort_name = "reasoning.effort",
+     .schema_name = "text.format", .read = read_responses,
+     .complete = fake_complete_responses, .refuse = fake_refuse_openai},
+    {.path = "/openai/v1/chat/completions", AZURE},
+    {.path = "/openai/deployments/*/chat/completions", AZURE},
 };
 #define DIALECT_COUNT (sizeof dialects / sizeof *dialects)
 

@@ -88,7 +88,7 @@ struct fake_dialect {
     enum fake_limit_style limits;
     bool charges_cap;         /* limits count the cap, if it is larger */
     bool decides;             /* answers questions, not in words */
-    const char *cap_name, *effort_name, *schema_name; /* in refusals */
+    const char *effort_name, *schema_name; /* in refusals */
     /* NULL, or what is wrong. */
     const char *(*read)(struct fake_request *r, struct yyjson_val *root,
                         const struct fake_needles *needles);
@@ -132,15 +132,22 @@ int64_t fake_tokens(size_t bytes);
 
 /* ---- speech.c --------------------------------------------------------- */
 
-extern const struct fake_error fake_anthropic_errors[], fake_gemini_errors[];
+extern const struct fake_error fake_anthropic_errors[], fake_gemini_errors[],
+    fake_azure_errors[];
 
 void fake_complete_openai(struct tr_buf *out, const struct fake_request *r,
                           const struct fake_completion *c);
 void fake_complete_anthropic(struct tr_buf *out, const struct fake_request *r,
                              const struct fake_completion *c);
+void fake_complete_responses(struct tr_buf *out, const struct fake_request *r,
+                             const struct fake_completion *c);
+void fake_complete_gemini(struct tr_buf *out, const struct fake_request *r,
+                          const struct fake_completion *c);
 void fake_refuse_openai(struct tr_buf *out, const struct fake_error *e,
                         int64_t retry_ns);
 void fake_refuse_anthropic(struct tr_buf *out, const struct fake_error *e,
                            int64_t retry_ns);
+void fake_refuse_gemini(struct tr_buf *out, const struct fake_error *e,
+                        int64_t retry_ns);
 
 #endif

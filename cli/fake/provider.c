@@ -78,7 +78,9 @@ static void refuse(struct fake_provider *p, struct fake_reply *reply,
         said.param = e->param;
     p->bill.ends[e->end]++;
     reply->status = said.status;
-    reply->dialect->refuse(&reply->body, &said, reply->retry_ns);
+    reply->dialect->refuse(&reply->body, &said,
+                           p->options->retry_after == FAKE_RETRY_NONE
+                               ? -1 : reply->retry_ns);
 }
 
 static void refuse_as(struct fake_provider *p, struct fake_reply *reply,

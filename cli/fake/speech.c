@@ -211,3 +211,157 @@ void fake_refuse_anthropic(struct tr_buf *out, const struct fake_error *e,
     add_text_or_null(out, ",\"message\":", e->message);
     tr_buf_addz(out, "},\"request_id\":\"req_fake\"}\n");
 }
+
+/* ---- Azure: OpenAI's words, other codes ------------------------------- */
+
+#define AZURE_LIMIT                                                            \
+    "Requests to the ChatCompletions_Create Operation have exceeded the rate " \
+    "limit of your current pricing tier. Please retry after 1 second."
+
+const struct fake_error fake_azure_errors[] = {
+    {FAKE_END_429, 429, NULL, NULL, "429", AZURE_LIMIT},
+    {FAKE_END_LIMITED, 429, NULL, NULL, "429", NULL},
+    {FAKE_END_UNAUTHORIZED, 401, NULL, NULL, "401",
+     "Access denied due to invalid subscription key or wrong API endpoint."},
+    {0},
+};
+
+/* ---- Responses -------------------------------------------------------- */
+
+void fake_complete_responses(struct tr_buf *out, const struct fake_request *r,
+                             const struct fake_completion *c)
+{
+    bool is_short = c->finish[0] == 'l', is_filtered = c->finish[0] == 'c';
+
+    add_member(out, "{\"id\":\"resp_fake", (int64_t)c->number);
+    add_member(out, "\",\"object\":\"response\",\"created_at\":", c->created_s);
+    tr_buf_addf(out, ",\"status\":\"%s\",\"error\":null,"
+                     "\"incomplete_details\":",
+                is_short || is_filtered ? "incomplete" : "completed");
+    tr_buf_addz(out, is_short ? "{\"reason\":\"max_output_tokens\"}"
+                     : is_filtered ? "{\"reason\":\"content_filter\"}"
+                                   : "null");
+    tr_buf_addz(out, ",\"model\":");
+    tr_buf_add_json(out, tr_str_c(r->model));
+    tr_buf_addz(out, ",\"output\":[");
+    if (c->reasoning_tokens)
+        tr_buf_addz(out, "{\"id\":\"rs_fake\",\"type\":\"reasoning\","
+                         "\"summary\":[]}");
+    if (c->content.n) {
+        tr_buf_addz(out, c->reasoning_tokens ? "," : "");
+        tr_buf_addf(out, "{\"id\":\"msg_fake\",\"type\":\"message\",\"role\":"
+                         "\"assistant\",\"status\":\"completed\",\"content\":"
+                         "[{\"type\":\"%s\":",
+                    c->is_refusal ? "refusal\",\"refusal"
+                                  : "output_text\",\"annotations\":[],"
+                                    "\"logprobs\":[],\"text");
+        tr_buf_add_json(out, c->content);
+        tr_buf_addz(out, "}]}");
+    }
+    add_member(out, "],\"usage\":{\"input_tokens\":", c->prompt_tokens);
+    add_member(out, ",\"input_tokens_details\":{\"cached_tokens\":0,"
+                    "\"cache_write_tokens\":0},\"output_tokens\":",
+               c->completion_tokens);
+    add_member(out, ",\"output_tokens_details\":{\"reasoning_tokens\":",
+               c->reasoning_tokens);
+    add_member(out, "},\"total_tokens\":",
+               c->prompt_tokens + c->completion_tokens);
+    tr_buf_addz(out, "},\"service_tier\":\"default\"}\n");
+}
+
+/* ---- Gemini ----------------------------------------------------------- */
+
+#define GEMINI_QUOTA                                                           \
+    "You exceeded your current quota, please check your plan and billing "     \
+    "details."
+
+/* code: the quota that is used up, or the reason of a refusal. */
+const struct fake_error fake_gemini_errors[] = {
+    {FAKE_END_429, 429, "RESOURCE_EXHAUSTED", NULL,
+     "GenerateRequestsPerMinutePerProjectPerModel", GEMINI_QUOTA},
+    {FAKE_END_LIMITED, 429, "RESOURCE_EXHAUSTED", NULL,
+     "GenerateContentInputTokensPerModelPerMinute", GEMINI_QUOTA},
+    {FAKE_END_DAILY, 429, "RESOURCE_EXHAUSTED", NULL,
+     "GenerateRequestsPerDayPerProjectPerModel", GEMINI_QUOTA},
+    {FAKE_END_QUOTA, 429, "RESOURCE_EXHAUSTED", NULL, NULL,
+     "Your prepayment credits are depleted. Please add credit."},
+    {FAKE_END_TOO_LARGE, 429, "RESOURCE_EXHAUSTED", NULL, NULL, NULL},
+    {FAKE_END_500, 500, "INTERNAL", NULL, NULL,
+     "An internal error has occurred. Please retry."},
+    {FAKE_END_503, 503, "UNAVAILABLE", NULL, NULL,
+     "The model is overloaded. Please try again later."},
+    {FAKE_END_SLOW_DOWN, 503, "UNAVAILABLE", NULL, NULL,
+     "This model is currently experiencing high demand."},
+    {FAKE_END_UNAUTHORIZED, 400, "INVALID_ARGUMENT", NULL, "API_KEY_INVALID",
+     "API key not valid. Please pass a valid API key."},
+    {FAKE_END_TOO_LONG, 400, "INVALID_ARGUMENT", NULL, NULL,
+     "The input token count exceeds the maximum number of tokens allowed."},
+    {FAKE_END_UNSUPPORTED, 400, "INVALID_ARGUMENT", NULL, NULL, NULL},
+    {FAKE_END_BAD_REQUEST, 400, "INVALID_ARGUMENT", NULL, NULL, NULL},
+    {0},
+};
+
+static const char *gemini_finish(const struct fake_completion *c)
+{
+    if (c->is_refusal || c->finish[0] == 'c')
+        return "SAFETY";
+    return c->finish[0] == 'l' ? "MAX_TOKENS" : "STOP";
+}
+
+void fake_complete_gemini(struct tr_buf *out, const struct fake_request *r,
+                          const struct fake_completion *c)
+{
+    const char *finish = gemini_finish(c);
+    bool has_words = c->content.n && finish[1] != 'A';
+
+    /* A filter looks at the prompt, and then there is no candidate; a model
+     * that refuses leaves one without words. */
+    if (c->finish[0] == 'c' && !c->is_refusal) {
+        tr_buf_addz(out, "{\"promptFeedback\":{\"blockReason\":"
+                         "\"PROHIBITED_CONTENT\"}");
+    } else {
+        tr_buf_addz(out, "{\"candidates\":[{\"content\":{\"role\":\"model\"");
+        if (has_words || finish[0] == 'M') {
+            tr_buf_addz(out, c->content.n ? ",\"parts\":[{\"text\":" : "");
+            if (c->content.n) {
+                tr_buf_add_json(out, c->content);
+                tr_buf_addz(out, "}]");
+            }
+        }
+        tr_buf_addf(out, "},\"finishReason\":\"%s\",\"index\":0}]", finish);
+    }
+    add_member(out, ",\"usageMetadata\":{\"promptTokenCount\":",
+               c->prompt_tokens);
+    add_member(out, ",\"candidatesTokenCount\":",
+               c->completion_tokens - c->reasoning_tokens);
+    if (c->reasoning_tokens)
+        add_member(out, ",\"thoughtsTokenCount\":", c->reasoning_tokens);
+    add_member(out, ",\"totalTokenCount\":",
+               c->prompt_tokens + c->completion_tokens);
+    tr_buf_addz(out, "},\"modelVersion\":");
+    tr_buf_add_json(out, tr_str_c(r->model));
+    add_member(out, ",\"responseId\":\"rsp-fake", (int64_t)c->number);
+    tr_buf_addz(out, "\"}\n");
+}
+
+void fake_refuse_gemini(struct tr_buf *out, const struct fake_error *e,
+                        int64_t retry_ns)
+{
+    static const char at[] = "{\"@type\":\"type.googleapis.com/google.rpc.";
+    bool is_quota = e->code && e->status == 429;
+
+    add_member(out, "{\"error\":{\"code\":", e->status);
+    add_text_or_null(out, ",\"message\":", e->message);
+    add_text_or_null(out, ",\"status\":", e->type);
+    tr_buf_addz(out, ",\"details\":[");
+    if (is_quota)
+        tr_buf_addf(out, "%sQuotaFailure\",\"violations\":[{\"quotaMetric\":"
+                         "\"generativelanguage.googleapis.com/x\",\"quotaId\":"
+                         "\"%s\",\"quotaValue\":\"10\"}]}", at, e->code);
+    else if (e->code && e->status == 400 && e->code[0] == 'A')
+        tr_buf_addf(out, "%sErrorInfo\",\"reason\":\"%s\"}", at, e->code);
+    if (retry_ns >= 0)
+        tr_buf_addf(out, "%s%sRetryInfo\",\"retryDelay\":\"%.3fs\"}",
+                    is_quota ? "," : "", at, (double)retry_ns / TR_S);
+    tr_buf_addz(out, "]}}\n");
+}
