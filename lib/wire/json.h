@@ -89,4 +89,35 @@ void tr_reply_error_in_200(const struct tr_http_result *r, yyjson_val *holder,
 void tr_reply_garbled(struct tr_str body, const char *what,
                       struct tr_reply *reply);
 
+/* ---- questions and answers of dialects that decide (questions.c) ------- */
+
+/* A walk over all questions of a call: begin with zeros. */
+struct tr_asked {
+    const struct tr_item *item;
+    const struct tr_label *label; /* yes or no about it; NULL: a choice */
+    char name[32];                /* "417", "417_3" */
+    size_t at;                    /* of the item, and of its next label */
+    uint32_t next;
+};
+bool tr_questions_next(struct tr_asked *a, const struct tr_call *call);
+/* The texts, and the instructions of one question, as JSON strings. */
+void tr_questions_input(struct tr_buf *b, const struct tr_call *call);
+void tr_questions_words(struct tr_buf *b, const struct tr_call *call,
+                        const struct tr_asked *a);
+
+struct tr_answers {
+    const struct tr_question *asked;
+    struct tr_buf found;
+    size_t refusals;
+};
+/* One answer: value of a choice, or none and the probability of yes. */
+void tr_answers_add(struct tr_answers *all, struct tr_str name,
+                    yyjson_val *value, yyjson_val *probability);
+/* A whole reply; read() adds every member of "answers", which is of type. */
+void tr_reply_decide(const struct tr_question *asked,
+                     const struct tr_http_result *r, struct tr_buf *scratch,
+                     struct tr_reply *reply, yyjson_type type,
+                     void (*read)(struct tr_answers *all,
+                                  yyjson_val *answers));
+
 #endif

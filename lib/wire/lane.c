@@ -71,6 +71,8 @@ static void request_id_of(const struct tr_http_result *r,
 
     if (!id.n)
         id = tr_wire_header(r->headers, "request-id");
+    if (!id.n)
+        id = tr_wire_header(r->headers, "x-typesafe-request-id");
     snprintf(reply->request_id, sizeof reply->request_id, "%.*s",
              id.n > 79 ? 79 : (int)id.n, id.n ? id.p : "");
     tr_wire_redact(reply->request_id, sizeof reply->request_id);

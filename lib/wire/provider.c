@@ -22,7 +22,8 @@
 #define PICO_PER_USD_MILLION INT64_C(1000000) /* 1 USD per million tokens */
 
 const struct tr_dialect *const tr_dialects[] = {
-    &tr_openai, &tr_responses, &tr_anthropic, &tr_gemini, NULL,
+    &tr_openai, &tr_responses, &tr_anthropic, &tr_gemini, &tr_decisions,
+    &tr_systemone, NULL,
 };
 
 extern const unsigned char tr_data_providers[], tr_data_models[];

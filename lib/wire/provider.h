@@ -98,7 +98,7 @@ struct tr_dialect {
 };
 extern const struct tr_dialect *const tr_dialects[]; /* NULL-terminated */
 extern const struct tr_dialect tr_openai, tr_responses, tr_anthropic,
-    tr_gemini;
+    tr_gemini, tr_decisions, tr_systemone;
 
 /* ---- pieces every dialect uses (reply.c, limits.c) -------------------- */
 

@@ -399,6 +399,7 @@ static const struct rule {
     {400, 400, "json_validate_failed", TR_OUT_TRANSIENT},
     {408, 409, NULL, TR_OUT_TRANSIENT},
     {425, 425, NULL, TR_OUT_TRANSIENT},
+    {501, 501, NULL, TR_OUT_FATAL}, /* the server has no such endpoint */
     {500, 599, NULL, TR_OUT_TRANSIENT},
     {400, 499, NULL, TR_OUT_BAD_REQUEST},
     {0, 999, NULL, TR_OUT_GARBLED},
@@ -426,7 +427,7 @@ static enum tr_billing billing_of(int status)
 {
     if (status >= 200 && status < 300)
         return TR_BILL_USAGE;
-    if (status < 500 || status == 503 || status == 529)
+    if (status < 500 || status == 501 || status == 503 || status == 529)
         return TR_BILL_NONE;
     return TR_BILL_UNKNOWN;
 }
