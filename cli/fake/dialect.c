@@ -340,6 +340,117 @@ static const char *read_gemini(struct fake_request *r, yyjson_val *root,
     return NULL;
 }
 
+/* ---- decisions -------------------------------------------------------- */
+
+static int add_question(struct fake_request *r, const struct fake_question *q)
+{
+    if (r->question_count == r->question_cap) {
+        size_t cap = r->question_cap ? r->question_cap * 2 : 64;
+        struct fake_question *all = tr_resize(r->questions, cap * sizeof *all);
+
+        if (!all)
+            return TR_NOMEM;
+        r->questions = all;
+        r->question_cap = cap;
+    }
+    r->questions[r->question_count++] = *q;
+    return TR_OK;
+}
+
+/* The label that a yes-or-no question is about: the first text in quotes. */
+static uint64_t asked_label(yyjson_val *instructions)
+{
+    const char *at = yyjson_is_str(instructions)
+                         ? strchr(yyjson_get_str(instructions), '"') : NULL;
+    yyjson_doc *doc = at ? yyjson_read(at, strlen(at),
+                                       YYJSON_READ_STOP_WHEN_DONE) : NULL;
+    yyjson_val *label = yyjson_doc_get_root(doc);
+    uint64_t hash = yyjson_is_str(label)
+                        ? fake_hash(tr_str(yyjson_get_str(label),
+                                           yyjson_get_len(label)))
+                        : 0;
+
+    yyjson_doc_free(doc);
+    return hash;
+}
+
+/* One question under its name; options: of a choice, an array or a map. */
+static const char *read_question(struct fake_request *r, yyjson_val *one,
+                                 const char *name, const char *yes_or_no,
+                                 yyjson_val *options)
+{
+    yyjson_val *type = yyjson_obj_get(one, "type");
+    struct fake_question q = {
+        .is_choice = yyjson_equals_str(type, "choice"),
+        .label = asked_label(yyjson_obj_get(one, "instructions"))};
+    size_t n = yyjson_is_arr(options) ? yyjson_arr_size(options)
+                                      : yyjson_obj_size(options);
+
+    if (!name || strlen(name) >= sizeof q.name)
+        return "a question has no name, or a long one";
+    if (!q.is_choice && (!yyjson_equals_str(type, yes_or_no) || !q.label))
+        return "a question has a type that is not known, or no label";
+    if (q.is_choice && (n < 2 || n > 255))
+        return "a choice has 2 to 255 options";
+    memcpy(q.name, name, strlen(name) + 1);
+    q.id = strtoll(name, NULL, 10);
+    return add_question(r, &q) == TR_OK ? NULL : no_memory;
+}
+
+/* The texts: alone and as it is where one choice is asked, else in lines. */
+static const char *read_texts(struct fake_request *r, yyjson_val *root,
+                              yyjson_val *input,
+                              const struct fake_needles *needles)
+{
+    struct tr_str text = tr_str(yyjson_get_str(input), yyjson_get_len(input));
+    size_t size = 0;
+    char *whole = yyjson_val_write(root, 0, &size);
+    int rc;
+
+    free(whole);
+    r->prompt_tokens = fake_tokens(size);
+    if (!yyjson_is_str(input))
+        return "a text is expected";
+    if (!r->question_count || r->question_count > 200)
+        return "1 to 200 questions are expected";
+    rc = r->question_count == 1 && r->questions[0].is_choice
+             ? add_item(r, r->questions[0].id, text, needles)
+             : read_items(r, text, needles);
+    return rc == TR_OK ? NULL : no_memory;
+}
+
+static const char *read_decisions(struct fake_request *r, yyjson_val *root,
+                                  const struct fake_needles *needles)
+{
+    const char *why = NULL;
+    yyjson_val *one;
+    size_t i, n;
+
+    yyjson_arr_foreach(yyjson_obj_get(root, "questions"), i, n, one) {
+        why = read_question(r, one, yyjson_get_str(yyjson_obj_get(one, "name")),
+                            "predicate", yyjson_obj_get(one, "choices"));
+        if (why)
+            return why;
+    }
+    return read_texts(r, root, yyjson_obj_get(root, "input"), needles);
+}
+
+static const char *read_systemone(struct fake_request *r, yyjson_val *root,
+                                  const struct fake_needles *needles)
+{
+    const char *why = NULL;
+    yyjson_val *name, *one;
+    size_t i, n;
+
+    yyjson_obj_foreach(yyjson_obj_get(root, "questions"), i, n, name, one) {
+        why = read_question(r, one, yyjson_get_str(name), "noul",
+                            yyjson_obj_get(one, "criteria"));
+        if (why)
+            return why;
+    }
+    return read_texts(r, root, yyjson_obj_get(root, "state"), needles);
+}
+
 /* ---- the table -------------------------------------------------------- */
 
 /* OpenAI's dialect behind Azure's addresses, keys and headers. */
@@ -372,6 +483,15 @@ static const struct fake_dialect dialects[] = {
      .charges_cap = true, .effort_name = "reasoning.effort",
      .schema_name = "text.format", .read = read_responses,
      .complete = fake_complete_responses, .refuse = fake_refuse_openai},
+    {.path = "/v1/decisions", .key_header = "authorization",
+     .id_header = "x-request-id", .limits = FAKE_LIMITS_OPENAI,
+     .decides = true, .read = read_decisions,
+     .complete = fake_complete_decisions, .refuse = fake_refuse_openai},
+    {.path = "/v1/systemone", .key_header = "authorization",
+     .id_header = "x-typesafe-request-id", .limits = FAKE_LIMITS_NONE,
+     .decides = true, .read = read_systemone,
+     .complete = fake_complete_systemone, .refuse = fake_refuse_systemone,
+     .errors = fake_systemone_errors},
     {.path = "/openai/v1/chat/completions", AZURE},
     {.path = "/openai/deployments/*/chat/completions", AZURE},
 };

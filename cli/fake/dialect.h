@@ -133,7 +133,7 @@ int64_t fake_tokens(size_t bytes);
 /* ---- speech.c --------------------------------------------------------- */
 
 extern const struct fake_error fake_anthropic_errors[], fake_gemini_errors[],
-    fake_azure_errors[];
+    fake_azure_errors[], fake_systemone_errors[];
 
 void fake_complete_openai(struct tr_buf *out, const struct fake_request *r,
                           const struct fake_completion *c);
@@ -143,6 +143,12 @@ void fake_complete_responses(struct tr_buf *out, const struct fake_request *r,
                              const struct fake_completion *c);
 void fake_complete_gemini(struct tr_buf *out, const struct fake_request *r,
                           const struct fake_completion *c);
+void fake_complete_decisions(struct tr_buf *out, const struct fake_request *r,
+                             const struct fake_completion *c);
+void fake_complete_systemone(struct tr_buf *out, const struct fake_request *r,
+                             const struct fake_completion *c);
+void fake_refuse_systemone(struct tr_buf *out, const struct fake_error *e,
+                           int64_t retry_ns);
 void fake_refuse_openai(struct tr_buf *out, const struct fake_error *e,
                         int64_t retry_ns);
 void fake_refuse_anthropic(struct tr_buf *out, const struct fake_error *e,

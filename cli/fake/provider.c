@@ -492,6 +492,20 @@ static void cut_in_line(struct fake_completion *c)
     c->completion_tokens = c->reasoning_tokens + fake_tokens(n);
 }
 
+/* Decisions have no words, so nothing of them is cut or charged. */
+static void decide_only(struct fake_provider *p, struct fake_completion *c,
+                        enum fake_end *end)
+{
+    if (*end == FAKE_END_TRUNCATED)
+        *end = FAKE_END_ANSWERED;
+    for (size_t i = 0; i < p->said_n; i++)
+        p->said[i].end = 0;
+    c->content.n = 0;
+    c->completion_tokens = c->reasoning_tokens = 0;
+    c->said = p->said;
+    c->said_n = p->said_n;
+}
+
 static void complete(struct fake_provider *p, struct fake_reply *reply,
                      enum fake_end end, struct tr_rng *rng, int64_t wall_ms)
 {
@@ -524,6 +538,8 @@ static void complete(struct fake_provider *p, struct fake_reply *reply,
         end = FAKE_END_TRUNCATED;
     if (end == FAKE_END_TRUNCATED)
         c.finish = "length";
+    if (r->dialect->decides)
+        decide_only(p, &c, &end);
     charge_texts(p, c.content.n);
     charge(p, &c, end);
     r->dialect->complete(&reply->body, r, &c);

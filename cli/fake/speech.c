@@ -365,3 +365,133 @@ void fake_refuse_gemini(struct tr_buf *out, const struct fake_error *e,
                     is_quota ? "," : "", at, (double)retry_ns / TR_S);
     tr_buf_addz(out, "]}}\n");
 }
+
+/* ---- decisions -------------------------------------------------------- */
+
+/* What is said about the item of a question; NULL: nothing. */
+static const struct fake_said *said_of(const struct fake_completion *c,
+                                       const struct fake_question *q)
+{
+    for (size_t i = 0; i < c->said_n && !c->is_refusal; i++) {
+        if (c->said[i].id == q->id)
+            return &c->said[i];
+    }
+    return NULL;
+}
+
+/* Hundredths from 55 to 99, always the same for a question. */
+static unsigned sureness(const struct fake_question *q, struct tr_str label)
+{
+    return 55 + (unsigned)((fake_hash(label) ^ q->label) % 45);
+}
+
+/* Yes or no, in hundredths. */
+static unsigned chance_of(const struct fake_question *q, struct tr_str labels)
+{
+    struct tr_str rest = labels;
+
+    while (rest.n) {
+        const char *end = memchr(rest.p, '|', rest.n);
+        size_t n = end ? (size_t)(end - rest.p) : rest.n;
+
+        if (fake_hash(tr_str(rest.p, n)) == q->label)
+            return sureness(q, labels);
+        n += end != NULL;
+        rest = tr_str(rest.p + n, rest.n - n);
+    }
+    return 100 - sureness(q, labels);
+}
+
+void fake_complete_decisions(struct tr_buf *out, const struct fake_request *r,
+                             const struct fake_completion *c)
+{
+    tr_buf_addz(out, "{\"model\":");
+    tr_buf_add_json(out, tr_str_c(r->model));
+    tr_buf_addz(out, ",\"answers\":[");
+    for (size_t i = 0; i < r->question_count; i++) {
+        const struct fake_question *q = &r->questions[i];
+        const struct fake_said *said = said_of(c, q);
+
+        tr_buf_addf(out, "%s{\"type\":\"%s\",\"name\":\"%s\"", i ? "," : "",
+                    !said ? "refusal" : q->is_choice ? "choice" : "predicate",
+                    q->name);
+        if (said && q->is_choice) {
+            tr_buf_addz(out, ",\"choice\":");
+            tr_buf_add_json(out, said->label);
+            tr_buf_addz(out, ",\"confidence\":0.5,\"probabilities\":["
+                             "{\"value\":");
+            tr_buf_add_json(out, said->label);
+            tr_buf_addf(out, ",\"probability\":0.%02u}]",
+                        sureness(q, said->label));
+        } else if (said) {
+            tr_buf_addf(out, ",\"probability\":0.%02u",
+                        chance_of(q, said->label));
+        }
+        tr_buf_addc(out, '}');
+    }
+    add_member(out, "],\"usage\":{\"input_tokens\":", c->prompt_tokens);
+    add_member(out, ",\"output_tokens\":0,\"total_tokens\":", c->prompt_tokens);
+    tr_buf_addz(out, "}}\n");
+}
+
+void fake_complete_systemone(struct tr_buf *out, const struct fake_request *r,
+                             const struct fake_completion *c)
+{
+    const char *comma = "";
+
+    tr_buf_addz(out, "{\"model\":");
+    tr_buf_add_json(out, tr_str_c(r->model));
+    tr_buf_addz(out, ",\"answers\":{");
+    for (size_t i = 0; i < r->question_count; i++) {
+        const struct fake_question *q = &r->questions[i];
+        const struct fake_said *said = said_of(c, q);
+
+        if (!said)
+            continue;
+        tr_buf_addf(out, "%s\"%s\":{\"type\":\"%s\",", comma, q->name,
+                    q->is_choice ? "choice" : "noul");
+        comma = ",";
+        if (q->is_choice) {
+            tr_buf_addz(out, "\"choice\":");
+            tr_buf_add_json(out, said->label);
+            tr_buf_addz(out, ",\"probabilities\":{");
+            tr_buf_add_json(out, said->label);
+            tr_buf_addf(out, ":0.%02u},\"confidence\":0.5}",
+                        sureness(q, said->label));
+        } else {
+            tr_buf_addf(out, "\"noul\":0.%02u}", chance_of(q, said->label));
+        }
+    }
+    add_member(out, "},\"usage\":{\"input_tokens\":", c->prompt_tokens);
+    tr_buf_addz(out, ",\"output_tokens\":0}}\n");
+}
+
+/* type: of the detail, where it has one. */
+const struct fake_error fake_systemone_errors[] = {
+    {FAKE_END_429, 429, NULL, NULL, NULL, "Too many requests"},
+    {FAKE_END_LIMITED, 429, NULL, NULL, NULL, NULL},
+    {FAKE_END_TOO_LARGE, 429, NULL, NULL, NULL, NULL},
+    {FAKE_END_DAILY, 429, NULL, NULL, NULL, NULL},
+    {FAKE_END_QUOTA, 402, NULL, NULL, NULL, "Insufficient credit"},
+    {FAKE_END_500, 500, NULL, NULL, NULL, "Internal server error"},
+    {FAKE_END_503, 529, NULL, NULL, NULL, "Overloaded"},
+    {FAKE_END_SLOW_DOWN, 529, NULL, NULL, NULL, "Overloaded"},
+    {FAKE_END_UNAUTHORIZED, 401, NULL, NULL, NULL, "Invalid API key"},
+    {FAKE_END_TOO_LONG, 400, "max_tokens_exceeded", NULL, NULL, NULL},
+    {FAKE_END_UNSUPPORTED, 422, NULL, NULL, NULL, NULL},
+    {FAKE_END_BAD_REQUEST, 422, NULL, NULL, NULL, NULL},
+    {0},
+};
+
+void fake_refuse_systemone(struct tr_buf *out, const struct fake_error *e,
+                           int64_t retry_ns)
+{
+    (void)retry_ns;
+    if (e->type) {
+        add_text_or_null(out, "{\"detail\":{\"error_type\":", e->type);
+        tr_buf_addz(out, "}}\n");
+        return;
+    }
+    add_text_or_null(out, "{\"detail\":", e->message);
+    tr_buf_addz(out, "}\n");
+}
