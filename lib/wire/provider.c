@@ -422,6 +422,11 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
     return TR_OK;
 }
 
+static bool is_same(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
 /* A task file may come from somebody else. It may describe servers and name
  * the variable of their key, but not send the key of a provider we know to
  * another place. */
@@ -431,10 +436,9 @@ static int check_task_row(const struct source *s, const struct tr_yaml *row,
     for (size_t i = 0; i < s->c->built_in && p->key_env; i++) {
         const struct tr_provider *b = &s->c->providers[i];
 
-        if (!b->key_env || strcmp(b->key_env, p->key_env) != 0 ||
-            (!b->base_url && !p->base_url) ||
-            (b->base_url && p->base_url &&
-             strcmp(b->base_url, p->base_url) == 0))
+        if (!is_same(b->key_env, p->key_env) ||
+            (is_same(b->base_url, p->base_url) &&
+             (!p->base_url_env || is_same(b->base_url_env, p->base_url_env))))
             continue;
         return tr_fail(s->err, TR_CONFIG,
                        "%s:%d:%d: %s: %s is the key of %s, and a task file "
@@ -1074,24 +1078,34 @@ static int find_provider_of(struct tr_target *t, const struct tr_catalog *c,
     return TR_OK;
 }
 
-/* gpt-4o-mini-2024-07-18 has the facts of gpt-4o-mini. */
+/* Whether a name ends like the pattern, in which d is a digit. */
+static bool ends_like(struct tr_str name, const char *pattern)
+{
+    size_t n = strlen(pattern);
+
+    for (size_t i = 0; i < n && name.n > n; i++) {
+        char want = pattern[i], is = name.p[name.n - n + i];
+
+        if (want == 'd' ? is < '0' || is > '9' : is != want)
+            return false;
+    }
+    return name.n > n;
+}
+
+/* gpt-4o-mini-2024-07-18 has the facts of gpt-4o-mini, and a model of
+ * Anthropic's with a date of eight digits those of the model. */
 static const struct tr_model *facts_of(const struct tr_catalog *c,
                                        const char *model)
 {
-    static const char date[] = "-dddd-dd-dd";
+    static const char *const dates[] = {"-dddd-dd-dd", "-dddddddd"};
     struct tr_str name = tr_str_c(model);
     const struct tr_model *m = find_model(c, name);
-    size_t n = sizeof date - 1;
 
-    if (m || name.n <= n)
-        return m;
-    for (size_t i = 0; i < n; i++) {
-        char want = date[i], is = model[name.n - n + i];
-
-        if (want == 'd' ? is < '0' || is > '9' : is != want)
-            return NULL;
+    for (size_t i = 0; i < 2 && !m; i++) {
+        if (ends_like(name, dates[i]))
+            m = find_model(c, tr_str(model, name.n - strlen(dates[i])));
     }
-    return find_model(c, tr_str(model, name.n - n));
+    return m;
 }
 
 /* The same under the provider whose models a row refers to. */
