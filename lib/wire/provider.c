@@ -253,13 +253,14 @@ enum provider_key {
     P_LIKE, P_DIALECT, P_BASE_URL, P_BASE_URL_ENV, P_KEY_ENV, P_KEY_FILE,
     P_KEY, P_CAP, P_EFFORT, P_EFFORT_DEFAULT, P_SCHEMA, P_TEMPERATURE,
     P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY, P_PATH,
-    P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS
+    P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS, P_CACHE
 };
 static const char *const provider_keys[] = {
     "like", "dialect", "base_url", "base_url_env", "key_env", "key_file",
     "key", "cap", "effort", "effort_default", "schema", "temperature",
     "require_parameters", "free", "rpm", "tpm", "concurrency", "path",
-    "key_header", "headers", "models", "pack", "questions", "options", NULL};
+    "key_header", "headers", "models", "pack", "questions", "options",
+    "cache", NULL};
 
 static const char *const styles[] = {
 #define X(name) #name,
@@ -300,7 +301,8 @@ static int take_headers(const struct source *s, const struct tr_yaml *map,
 {
     static const char *const ours[] = {
         "host", "authorization", "cookie", "content-length", "content-type",
-        "transfer-encoding", "connection", "expect", NULL};
+        "transfer-encoding", "connection", "expect", "x-api-key", "api-key",
+        "x-goog-api-key", "proxy-authorization", NULL};
     int n = 0;
 
     if (s->writer == TASK)
@@ -315,7 +317,8 @@ static int take_headers(const struct source *s, const struct tr_yaml *map,
         for (int i = 0; ours[i]; i++) {
             if (v->key.n == strlen(ours[i]) &&
                 strncasecmp(v->key.p, ours[i], v->key.n) == 0)
-                return bad(s, v, "this header is not yours to set");
+                return bad(s, v, "this header is not for a row to set; keys "
+                                 "come from key_env or key_file");
         }
         line_n = snprintf(line, sizeof line, "%.*s: %.*s", (int)v->key.n,
                           v->key.p, (int)value.n, value.p ? value.p : "");
@@ -418,6 +421,10 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
         return take_small(s, v, &p->questions);
     case P_OPTIONS:
         return take_small(s, v, &p->options);
+    case P_CACHE:
+        rc = take_bool(s, v, &flag);
+        p->quirks.no_cache = !flag;
+        return rc;
     }
     return TR_OK;
 }
