@@ -88,6 +88,8 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
         return;
     }
     tr_estimate(e, &preview->forecast, &l->meter, &l->lane->facts);
+    if (l->lane->decides && !e->measured) /* nothing is written, or paid */
+        e->out = (struct tr_span){0};
     if (o->concurrency_max && known.concurrency > o->concurrency_max)
         known.concurrency = o->concurrency_max;
     preview->limited = known.rpm > 0 || known.tpm > 0;

@@ -300,9 +300,10 @@ void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
     run->asks.spent += !out->unsent;
     out->spent_nano = s.spent;
     out->unknown_nano = s.unknown;
-    out->unknown_tokens = t.unknown;
+    if (run->opts.budget_tokens >= 0) /* else nobody counts them */
+        out->unknown_tokens = t.unknown;
     out->is_unknown = reply->billing == TR_BILL_UNKNOWN || s.unknown > 0 ||
-                      t.unknown > 0;
+                      out->unknown_tokens > 0;
     if (t.spent > 0) { /* so that the store's sums are what was settled */
         out->tokens_in = u->in;
         out->tokens_out = u->out;
