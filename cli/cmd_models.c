@@ -4,10 +4,12 @@
 #include "commands.h"
 #include "format.h"
 
+#include "base/clock.h"
 #include "config.h"
 #include "wire/provider.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +18,11 @@ static const char usage[] =
     "usage: trommel models [WORD]\n"
     "\n"
     "Lists providers with the variable that holds their key, and models with\n"
-    "their prices in USD per million tokens; with WORD only those whose name\n"
-    "contains it. A model that is not listed can be asked all the same; only\n"
-    "--budget needs a price. Your own rows: providers in config.yaml, models in\n"
-    "models.yaml, both in $XDG_CONFIG_HOME/trommel.\n";
+    "their prices in USD per million tokens (BATCH: share of them in a batch);\n"
+    "with WORD only those whose name contains it. A model that is not listed\n"
+    "can be asked all the same; only --budget needs a price. Your own rows:\n"
+    "providers in config.yaml, models in models.yaml, both in\n"
+    "$XDG_CONFIG_HOME/trommel.\n";
 
 /* "0.10", "12.50", or "-" when unknown; prices are pico-dollars a token. */
 static const char *price(char *out, int64_t pico)
@@ -58,29 +61,60 @@ static void put_providers(const struct tr_catalog *c, const char *word)
     }
 }
 
-static void put_models(const struct tr_catalog *c, const char *word)
+/* ", ends 2026-12-11 (in 16 days)"; empty when no day is known. */
+static const char *ending(char *out, size_t size, const struct tr_model *m,
+                          int64_t now_s)
+{
+    int days = m->shutdown ? tr_days_until(m->shutdown, now_s) : INT_MAX;
+
+    out[0] = '\0';
+    if (days < 0)
+        snprintf(out, size, ", ended %s", m->shutdown);
+    else if (days <= TR_SHUTDOWN_NEAR)
+        snprintf(out, size, ", ends %s (in %d days)", m->shutdown, days);
+    else if (days < INT_MAX)
+        snprintf(out, size, ", ends %s", m->shutdown);
+    return out;
+}
+
+static void put_models(const struct tr_catalog *c, const char *word,
+                       int64_t now_s)
 {
     const struct tr_model *rows;
-    size_t n = tr_catalog_models(c, &rows), shown = 0;
+    size_t n = tr_catalog_models(c, &rows), shown = 0, near = 0;
 
     for (size_t i = 0; i < n; i++) {
         const struct tr_model *m = &rows[i];
         char in[FORMAT_BYTES], out[FORMAT_BYTES], cached[FORMAT_BYTES];
-        char context[FORMAT_BYTES];
+        char wrote[FORMAT_BYTES], context[FORMAT_BYTES], most[FORMAT_BYTES];
+        char batch[16] = "-", ends[60];
 
         if (!strstr(m->name, word))
             continue;
         if (!shown++)
-            printf("\n%-36s %8s %8s %8s %9s  %s\n", "MODEL", "IN", "CACHED",
-                   "OUT", "CONTEXT", "AS OF");
-        printf("%-36s %8s %8s %8s %9s  %s%s%s\n", m->name,
+            printf("\n%-36s %8s %8s %8s %8s %6s %9s %8s  %s\n", "MODEL", "IN",
+                   "CACHED", "WRITTEN", "OUT", "BATCH", "CONTEXT", "MOST OUT",
+                   "AS OF");
+        if (m->batch_pct)
+            snprintf(batch, sizeof batch, "%d %%", m->batch_pct);
+        printf("%-36s %8s %8s %8s %8s %6s %9s %8s  %s%s\n", m->name,
                price(in, m->facts.price_in),
                price(cached, m->facts.price_cached),
-               price(out, m->facts.price_out),
+               price(wrote, m->facts.price_cache_write),
+               price(out, m->facts.price_out), batch,
                m->facts.context ? format_count(context, m->facts.context) : "-",
-               m->as_of ? m->as_of : "-", m->shutdown ? ", ends " : "",
-               m->shutdown ? m->shutdown : "");
+               m->facts.max_output ? format_count(most, m->facts.max_output)
+                                   : "-",
+               m->as_of ? m->as_of : "-",
+               ending(ends, sizeof ends, m, now_s));
+        near += m->shutdown &&
+                tr_days_until(m->shutdown, now_s) <= TR_SHUTDOWN_NEAR;
     }
+    if (near)
+        printf("\n%zu of these models %s gone, or will be within %d days: "
+               "choose another in time.\nAnswers that were paid for stay in "
+               "the store.\n", near, near == 1 ? "is" : "are",
+               TR_SHUTDOWN_NEAR);
 }
 
 int cmd_models(int argc, char **argv)
@@ -104,7 +138,7 @@ int cmd_models(int argc, char **argv)
     o.config_dir = tr_config_dir(cfg);
     TRY(tr_catalog_open(&catalog, &o, &err));
     put_providers(catalog, word);
-    put_models(catalog, word);
+    put_models(catalog, word, tr_clock_wall_s());
 out:
     if (rc != TR_OK)
         fprintf(stderr, "trommel: %s\n", err.text);

@@ -369,8 +369,29 @@ out:
     return rc;
 }
 
+/* A model that its provider stops soon, or has stopped. */
+static void warn_shutdown(struct tr_drive *d, const struct tr_lane *lane)
+{
+    int days = tr_days_until(lane->shutdown, tr_clock_wall_s());
+    char line[400];
+
+    if (days > TR_SHUTDOWN_NEAR)
+        return;
+    if (days < 0)
+        snprintf(line, sizeof line, "%s was to be shut down on %s: requests "
+                 "may be refused (trommel models lists others)", lane->model,
+                 lane->shutdown);
+    else
+        snprintf(line, sizeof line, "%s will be shut down on %s, in %d day%s: "
+                 "answers that were paid for stay, new rows will need another "
+                 "model (trommel models)", lane->model, lane->shutdown, days,
+                 days == 1 ? "" : "s");
+    tr_drive_say(d, 1, line);
+}
+
 static int open_lane(struct tr_drive *d, struct tr_err *err)
 {
+    int rc;
     const char *model = tr_config_text(d->cfg, "model");
     struct tr_str task_rows = d->task.providers_yaml;
     struct tr_lane_opts o = {
@@ -390,7 +411,10 @@ static int open_lane(struct tr_drive *d, struct tr_err *err)
         return open_local(d, NULL, err);
     if (strncmp(model, "local:", 6) == 0)
         return open_local(d, model + 6, err);
-    return tr_http_lane_open(&d->lane, &o, err);
+    rc = tr_http_lane_open(&d->lane, &o, err);
+    if (rc == TR_OK)
+        warn_shutdown(d, d->lane);
+    return rc;
 }
 
 /* A run that only plans reads what is known and leaves no trace: a store that

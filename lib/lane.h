@@ -124,6 +124,7 @@ struct tr_lane {
                                             question; 0: no limit */
     int concurrency_max;         /* the lane's own ceiling; 0: none */
     int64_t rpm, tpm;            /* ceilings of the provider row; 0: none */
+    char shutdown[12];           /* day on which the model is stopped, or "" */
 };
 
 #endif

@@ -359,6 +359,9 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
     l->lane.concurrency_max = target->provider->concurrency;
     l->lane.rpm = target->provider->rpm;
     l->lane.tpm = target->provider->tpm;
+    if (target->facts && target->facts->shutdown)
+        snprintf(l->lane.shutdown, sizeof l->lane.shutdown, "%s",
+                 target->facts->shutdown);
 out:
     wipe(key_line, sizeof key_line);
     return rc;

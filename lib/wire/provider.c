@@ -531,6 +531,38 @@ static const char *const model_keys[] = {
     "max_output", "efforts", "long_from", "long_input", "long_output",
     "shutdown", "effort", NULL};
 
+/* Days since 1970-01-01 of a date of the Gregorian calendar (H. Hinnant). */
+static int64_t day_number(int64_t y, int64_t m, int64_t d)
+{
+    int64_t era, of_era;
+
+    y -= m <= 2;
+    era = y / 400;
+    of_era = y - era * 400;
+    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 +
+           (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1 - 719468;
+}
+
+int tr_days_until(const char *date, int64_t now_s)
+{
+    static const char form[] = "dddd-dd-dd";
+    int64_t v[3] = {0};
+    int at = 0;
+
+    for (size_t i = 0; i < sizeof form; i++) {
+        if (form[i] == 'd' ? date[i] < '0' || date[i] > '9'
+                           : date[i] != form[i])
+            return INT_MAX;
+        if (form[i] == 'd')
+            v[at] = v[at] * 10 + (date[i] - '0');
+        else
+            at++;
+    }
+    if (v[0] < 1970 || v[1] < 1 || v[1] > 12 || v[2] < 1 || v[2] > 31)
+        return INT_MAX;
+    return (int)(day_number(v[0], v[1], v[2]) - now_s / 86400);
+}
+
 static int take_model_value(const struct source *s, const struct tr_yaml *v,
                             enum model_key key, struct tr_model *m)
 {
@@ -564,7 +596,10 @@ static int take_model_value(const struct source *s, const struct tr_yaml *v,
     case M_LONG_OUTPUT:
         return take_decimal(s, v, 100, &f->long_out_pct);
     case M_SHUTDOWN:
-        return take_text(s, v, &m->shutdown);
+        rc = take_text(s, v, &m->shutdown);
+        if (rc == TR_OK && tr_days_until(m->shutdown, 0) == INT_MAX)
+            return bad(s, v, "a date is wanted, such as 2026-12-11");
+        return rc;
     case M_EFFORT:
         return take_word(s, v, styles, &m->effort_style);
     }

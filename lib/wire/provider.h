@@ -213,6 +213,11 @@ int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
 bool tr_model_find(const struct tr_lane_opts *o, const char *model,
                    struct tr_model_facts *facts, char *as_of, size_t as_of_n);
 
+#define TR_SHUTDOWN_NEAR 60 /* days: time to think of another model */
+/* Days from now until the day of "2026-12-11", negative when it is past;
+ * INT_MAX when date is no such date. */
+int tr_days_until(const char *date, int64_t now_s);
+
 /* ---- lanes (lane.c) --------------------------------------------------- */
 
 /* Finds provider and model, key and origin; errors name the variable, the

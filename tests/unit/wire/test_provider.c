@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <setjmp.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -680,9 +681,32 @@ static int tear_down(void **state)
     return rmdir(config_dir);
 }
 
+static void days_until_a_date_are_counted_by_the_calendar(void **state)
+{
+    static const struct {
+        const char *date;
+        int64_t now_s;
+        int days;
+    } cases[] = {
+        {"1970-01-01", 0, 0}, {"1970-01-02", 86399, 1},
+        {"2026-12-11", 1795564800, 16}, /* 2026-11-25 */
+        {"2024-03-01", 1709078400, 2},  /* 2024-02-28, a leap year */
+        {"2000-01-01", 1795564800, -9825},
+        {"", 0, INT_MAX}, {"soon", 0, INT_MAX}, {"2026-13-01", 0, INT_MAX},
+        {"2026-12-1", 0, INT_MAX}, {"2026-12-11x", 0, INT_MAX},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (tr_days_until(cases[i].date, cases[i].now_s) != cases[i].days)
+            fail_msg("%s: %d", cases[i].date,
+                     tr_days_until(cases[i].date, cases[i].now_s));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(days_until_a_date_are_counted_by_the_calendar),
         cmocka_unit_test(durations),
         cmocka_unit_test(try_again),
         cmocka_unit_test(any_retry_after_is_bounded),
