@@ -133,6 +133,28 @@ static void say_asked(struct term *term, const trommel_run *run)
     term_say(term, SAY_NOTE, l.text);
 }
 
+/* What the provider's prompt cache did for the money. */
+static void say_cache(struct term *term, const trommel_run *run)
+{
+    int64_t in = trommel_run_count(run, TROMMEL_TOKENS_IN);
+    int64_t cached = trommel_run_count(run, TROMMEL_TOKENS_CACHED);
+    int64_t wrote = trommel_run_count(run, TROMMEL_TOKENS_CACHE_WRITE);
+    int64_t saved = trommel_run_count(run, TROMMEL_CACHE_SAVED_NANOUSD);
+    struct line l = {.n = 0};
+    char n[FORMAT_BYTES];
+
+    if (in <= 0 || (cached <= 0 && wrote <= 0))
+        return;
+    snprintf(n, sizeof n, "%d", (int)((double)cached / (double)in * 100 + 0.5));
+    put(&l, "  cache   ", n);
+    put(&l, " % of the tokens in came from the provider's cache", "");
+    if (saved > 0)
+        put(&l, ", saved ", format_money(n, saved));
+    else if (saved < 0)
+        put(&l, ", and keeping them cost ", format_money(n, -saved));
+    term_say(term, SAY_NOTE, l.text);
+}
+
 static void say_cost_and_time(struct term *term, const trommel_run *run,
                               int64_t elapsed_ms)
 {
@@ -186,5 +208,6 @@ void summary_print(struct term *term, const trommel_run *run,
     say_failures(term, run);
     say_known(term, run);
     say_asked(term, run);
+    say_cache(term, run);
     say_cost_and_time(term, run, elapsed_ms);
 }

@@ -86,7 +86,10 @@ enum trommel_count {
     TROMMEL_THROTTLED,     /* requests a limit refused */
     TROMMEL_LIMIT_WAIT_MS, /* time in which only limits kept requests back */
     TROMMEL_LIMIT_WAITING, /* 1: limits keep requests back now */
-    TROMMEL_IN_FLIGHT_NANOUSD /* bound of what the answers in flight cost */
+    TROMMEL_IN_FLIGHT_NANOUSD, /* bound of what the answers in flight cost */
+    TROMMEL_TOKENS_CACHE_WRITE, /* of the tokens in: kept by the provider */
+    TROMMEL_CACHE_SAVED_NANOUSD /* by the provider's prompt cache in this run;
+                                   negative: keeping cost more than it brought */
 };
 
 TROMMEL_API const char *trommel_version(void);

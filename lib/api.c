@@ -302,6 +302,8 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     case TROMMEL_THROTTLED:     return c.throttled;
     case TROMMEL_LIMIT_WAIT_MS: return c.wait_limits_ns / 1000000;
     case TROMMEL_LIMIT_WAITING: return c.waiting > 0;
+    case TROMMEL_TOKENS_CACHE_WRITE: return c.tokens_cache_write;
+    case TROMMEL_CACHE_SAVED_NANOUSD: return c.cache_saved_nano;
     case TROMMEL_IN_FLIGHT_NANOUSD: return tr_drive_in_flight_nano(d);
     }
     return -1;
@@ -403,6 +405,8 @@ const char *trommel_run_stats_json(trommel_run *run)
         {"tokens_in", TROMMEL_TOKENS_IN},
         {"tokens_out", TROMMEL_TOKENS_OUT},
         {"tokens_cached", TROMMEL_TOKENS_CACHED},
+        {"tokens_cache_write", TROMMEL_TOKENS_CACHE_WRITE},
+        {"cache_saved_nanousd", TROMMEL_CACHE_SAVED_NANOUSD},
         {"spent_nanousd", TROMMEL_SPENT_NANOUSD},
         {"in_flight_nanousd", TROMMEL_IN_FLIGHT_NANOUSD},
         {"limit_wait_ms", TROMMEL_LIMIT_WAIT_MS},

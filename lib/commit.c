@@ -12,6 +12,7 @@ enum {
 /* Answers are gathered this long before they are saved: a twentieth of a short
  * latency, and at full speed dozens of answers share one save. */
 #define SAVE_EVERY_NS TR_MS
+#define WARM_NS (10 * TR_S) /* the first request is waited for so long */
 
 /* What the answers so far become in the store. */
 static int gather_puts(struct tr_run *run, size_t *n, struct tr_err *err)
@@ -143,6 +144,24 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
     return l->lane->vt->start(l->lane, &shot, err);
 }
 
+/* The provider keeps the beginning of a prompt when it begins to answer: the
+ * first request goes alone, so that the others find it. Not for ever. */
+static bool waits_for_first(struct tr_run_lane *l, int64_t now, int64_t *wake)
+{
+    int64_t until;
+
+    if (!l->warming || !l->sent.n)
+        return false;
+    until = l->sent.head->sent_at + WARM_NS;
+    if (now >= until) {
+        l->warming = false;
+        return false;
+    }
+    if (until < *wake)
+        *wake = until;
+    return true;
+}
+
 static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
                    bool *moved, struct tr_err *err)
 {
@@ -151,7 +170,7 @@ static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
         int64_t wait = tr_pace_wait(&l->pace, l->ready.head->tokens, now);
         int rc;
 
-        if (wait == TR_PACE_FULL)
+        if (wait == TR_PACE_FULL || waits_for_first(l, now, wake))
             break;
         if (wait > 0) {
             if (!l->wait_since)

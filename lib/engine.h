@@ -21,6 +21,7 @@
 #include "base/keymap.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "plan/cache.h"
 #include "plan/distinct.h"
 #include "plan/pack.h"
 #include "plan/retry.h"
@@ -102,6 +103,10 @@ struct tr_run_lane {
     char origin_served[96];
     bool origin_known;
     bool fitted;
+    struct tr_cache_plan cache; /* of the provider's prompt cache */
+    char cache_key[33];         /* of task and model */
+    bool cache_known;
+    bool warming;               /* one request is out, the others wait for it */
 
     int64_t successes, bad_requests, stored;
     struct tr_lane_counts counts;
@@ -308,6 +313,8 @@ struct tr_str tr_run_text(const struct tr_run_lane *l,
                           const struct tr_row *row);
 /* Its rows wait as if they had never been asked; the pack goes. */
 void tr_run_give_back(struct tr_run *run, struct tr_pack *p);
+/* Once, when the first rows are there: whether the provider's cache pays. */
+void tr_run_plan_cache(struct tr_run *run, struct tr_run_lane *l);
 /* Who said a verdict, as the store numbers it. */
 int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
                   const char *served, uint16_t *origin, struct tr_err *err);

@@ -31,6 +31,7 @@ struct tr_call {
     int64_t cap_tokens;      /* output cap, reasoning included */
     bool cache;              /* the stable part is worth a mark for the
                                 provider's prompt cache, where one is needed */
+    struct tr_str cache_key; /* for providers that route by one, or empty */
     /* Lanes that decide get these instead of words. */
     const struct tr_question *question;
     const struct tr_item *items; /* in the order sent */
@@ -124,6 +125,7 @@ struct tr_lane {
                                             question; 0: no limit */
     int concurrency_max;         /* the lane's own ceiling; 0: none */
     int64_t rpm, tpm;            /* ceilings of the provider row; 0: none */
+    bool has_cache_keys;         /* takes tr_call.cache_key */
     char shutdown[12];           /* day on which the model is stopped, or "" */
 };
 

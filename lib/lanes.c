@@ -124,6 +124,32 @@ int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
     return TR_OK;
 }
 
+void tr_run_plan_cache(struct tr_run *run, struct tr_run_lane *l)
+{
+    int64_t rows = run->env->rows_expected
+        ? run->env->rows_expected(run->env->ctx) : -1;
+    uint32_t pack = run->opts.pack ? run->opts.pack : 16;
+    struct tr_cache_case c = {
+        .stable_tokens =
+            tr_meter_estimate(&l->meter, l->system.n + l->schema.n),
+        .rpm = tr_pace_rpm(&l->pace),
+        .at_once = (int)l->pace.window,
+        .has_keys = l->lane->has_cache_keys,
+    };
+    struct tr_key key;
+
+    l->cache_known = true;
+    if (l->lane->is_local || l->lane->decides)
+        return;
+    rows -= rows < 0 ? 0 : run->counts.rows_stored + run->counts.rows_twin;
+    c.requests = rows < 0 ? -1 : (rows + pack - 1) / pack;
+    tr_cache_choose(&l->cache, &c, &l->lane->facts);
+    l->warming = l->cache.warms && !run->opts.dry_run;
+    key = tr_digest(&l->salt, tr_str((const char *)run->task->digest.b,
+                                     sizeof run->task->digest.b));
+    tr_key_hex(&key, 16, l->cache_key);
+}
+
 /* ---- from run to run -------------------------------------------------- */
 
 static void name_of(char *out, size_t size, const char *what,

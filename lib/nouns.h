@@ -299,6 +299,8 @@ struct tr_model_facts {
     /* More input than this, and the whole request costs long_in_pct percent
      * of price_in (cached too) and long_out_pct of price_out; 0: never. */
     int64_t long_from, long_in_pct, long_out_pct;
+    int64_t cache_min;  /* tokens from which a prompt's beginning is kept by
+                           the provider; 0: not said */
 };
 
 #endif

@@ -69,6 +69,18 @@ void tr_pack_free(struct tr_run *run, struct tr_pack *p)
     tr_free(p);
 }
 
+/* Requests of one key find each other's beginning at the provider; too many a
+ * minute would not, so they take turns over several. */
+static struct tr_str cache_key(const struct tr_run_lane *l,
+                               const struct tr_pack *p, char *out, size_t size)
+{
+    if (!l->cache.pays || !l->lane->has_cache_keys)
+        return tr_str(out, 0);
+    snprintf(out, size, "%.16s-%u", l->cache_key,
+             (unsigned)(p->attempt % l->cache.keys));
+    return tr_str_c(out);
+}
+
 /* Draws ids and order anew and writes the request: every attempt has its own,
  * so that no row's author can know a neighbour's id or place. */
 static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
@@ -77,6 +89,7 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     struct tr_run_lane *l = p->lane;
     uint16_t ids[TR_PACK_MAX];
     struct tr_call call;
+    char key[48];
     int rc = TR_OK;
 
     p->seed = run->env->random(run->env->ctx);
@@ -105,6 +118,8 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
         .user = tr_buf_str(user),
         .schema = tr_buf_str(&l->schema),
         .cap_tokens = p->cap,
+        .cache = l->cache.pays,
+        .cache_key = cache_key(l, p, key, sizeof key),
         .question = l->lane->decides ? &l->question : NULL,
         .items = p->items,
         .item_count = p->n,
@@ -346,6 +361,8 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
     }
     if (!run->bound_said)
         say_bound(run, l);
+    if (!l->cache_known)
+        tr_run_plan_cache(run, l);
     while (l->planned.n + l->ready.n < want || run->opts.dry_run) {
         err->code = TR_OK;
         p = next_pack(run, l, err);

@@ -248,6 +248,19 @@ static void blame_nobody(struct tr_run *run, struct tr_pack *p,
     lane_refuses(run, l, reply, tr_rule(TR_OUT_FATAL));
 }
 
+/* What the same tokens would have cost without the provider's cache, less what
+ * they did: negative when keeping cost more than it brought. */
+static int64_t cache_saved(const struct tr_run_lane *l,
+                           const struct tr_usage *u)
+{
+    struct tr_usage plain = *u;
+    int64_t with = tr_cost(&l->lane->facts, u);
+
+    plain.cached = plain.cache_write = 0;
+    return with < 0 || u->in <= 0 ? 0
+                                  : tr_cost(&l->lane->facts, &plain) - with;
+}
+
 /* Money, tokens and pace of one attempt; its outcome joins the next commit. */
 int tr_run_book(struct tr_run *run, struct tr_pack *p,
                 const struct tr_reply *reply, int64_t now, struct tr_err *err)
@@ -279,6 +292,8 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
         l->counts.tokens_in += u->in > 0 ? u->in : 0;
         l->counts.tokens_out += u->out > 0 ? u->out : 0;
         l->counts.tokens_cached += u->cached > 0 ? u->cached : 0;
+        l->counts.tokens_cache_write += u->cache_write > 0 ? u->cache_write : 0;
+        l->counts.cache_saved_nano += cache_saved(l, u);
     }
     run->counts.unknown_attempts += reply->billing == TR_BILL_UNKNOWN;
     rc = tr_run_grow((void **)&run->outs, &run->out_cap, run->out_count + 1,
@@ -324,6 +339,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return TR_OK;
     l = p->lane;
     tr_queue_remove(&l->sent, p);
+    p->lane->warming = false; /* what came of it, the others may go */
     log_reply(run, p, reply);
     rc = tr_run_book(run, p, reply, now, err);
     if (rc != TR_OK)

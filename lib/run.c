@@ -241,6 +241,8 @@ void tr_run_counts(const struct tr_run *run, struct tr_counts *counts)
         counts->tokens_in += l->counts.tokens_in;
         counts->tokens_out += l->counts.tokens_out;
         counts->tokens_cached += l->counts.tokens_cached;
+        counts->tokens_cache_write += l->counts.tokens_cache_write;
+        counts->cache_saved_nano += l->counts.cache_saved_nano;
         counts->in_flight += l->sent.n;
         counts->waiting += l->wait_since ? l->ready.n : 0;
     }

@@ -93,7 +93,8 @@ struct tr_counts {
     int64_t rows_stored;     /* answered by the store */
     int64_t rows_twin;       /* equal to another row of this run */
     int64_t requests, retries, in_flight, items_reasked, voided;
-    int64_t tokens_in, tokens_out, tokens_cached;
+    int64_t tokens_in, tokens_out, tokens_cached, tokens_cache_write;
+    int64_t cache_saved_nano; /* by the provider's prompt cache, this run */
     int64_t throttled, wait_limits_ns, waiting;
     int64_t unknown_attempts;
     int64_t retried[TR_OUT_COUNT]; /* of the retries: after which outcome */
@@ -107,8 +108,8 @@ struct tr_counts {
 struct tr_lane_counts {
     int64_t rows, failed;    /* settled by it in this run, twins included */
     int64_t requests;
-    int64_t tokens_in, tokens_out, tokens_cached;
-    int64_t spent_nano, unknown_nano; /* of this run */
+    int64_t tokens_in, tokens_out, tokens_cached, tokens_cache_write;
+    int64_t spent_nano, unknown_nano, cache_saved_nano; /* of this run */
 };
 
 bool tr_run_has_budget(const struct tr_run_opts *o);

@@ -107,6 +107,8 @@ void fake_bill_write(struct tr_buf *out, const struct fake_bill *b)
         uint64_t value;
     } rows[] = {
         {"prompt_tokens", b->prompt_tokens},
+        {"cached_tokens", b->cached_tokens},
+        {"cache_write_tokens", b->cache_write_tokens},
         {"completion_tokens", b->completion_tokens},
         {"reasoning_tokens", b->reasoning_tokens},
         {"nanousd", (b->pico_usd + 999) / 1000},

@@ -48,6 +48,7 @@ struct fake_peak {
 struct fake_bill {
     uint64_t requests, ends[FAKE_END_COUNT];
     uint64_t prompt_tokens, completion_tokens, reasoning_tokens;
+    uint64_t cached_tokens, cache_write_tokens; /* of the prompt's */
     uint64_t items_asked, items_answered; /* answered: and charged */
     uint64_t texts, paid_twice, paid_again;
     uint64_t pico_usd;

@@ -149,6 +149,7 @@ static int read_content(struct fake_request *r, yyjson_val *content,
                                  yyjson_get_len(content));
 
         *bytes += s.n;
+        fake_prefix_add(&r->prefix, s);
         return has_items ? read_items(r, s, needles) : TR_OK;
     }
     yyjson_arr_foreach(content, i, n, part) {
@@ -157,6 +158,11 @@ static int read_content(struct fake_request *r, yyjson_val *content,
         if (yyjson_is_str(text) &&
             read_content(r, text, has_items, needles, bytes) != TR_OK)
             return TR_NOMEM;
+        if (yyjson_is_obj(yyjson_obj_get(part, "prompt_cache_breakpoint")) ||
+            yyjson_is_obj(yyjson_obj_get(part, "cache_control"))) {
+            r->marked_tokens = fake_tokens(r->prefix.bytes);
+            r->marked_hash = r->prefix.hash;
+        }
     }
     return TR_OK;
 }
@@ -202,12 +208,26 @@ static void read_cap(struct fake_request *r, yyjson_val *cap, bool *has)
         r->cap_tokens = yyjson_get_sint(cap);
 }
 
+/* A key of its own leads to another machine, which knows nothing. */
+static void read_cache(struct fake_request *r, yyjson_val *root)
+{
+    yyjson_val *key = yyjson_obj_get(root, "prompt_cache_key");
+    yyjson_val *mode = yyjson_obj_get(
+        yyjson_obj_get(root, "prompt_cache_options"), "mode");
+
+    fake_prefix_begin(&r->prefix, tr_str(yyjson_get_str(key),
+                                         yyjson_get_len(key)));
+    r->has_cache = yyjson_obj_get(root, "prompt_cache_options") != NULL;
+    r->is_explicit = yyjson_equals_str(mode, "explicit");
+}
+
 static const char *read_openai(struct fake_request *r, yyjson_val *root,
                                const struct fake_needles *needles)
 {
     yyjson_val *format = yyjson_obj_get(root, "response_format");
 
     read_effort(r, yyjson_obj_get(root, "reasoning_effort"));
+    read_cache(r, root);
     r->is_stream = yyjson_is_true(yyjson_obj_get(root, "stream"));
     read_cap(r, yyjson_obj_get(root, "max_tokens"), &r->has_max_tokens);
     read_cap(r, yyjson_obj_get(root, "max_completion_tokens"),
@@ -219,23 +239,6 @@ static const char *read_openai(struct fake_request *r, yyjson_val *root,
 }
 
 /* ---- Anthropic -------------------------------------------------------- */
-
-/* What stands up to a cache mark in the system part, if there is one. */
-static void read_mark(struct fake_request *r, yyjson_val *system)
-{
-    size_t i, n, bytes = 0;
-    yyjson_val *block;
-
-    yyjson_arr_foreach(system, i, n, block) {
-        yyjson_val *text = yyjson_obj_get(block, "text");
-
-        bytes += yyjson_get_len(text);
-        r->marked_hash ^= fake_hash(tr_str(yyjson_get_str(text),
-                                           yyjson_get_len(text)));
-        if (yyjson_is_obj(yyjson_obj_get(block, "cache_control")))
-            r->marked_tokens = fake_tokens(bytes);
-    }
-}
 
 static const char *read_anthropic(struct fake_request *r, yyjson_val *root,
                                   const struct fake_needles *needles)
@@ -266,8 +269,7 @@ static const char *read_anthropic(struct fake_request *r, yyjson_val *root,
         read_schema(r, yyjson_obj_get(format, "schema"));
     if (system && read_content(r, system, false, needles, &bytes) != TR_OK)
         return no_memory;
-    if (yyjson_is_arr(system))
-        read_mark(r, system);
+    r->is_explicit = true;
     return read_messages(r, root, needles, bytes);
 }
 
@@ -544,6 +546,7 @@ const char *fake_request_read(struct fake_request *r,
         .dialect = dialect, .cap_tokens = -1, .items = r->items,
         .item_cap = r->item_cap, .questions = r->questions,
         .question_cap = r->question_cap, .scratch = r->scratch};
+    fake_prefix_begin(&r->prefix, TR_STR(""));
     memset(body + n, 0, YYJSON_PADDING_SIZE);
     doc = yyjson_read_opts(body, n, YYJSON_READ_INSITU, NULL, NULL);
     root = yyjson_doc_get_root(doc);

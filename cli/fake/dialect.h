@@ -9,6 +9,7 @@
 #define TR_FAKE_DIALECT_H
 
 #include "base/buf.h"
+#include "fake/cache.h"
 #include "fake/bill.h"
 
 #include <stdbool.h>
@@ -43,8 +44,11 @@ struct fake_request {
     char effort[16];           /* or empty */
     int64_t cap_tokens;        /* -1: none asked for */
     int64_t prompt_tokens;     /* our count: bytes / 4 and 3 per message */
+    struct fake_prefix prefix; /* the prompt, for the cache */
     int64_t marked_tokens;     /* of those, before a cache mark */
     uint64_t marked_hash;      /* of what stands there */
+    bool has_cache;            /* prompt_cache_options */
+    bool is_explicit;          /* nothing is kept but what is marked */
     bool has_max_tokens, has_max_completion_tokens, has_effort, has_schema;
     bool is_nested;            /* the schema wants labels in an own array */
     bool is_stream;
@@ -72,7 +76,8 @@ struct fake_completion {
     const char *finish;       /* "stop", "length", "content_filter" */
     struct tr_str content;
     bool is_refusal;          /* content is why the model refuses */
-    bool is_cached;           /* what stands before the mark was there */
+    int64_t cached_tokens, cache_write_tokens; /* of the prompt's */
+    bool says_writes;         /* cache_write_tokens is reported */
     int64_t prompt_tokens, completion_tokens, reasoning_tokens;
     const struct fake_said *said; /* decisions: what is answered */
     size_t said_n;

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum type { COUNT, REAL, TEXT, FLAG, LATENCY, SWITCH, RETRY, PRICES, STUCK,
-            ALL, SHARE, TITLE };
+enum type { COUNT, REAL, TEXT, FLAG, LATENCY, SWITCH, RETRY, PRICES,
+            CACHE_PRICES, STUCK, ALL, SHARE, TITLE };
 
 static const struct row {
     const char *name;
@@ -154,6 +154,12 @@ static bool set(struct fake_options *o, const struct row *r, const char *s)
         o->price_in = llround(a * 1e6);
         o->price_out = llround(b * 1e6);
         return true;
+    case CACHE_PRICES:
+        if (!two_reals(s, &a, &b) || a > 1e6 || b > 1e6)
+            return false;
+        o->price_cached = llround(a * 1e6);
+        o->price_cache_write = llround(b * 1e6);
+        return true;
     case STUCK:
         return read_stuck(o, s);
     case ALL:
@@ -200,6 +206,8 @@ int fake_options_read(struct fake_options *o, int argc, char **argv,
 
     *o = (struct fake_options){.seed = 1, .headers = true, .bucket_s = 60,
                                .quota_after = -1, .daily_after = -1,
+                               .cache = -1, .price_cached = -1,
+                               .price_cache_write = -1,
                                .text = "text", .label = "label"};
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i] + 2, *eq, *value = NULL;

@@ -26,6 +26,8 @@ struct fake_options {
     const char *gold, *text, *label, *labels;
     const char *poison, *efforts;
     int64_t price_in, price_out;  /* pico-dollars per token */
+    int64_t cache;                /* least prompt that is kept; -1: none */
+    int64_t price_cached, price_cache_write; /* -1: as price_in */
     double latency_ms, latency_sigma;
     char stuck[256];              /* the text, or empty */
     double stuck_s;
@@ -33,6 +35,7 @@ struct fake_options {
     enum fake_retry retry_after;
     bool headers, charge_refused;
     bool no_schema, no_max_completion_tokens, no_max_tokens, no_effort;
+    bool no_cache_options;
     double p[FAKE_FAULT_COUNT];
 };
 

@@ -35,6 +35,7 @@ void fake_provider_close(struct fake_provider *p)
     tr_free(p->said);
     tr_buf_release(&p->content);
     tr_buf_release(&p->odd);
+    fake_cache_release(&p->cache);
 }
 
 /* ---- errors ----------------------------------------------------------- */
@@ -129,6 +130,7 @@ static bool check_parameters(struct fake_provider *p, struct fake_reply *reply)
         : o->no_max_tokens && r->has_max_tokens ? "max_tokens"
         : o->no_schema && r->has_schema         ? d->schema_name
         : r->has_effort && (o->no_effort || is_value) ? d->effort_name
+        : r->has_cache && o->no_cache_options   ? "prompt_cache_options"
         : r->is_stream                          ? "stream"
                                                 : NULL;
     char message[200];
@@ -461,7 +463,17 @@ static void charge(struct fake_provider *p, const struct fake_completion *c,
     p->bill.prompt_tokens += (uint64_t)c->prompt_tokens;
     p->bill.completion_tokens += (uint64_t)c->completion_tokens;
     p->bill.reasoning_tokens += (uint64_t)c->reasoning_tokens;
-    p->bill.pico_usd += (uint64_t)c->prompt_tokens * (uint64_t)o->price_in;
+    p->bill.cached_tokens += (uint64_t)c->cached_tokens;
+    p->bill.cache_write_tokens += (uint64_t)c->cache_write_tokens;
+    p->bill.pico_usd += (uint64_t)(c->prompt_tokens - c->cached_tokens -
+                                   c->cache_write_tokens) *
+                        (uint64_t)o->price_in;
+    p->bill.pico_usd +=
+        (uint64_t)c->cached_tokens *
+        (uint64_t)(o->price_cached < 0 ? o->price_in : o->price_cached);
+    p->bill.pico_usd += (uint64_t)c->cache_write_tokens *
+                        (uint64_t)(o->price_cache_write < 0
+                                       ? o->price_in : o->price_cache_write);
     p->bill.pico_usd += (uint64_t)c->completion_tokens *
                         (uint64_t)o->price_out;
 }
@@ -506,6 +518,38 @@ static void decide_only(struct fake_provider *p, struct fake_completion *c,
     c->said_n = p->said_n;
 }
 
+/* What of the prompt is there, and what is kept of it. */
+static void look_in_cache(struct fake_provider *p, struct fake_completion *c,
+                          int64_t answer_ns)
+{
+    const struct fake_request *r = &p->request;
+    const struct fake_options *o = p->options;
+    const struct fake_prefix *x = &r->prefix;
+    size_t steps = 0;
+
+    c->says_writes = o->price_cache_write >= 0;
+    if (r->marked_tokens && r->marked_tokens >= o->cache) {
+        if (fake_cache_has(&p->cache, r->marked_hash, p->now_ns))
+            c->cached_tokens = r->marked_tokens;
+        else
+            c->cache_write_tokens = r->marked_tokens;
+        fake_cache_keep(&p->cache, r->marked_hash, answer_ns);
+    }
+    if (r->is_explicit || r->marked_tokens || o->cache < 0 ||
+        r->prompt_tokens < o->cache)
+        return;
+    while (steps < x->step_count &&
+           fake_cache_has(&p->cache, x->steps[steps], p->now_ns))
+        steps++;
+    c->cached_tokens = (int64_t)steps * FAKE_STEP_TOKENS;
+    if (c->cached_tokens < o->cache)
+        c->cached_tokens = 0;
+    if (c->says_writes) /* all of it is kept, and paid for */
+        c->cache_write_tokens = r->prompt_tokens - c->cached_tokens;
+    for (size_t i = 0; i < x->step_count; i++)
+        fake_cache_keep(&p->cache, x->steps[i], answer_ns);
+}
+
 static void complete(struct fake_provider *p, struct fake_reply *reply,
                      enum fake_end end, struct tr_rng *rng, int64_t wall_ms)
 {
@@ -513,12 +557,10 @@ static void complete(struct fake_provider *p, struct fake_reply *reply,
     struct fake_completion c = {
         .number = reply->number, .created_s = wall_ms / 1000, .finish = "stop",
         .prompt_tokens = r->prompt_tokens,
-        .reasoning_tokens = p->options->reasoning,
-        .is_cached = r->marked_tokens && p->marked_hash == r->marked_hash};
+        .reasoning_tokens = p->options->reasoning};
 
     p->said_n = 0;
-    if (r->marked_tokens)
-        p->marked_hash = r->marked_hash;
+    look_in_cache(p, &c, p->now_ns + reply->delay_ns);
     if (end == FAKE_END_REFUSED) {
         c.content = TR_STR("I'm sorry, but I can't help with that request.");
         c.is_refusal = true;
@@ -667,6 +709,7 @@ void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
                        const struct fake_ask *ask, int64_t now_ns,
                        int64_t wall_ms)
 {
+    p->now_ns = now_ns;
     fake_bill_come(&p->bill, now_ns, wall_ms);
     reply->dialect = ask->dialect;
     reply->status = 200;

@@ -48,7 +48,8 @@ struct fake_provider {
     struct fake_said *said;       /* its answer; owned */
     size_t said_n, said_cap;
     struct tr_buf content, odd;   /* its text; labels made up for it */
-    uint64_t marked_hash;         /* what the prompt cache holds */
+    struct fake_cache cache;
+    int64_t now_ns;               /* when the request came */
 };
 
 int fake_provider_open(struct fake_provider *p, const struct fake_options *o,

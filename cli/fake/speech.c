@@ -106,8 +106,11 @@ void fake_complete_openai(struct tr_buf *out, const struct fake_request *r,
     add_member(out, ",\"completion_tokens\":", c->completion_tokens);
     add_member(out, ",\"total_tokens\":",
                c->prompt_tokens + c->completion_tokens);
-    tr_buf_addz(out, ",\"prompt_tokens_details\":{\"cached_tokens\":0,"
-                     "\"audio_tokens\":0}");
+    add_member(out, ",\"prompt_tokens_details\":{\"cached_tokens\":",
+               c->cached_tokens);
+    if (c->says_writes)
+        add_member(out, ",\"cache_write_tokens\":", c->cache_write_tokens);
+    tr_buf_addz(out, ",\"audio_tokens\":0}");
     add_member(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":",
                c->reasoning_tokens);
     tr_buf_addz(out, ",\"audio_tokens\":0,\"accepted_prediction_tokens\":0,"
@@ -172,7 +175,6 @@ void fake_complete_anthropic(struct tr_buf *out, const struct fake_request *r,
                              const struct fake_completion *c)
 {
     const char *stop = anthropic_stop(c);
-    int64_t marked = r->marked_tokens;
 
     add_member(out, "{\"id\":\"msg_fake", (int64_t)c->number);
     tr_buf_addz(out, "\",\"type\":\"message\",\"role\":\"assistant\","
@@ -193,10 +195,11 @@ void fake_complete_anthropic(struct tr_buf *out, const struct fake_request *r,
                 stop[0] == 'r' ? "{\"type\":\"refusal\",\"category\":null,"
                                  "\"explanation\":null}"
                                : "null");
-    add_number(out, c->prompt_tokens - marked);
+    add_number(out, c->prompt_tokens - c->cached_tokens -
+                        c->cache_write_tokens);
     add_member(out, ",\"cache_creation_input_tokens\":",
-               c->is_cached ? 0 : marked);
-    add_member(out, ",\"cache_read_input_tokens\":", c->is_cached ? marked : 0);
+               c->cache_write_tokens);
+    add_member(out, ",\"cache_read_input_tokens\":", c->cached_tokens);
     add_member(out, ",\"output_tokens\":", c->completion_tokens);
     add_member(out, ",\"output_tokens_details\":{\"thinking_tokens\":",
                c->reasoning_tokens);
@@ -259,9 +262,10 @@ void fake_complete_responses(struct tr_buf *out, const struct fake_request *r,
         tr_buf_addz(out, "}]}");
     }
     add_member(out, "],\"usage\":{\"input_tokens\":", c->prompt_tokens);
-    add_member(out, ",\"input_tokens_details\":{\"cached_tokens\":0,"
-                    "\"cache_write_tokens\":0},\"output_tokens\":",
-               c->completion_tokens);
+    add_member(out, ",\"input_tokens_details\":{\"cached_tokens\":",
+               c->cached_tokens);
+    add_member(out, ",\"cache_write_tokens\":", c->cache_write_tokens);
+    add_member(out, "},\"output_tokens\":", c->completion_tokens);
     add_member(out, ",\"output_tokens_details\":{\"reasoning_tokens\":",
                c->reasoning_tokens);
     add_member(out, "},\"total_tokens\":",

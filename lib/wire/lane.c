@@ -311,7 +311,7 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
                           const struct tr_lane_opts *o, struct tr_err *err)
 {
     static const struct tr_model_facts unknown = {-1,  -1, -1, -1, 0, 0, 0,
-                                                  100, 100};
+                                                  100, 100, 0};
     static const struct tr_model_facts is_free = {0};
     const struct tr_model_facts *facts =
         target->facts ? &target->facts->facts
@@ -359,6 +359,7 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
     l->lane.concurrency_max = target->provider->concurrency;
     l->lane.rpm = target->provider->rpm;
     l->lane.tpm = target->provider->tpm;
+    l->lane.has_cache_keys = target->quirks.cache_keys;
     if (target->facts && target->facts->shutdown)
         snprintf(l->lane.shutdown, sizeof l->lane.shutdown, "%s",
                  target->facts->shutdown);

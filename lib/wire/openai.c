@@ -46,6 +46,34 @@ static void add_effort(const struct tr_quirks *q, struct tr_buf *b)
     tr_buf_addf(b, ",\"reasoning_effort\":\"%s\"", tr_effort_name(q->effort));
 }
 
+/* With a mark behind what the provider is to keep, for models that want one. */
+static void add_system(const struct tr_quirks *q, const struct tr_call *call,
+                       struct tr_buf *b)
+{
+    if (!call->cache || !q->cache_marks || q->no_cache) {
+        tr_buf_add_json(b, call->system);
+        return;
+    }
+    tr_buf_addz(b, "[{\"type\":\"text\",\"text\":");
+    tr_buf_add_json(b, call->system);
+    tr_buf_addz(b, ",\"prompt_cache_breakpoint\":{\"mode\":\"explicit\"}}]");
+}
+
+/* Models that take marks put one behind the data by themselves unless told
+ * otherwise, and charge for keeping what never comes again. */
+void tr_wire_cache(const struct tr_quirks *q, const struct tr_call *call,
+                   struct tr_buf *b)
+{
+    if (q->no_cache)
+        return;
+    if (q->cache_marks)
+        tr_buf_addz(b, ",\"prompt_cache_options\":{\"mode\":\"explicit\"}");
+    if (q->cache_keys && call->cache_key.n) {
+        tr_buf_addz(b, ",\"prompt_cache_key\":");
+        tr_buf_add_json(b, call->cache_key);
+    }
+}
+
 static int encode(const char *model, const struct tr_quirks *q,
                   const struct tr_call *call, struct tr_buf *b,
                   struct tr_err *err)
@@ -55,7 +83,7 @@ static int encode(const char *model, const struct tr_quirks *q,
     tr_buf_addz(b, ",\"messages\":[");
     if (call->system.n) {
         tr_buf_addz(b, "{\"role\":\"system\",\"content\":");
-        tr_buf_add_json(b, call->system);
+        add_system(q, call, b);
         tr_buf_addz(b, "},");
     }
     tr_buf_addz(b, "{\"role\":\"user\",\"content\":");
@@ -66,6 +94,7 @@ static int encode(const char *model, const struct tr_quirks *q,
                     q->old_cap ? "max_tokens" : "max_completion_tokens",
                     (long long)call->cap_tokens);
     add_effort(q, b);
+    tr_wire_cache(q, call, b);
     if (q->zero_temperature)
         tr_buf_addz(b, ",\"temperature\":0");
     if (call->schema.n && !q->no_schema) {
@@ -96,6 +125,7 @@ static const struct tr_field_word fields[] = {
     {"thinking", TR_FIELD_EFFORT},
     {"chat_template_kwargs", TR_FIELD_EFFORT},
     {"temperature", TR_FIELD_TEMPERATURE},
+    {"prompt_cache", TR_FIELD_CACHE},
     {NULL, 0},
 };
 

@@ -253,14 +253,15 @@ enum provider_key {
     P_LIKE, P_DIALECT, P_BASE_URL, P_BASE_URL_ENV, P_KEY_ENV, P_KEY_FILE,
     P_KEY, P_CAP, P_EFFORT, P_EFFORT_DEFAULT, P_SCHEMA, P_TEMPERATURE,
     P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY, P_PATH,
-    P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS, P_CACHE
+    P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS, P_CACHE,
+    P_CACHE_KEY
 };
 static const char *const provider_keys[] = {
     "like", "dialect", "base_url", "base_url_env", "key_env", "key_file",
     "key", "cap", "effort", "effort_default", "schema", "temperature",
     "require_parameters", "free", "rpm", "tpm", "concurrency", "path",
     "key_header", "headers", "models", "pack", "questions", "options",
-    "cache", NULL};
+    "cache", "cache_key", NULL};
 
 static const char *const styles[] = {
 #define X(name) #name,
@@ -425,6 +426,8 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
         rc = take_bool(s, v, &flag);
         p->quirks.no_cache = !flag;
         return rc;
+    case P_CACHE_KEY:
+        return take_bool(s, v, &p->quirks.cache_keys);
     }
     return TR_OK;
 }
@@ -524,12 +527,12 @@ static struct tr_model *find_model(const struct tr_catalog *c,
 enum model_key {
     M_INPUT, M_OUTPUT, M_CACHED, M_CACHE_WRITE, M_BATCH, M_CONTEXT,
     M_MAX_OUTPUT, M_EFFORTS, M_LONG_FROM, M_LONG_INPUT, M_LONG_OUTPUT,
-    M_SHUTDOWN, M_EFFORT
+    M_SHUTDOWN, M_EFFORT, M_CACHE_MIN, M_CACHE_MARKS
 };
 static const char *const model_keys[] = {
     "input", "output", "cached", "cache_write", "batch", "context",
     "max_output", "efforts", "long_from", "long_input", "long_output",
-    "shutdown", "effort", NULL};
+    "shutdown", "effort", "cache_min", "cache_marks", NULL};
 
 /* Days since 1970-01-01 of a date of the Gregorian calendar (H. Hinnant). */
 static int64_t day_number(int64_t y, int64_t m, int64_t d)
@@ -595,6 +598,10 @@ static int take_model_value(const struct source *s, const struct tr_yaml *v,
         return take_decimal(s, v, 100, &f->long_in_pct);
     case M_LONG_OUTPUT:
         return take_decimal(s, v, 100, &f->long_out_pct);
+    case M_CACHE_MIN:
+        return take_count(s, v, &f->cache_min);
+    case M_CACHE_MARKS:
+        return take_bool(s, v, &m->cache_marks);
     case M_SHUTDOWN:
         rc = take_text(s, v, &m->shutdown);
         if (rc == TR_OK && tr_days_until(m->shutdown, 0) == INT_MAX)
@@ -610,7 +617,7 @@ static int take_model(const struct source *s, const struct tr_yaml *row)
 {
     struct tr_catalog *c = s->c;
     struct tr_model *old = find_model(c, row->key), *grown;
-    struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100},
+    struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100, 0},
                          .effort_style = -1};
     int rc;
 
@@ -1209,6 +1216,8 @@ int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
     TRY(find_provider_of(t, c, o->model ? o->model : "", err));
     t->facts = facts_at(c, t->provider, o->model);
     t->quirks = t->provider->quirks;
+    t->quirks.cache_marks =
+        t->quirks.cache_keys && t->facts && t->facts->cache_marks;
     TRY(choose_effort(t, o, err));
     TRY(find_url(t, o, err));
     TRY(find_key(t, o, err));
@@ -1224,7 +1233,8 @@ bool tr_model_find(const struct tr_lane_opts *o, const char *model,
     const struct tr_provider *p;
     bool known;
 
-    *facts = (struct tr_model_facts){-1, -1, -1, -1, 0, 0, 0, 100, 100};
+    *facts = (struct tr_model_facts){-1, -1, -1, -1, 0, 0, 0, 100, 100,
+                                      0};
     if (as_of_n)
         as_of[0] = '\0';
     if (tr_catalog_open(&c, o, NULL) != TR_OK)

@@ -61,6 +61,9 @@ struct tr_quirks {
     bool old_cap;        /* max_tokens instead of max_completion_tokens */
     bool no_schema;      /* no json_schema response_format */
     bool no_cache;       /* no marks for the provider's prompt cache */
+    bool cache_keys;     /* OpenAI: prompt_cache_key */
+    bool cache_marks;    /* its later models: prompt_cache_options, and a mark
+                            where what is to be kept ends */
     bool zero_temperature; /* send "temperature":0 */
     bool require_parameters; /* OpenRouter: no provider that drops a field */
     bool effort_fixed;   /* the user chose it: never adapted */
@@ -117,6 +120,9 @@ void tr_wire_classify(const struct tr_http_result *result,
  * sets outcome ADAPT (learn.c). */
 void tr_wire_adapt(struct tr_quirks *q, const struct tr_field_word *words,
                    const struct tr_wire_error *e, struct tr_reply *reply);
+/* OpenAI's members about its prompt cache (openai.c). */
+void tr_wire_cache(const struct tr_quirks *q, const struct tr_call *call,
+                   struct tr_buf *body);
 /* Limits and Retry-After in all their forms. now_wall_s for HTTP dates, when
  * the headers do not carry the server's own date. */
 void tr_wire_limits(struct tr_str headers, int64_t now_wall_s,
@@ -178,6 +184,7 @@ struct tr_model {
     bool has_efforts;     /* efforts is known; it may be empty */
     unsigned efforts;     /* mask of enum tr_effort */
     int effort_style;     /* enum tr_effort_style; -1: the provider's */
+    bool cache_marks;     /* see tr_quirks */
     int batch_pct;        /* price of a batch in percent, 0: no batch */
     const char *shutdown; /* "2026-12-11", or NULL */
     const char *as_of;

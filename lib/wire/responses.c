@@ -38,6 +38,7 @@ static int encode(const char *model, const struct tr_quirks *q,
     if (q->effort >= 0 && q->effort_style != TR_STYLE_omit)
         tr_buf_addf(b, ",\"reasoning\":{\"effort\":\"%s\"}",
                     tr_effort_name(q->effort));
+    tr_wire_cache(q, call, b);
     if (q->zero_temperature)
         tr_buf_addz(b, ",\"temperature\":0");
     if (call->schema.n && !q->no_schema) {
@@ -60,6 +61,7 @@ static const struct tr_field_word fields[] = {
     {"json_schema", TR_FIELD_SCHEMA},
     {"reasoning", TR_FIELD_EFFORT},
     {"temperature", TR_FIELD_TEMPERATURE},
+    {"prompt_cache", TR_FIELD_CACHE},
     {NULL, 0},
 };
 

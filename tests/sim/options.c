@@ -87,6 +87,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->budget_requests_pct = one_in(&r, 6) ? between(&r, 20, 400) : 0;
     o->budget_per = one_in(&r, 2) ? TR_PER_JOB : between(&r, 0, 2);
     o->clock_jumps_pct = one_in(&r, 3) ? between(&r, 1, 100) : 0;
+    o->cache = one_in(&r, 3);
 }
 
 /* ---- names ------------------------------- */
@@ -104,7 +105,7 @@ static const struct field {
     F(slow_input_ms, INT), F(pack, INT), F(concurrency, INT), F(form, INT),
     F(rpm, DOUBLE), F(tpm, DOUBLE), F(budget_pct, INT),
     F(budget_tokens_pct, INT), F(budget_requests_pct, INT),
-    F(budget_per, INT), F(clock_jumps_pct, INT),
+    F(budget_per, INT), F(clock_jumps_pct, INT), F(cache, BOOL),
     F(as_completed, BOOL), F(window_kib, INT), F(hidden_rpm, DOUBLE),
     F(hidden_burst_s, DOUBLE), F(headers, BOOL), F(retry_after, BOOL),
     F(quota_after, INT), F(latency_ms, INT), F(context, INT64),

@@ -507,6 +507,21 @@ static void process(struct sim *w, struct sim_flight *f)
 
 /* ---- the transport ------------------------------- */
 
+/* Where the beginning of a prompt is kept, the first request goes alone. */
+static void check_first(struct sim *w)
+{
+    if (!w->o.cache || !w->o.priced || w->o.concurrency == 1)
+        return;
+    if (!w->first_at)
+        w->first_at = w->now;
+    else if (!w->first_back && w->now < w->first_at + 10 * TR_S)
+        sim_fail(w, "warm-up", "a second request leaves %.3f s after the "
+                 "first, which is not back", (double)(w->now - w->first_at) /
+                 TR_S);
+    else
+        w->marks[M_WARMED]++;
+}
+
 static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
                  int64_t deadline_ms, struct tr_err *err)
 {
@@ -536,6 +551,7 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         sim_check_ask(w, &w->texts[f->items[i].text]);
         w->texts[f->items[i].text].in_flight++;
     }
+    check_first(w);
     if (strikes(w, F_UNREACHED)) {
         f->stage = ON_WAY_BACK;
         f->net = TR_NET_CONNECT;
@@ -604,6 +620,7 @@ static int next(struct tr_transport *t, struct tr_http_result *r)
     sim_event(w, 'R', (int64_t)found->tag, found->status);
     sim_trace(w, "reply: net %d status %d, %d items", (int)found->net,
               found->status, found->n);
+    w->first_back = true;
     delivered(w, found);
     flight_free(found);
     return 1;

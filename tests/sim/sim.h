@@ -64,6 +64,7 @@ enum sim_fault {
     X(M_BUDGET_TOKENS, stopped_by_token_budget)                                \
     X(M_BUDGET_REQUESTS, stopped_by_request_budget)                            \
     X(M_NEW_DAY, budget_of_a_new_day)                                          \
+    X(M_WARMED, first_request_alone)                                           \
     X(M_CLOCK_BACK, clock_moved_back)                                          \
     X(M_QUOTA, stopped_by_quota)                                               \
     X(M_OUTAGE, stopped_by_outage)                                             \
@@ -110,6 +111,7 @@ struct sim_options {
     int latency_ms;
     int64_t context;       /* of the model, tokens; 0: unknown */
     bool priced, old_cap;
+    bool cache;            /* it keeps beginnings of prompts, even short ones */
     int outage_at_s, outage_s;
     /* the machine */
     int crashes;           /* at most, at random points */
@@ -228,6 +230,8 @@ struct sim {
     int64_t read_next;           /* row the input gives next */
     int64_t written;
     int64_t input_at;            /* slow input: when the next row is there */
+    int64_t first_at;            /* its first request left; 0: none yet */
+    bool first_back;             /* and a reply was taken */
     int64_t room_at;             /* full output: when it takes rows again */
     int64_t budget[TR_PURSES];   /* of this process, -1: none */
     bool hopeful;                /* raises a budget that is reached */

@@ -424,7 +424,8 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
     w->dead = w->round_over = w->disk_failed = false;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
-    w->input_at = w->room_at = 0;
+    w->input_at = w->room_at = w->first_at = 0;
+    w->first_back = false;
     w->crash_in = w->crashes_left && w->faults_on
         ? 1 + (int)tr_rng_below(&w->rng, (uint64_t)w->o.crash_every * 2) : 0;
     w->stop_in = w->stops_left && w->faults_on
@@ -692,8 +693,9 @@ void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
         .crashes_left = o->crashes, .stops_left = o->stops,
         .facts = {.price_in = o->priced ? 1000000 : -1,
                   .price_out = o->priced ? 5000000 : -1,
-                  .price_cached = -1, .price_cache_write = -1,
-                  .context = o->context},
+                  .price_cached = o->priced && o->cache ? 100000 : -1,
+                  .price_cache_write = o->priced && o->cache ? 1250000 : -1,
+                  .cache_min = 20, .context = o->context},
     };
     w->ledger = shared ? shared : &w->own_ledger;
     sim_tick(w);
