@@ -18,7 +18,7 @@
 #include "base/err.h"
 #include "nouns.h"
 
-#define TR_STORE_LAYOUT 1
+#define TR_STORE_LAYOUT 2
 
 struct tr_store;
 
