@@ -63,6 +63,8 @@ static const struct {
 enum { TABLES = sizeof schema / sizeof *schema };
 
 #define STATEMENTS(X)                                                          \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                \
+    X(COMMIT, "COMMIT")                                                        \
     X(FIND, "SELECT what, v FROM answer WHERE key = ?1")                       \
     X(HOLD, "SELECT slot FROM tally")                                          \
     X(ADD, "INSERT OR IGNORE INTO answer VALUES(?1, ?2, ?3)")                  \
@@ -133,6 +135,7 @@ struct tr_store {
     ino_t inode;
     int lock_fd;
     bool in_transaction;
+    bool no_sync;         /* as SQLite was told last */
     bool unsynced;        /* saved, and no commit since */
     struct tr_err failed; /* code != 0: a change failed, none succeeds again */
     struct tr_origin *origins;
@@ -299,17 +302,39 @@ static int number(struct tr_store *st, const char *sql, int64_t *n,
 }
 
 /* Every change goes through begin() first and, when it fails, through
- * give_up(): a disk that failed once is not asked again. */
-static int begin(struct tr_store *st, struct tr_err *err)
+ * give_up(): a disk that failed once is not asked again. Whether its end is
+ * synced is settled here, because SQLite changes that only between two
+ * transactions. In WAL mode one under NORMAL writes the log and does not
+ * sync. */
+static int begin_with(struct tr_store *st, bool sync, struct tr_err *err)
 {
-    int rc;
+    int rc = TR_OK;
 
     if (st->failed.code)
         return tr_fail(err, st->failed.code, "%s", st->failed.text);
     if (st->in_transaction)
         return TR_OK;
-    rc = exec(st, "BEGIN IMMEDIATE", err);
-    st->in_transaction = rc == TR_OK;
+    if (sync == st->no_sync && !st->temporary)
+        TRY(exec(st, sync ? "PRAGMA synchronous = FULL"
+                          : "PRAGMA synchronous = NORMAL", err));
+    st->no_sync = !sync;
+    TRY(run(st, S_BEGIN, err));
+    st->in_transaction = true;
+out:
+    return rc;
+}
+
+static int begin(struct tr_store *st, struct tr_err *err)
+{
+    return begin_with(st, true, err);
+}
+
+static int end(struct tr_store *st, struct tr_err *err)
+{
+    int rc = run(st, S_COMMIT, err);
+
+    if (rc == TR_OK)
+        st->in_transaction = false;
     return rc;
 }
 
@@ -624,8 +649,8 @@ static int add_tables(struct tr_store *st, int64_t layout, struct tr_err *err)
     char sql[200];
     int rc = TR_OK;
 
-    if (!st->read_only)
-        TRY(begin(st, err));
+    if (!st->read_only) /* no statement is prepared yet */
+        TRY(exec(st, "BEGIN IMMEDIATE", err));
     for (int i = 0; i < TABLES; i++) {
         if (schema[i].since <= layout)
             continue;
@@ -639,7 +664,6 @@ static int add_tables(struct tr_store *st, int64_t layout, struct tr_err *err)
              "PRAGMA application_id = %d;", TR_STORE_LAYOUT, APPLICATION_ID);
     TRY(exec(st, sql, err));
     TRY(exec(st, "COMMIT", err));
-    st->in_transaction = false;
 out:
     return rc;
 }
@@ -1387,8 +1411,7 @@ static int recover(struct tr_store *st, struct tr_err *err)
         return count_staged(st, err);
     TRY(begin(st, err));
     TRY(merge(st, err));
-    TRY(exec(st, "COMMIT", err));
-    st->in_transaction = false;
+    TRY(end(st, err));
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
 }
@@ -1454,8 +1477,7 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
                 st->round, (int64_t)intents[i].seed, intents[i].bound_nano,
                 intents[i].items));
     TRY(fold(st, outs, out_count, err));
-    TRY(exec(st, "COMMIT", err));
-    st->in_transaction = false;
+    TRY(end(st, err));
     st->unsynced = false;
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
@@ -1473,16 +1495,12 @@ int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
         st->put_count + put_count > TR_STAGED_MAX)
         return tr_store_commit(st, puts, put_count, NULL, 0, outs, out_count,
                                err);
-    /* In WAL mode a commit under NORMAL writes the log and does not sync. */
-    TRY(exec(st, "PRAGMA synchronous = NORMAL", err));
-    TRY(begin(st, err));
+    TRY(begin_with(st, false, err));
     TRY(check_file(st, err));
     TRY(stage(st, puts, put_count, err));
     TRY(fold(st, outs, out_count, err));
-    TRY(exec(st, "COMMIT", err));
-    st->in_transaction = false;
+    TRY(end(st, err));
     st->unsynced = true;
-    TRY(exec(st, "PRAGMA synchronous = FULL", err));
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
 }
