@@ -14,7 +14,21 @@
 #include "store/store.h"
 #include "task/task.h"
 
+#define TR_LANES_MAX 8 /* models of one run: --model and its fallbacks */
+
 enum { TR_FILL_END = 0, TR_FILL_ROW = 1, TR_FILL_WAIT = 2, TR_FILL_FULL = 3 };
+
+/* One attempt that has ended, for traces and metrics; valid during the call.
+ * reply->text is the model's and never leaves the process. */
+struct tr_attempt {
+    const struct tr_lane *lane;
+    const struct tr_reply *reply;
+    uint64_t number;
+    uint32_t items;
+    int64_t cap_tokens;     /* output cap sent */
+    bool schema;            /* the form of the answer asked for */
+    int64_t sent_at, ended_at; /* monotonic ns */
+};
 
 /* The only door to the world. */
 struct tr_env {
@@ -41,6 +55,11 @@ struct tr_env {
     int64_t (*rows_expected)(void *ctx);
     /* One line for people or logs; level 0 error, 1 warning, 2 note, 3 log. */
     void (*say)(void *ctx, int level, const char *line);
+    /* A lane changed its state. May be raised again while nothing changed:
+     * who listens counts episodes. NULL: not wanted. */
+    void (*event)(void *ctx, const struct tr_event *event);
+    /* An attempt has ended, each exactly once. NULL: not wanted. */
+    void (*attempt)(void *ctx, const struct tr_attempt *attempt);
 };
 
 struct tr_run_opts {
@@ -66,19 +85,29 @@ struct tr_counts {
     int64_t tokens_in, tokens_out, tokens_cached;
     int64_t throttled, wait_limits_ns, waiting;
     int64_t unknown_attempts;
+    int64_t retried[TR_OUT_COUNT]; /* of the retries: after which outcome */
     int64_t fails[TR_WHY_COUNT];
     int64_t fail_example[TR_WHY_COUNT]; /* row number from 1, 0: none */
     int64_t none_answers, cut_texts, forgiven;
     bool input_ended;
 };
 
+/* The part of one lane in them. */
+struct tr_lane_counts {
+    int64_t rows, failed;    /* settled by it in this run, twins included */
+    int64_t requests;
+    int64_t tokens_in, tokens_out, tokens_cached;
+    int64_t spent_nano, unknown_nano; /* of this run */
+};
+
 struct tr_run;
 
-/* Borrows everything; the caller keeps task, store and lane alive. */
+/* Borrows everything; the caller keeps task, store and lanes alive. lanes: 1
+ * to TR_LANES_MAX, in the order in which they are asked. */
 int tr_run_open(struct tr_run **out, const struct tr_env *env,
                 const struct tr_run_opts *opts, struct tr_task *task,
-                struct tr_store *store, struct tr_lane *lane,
-                struct tr_err *err);
+                struct tr_store *store, struct tr_lane *const *lanes,
+                uint32_t lane_count, struct tr_err *err);
 
 enum { TR_RUN_DONE = 0, TR_RUN_MORE = 1 };
 /* One bounded step: fill, receive, plan, commit, act. MORE: call again, at
@@ -91,6 +120,8 @@ void tr_run_stop(struct tr_run *run, int exit_code);
  * sentence that belongs to it (empty for 0 and 1). */
 int tr_run_exit(const struct tr_run *run, const char **sentence);
 void tr_run_counts(const struct tr_run *run, struct tr_counts *counts);
+void tr_run_lane_counts(const struct tr_run *run, uint32_t lane,
+                        struct tr_lane_counts *counts);
 void tr_run_money(const struct tr_run *run, struct tr_money *money);
 /* Rows with label i so far; label_count numbers. */
 const int64_t *tr_run_label_counts(const struct tr_run *run);
