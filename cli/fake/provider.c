@@ -170,8 +170,8 @@ static void refuse_limit(struct fake_provider *p, struct fake_reply *reply,
              p->request.model, is_tokens ? "tokens" : "requests", span,
              is_tokens ? 'T' : 'R', *span == 'm' ? 'M' : 'D',
              fmax(l->per_minute, l->cap), l->used, amount, again);
-    refuse(p, reply, &(struct fake_error){end, 429, is_tokens ? "tokens" : "requests",
-           NULL, "rate_limit_exceeded", message});
+    refuse(p, reply, &(struct fake_error){end, 429,
+           is_tokens ? "tokens" : "requests", NULL, "rate_limit_exceeded", message});
 }
 
 /* Takes from both limits, or refuses; true: refused. */

@@ -27,7 +27,7 @@ int tr_effort_find(struct tr_str name);   /* -1: no such effort */
 /* In which words a server takes the effort. */
 #define TR_EFFORT_STYLES(X)                                                    \
     X(omit)     /* not at all */                                               \
-    X(field)    /* the dialect's own: "reasoning_effort":"none" */                                \
+    X(field)    /* the dialect's own: "reasoning_effort":"none" */             \
     X(kwargs)   /* "chat_template_kwargs":{"enable_thinking":false} */         \
     X(object)   /* "reasoning":{"enabled":false} */                            \
     X(thinking) /* "thinking":{"type":"disabled"} */                           \

@@ -5,6 +5,7 @@
  * back.
  *
  * SPDX-License-Identifier: MIT */
+#include "base/mem.h"
 #include "wire/provider.h"
 
 #include <setjmp.h>
@@ -272,6 +273,48 @@ static void spoilt_answers(void **state)
     tr_buf_release(&scratch);
 }
 
+/* Memory that runs out at any point: an error, or the whole thing. */
+static void memory_runs_out(void **state)
+{
+    struct tr_reply reply;
+    struct tr_buf b;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        const struct tr_dialect *d = dialect(requests[i].dialect);
+        int rc = TR_NOMEM;
+
+        for (long nth = 1; rc != TR_OK; nth++) {
+            tr_buf_init(&b, 0);
+            tr_mem_fail_at(nth, 0);
+            rc = d->encode("m", &requests[i].q, requests[i].call, &b, NULL);
+            tr_mem_fail_at(0, 0);
+            if (rc == TR_OK)
+                assert_string_equal(b.p, requests[i].body);
+            tr_buf_release(&b);
+            assert_true(nth < 100);
+        }
+    }
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        const struct tr_dialect *d = dialect(answers[i].dialect);
+
+        reply.outcome = TR_OUT_GARBLED;
+        for (long nth = 1; reply.outcome != TR_OUT_OK; nth++) {
+            tr_buf_init(&b, 0);
+            tr_mem_fail_at(nth, 0);
+            decode(d, &one_label, answers[i].body, strlen(answers[i].body), &b,
+                   &reply);
+            tr_mem_fail_at(0, 0);
+            if (reply.outcome == TR_OUT_OK)
+                assert_true(tr_str_eq_c(reply.text, answers[i].text));
+            else
+                assert_int_equal(reply.text.n, 0);
+            tr_buf_release(&b);
+            assert_true(nth < 100);
+        }
+    }
+}
+
 /* Yes and no to each label become one set, as sure as its least sure part. */
 static void yes_and_no_become_a_set(void **state)
 {
@@ -338,6 +381,7 @@ int main(void)
         cmocka_unit_test(a_body_that_does_not_fit_is_an_error),
         cmocka_unit_test(every_cut_of_an_answer),
         cmocka_unit_test(spoilt_answers),
+        cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(yes_and_no_become_a_set),
     };
 
