@@ -374,9 +374,49 @@ static void yes_and_no_become_a_set(void **state)
     tr_buf_release(&scratch);
 }
 
+/* What all packs have in common stands in front, in every dialect: otherwise no
+ * provider could keep it. */
+static void the_stable_part_comes_first(void **state)
+{
+    static const struct tr_quirks q = {.effort = -1, .cache_keys = true,
+                                       .cache_marks = true};
+    struct tr_call a = {
+        .system = TR_STR("The labels are these."), .user = TR_STR("[101,one]"),
+        .cap_tokens = 100, .cache = true, .cache_key = TR_STR("k-0")};
+    struct tr_call b = a;
+    (void)state;
+
+    b.user = TR_STR("[902,two]");
+    for (size_t i = 0; tr_dialects[i]; i++) {
+        struct tr_buf first, second;
+        const char *system, *user;
+        size_t same = 0;
+
+        if (tr_dialects[i]->decides)
+            continue;
+        tr_buf_init(&first, 0);
+        tr_buf_init(&second, 0);
+        assert_int_equal(tr_dialects[i]->encode("m", &q, &a, &first, NULL),
+                         TR_OK);
+        assert_int_equal(tr_dialects[i]->encode("m", &q, &b, &second, NULL),
+                         TR_OK);
+        while (same < first.n && first.p[same] == second.p[same])
+            same++;
+        system = strstr(first.p, "The labels are these.");
+        user = strstr(first.p, "[101,one]");
+        assert_non_null(system);
+        assert_non_null(user);
+        if (system > user || first.p + same < system + a.system.n)
+            fail_msg("%s: %s", tr_dialects[i]->name, first.p);
+        tr_buf_release(&first);
+        tr_buf_release(&second);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_stable_part_comes_first),
         cmocka_unit_test(requests_byte_by_byte),
         cmocka_unit_test(a_body_that_does_not_fit_is_an_error),
         cmocka_unit_test(every_cut_of_an_answer),

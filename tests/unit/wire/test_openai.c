@@ -83,6 +83,46 @@ static void requests_byte_by_byte(void **state)
     }
 }
 
+/* Models that charge for keeping are told what to keep, others only by which
+ * key, and who has refused that is asked without it. */
+static void the_cache_is_told_what_to_keep(void **state)
+{
+    static const struct {
+        struct tr_quirks q;
+        bool pays;
+        const char *system, *tail;
+    } cases[] = {
+        {{.effort = -1, .cache_keys = true}, true, "\"S\"",
+         ",\"prompt_cache_key\":\"k-0\""},
+        {{.effort = -1, .cache_keys = true, .cache_marks = true}, true,
+         "[{\"type\":\"text\",\"text\":\"S\",\"prompt_cache_breakpoint\":"
+         "{\"mode\":\"explicit\"}}]",
+         ",\"prompt_cache_options\":{\"mode\":\"explicit\"},"
+         "\"prompt_cache_key\":\"k-0\""},
+        {{.effort = -1, .cache_keys = true, .cache_marks = true}, false,
+         "\"S\"", ",\"prompt_cache_options\":{\"mode\":\"explicit\"}"},
+        {{.effort = -1, .cache_keys = true, .cache_marks = true,
+          .no_cache = true}, true, "\"S\"", ""},
+        {{.effort = -1}, true, "\"S\"", ""},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct tr_call c = {
+            .system = TR_STR("S"), .user = TR_STR("U"),
+            .cache = cases[i].pays,
+            .cache_key = cases[i].pays ? TR_STR("k-0") : TR_STR(""),
+        };
+        char want[400];
+
+        snprintf(want, sizeof want,
+                 "{\"model\":\"m\",\"messages\":[{\"role\":\"system\","
+                 "\"content\":%s},{\"role\":\"user\",\"content\":\"U\"}]%s}",
+                 cases[i].system, cases[i].tail);
+        expect_body(&cases[i].q, &c, want);
+    }
+}
+
 static void absent_parts_are_left_out(void **state)
 {
     (void)state;
@@ -296,6 +336,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_byte_by_byte),
+        cmocka_unit_test(the_cache_is_told_what_to_keep),
         cmocka_unit_test(absent_parts_are_left_out),
         cmocka_unit_test(a_body_that_does_not_fit_is_an_error),
         cmocka_unit_test(a_refused_cap_is_renamed_once),
