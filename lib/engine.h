@@ -372,6 +372,9 @@ void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
 /* A row of a dry run; *wanted: it is the first of its text and unknown. */
 int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
                        bool known, bool *wanted, struct tr_err *err);
+/* More rows first, so that packs are as full as those of a real run. */
+bool tr_run_preview_waits(const struct tr_run *run,
+                          const struct tr_run_lane *l);
 /* The pack is counted and forgotten. */
 void tr_run_preview_pack(struct tr_run *run, struct tr_pack *p);
 

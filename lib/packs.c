@@ -364,6 +364,8 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
     if (!l->cache_known)
         tr_run_plan_cache(run, l);
     while (l->planned.n + l->ready.n < want || run->opts.dry_run) {
+        if (run->opts.dry_run && tr_run_preview_waits(run, l))
+            return TR_OK;
         err->code = TR_OK;
         p = next_pack(run, l, err);
         if (!p)

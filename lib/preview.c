@@ -33,6 +33,13 @@ int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
     return TR_OK;
 }
 
+bool tr_run_preview_waits(const struct tr_run *run,
+                          const struct tr_run_lane *l)
+{
+    return !run->input_ended && l->fresh.n < TR_PACK_MAX &&
+           run->window.bytes < run->window.bytes_max / 2;
+}
+
 void tr_run_preview_pack(struct tr_run *run, struct tr_pack *p)
 {
     struct tr_preview *v = &run->preview;
