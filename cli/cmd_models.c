@@ -18,7 +18,7 @@ static const char usage[] =
     "usage: trommel models [WORD]\n"
     "\n"
     "Lists providers with the variable that holds their key, and models with\n"
-    "their prices in USD per million tokens (BATCH: share of them in a batch);\n"
+    "their prices in USD per million tokens (BATCH: share of them in one);\n"
     "with WORD only those whose name contains it. A model that is not listed\n"
     "can be asked all the same; only --budget needs a price. Your own rows:\n"
     "providers in config.yaml, models in models.yaml, both in\n"

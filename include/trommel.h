@@ -89,7 +89,7 @@ enum trommel_count {
     TROMMEL_IN_FLIGHT_NANOUSD, /* bound of what the answers in flight cost */
     TROMMEL_TOKENS_CACHE_WRITE, /* of the tokens in: kept by the provider */
     TROMMEL_CACHE_SAVED_NANOUSD /* by the provider's prompt cache in this run;
-                                   negative: keeping cost more than it brought */
+                                   below 0: keeping cost more than it brought */
 };
 
 TROMMEL_API const char *trommel_version(void);
@@ -184,7 +184,7 @@ TROMMEL_API const char *trommel_run_preview(trommel_run *run);
  * Tokens and money are expected values; 95 % lie between _LOW and _HIGH. */
 enum trommel_estimate {
     TROMMEL_EST_ROWS,
-    TROMMEL_EST_ROWS_KNOWN,    /* the store has their answer: they cost nothing */
+    TROMMEL_EST_ROWS_KNOWN,    /* answered in the store: they cost nothing */
     TROMMEL_EST_ROWS_UNUSABLE, /* without a text to ask about */
     TROMMEL_EST_DISTINCT,      /* different texts, the known ones too */
     TROMMEL_EST_TEXTS,         /* different texts to ask */
@@ -199,7 +199,7 @@ enum trommel_estimate {
     TROMMEL_EST_NANOUSD,       /* -1: a price is not known */
     TROMMEL_EST_NANOUSD_LOW,
     TROMMEL_EST_NANOUSD_HIGH,
-    TROMMEL_EST_BOUND_NANOUSD, /* never more than this, if nothing is repeated */
+    TROMMEL_EST_BOUND_NANOUSD, /* never more, if nothing is repeated */
     TROMMEL_EST_MS,            /* -1: neither a limit nor a latency is known */
     TROMMEL_EST_LIMITED,       /* 1: the time follows from a limit */
     TROMMEL_EST_MEASURED       /* replies it rests on; 0: guessed from bytes */

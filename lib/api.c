@@ -431,7 +431,8 @@ const char *trommel_run_stats_json(trommel_run *run)
         add_count(b, members[i].name, trommel_run_count(run, members[i].which));
     add_count(b, "unknown_nanousd", m.unknown);
     add_count(b, "unknown_requests", c.unknown_attempts);
-    add_count(b, "budget_nanousd", m.cap);
+    add_count(b, "budget_nanousd", run->drive.run ? m.budget : -1);
+    add_count(b, "budget_used_nanousd", tr_money_used(&m));
     add_count(b, "items_reasked", c.items_reasked);
     add_count(b, "answers_voided", c.voided);
     if (run->drive.dry_run)

@@ -1,4 +1,4 @@
-/* purse.c - the budgets of a run: money, tokens and requests, reserved together.
+/* purse.c - the budgets of a run: money, tokens, requests, reserved together.
  *
  * Each is a tr_money: spent + unknown + reserved <= cap, at every instant. The
  * cap is in the terms of this store's own sums. What other stores and processes
@@ -72,7 +72,7 @@ static int join(struct tr_run *run, struct tr_err *err)
     for (int i = 0; rc == TR_OK && i < TR_PURSES; i++) {
         struct tr_money *m = purse(run, i);
 
-        m->cap = budget(run, i);
+        m->budget = m->cap = budget(run, i);
         m->withheld = 0;
         if (m->cap < 0)
             continue;

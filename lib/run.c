@@ -171,6 +171,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
         return tr_fail(err, TR_NOMEM, "out of memory");
     run->env = env;
     run->money.cap = run->tokens.cap = run->asks.cap = -1;
+    run->money.budget = run->tokens.budget = run->asks.budget = -1;
     run->opts = *opts;
     run->task = task;
     run->store = store;

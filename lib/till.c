@@ -12,9 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
-int tr_till_open(struct tr_till *t, const char *folder, const struct tr_key *task,
-                 const char *job, bool per_day, bool has_budget,
-                 struct tr_err *err)
+int tr_till_open(struct tr_till *t, const char *folder,
+                 const struct tr_key *task, const char *job, bool per_day,
+                 bool has_budget, struct tr_err *err)
 {
     struct tr_key key = tr_digest(NULL, tr_str_c(job));
     char hex[33];

@@ -13,9 +13,9 @@ struct tr_till {
     bool has_budget;     /* else the file is only kept right if it is there */
 };
 
-int tr_till_open(struct tr_till *t, const char *folder, const struct tr_key *task,
-                 const char *job, bool per_day, bool has_budget,
-                 struct tr_err *err);
+int tr_till_open(struct tr_till *t, const char *folder,
+                 const struct tr_key *task, const char *job, bool per_day,
+                 bool has_budget, struct tr_err *err);
 int tr_till_ask(struct tr_till *t, struct tr_ledger_ask *ask,
                 struct tr_err *err);
 void tr_till_release(struct tr_till *t);

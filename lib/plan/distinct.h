@@ -11,7 +11,8 @@
 
 #include "nouns.h"
 
-#define TR_DISTINCT_EXACT (1u << 19) /* texts kept: 8 MiB, twice that while they move */
+/* Texts kept: 8 MiB, and as much again while they move. */
+#define TR_DISTINCT_EXACT (1u << 19)
 
 struct tr_distinct {
     uint64_t *slots; /* open addressing, 0: free; at most half full */

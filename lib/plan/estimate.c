@@ -25,8 +25,9 @@ static int64_t whole(double v)
 /* Student's t, two-sided 95 %, within 2 % of the table from 3 degrees on. */
 static double t95(double degrees)
 {
-    return degrees < 1.5 ? 12.7 : degrees < 2.5 ? 4.3
-                                : 1.96 + 2.4 / degrees + 3.4 / (degrees * degrees);
+    if (degrees < 2.5)
+        return degrees < 1.5 ? 12.7 : 4.3;
+    return 1.96 + 2.4 / degrees + 3.4 / (degrees * degrees);
 }
 
 /* y for a total of x spread over n requests. */

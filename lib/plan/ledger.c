@@ -186,8 +186,8 @@ void tr_ledger_write(const struct tr_ledger *l, struct tr_buf *out)
         const struct tr_share *s = &l->shares[i];
 
         tr_key_hex(&s->store, sizeof s->store.b, hex);
-        tr_buf_addf(out, "%s %" PRId64 " %" PRId64 " %d", hex, s->round, s->period,
-                    s->done);
+        tr_buf_addf(out, "%s %" PRId64 " %" PRId64 " %d", hex, s->round,
+                    s->period, s->done);
         put_numbers(out, s->since);
         put_numbers(out, s->carried);
         put_numbers(out, s->held);
@@ -265,7 +265,8 @@ static bool take_all(struct tr_ledger *l, struct tr_str text)
     char hex[17];
 
     if (!take_word(&at, HEAD) || !take_word(&at, "period") ||
-        !take_number(&at, &l->period) || !take_number(&at, &n) || n < 0 || n > TR_SHARES_MAX)
+        !take_number(&at, &l->period) || !take_number(&at, &n) || n < 0 ||
+        n > TR_SHARES_MAX)
         return false;
     for (l->n = 0; l->n < n; l->n++) {
         struct tr_share *s = &l->shares[l->n];
@@ -291,7 +292,7 @@ int tr_ledger_read(struct tr_ledger *l, struct tr_str text, const char *path,
     if (text.n == 0 || take_all(l, text))
         return TR_OK;
     return tr_fail(err, TR_CONFIG, "%s was changed or damaged: how much of the "
-                   "job's budget is used is not known. Remove the file when no "
-                   "run of the job is at work, and lower the budget by what was "
-                   "spent (trommel store ls)", path);
+                   "job's budget is used is not known. Remove the file when "
+                   "no run of the job is at work, and lower the budget by what "
+                   "was spent (trommel store ls)", path);
 }

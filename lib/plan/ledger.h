@@ -9,8 +9,8 @@
  * spent. Pure; store/joint.c keeps it in a file under a lock.
  *
  * A period is the job (until a run has finished and, nobody else being at work,
- * begins again, or a new store comes) or a day. The day never goes back: a clock that is moved back grants no
- * second budget.
+ * begins again, or a new store comes) or a day. The day never goes back: a
+ * clock that is moved back grants no second budget.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_PLAN_LEDGER_H

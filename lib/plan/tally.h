@@ -16,6 +16,8 @@ struct tr_money {
     int64_t spent;     /* settled, earlier runs of the job included */
     int64_t unknown;   /* bounds of outcomes nobody knows */
     int64_t reserved;  /* bounds of attempts with an intent */
+    int64_t budget;    /* what the user said, -1: nothing; cap is the same in
+                          the terms of spent, which may be older */
     int64_t withheld;  /* of the cap: not ours to reserve (plan/ledger.h) */
 };
 
@@ -29,6 +31,15 @@ int64_t tr_cost_bound(const struct tr_model_facts *facts, int64_t in_tokens,
 static inline bool tr_priced(const struct tr_model_facts *f)
 {
     return f->price_in >= 0 && f->price_out >= 0;
+}
+
+/* Of the budget: used, by this store, in the period it covers. */
+static inline int64_t tr_money_used(const struct tr_money *m)
+{
+    int64_t earlier = m->cap < 0 ? 0 : m->cap - m->budget;
+
+    return m->spent + m->unknown > earlier ? m->spent + m->unknown - earlier
+                                           : 0;
 }
 
 bool tr_money_reserve(struct tr_money *m, int64_t bound); /* false: no room */

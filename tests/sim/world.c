@@ -123,8 +123,8 @@ static void make_rows(struct sim *w)
 
     for (int i = 0; i < w->o.labels; i++) {
         w->label_names[i] = names[i];
-        n += (size_t)snprintf(list + n, sizeof w->label_text - n, "%s%s", i ? "," : "",
-                              names[i]);
+        n += (size_t)snprintf(list + n, sizeof w->label_text - n, "%s%s",
+                              i ? "," : "", names[i]);
     }
     w->labels_list = tr_str(list, n);
     w->texts = tr_array((size_t)w->o.rows + 1, sizeof *w->texts);

@@ -288,7 +288,8 @@ static void a_damaged_ledger_is_never_an_empty_one(void **state)
     for (size_t i = 0; i < b.n; i++)
         for (int bit = 0; bit < 8; bit++) {
             b.p[i] = (char)(b.p[i] ^ 1 << bit);
-            taken += tr_ledger_read(&back, tr_buf_str(&b), "l", &err) == TR_OK &&
+            taken += tr_ledger_read(&back, tr_buf_str(&b), "l",
+                                    &err) == TR_OK &&
                      back.shares[0].held[0] != 70;
             b.p[i] = (char)(b.p[i] ^ 1 << bit);
         }
