@@ -13,6 +13,14 @@ enum {
  * latency, and at full speed dozens of answers share one save. */
 #define SAVE_EVERY_NS TR_MS
 
+/* A verdict stands under the model that gave it. */
+static struct tr_key key_of(const struct tr_run *run, const struct tr_row *row)
+{
+    const struct tr_run_lane *l = &run->lanes[row->lane];
+
+    return row->lane ? tr_digest(&l->salt, tr_run_text(l, row)) : row->key;
+}
+
 /* What the answers so far become in the store. */
 static int gather_puts(struct tr_run *run, size_t *n, struct tr_err *err)
 {
@@ -25,7 +33,7 @@ static int gather_puts(struct tr_run *run, size_t *n, struct tr_err *err)
     for (struct tr_row *r = run->answered.head; r; r = r->next)
         if (r->verdict.why == TR_WHY_NONE ||
             tr_why_stored((enum tr_why)r->verdict.why))
-            run->puts[(*n)++] = (struct tr_store_put){r->key, r->verdict};
+            run->puts[(*n)++] = (struct tr_store_put){key_of(run, r), r->verdict};
     return TR_OK;
 }
 
@@ -133,6 +141,7 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
         .text_count = p->n,
     };
 
+    tr_chain_sends(run, p);
     p->state = TR_PACK_SENT;
     p->sent_at = run->now;
     tr_queue_add(&l->sent, p);
