@@ -71,15 +71,45 @@ uint32_t tr_chain_waiting(const struct tr_run *run,
 
 /* ---- rows go on ------------------------------------------------------- */
 
+struct tr_key tr_chain_key(const struct tr_run_lane *l,
+                           const struct tr_row *row)
+{
+    return l->place ? tr_digest(&l->salt, tr_run_text(l, row)) : row->key;
+}
+
+/* The lane's failure is stored as if the row had ended there: no later run,
+ * and no equal row, asks this lane again. False: no memory. */
+static bool keep_failure(struct tr_run *run, const struct tr_run_lane *l,
+                         const struct tr_row *row, enum tr_why why)
+{
+    struct tr_err err;
+
+    if (!tr_why_stored(why))
+        return true;
+    if (tr_run_grow((void **)&run->passed, &run->passed_cap,
+                    run->passed_count + 1, sizeof *run->passed, &err) != TR_OK)
+        return false;
+    run->passed[run->passed_count++] = (struct tr_store_put){
+        tr_chain_key(l, row),
+        {.why = (uint16_t)why,
+         .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
+         .confidence = TR_NO_CONFIDENCE}};
+    if (!run->flush.oldest_at)
+        run->flush.oldest_at = run->now;
+    return true;
+}
+
 bool tr_chain_next_row(struct tr_run *run, struct tr_run_lane *l,
                        struct tr_row *row, enum tr_why why)
 {
     int trigger = tr_trigger_of_why(why);
 
-    if (!leads_on(run, trigger) || !hopes(run, l->place + 1))
+    if (!leads_on(run, trigger) || !hopes(run, l->place + 1) ||
+        !keep_failure(run, l, row, why))
         return false;
     l->counts.moved[trigger]++;
     row->lane = (uint8_t)(l->place + 1);
+    row->went_on = true;
     row->alone_tries = 0;
     row->company = 0;
     row->state = TR_ROW_WAITING;

@@ -13,27 +13,23 @@ enum {
  * latency, and at full speed dozens of answers share one save. */
 #define SAVE_EVERY_NS TR_MS
 
-/* A verdict stands under the model that gave it. */
-static struct tr_key key_of(const struct tr_run *run, const struct tr_row *row)
-{
-    const struct tr_run_lane *l = &run->lanes[row->lane];
-
-    return row->lane ? tr_digest(&l->salt, tr_run_text(l, row)) : row->key;
-}
-
 /* What the answers so far become in the store. */
 static int gather_puts(struct tr_run *run, size_t *n, struct tr_err *err)
 {
-    int rc = tr_run_grow((void **)&run->puts, &run->put_cap, run->answered.n,
+    int rc = tr_run_grow((void **)&run->puts, &run->put_cap,
+                         run->answered.n + run->passed_count,
                          sizeof *run->puts, err);
 
     *n = 0;
     if (rc != TR_OK)
         return rc;
+    for (size_t i = 0; i < run->passed_count; i++)
+        run->puts[(*n)++] = run->passed[i];
     for (struct tr_row *r = run->answered.head; r; r = r->next)
         if (r->verdict.why == TR_WHY_NONE ||
             tr_why_stored((enum tr_why)r->verdict.why))
-            run->puts[(*n)++] = (struct tr_store_put){key_of(run, r), r->verdict};
+            run->puts[(*n)++] = (struct tr_store_put){
+                tr_chain_key(&run->lanes[r->lane], r), r->verdict};
     return TR_OK;
 }
 
@@ -81,7 +77,7 @@ static int save(struct tr_run *run, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     run->saved_at = run->now;
-    run->out_count = 0;
+    run->out_count = run->passed_count = 0;
     while (run->answered.n)
         tr_rows_add(&run->saved, tr_rows_take(&run->answered));
     return TR_OK;
@@ -91,7 +87,8 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
                   struct tr_err *err)
 {
     uint32_t pending = run->answered.n + run->saved.n +
-                       (uint32_t)run->out_count + tr_run_load(run).planned;
+                       (uint32_t)(run->out_count + run->passed_count) +
+                       tr_run_load(run).planned;
     int64_t began = run->now;
     size_t n, intents;
     int rc;
@@ -110,7 +107,7 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
         return rc;
     tr_flush_done(&run->flush, began, tr_run_tick(run));
     run->flush.oldest_at = 0;
-    run->out_count = 0;
+    run->out_count = run->passed_count = 0;
     while (run->saved.n)
         tr_run_settle_all(run, tr_rows_take(&run->saved));
     while (run->answered.n)

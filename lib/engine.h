@@ -138,6 +138,8 @@ struct tr_run {
     int64_t saved_at;           /* when the last save was */
     struct tr_store_put *puts;
     size_t put_cap;
+    struct tr_store_put *passed; /* failures of lanes that rows went past */
+    size_t passed_count, passed_cap;
     struct tr_store_intent *intents;
     size_t intent_cap;
     struct tr_store_outcome *outs;
@@ -329,6 +331,9 @@ bool tr_chain_next_row(struct tr_run *run, struct tr_run_lane *l,
 /* The same question about a failure that the store knows. */
 bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
                         enum tr_why why);
+/* The key under which a lane's verdict on a row is stored. */
+struct tr_key tr_chain_key(const struct tr_run_lane *l,
+                           const struct tr_row *row);
 /* A pack leaves: its rows will never go back before this lane. */
 void tr_chain_sends(struct tr_run *run, const struct tr_pack *p);
 /* What a reply says about its lane's health, and what follows. */

@@ -194,21 +194,33 @@ static bool never_served(const struct tr_run_lane *l)
     return !l->successes && !l->counts.stored;
 }
 
+/* Of all that is left, nothing but rows that were refused alone. */
+static bool only_bad_ones(const struct tr_run *run)
+{
+    struct tr_run_load load = tr_run_load(run);
+
+    if (!run->input_ended || load.waiting || load.planned || load.ready ||
+        load.sent)
+        return false;
+    for (uint32_t i = 0; i < run->lane_count; i++)
+        for (const struct tr_pack *p = run->lanes[i].aside.head; p; p = p->next)
+            if (p->n > 1 || !p->rows[0]->alone_tries)
+                return false;
+    return true;
+}
+
 /* A bad request for a row alone before anybody was served: the row may be
- * poison, or every request is bad. Three rows, or the only one, tell. */
+ * poison, or every request is bad. Three rows, or the last ones, tell. */
 static int blame_nobody(struct tr_run *run, struct tr_pack *p,
                         const struct tr_reply *reply, struct tr_err *err)
 {
     struct tr_reply fatal = *reply;
-    struct tr_run_load load = tr_run_load(run);
     struct tr_run_lane *l = p->lane;
-    bool only_one = run->input_ended && !load.waiting && !load.aside &&
-                    !load.planned && !load.ready && !load.sent;
 
     if (p->rows[0]->alone_tries++ == 0)
         l->bad_requests++;
     if (l->bad_requests < BAD_REQUESTS &&
-        !(only_one && p->rows[0]->alone_tries >= BAD_REQUESTS)) {
+        !(p->rows[0]->alone_tries >= BAD_REQUESTS && only_bad_ones(run))) {
         again(run, p, reply);
         return TR_OK;
     }
@@ -350,7 +362,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return TR_OK;
     case TR_DO_HALVE:
         if (reply->outcome == TR_OUT_BAD_REQUEST && p->n == 1 &&
-            never_served(l))
+            never_served(l) && !p->rows[0]->went_on)
             return blame_nobody(run, p, reply, err);
         halve(run, p, rule->why, tries_for(reply->outcome));
         return TR_OK;

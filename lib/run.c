@@ -214,6 +214,7 @@ void tr_run_close(struct tr_run *run)
         tr_buf_release(&run->spare[--run->spare_count]);
     tr_buf_release(&run->preview_body);
     tr_free(run->puts);
+    tr_free(run->passed);
     tr_free(run->intents);
     tr_free(run->outs);
     tr_free(run->label_counts);
