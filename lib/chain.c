@@ -149,10 +149,12 @@ static int clear(struct tr_run *run, struct tr_run_lane *l, struct tr_err *err)
     struct tr_pack *p;
     int rc = TR_OK;
 
-    while ((p = tr_queue_take(&l->aside)))
-        tr_run_give_back(run, p);
+    /* The oldest last: it comes to stand in front. */
     TRY(tr_run_unplan(run, &l->planned, false, err));
     TRY(tr_run_unplan(run, &l->ready, true, err));
+    tr_queue_reverse(&l->aside);
+    while ((p = tr_queue_take(&l->aside)))
+        tr_run_give_back(run, p);
 out:
     return rc;
 }

@@ -248,6 +248,23 @@ static inline struct tr_pack *tr_queue_take(struct tr_queue *q)
     return p;
 }
 
+static inline void tr_queue_reverse(struct tr_queue *q)
+{
+    struct tr_pack *rest = q->head;
+
+    *q = (struct tr_queue){0};
+    while (rest) {
+        struct tr_pack *p = rest;
+
+        rest = p->next;
+        p->next = q->head;
+        q->head = p;
+        if (!q->tail)
+            q->tail = p;
+        q->n++;
+    }
+}
+
 static inline void tr_queue_remove(struct tr_queue *q, struct tr_pack *p)
 {
     struct tr_pack **at = &q->head, *before = NULL;

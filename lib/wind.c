@@ -22,6 +22,7 @@ int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
 {
     struct tr_pack *p;
 
+    tr_queue_reverse(q); /* the oldest comes to stand in front again */
     while ((p = tr_queue_take(q))) {
         if (!p->lane->lane->is_local) {
             tr_money_unreserve(&run->money, p->bound);

@@ -6,14 +6,13 @@
 #include "base/clock.h"
 #include "plan/retry.h"
 
-/* Down: so many failures without a success, over such a time. Many quick ones,
- * or a few that took long to fail; a burst within two seconds is what the
- * back-off is for. What a server refuses for pace is no failure, but a lane
+/* Down: so many failures without a success, over such a time. A flood of them,
+ * some that the back-off has spread, or a few that took long to fail. What a server refuses for pace is no failure, but a lane
  * that does nothing else for the user's whole patience is down as well. */
 static const struct {
     uint32_t failures;
     int64_t over_ns;
-} trips[] = {{5, 2 * TR_S}, {2, 60 * TR_S}};
+} trips[] = {{40, 300 * TR_MS}, {5, 2 * TR_S}, {2, 60 * TR_S}};
 
 #define DOWN_PROBE_NS (2 * TR_S)
 #define DOWN_PROBE_MAX 30   /* times that: a minute */

@@ -50,10 +50,8 @@ void sim_check_ask(struct sim *w, const struct sim_provider *p,
 {
     int number = (int)(t - w->texts);
 
-    /* A row that failed for no reason of its own is not stored: an equal one
-     * begins anew. */
-    if (t->asked_run == w->run_number && p->place < t->asked_at &&
-        t->at[t->asked_at].alone_bad < TR_TRIES_ALONE)
+    /* Where a row ended badly, a later equal one begins anew. */
+    if (t->asked_run == w->run_number && p->place < t->asked_at && t->rows == 1)
         sim_fail(w, "I8", "text %d goes back from provider %d to %d", number,
                  t->asked_at, p->place);
     t->asked_run = w->run_number;

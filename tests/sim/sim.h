@@ -199,6 +199,7 @@ struct sim_text {
     struct tr_str text;     /* owned by the world */
     uint32_t gold;          /* bit set of labels */
     struct sim_seen at[SIM_LANES];
+    int rows;               /* that have this text */
     int asked_run, asked_at; /* last run that asked it, its last provider */
     int in_flight;          /* requests of the living process that ask it */
     int64_t answered_at;    /* a usable answer was handed over; 0: never */

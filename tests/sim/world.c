@@ -145,6 +145,8 @@ static void make_rows(struct sim *w)
             w->row_text[i] = w->text_count;
             make_text(w, i);
         }
+        if (w->row_text[i] >= 0)
+            w->texts[w->row_text[i]].rows++;
     }
 }
 
