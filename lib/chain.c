@@ -231,6 +231,21 @@ static void keep_refusal(struct tr_run_lane *l, const struct tr_reply *reply)
              reply->status, l->lane->host, reply->message);
 }
 
+static void raise_event(const struct tr_run *run, const struct tr_run_lane *l,
+                        const struct tr_reply *reply)
+{
+    static const enum tr_event_kind kinds[] = {
+        [TR_LANE_OPEN] = TR_EVENT_LANE_UP,
+        [TR_LANE_EXHAUSTED] = TR_EVENT_QUOTA,
+        [TR_LANE_DOWN] = TR_EVENT_LANE_DOWN,
+        [TR_LANE_GONE] = TR_EVENT_LANE_DOWN,
+    };
+    int64_t ms = reply->retry_after_ms;
+
+    tr_run_event(run, kinds[l->health.state], l->lane,
+                 ms >= 0 ? (ms + 999) / 1000 : -1);
+}
+
 int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
                    const struct tr_reply *reply, int64_t sent_at, bool probe,
                    struct tr_err *err)
@@ -251,6 +266,7 @@ int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
 
     if (!tr_health_reply(&l->health, &news, run->now))
         return TR_OK;
+    raise_event(run, l, reply);
     closed = l->health.state != TR_LANE_OPEN;
     if (l->health.state == TR_LANE_EXHAUSTED || l->health.state == TR_LANE_GONE)
         keep_refusal(l, reply);

@@ -16,6 +16,34 @@ void tr_run_say(const struct tr_run *run, int level, const char *line)
         run->env->say(run->env->ctx, level, line);
 }
 
+void tr_run_event(const struct tr_run *run, enum tr_event_kind kind,
+                  const struct tr_lane *lane, int64_t wait_s)
+{
+    struct tr_event event = {.kind = kind, .lane = lane->model,
+                             .wait_s = wait_s};
+
+    if (run->env->event)
+        run->env->event(run->env->ctx, &event);
+}
+
+void tr_run_ended(const struct tr_run *run, const struct tr_lane *lane,
+                  const struct tr_pack *p, const struct tr_reply *reply)
+{
+    struct tr_attempt attempt = {
+        .lane = lane,
+        .reply = reply,
+        .number = p->attempt,
+        .items = p->n,
+        .cap_tokens = p->cap,
+        .schema = p->form == TR_FORM_SCHEMA,
+        .sent_at = p->sent_at,
+        .ended_at = run->now,
+    };
+
+    if (run->env->attempt)
+        run->env->attempt(run->env->ctx, &attempt);
+}
+
 int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
                 struct tr_err *err)
 {

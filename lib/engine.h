@@ -285,6 +285,12 @@ static inline void tr_queue_remove(struct tr_queue *q, struct tr_pack *p)
 /* Asks the time anew: at the start of a step and after what takes long. */
 int64_t tr_run_tick(struct tr_run *run);
 void tr_run_say(const struct tr_run *run, int level, const char *line);
+/* wait_s: until a quota is back, -1: nobody knows. */
+void tr_run_event(const struct tr_run *run, enum tr_event_kind kind,
+                  const struct tr_lane *lane, int64_t wait_s);
+/* An attempt has ended; lane is whose it was. */
+void tr_run_ended(const struct tr_run *run, const struct tr_lane *lane,
+                  const struct tr_pack *p, const struct tr_reply *reply);
 /* Makes room for need elements of size bytes in *array. */
 int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
                 struct tr_err *err);

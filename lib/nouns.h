@@ -7,6 +7,7 @@
  *   pack     items that share one request
  *   attempt  one request of a pack: intent, reservation, outcome
  *   outcome  what came of an attempt: what to do next, and who pays
+ *   event    what an operator may want to be told of at once
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_NOUNS_H
@@ -208,6 +209,56 @@ static inline const char *tr_outcome_word(enum tr_outcome o)
     };
     return words[o];
 }
+
+/* ---- event ------------------------------------------------------------ */
+
+/* What an operator may want to be told of at once: name, word, severity. The
+ * engine raises those of a lane; plan/alarm.c derives the others. */
+#define TR_EVENTS(X)                                                           \
+    X(TR_EVENT_BUDGET, "budget", "warning")      /* a share of it is spent */  \
+    X(TR_EVENT_QUOTA, "quota_exhausted", "critical")                           \
+    X(TR_EVENT_LANE_DOWN, "lane_down", "critical")                             \
+    X(TR_EVENT_LANE_UP, "lane_up", "info")       /* after one of the two */    \
+    X(TR_EVENT_STALL, "stall", "critical")       /* rows wait, none settles */ \
+    X(TR_EVENT_ERRORS, "error_rate", "warning")  /* of requests */             \
+    X(TR_EVENT_FAILED_ROWS, "failed_rows", "warning")                          \
+    X(TR_EVENT_SPEND, "spend_rate", "warning")                                 \
+    X(TR_EVENT_FINISHED, "run_finished", "info") /* whatever the end */
+
+enum tr_event_kind {
+#define X(name, word, severity) name,
+    TR_EVENTS(X)
+#undef X
+    TR_EVENT_COUNT
+};
+
+static inline const char *tr_event_word(enum tr_event_kind kind)
+{
+    static const char *const words[] = {
+#define X(name, word, severity) word,
+        TR_EVENTS(X)
+#undef X
+    };
+    return words[kind];
+}
+
+static inline const char *tr_event_severity(enum tr_event_kind kind)
+{
+    static const char *const severities[] = {
+#define X(name, word, severity) severity,
+        TR_EVENTS(X)
+#undef X
+    };
+    return severities[kind];
+}
+
+struct tr_event {
+    enum tr_event_kind kind;
+    const char *lane; /* its model; "" for the run as a whole; during the call */
+    int64_t wait_s;   /* QUOTA: until it is back; -1: nobody knows */
+};
+
+/* ---- counts and prices ------------------------------------------------ */
 
 /* Tokens of one attempt as the provider counted them; -1: not reported. */
 struct tr_usage {

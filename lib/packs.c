@@ -168,7 +168,7 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
 {
     struct tr_pack *p;
     bool too_long;
-    uint32_t n;
+    uint32_t n = 0;
 
     while (q->n) {
         n = take_count(run, l, q, &too_long);

@@ -39,6 +39,7 @@ static void again(struct tr_run *run, struct tr_pack *p,
     if (!tr_rule(reply->outcome)->slows &&
         !tr_retry_budget_take(&p->lane->retries))
         wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
+    run->counts.retried[reply->outcome]++;
     put_aside(run, p, wait);
 }
 
@@ -247,6 +248,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     };
     int rc;
 
+    tr_run_ended(run, l->lane, p, reply);
     tr_pace_reply(&l->pace, &news, now);
     if (l->lane->is_local)
         return TR_OK;
@@ -352,6 +354,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return check(run, p, reply, origin, err);
     case TR_DO_NOW:
         if (p->tries++ < 8) {
+            run->counts.retried[reply->outcome]++;
             put_aside(run, p, 0);
             return TR_OK;
         }

@@ -19,6 +19,18 @@
 
 enum { TR_FILL_END = 0, TR_FILL_ROW = 1, TR_FILL_WAIT = 2, TR_FILL_FULL = 3 };
 
+/* One attempt that has ended, for traces and metrics; valid during the call.
+ * reply->text is the model's and never leaves the process. */
+struct tr_attempt {
+    const struct tr_lane *lane;
+    const struct tr_reply *reply;
+    uint64_t number;
+    uint32_t items;
+    int64_t cap_tokens;     /* output cap sent */
+    bool schema;            /* the form of the answer asked for */
+    int64_t sent_at, ended_at; /* monotonic ns */
+};
+
 /* The only door to the world. */
 struct tr_env {
     void *ctx;
@@ -44,6 +56,11 @@ struct tr_env {
     int64_t (*rows_expected)(void *ctx);
     /* One line for people or logs; level 0 error, 1 warning, 2 note, 3 log. */
     void (*say)(void *ctx, int level, const char *line);
+    /* A lane changed its state. May be raised again while nothing changed:
+     * who listens counts episodes. NULL: not wanted. */
+    void (*event)(void *ctx, const struct tr_event *event);
+    /* An attempt has ended, each exactly once. NULL: not wanted. */
+    void (*attempt)(void *ctx, const struct tr_attempt *attempt);
 };
 
 struct tr_run_opts {
@@ -72,6 +89,7 @@ struct tr_counts {
     int64_t tokens_in, tokens_out, tokens_cached;
     int64_t throttled, wait_limits_ns, waiting;
     int64_t unknown_attempts;
+    int64_t retried[TR_OUT_COUNT]; /* of the retries: after which outcome */
     int64_t fails[TR_WHY_COUNT];
     int64_t fail_example[TR_WHY_COUNT]; /* row number from 1, 0: none */
     int64_t none_answers, cut_texts, forgiven;
