@@ -395,10 +395,13 @@ static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
 }
 
 /* A list of values with commas between, as in a task file. */
-static int join(struct tr_buf *out, const struct tr_yaml *list,
-                const char *where, const char *name, struct tr_err *err)
+static int join(struct tr_buf *out, const struct tr_option *opt,
+                const struct tr_yaml *list, const char *where,
+                struct tr_err *err)
 {
-    bool fits = list->kind == TR_YAML_LIST;
+    bool fits = list->kind == TR_YAML_LIST &&
+                (opt->type == TR_OPT_LIST || opt->type == TR_OPT_WORDS ||
+                 opt->type == TR_OPT_TEXT);
 
     for (const struct tr_yaml *n = list->first; fits && n; n = n->next) {
         fits = n->kind == TR_YAML_SCALAR;
@@ -408,8 +411,8 @@ static int join(struct tr_buf *out, const struct tr_yaml *list,
             tr_buf_adds(out, n->value);
     }
     if (!fits)
-        return tr_fail(err, TR_CONFIG, "%s: %s: a value belongs here, or a list "
-                       "of values", where, name);
+        return tr_fail(err, TR_CONFIG, "%s: %s: one value belongs here", where,
+                       opt->name);
     return tr_buf_ok(out) ? TR_OK : tr_fail(err, TR_NOMEM, "out of memory");
 }
 
@@ -417,21 +420,21 @@ static int join(struct tr_buf *out, const struct tr_yaml *list,
 static int put_node(struct tr_config *cfg, const char *path,
                     const struct tr_yaml *node, struct tr_err *err)
 {
-    bool known = tr_option_find(node->key) != NULL;
+    const struct tr_option *opt = tr_option_find(node->key);
     char where[300], name[80];
     struct tr_buf value;
     int rc = TR_OK;
 
     snprintf(where, sizeof where, "%.250s:%d:%d", path,
-             known ? node->line : node->key_line,
-             known ? node->column : node->key_column);
+             opt ? node->line : node->key_line,
+             opt ? node->column : node->key_column);
     snprintf(name, sizeof name, "%.*s",
              node->key.n > 70 ? 70 : (int)node->key.n, node->key.p);
     tr_buf_init(&value, CONFIG_BYTES_MAX);
-    if (!known || node->kind == TR_YAML_SCALAR)
+    if (!opt || node->kind == TR_YAML_SCALAR)
         tr_buf_adds(&value, node->value);
     else
-        rc = join(&value, node, where, name, err);
+        rc = join(&value, opt, node, where, err);
     if (rc == TR_OK)
         rc = tr_config_put(cfg, TR_FROM_CONFIG, name, tr_buf_str(&value), where,
                            err);

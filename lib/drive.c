@@ -375,6 +375,10 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
     struct tr_lane *lane = NULL;
     int rc;
 
+    if (!first && d->lanes[d->lane_count - 1]->is_local)
+        return tr_fail(err, TR_CONFIG, "--fallback %s: the local model answers "
+                       "every text, so no other can stand behind it; name the "
+                       "first one with --model", model);
     if (d->lane_count == TR_LANES_MAX)
         return tr_fail(err, TR_CONFIG, "--fallback %s: a run takes %d models at "
                        "most", model, TR_LANES_MAX);
