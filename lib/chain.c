@@ -110,6 +110,7 @@ bool tr_chain_next_row(struct tr_run *run, struct tr_run_lane *l,
     l->counts.moved[trigger]++;
     row->lane = (uint8_t)(l->place + 1);
     row->went_on = true;
+    row->refused = false;
     row->alone_tries = 0;
     row->company = 0;
     row->state = TR_ROW_WAITING;
@@ -122,6 +123,13 @@ bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
 {
     return l->place + 1 < run->lane_count &&
            leads_on(run, tr_trigger_of_why(why));
+}
+
+bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
+                        const struct tr_row *row)
+{
+    return row->refused && row->lane != l->place &&
+           !leads_on(run, TR_ON_BLOCKED);
 }
 
 void tr_chain_sends(struct tr_run *run, const struct tr_pack *p)
@@ -182,7 +190,7 @@ static void say_state(struct tr_run *run, struct tr_run_lane *l,
                       const struct tr_reply *reply)
 {
     const char *what = "";
-    char line[1000], next[300], status[24] = "";
+    char line[1100], next[300], status[24] = "";
 
     say_next(run, l, next, sizeof next);
     switch (l->health.state) {

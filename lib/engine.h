@@ -357,6 +357,9 @@ bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
 /* The key under which a lane's verdict on a row is stored. */
 struct tr_key tr_chain_key(const struct tr_run_lane *l,
                            const struct tr_row *row);
+/* A row that its own lane has refused, which l may not be asked about. */
+bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
+                        const struct tr_row *row);
 /* A pack leaves: its rows will never go back before this lane. */
 void tr_chain_sends(struct tr_run *run, const struct tr_pack *p);
 /* What a reply says about its lane's health, and what follows. */

@@ -171,6 +171,13 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
     uint32_t n = 0;
 
     while (q->n) {
+        /* It goes alone, so it comes to stand in front. */
+        if (tr_chain_withholds(run, l, q->head)) {
+            struct tr_run_lane *by = &run->lanes[q->head->lane];
+
+            tr_run_fail_row(run, by, tr_rows_take(q), TR_WHY_BLOCKED);
+            continue;
+        }
         n = take_count(run, l, q, &too_long);
         if (!too_long)
             break;

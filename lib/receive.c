@@ -53,10 +53,14 @@ static void halve(struct tr_run *run, struct tr_pack *p, enum tr_why why,
 
         for (uint32_t i = 0; i < p->n; i++)
             tr_run_wait_again(run, p->lane, p->rows[i], company);
-    } else if (++p->rows[0]->alone_tries >= tries_max) {
-        tr_run_fail_row(run, p->lane, p->rows[0], why);
     } else {
-        tr_run_wait_again(run, p->lane, p->rows[0], 1);
+        struct tr_row *row = p->rows[0];
+
+        row->refused = row->refused || why == TR_WHY_BLOCKED;
+        if (++row->alone_tries >= tries_max)
+            tr_run_fail_row(run, p->lane, row, why);
+        else
+            tr_run_wait_again(run, p->lane, row, 1);
     }
     run->counts.items_reasked += p->n;
     tr_pack_free(run, p);

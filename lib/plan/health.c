@@ -15,7 +15,7 @@ static const struct {
 } trips[] = {{40, 300 * TR_MS}, {5, 2 * TR_S}, {2, 60 * TR_S}};
 
 #define DOWN_PROBE_NS (2 * TR_S)
-#define DOWN_PROBE_MAX 30   /* times that: a minute */
+#define DOWN_PROBE_MAX 20   /* times that: back within a minute */
 #define QUOTA_PROBE_MAX 15  /* times the first wait */
 #define FLOOR_MAX_NS (25 * 3600 * TR_S)
 

@@ -57,7 +57,7 @@ void sim_check_ask(struct sim *w, const struct sim_provider *p,
     t->asked_run = w->run_number;
     t->asked_at = p->place;
     for (int i = 0; i < p->place; i++)
-        if (t->at[i].blocked_run == w->run_number && t->at[i].blocked >= 2 &&
+        if (t->at[i].blocked_run == w->run_number && t->at[i].blocked >= 1 &&
             !(w->o.fallback_on & 1 << TR_ON_BLOCKED))
             sim_fail(w, "K", "text %d, which provider %d refused, is asked at "
                      "%d", number, i, p->place);

@@ -195,7 +195,7 @@ static void down_is_half_open_and_recovers(void **state)
     for (int i = 0; i < 10; i++) {
         int64_t wait = h.probe_at - now;
 
-        assert_true(wait >= before && wait <= 75 * TR_S);
+        assert_true(wait >= before && wait <= 50 * TR_S);
         before = wait;
         now = h.probe_at;
         h.probing = true;
