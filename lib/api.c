@@ -486,8 +486,8 @@ const char *trommel_run_stats_json(trommel_run *run)
     }
     tr_buf_clear(b);
     tr_buf_addz(b, "{\"model\":");
-    tr_buf_add_json(b, tr_str_c(run->drive.lane_count ? run->drive.lanes[0]->model
-                                                      : ""));
+    name = trommel_run_model(run, 0);
+    tr_buf_add_json(b, tr_str_c(name ? name : ""));
     tr_buf_addc(b, ',');
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         add_count(b, members[i].name, trommel_run_count(run, members[i].which));

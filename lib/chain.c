@@ -181,9 +181,8 @@ static void say_next(struct tr_run *run, const struct tr_run_lane *l,
         n = snprintf(out, size, "; rows go to %s", next->lane->model);
     if (l->health.probe_at == TR_NEVER || n < 0 || (size_t)n >= size)
         return;
-    snprintf(out + n, size - (size_t)n, s < 90 ? "; it is tried again in %" PRId64
-             " s" : "; it is tried again in %" PRId64 " min",
-             s < 90 ? s : (s + 30) / 60);
+    snprintf(out + n, size - (size_t)n, "; it is tried again in %" PRId64 "%s",
+             s < 90 ? s : (s + 30) / 60, s < 90 ? " s" : " min");
 }
 
 static void say_state(struct tr_run *run, struct tr_run_lane *l,

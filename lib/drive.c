@@ -380,8 +380,8 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
                        "every text, so no other can stand behind it; name the "
                        "first one with --model", model);
     if (d->lane_count == TR_LANES_MAX)
-        return tr_fail(err, TR_CONFIG, "--fallback %s: a run takes %d models at "
-                       "most", model, TR_LANES_MAX);
+        return tr_fail(err, TR_CONFIG, "--fallback %s: a run takes %d models "
+                       "at most", model, TR_LANES_MAX);
     if (strcmp(model, "local") == 0)
         rc = open_local(d, NULL, &lane, err);
     else if (strncmp(model, "local:", 6) == 0)

@@ -122,7 +122,8 @@ out:
     return rc;
 }
 
-static uint32_t pack_limit(const struct tr_run *run, const struct tr_run_lane *l)
+static uint32_t pack_limit(const struct tr_run *run,
+                           const struct tr_run_lane *l)
 {
     if (l->health.state != TR_LANE_OPEN)
         return 1; /* a probe */

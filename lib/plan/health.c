@@ -7,8 +7,9 @@
 #include "plan/retry.h"
 
 /* Down: so many failures without a success, over such a time. A flood of them,
- * some that the back-off has spread, or a few that took long to fail. What a server refuses for pace is no failure, but a lane
- * that does nothing else for the user's whole patience is down as well. */
+ * some that the back-off has spread, or a few that took long to fail. What a
+ * server refuses for pace is no failure, but a lane that does nothing else for
+ * the user's whole patience is down as well. */
 static const struct {
     uint32_t failures;
     int64_t over_ns;
@@ -171,7 +172,8 @@ bool tr_triggers_parse(struct tr_str list, unsigned *mask, struct tr_str *bad)
             return false;
         }
         *mask |= 1u << i;
-        list = tr_str(list.p + n + (comma != NULL), list.n - n - (comma != NULL));
+        n += comma != NULL;
+        list = tr_str(list.p + n, list.n - n);
     }
     return true;
 }

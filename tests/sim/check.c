@@ -137,8 +137,8 @@ static bool was_said(const struct sim_seen *seen, uint32_t mask)
 }
 
 /* May a text end without a label for this reason, at this provider? */
-static bool may_fail_at(const struct sim *w, const struct sim_text *t, int place,
-                        enum tr_why why)
+static bool may_fail_at(const struct sim *w, const struct sim_text *t,
+                        int place, enum tr_why why)
 {
     const struct sim_seen *seen = &t->at[place];
     int64_t context = w->o.lane[place].context;

@@ -84,8 +84,9 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->lanes = one_in(&r, 2) ? 1 : between(&r, 2, SIM_LANES);
     for (int i = 0; i < SIM_LANES; i++)
         draw_lane(&o->lane[i], &r, i);
-    o->fallback_on = one_in(&r, 3) ? (1 << TR_TRIGGER_COUNT) - 1
-                                   : between(&r, 0, (1 << TR_TRIGGER_COUNT) - 1);
+    o->fallback_on = (1 << TR_TRIGGER_COUNT) - 1;
+    if (!one_in(&r, 3))
+        o->fallback_on = between(&r, 0, o->fallback_on);
     o->wait_for_quota = one_in(&r, 4);
     for (int i = 0; i < SIM_LANES && o->wait_for_quota; i++)
         if (!o->lane[i].quota_for_s) /* who waits must be able to have it */
