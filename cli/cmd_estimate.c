@@ -90,7 +90,7 @@ static int ask_sample(struct term *term, trommel_config *cfg)
         format_count(requests, trommel_run_count(run, TROMMEL_REQUESTS));
         snprintf(text, sizeof text, "sample  %.100s: %s rows, %s of them known "
                  "before; %s requests; this job has cost %s",
-                 trommel_run_model(run), rows, known, requests, money);
+                 trommel_run_model(run, 0), rows, known, requests, money);
         term_say(term, SAY_NOTE, text);
     }
     trommel_run_close(run);
@@ -139,7 +139,7 @@ static void fill(struct line *l, const trommel_run *run)
     int64_t ms = est(run, TROMMEL_EST_MS);
     char n[FORMAT_BYTES];
 
-    snprintf(l->cell[C_MODEL], CELL, "%s", trommel_run_model(run));
+    snprintf(l->cell[C_MODEL], CELL, "%s", trommel_run_model(run, 0));
     snprintf(l->cell[C_KNOWN], CELL, "%s",
              format_count(n, est(run, TROMMEL_EST_ROWS_KNOWN)));
     snprintf(l->cell[C_ASK], CELL, "%s%s", exact ? "" : "~",

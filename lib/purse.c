@@ -267,13 +267,18 @@ int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
     *reserved = i < 0;
     if (*reserved || rc != TR_OK)
         return rc;
-    p->state = TR_PACK_ASIDE;
-    p->due_at = 0;
-    tr_queue_add_due(&p->lane->aside, p);
     run->money_waits = true;
     load = tr_run_load(run);
     if (!load.sent && !load.ready && !load.planned && !run->asks.reserved)
         stop_short(run, p, i); /* else replies give something back */
+    if (p->probe) {
+        p->lane->health.probing = false;
+        tr_run_give_back(run, p);
+        return TR_OK;
+    }
+    p->state = TR_PACK_ASIDE;
+    p->due_at = 0;
+    tr_queue_add_due(&p->lane->aside, p);
     return TR_OK;
 }
 

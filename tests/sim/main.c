@@ -62,7 +62,8 @@ static int every_cap(uint64_t seed)
     static struct sim w;
     struct sim_options o = {
         .seed = seed, .rows = 200, .labels = 3, .pack = 3, .concurrency = 3,
-        .priced = true, .latency_ms = 50, .faulty_runs = 1,
+        .priced = true, .faulty_runs = 1, .lanes = 1,
+        .lane = {{.latency_ms = 50, .price_pct = 100}},
     };
     int caps = 0, failed = 0, stopped_at_least = 0;
 
