@@ -153,7 +153,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
         } else if (run->opts.offline) {
             row->verdict = unasked;
             tr_run_settle_all(run, row);
-        } else {
+        } else if (!tr_run_seat(run, row)) {
             row->state = TR_ROW_WAITING;
             tr_rows_add(&l->fresh, row);
         }

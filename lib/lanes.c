@@ -63,6 +63,8 @@ void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
     for (uint32_t i = p->n; i-- > 0; ) {
         struct tr_row *row = p->rows[i];
 
+        if (!row) /* of an adopted pack, and not read */
+            continue;
         row->state = TR_ROW_WAITING;
         tr_rows_push(&run->lanes[row->lane].fresh, row);
     }

@@ -88,20 +88,13 @@ static void score_rows(struct tr_run *run, struct tr_pack *p,
     tr_pack_free(run, p);
 }
 
-/* Reads an answer: what is right settles, what is not is asked again in
- * smaller company, never the whole pack. */
-static int check(struct tr_run *run, struct tr_pack *p,
-                 const struct tr_reply *reply, uint16_t origin,
-                 struct tr_err *err)
+int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
+                       const struct tr_reply *reply, struct tr_answer *a,
+                       struct tr_item_answer *got, struct tr_err *err)
 {
-    struct tr_item_answer got[TR_PACK_MAX];
-    struct tr_run_lane *l = p->lane;
-    struct tr_answer a;
-    bool cut = reply->outcome == TR_OUT_CUT_SHORT;
     uint32_t sets = run->task->set_count;
-    uint32_t bad;
-    int rc = tr_answer_read(&a, got, run->task, p->items, p->n, reply->text,
-                            cut, err);
+    int rc = tr_answer_read(a, got, run->task, p->items, p->n, reply->text,
+                            reply->outcome == TR_OUT_CUT_SHORT, err);
 
     if (rc != TR_OK)
         return rc;
@@ -115,7 +108,25 @@ static int check(struct tr_run *run, struct tr_pack *p,
         if (rc != TR_OK)
             return rc;
     }
-    run->counts.forgiven += a.forgiven;
+    run->counts.forgiven += a->forgiven;
+    return TR_OK;
+}
+
+/* Reads an answer: what is right settles, what is not is asked again in
+ * smaller company, never the whole pack. */
+static int check(struct tr_run *run, struct tr_pack *p,
+                 const struct tr_reply *reply, uint16_t origin,
+                 struct tr_err *err)
+{
+    struct tr_item_answer got[TR_PACK_MAX];
+    struct tr_run_lane *l = p->lane;
+    struct tr_answer a;
+    bool cut = reply->outcome == TR_OUT_CUT_SHORT;
+    uint32_t bad;
+    int rc = tr_run_read_answer(run, p, reply, &a, got, err);
+
+    if (rc != TR_OK)
+        return rc;
     bad = a.is_void ? p->n : a.missing + a.invalid;
     if (!cut) {
         int before = l->form.form;
@@ -244,6 +255,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     const struct tr_usage *u = &reply->usage;
     struct tr_run_lane *l = p->lane;
     struct tr_settled s;
+    struct tr_money other = {.cap = -1}; /* another job's or round's */
     struct tr_pace_news news = {
         .outcome = reply->outcome,
         .sent_at = p->sent_at,
@@ -256,11 +268,12 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     int rc;
 
     tr_run_ended(run, l->lane, p, reply);
-    tr_pace_reply(&l->pace, &news, now);
+    if (!l->lane->in_batches)
+        tr_pace_reply(&l->pace, &news, now);
     if (l->lane->is_local)
         return TR_OK;
-    s = tr_money_settle(&run->money, p->bound, reply->billing,
-                        &l->lane->facts, u);
+    s = tr_money_settle(p->of_other ? &other : &run->money, p->bound,
+                        reply->billing, &l->lane->facts, u);
     l->counts.spent_nano += s.spent;
     l->counts.unknown_nano += s.unknown;
     run->money_waits = false;
@@ -283,6 +296,8 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
         .tokens_out = u->out > 0 ? u->out : 0,
         .tokens_cached = u->cached > 0 ? u->cached : 0,
         .is_unknown = reply->billing == TR_BILL_UNKNOWN || s.unknown > 0,
+        .in_batch = l->lane->in_batches,
+        .of_other = p->of_other,
     };
     if (!run->flush.oldest_at)
         run->flush.oldest_at = now;
@@ -306,8 +321,8 @@ static void log_reply(const struct tr_run *run, const struct tr_pack *p,
     tr_run_say(run, 3, line);
 }
 
-static int on_reply(struct tr_run *run, const struct tr_reply *reply,
-                    struct tr_err *err)
+static int on_reply(struct tr_run *run, struct tr_run_lane *from,
+                    const struct tr_reply *reply, struct tr_err *err)
 {
     uint32_t slot = (uint32_t)(reply->tag % TR_PACKS_MAX);
     struct tr_pack *p = run->packs[slot];
@@ -317,6 +332,10 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     uint16_t origin;
     int rc;
 
+    if (!reply->tag) { /* the lane itself is refused */
+        lane_refuses(run, from, reply, rule);
+        return TR_OK;
+    }
     /* A reply for a pack that is gone has nobody to be told to. */
     if (!p || p->state != TR_PACK_SENT || p->attempt != reply->tag / TR_PACKS_MAX)
         return TR_OK;
@@ -328,9 +347,11 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return rc;
     if (rule->action == TR_DO_AGAIN || rule->action == TR_DO_NOW ||
         (reply->outcome == TR_OUT_BAD_REQUEST && never_served(l))) {
+        int64_t since = l->lane->in_batches ? now : p->sent_at;
+
         if (!run->trouble_since)
-            run->trouble_since = p->sent_at > run->last_served_at
-                                     ? p->sent_at : run->last_served_at;
+            run->trouble_since = since > run->last_served_at
+                                     ? since : run->last_served_at;
         snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
                  tr_outcome_word(reply->outcome),
                  reply->message[0] ? ": " : "", reply->message);
@@ -344,6 +365,8 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         tr_retry_budget_earn(&l->retries);
     }
     run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
+    if (p->seats && rule->action != TR_DO_STOP)
+        return tr_run_adopted_reply(run, p, reply, err);
 
     switch (rule->action) {
     case TR_DO_CHECK:
@@ -368,8 +391,15 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         lane_refuses(run, l, reply, rule);
         return TR_OK;
     case TR_DO_HALVE:
+        if (reply->outcome == TR_OUT_BAD_REQUEST && l->lane->in_batches &&
+            never_served(l) && ++l->bad_requests >= BAD_REQUESTS) {
+            /* Halving down to single rows would take a day each time. */
+            tr_run_give_back(run, p);
+            lane_refuses(run, l, reply, tr_rule(TR_OUT_FATAL));
+            return TR_OK;
+        }
         if (reply->outcome == TR_OUT_BAD_REQUEST && p->n == 1 &&
-            never_served(l)) {
+            !l->lane->in_batches && never_served(l)) {
             blame_nobody(run, p, reply);
             return TR_OK;
         }
@@ -393,7 +423,7 @@ int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err)
     TR_EACH_LANE(run, l)
         while (rc == TR_OK && l->lane->vt->next(l->lane, &reply)) {
             *moved = true;
-            rc = on_reply(run, &reply, err);
+            rc = on_reply(run, l, &reply, err);
         }
     return rc;
 }

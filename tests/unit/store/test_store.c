@@ -377,7 +377,7 @@ static void foreign_newer_and_damaged_files_are_refused(void **state)
         const char *says;
     } cases[] = {
         {"newer layout", "\0\0\0\7", 4, 60,
-         "newer trommel (layout 7, this program knows 1): upgrade trommel"},
+         "newer trommel (layout 7, this program knows 2): upgrade trommel"},
         {"another program's", "\1\2\3\4", 4, 68, "not a store of trommel"},
         {"not SQLite", "nonsense nonsense", 17, 0, "damaged"},
         {"a page of nonsense", "nonsense nonsense", 17, 100, "damaged"},
@@ -514,7 +514,7 @@ static void money_of_open_attempts_becomes_unknown(void **state)
     assert_int_equal(job.started_at, 1000);
     for (int i = 0; i < 3; i++)
         intents[i] = (struct tr_store_intent){tr_store_next_attempt(st),
-                                              (uint64_t)-1, 100 << i, 4};
+                                              (uint64_t)-1, 100 << i, 4, NULL};
     assert_int_equal(tr_store_commit(st, NULL, 0, intents, 3, NULL, 0, &err),
                      TR_OK);
     paid = (struct tr_store_outcome){.attempt = intents[0].attempt,
@@ -601,7 +601,8 @@ static void child_works(uint64_t step, int tell)
         _exit(1);
     for (;; step++) {
         struct tr_store_put put = put_of(step, TR_NO_ORIGIN);
-        struct tr_store_intent intent = {tr_store_next_attempt(st), 1, 1, 1};
+        struct tr_store_intent intent = {tr_store_next_attempt(st), 1, 1, 1,
+                                         NULL};
         size_t one = 1, outs = out.attempt != 0;
 
         if (step % 2) { /* saved without a sync: safe from a kill */
@@ -751,7 +752,7 @@ static void behaves_like_an_array_with_commits(void **state)
         }
         for (size_t i = 0; i < plan; i++)
             intents[i] = (struct tr_store_intent){tr_store_next_attempt(st),
-                                                  1, 1, 1};
+                                                  1, 1, 1, NULL};
         assert_int_equal(tr_store_commit(st, puts, n, intents, plan, NULL, 0,
                                          &err), TR_OK);
         attempts += (int64_t)plan;
