@@ -343,8 +343,47 @@ out:
     return rc;
 }
 
+/* What a batch needs to be durable; the store is open by then. */
+static int on_batch_creating(void *ctx, struct tr_batch *batch,
+                             const uint64_t *attempts, size_t n,
+                             struct tr_err *err)
+{
+    return tr_store_batch_creating(((struct tr_drive *)ctx)->store, batch,
+                                   attempts, n, err);
+}
+
+static int on_batch_opened(void *ctx, const struct tr_batch *batch,
+                           struct tr_err *err)
+{
+    return tr_store_batch_opened(((struct tr_drive *)ctx)->store, batch, err);
+}
+
+static void say_batches(struct tr_drive *d, const struct tr_lane *lane)
+{
+    char line[400];
+
+    if (lane->batch_pct)
+        snprintf(line, sizeof line, "%s: in batches at %d %% of the price; "
+                 "answers come within 24 hours, mostly much sooner. Stop when "
+                 "you like: the batch goes on, and the same command picks it "
+                 "up", lane->model, lane->batch_pct);
+    else
+        snprintf(line, sizeof line, "%s: in batches; answers come within 24 "
+                 "hours. Their price is not known, so the full one counts "
+                 "(batch: in models.yaml)", lane->model);
+    tr_drive_say(d, 2, line);
+}
+
 static int open_lane(struct tr_drive *d, struct tr_err *err)
 {
+    struct tr_batch_keep keep = {d, on_batch_creating, on_batch_opened};
+    struct tr_batch_opts batch = {
+        .keep = &keep,
+        .tokens_max = tr_config_int(d->cfg, "batch-tokens"),
+        .poll_ms = tr_config_ms(d->cfg, "batch-poll"),
+    };
+    int rc;
+
     const char *model = tr_config_text(d->cfg, "model");
     struct tr_str task_rows = d->task.providers_yaml;
     struct tr_lane_opts o = {
@@ -357,13 +396,21 @@ static int open_lane(struct tr_drive *d, struct tr_err *err)
         .config_dir = tr_config_dir(d->cfg),
         .providers_yaml = task_rows,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
+        .batch = tr_config_flag(d->cfg, "batch") ? &batch : NULL,
     };
 
+    if (o.batch && strncmp(model, "local", 5) == 0 &&
+        (!model[5] || model[5] == ':'))
+        return tr_fail(err, TR_USAGE, "--batch is for providers that offer "
+                       "batches; the local model answers at once");
     if (strcmp(model, "local") == 0)
         return open_local(d, NULL, err);
     if (strncmp(model, "local:", 6) == 0)
         return open_local(d, model + 6, err);
-    return tr_http_lane_open(&d->lane, &o, err);
+    rc = tr_http_lane_open(&d->lane, &o, err);
+    if (rc == TR_OK && o.batch)
+        say_batches(d, d->lane);
+    return rc;
 }
 
 static int open_store(struct tr_drive *d, struct tr_err *err)
@@ -516,6 +563,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .verbose = tr_config_flag(d->cfg, "verbose"),
         .dry_run = d->dry_run,
         .min_prompt = (int32_t)tr_config_int(d->cfg, "min-prompt"),
+        .window_bytes = d->lane->in_batches ? TR_BATCH_WINDOW_BYTES : 0,
     };
     int rc = TR_OK;
 

@@ -115,6 +115,7 @@ struct tr_lane {
     bool is_local;               /* no prompt, no tokens, no money */
     bool in_batches;             /* answers come within a day; what has left
                                     goes on without us; has its own pace */
+    int batch_pct;               /* their price in percent; 0: not known */
     int concurrency_max;         /* the lane's own ceiling; 0: none */
     int64_t rpm, tpm;            /* ceilings of the provider row; 0: none */
 };

@@ -37,6 +37,7 @@ struct fake_provider {
     struct fake_said *said;       /* its answer; owned */
     size_t said_n, said_cap;
     struct tr_buf content, odd;   /* its text; labels made up for it */
+    bool is_batch;                /* asked in a batch: its price, no limits */
 };
 
 int fake_provider_open(struct fake_provider *p, const struct fake_options *o,
@@ -47,5 +48,7 @@ void fake_provider_close(struct fake_provider *p);
 void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
                        char *body, size_t n, const char *authorization,
                        int64_t now_ns, int64_t wall_ms);
+bool fake_provider_knows(const struct fake_provider *p,
+                         const char *authorization);
 
 #endif

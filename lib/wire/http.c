@@ -493,6 +493,8 @@ static void end_ask(struct slot *s)
     if (!s->ask.address)
         return;
     curl_easy_setopt(s->easy, CURLOPT_MIMEPOST, NULL);
+    curl_easy_setopt(s->easy, CURLOPT_READFUNCTION, NULL);
+    curl_easy_setopt(s->easy, CURLOPT_SEEKFUNCTION, NULL);
     curl_easy_setopt(s->easy, CURLOPT_POST, 1L);
     curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, s->h->headers);
     curl_easy_setopt(s->easy, CURLOPT_CURLU, s->h->address);
@@ -738,6 +740,18 @@ static int seek_file(void *user, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
+/* A body that is not in memory. */
+static void set_file_body(struct slot *s)
+{
+    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDS, NULL);
+    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                     (curl_off_t)s->ask.file_bytes);
+    curl_easy_setopt(s->easy, CURLOPT_READFUNCTION, read_file);
+    curl_easy_setopt(s->easy, CURLOPT_READDATA, s);
+    curl_easy_setopt(s->easy, CURLOPT_SEEKFUNCTION, seek_file);
+    curl_easy_setopt(s->easy, CURLOPT_SEEKDATA, s);
+}
+
 static bool fill_form(struct slot *s, const struct tr_http_ask *ask)
 {
     curl_mime *form = s->ask.form = curl_mime_init(s->easy);
@@ -808,7 +822,9 @@ static int http_ask(struct tr_transport *t, uint64_t tag,
     }
     curl_easy_setopt(s->easy, CURLOPT_CURLU, s->ask.address);
     curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, json ? h->headers : h->plain);
-    if (json)
+    if (json && ask->file_bytes)
+        set_file_body(s);
+    else if (json)
         set_body(s, ask->body);
     else if (!ask->post)
         curl_easy_setopt(s->easy, CURLOPT_HTTPGET, 1L);

@@ -1,7 +1,7 @@
 /* provider.c - the tables of providers and models, and where a lane's
  * requests may go with which key.
  * SPDX-License-Identifier: MIT */
-#include "wire/provider.h"
+#include "wire/batch.h"
 
 #include "base/mem.h"
 #include "base/yaml.h"
@@ -248,12 +248,14 @@ static int take_like(const struct source *s, const struct tr_yaml *v,
 enum provider_key {
     P_LIKE, P_DIALECT, P_BASE_URL, P_BASE_URL_ENV, P_KEY_ENV, P_KEY_FILE,
     P_KEY, P_CAP, P_EFFORT, P_EFFORT_DEFAULT, P_SCHEMA, P_TEMPERATURE,
-    P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY
+    P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY, P_BATCH,
+    P_BATCH_REQUESTS, P_BATCH_MB
 };
 static const char *const provider_keys[] = {
     "like", "dialect", "base_url", "base_url_env", "key_env", "key_file",
     "key", "cap", "effort", "effort_default", "schema", "temperature",
-    "require_parameters", "free", "rpm", "tpm", "concurrency", NULL};
+    "require_parameters", "free", "rpm", "tpm", "concurrency", "batch",
+    "batch_requests", "batch_mb", NULL};
 
 static int take_provider_value(const struct source *s, const struct tr_yaml *v,
                                enum provider_key key, struct tr_provider *p)
@@ -321,6 +323,14 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
         rc = take_count(s, v, &n);
         p->concurrency = n > 100000 ? 100000 : (int)n;
         return rc;
+    case P_BATCH:
+        rc = take_text(s, v, &p->batch);
+        return rc == TR_OK && !tr_batch_form_find(p->batch)
+                   ? bad(s, v, "openai or anthropic is expected") : rc;
+    case P_BATCH_REQUESTS:
+        return take_count(s, v, &p->batch_requests);
+    case P_BATCH_MB:
+        return take_count(s, v, &p->batch_mb);
     }
     return TR_OK;
 }

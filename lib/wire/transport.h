@@ -41,12 +41,12 @@ struct tr_http_result {
 struct tr_http_ask {
     const char *url;       /* whole address */
     bool post;             /* else GET */
-    struct tr_str body;    /* post: JSON, may be empty */
-    /* post: a form instead of JSON: name, value, name, value, NULL; and the
-     * file in it, read from file_fd from its beginning. */
+    struct tr_str body;    /* post: JSON, may be empty; or it is in a file */
+    int file_fd;           /* post, when file_bytes is not 0: read from its */
+    int64_t file_bytes;    /* beginning */
+    /* post: a form instead of JSON: name, value, name, value, NULL; the file
+     * is its last part. */
     const char *const *fields;
-    int file_fd;
-    int64_t file_bytes;
     const char *file_name;
     bool save;             /* a 2xx body goes to save_fd, not to memory */
     int save_fd;
