@@ -28,6 +28,12 @@ static void again(struct tr_run *run, struct tr_pack *p,
     int64_t wait = tr_backoff_ns(p->tries++, reply->retry_after_ms,
                                  tr_rng_unit(&run->rng));
 
+    if (p->lane->lane->in_batches && reply->retry_after_ms == 0) {
+        /* It had no luck in its batch: the next one is wait enough. */
+        run->counts.retried[reply->outcome]++;
+        put_aside(run, p, 0);
+        return;
+    }
     /* An empty retry budget delays, it never fails a row. Refusals for pace
      * cost nothing of it: the pace slows down by itself. */
     if (!tr_rule(reply->outcome)->slows &&

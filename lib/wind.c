@@ -43,6 +43,11 @@ static int unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
     return TR_OK;
 }
 
+static uint64_t tag_of(const struct tr_pack *p)
+{
+    return p->attempt * TR_PACKS_MAX + p->slot;
+}
+
 /* What is in a batch goes on without us, and the next run takes its answers;
  * what waited for one has never left. */
 static int leave(struct tr_run *run, struct tr_run_lane *l, struct tr_err *err)
@@ -53,8 +58,7 @@ static int leave(struct tr_run *run, struct tr_run_lane *l, struct tr_err *err)
     int rc = TR_OK;
 
     while ((p = tr_queue_take(&l->sent))) {
-        if (l->lane->vt->waits(l->lane,
-                               p->attempt * TR_PACKS_MAX + p->slot)) {
+        if (l->lane->vt->waits(l->lane, tag_of(p))) {
             TRY(tr_run_grow((void **)&run->outs, &run->out_cap,
                             run->out_count + 1, sizeof *run->outs, err));
             run->outs[run->out_count++] = (struct tr_store_outcome){
@@ -153,12 +157,17 @@ out:
     return rc;
 }
 
-/* An answer may take a day, and a batch is no outage. */
+/* An answer may take a day, and a batch is no outage. The oldest request is
+ * the first to be in one. */
 static bool is_in_batches(const struct tr_run *run)
 {
-    for (uint32_t i = 0; i < run->lane_count; i++)
-        if (run->lanes[i].lane->in_batches && run->lanes[i].sent.n)
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        struct tr_lane *lane = run->lanes[i].lane;
+        const struct tr_pack *oldest = run->lanes[i].sent.head;
+
+        if (lane->in_batches && oldest && !lane->vt->waits(lane, tag_of(oldest)))
             return true;
+    }
     return false;
 }
 

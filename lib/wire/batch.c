@@ -666,6 +666,7 @@ static void rest_untouched(struct group *g)
 {
     fail_as(g, TR_OUT_UNREACHED, TR_BILL_NONE,
             "the batch ended before these requests had their turn");
+    g->fail.retry_after_ms = 0;
 }
 
 static void on_ended(struct batch_lane *l, struct group *g,
@@ -794,6 +795,7 @@ static void read_line(struct batch_lane *l, const struct tr_batch_line *line,
     };
 
     blank(reply, TR_OUT_TRANSIENT, TR_BILL_NONE);
+    reply->retry_after_ms = 0; /* in the next batch */
     if (line->untouched) {
         reply->outcome = TR_OUT_UNREACHED;
         snprintf(reply->message, sizeof reply->message,
