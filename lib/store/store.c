@@ -29,8 +29,8 @@
 /* what and v are a verdict as two integers, see pack_verdict(). attempt.id
  * never repeats: AUTOINCREMENT keeps its high-water mark in the file. tally
  * counts verdicts per origin, so that looking needs no scan. in_batch.keys are
- * the keys of the attempt's rows one after another; of_batch 0: it waits for a
- * batch and has never left. */
+ * the keys of the attempt's rows one after another, digest is over them, seed
+ * and number; of_batch 0: it waits for a batch and has never left. */
 static const char *const schema[] = {
     "CREATE TABLE answer(key BLOB PRIMARY KEY, what INTEGER NOT NULL,"
     " v INTEGER NOT NULL) WITHOUT ROWID",
@@ -59,7 +59,7 @@ static const char *const schema[] = {
     " lane TEXT NOT NULL, mark TEXT NOT NULL, name TEXT NOT NULL,"
     " file TEXT NOT NULL)",
     "CREATE TABLE in_batch(attempt INTEGER PRIMARY KEY,"
-    " of_batch INTEGER NOT NULL, keys BLOB NOT NULL)",
+    " of_batch INTEGER NOT NULL, keys BLOB NOT NULL, digest INTEGER NOT NULL)",
 };
 enum {
     TABLES = sizeof schema / sizeof *schema,
@@ -117,7 +117,7 @@ enum {
     X(NEVER_LEFT, "DELETE FROM attempt WHERE id IN"                            \
         " (SELECT attempt FROM in_batch WHERE of_batch = 0)")                  \
     X(NOT_WAITING, "DELETE FROM in_batch WHERE of_batch = 0")                  \
-    X(WAIT_BATCH, "INSERT INTO in_batch VALUES(?1, 0, ?2)")                    \
+    X(WAIT_BATCH, "INSERT INTO in_batch VALUES(?1, 0, ?2, ?3)")                \
     X(JOIN_BATCH, "UPDATE in_batch SET of_batch = ?2 WHERE attempt = ?1")      \
     X(LEAVE_BATCH, "DELETE FROM in_batch WHERE attempt = ?1")                  \
     X(EMPTY_BATCHES, "DELETE FROM batch WHERE id NOT IN"                       \
@@ -129,7 +129,8 @@ enum {
     X(BATCHES, "SELECT id, state, created_at, lane, mark, name, file,"         \
         " (SELECT count(*) FROM in_batch WHERE of_batch = batch.id)"           \
         " FROM batch ORDER BY id")                                             \
-    X(ITEMS, "SELECT id, seed, bound, of_job, of_round, keys FROM in_batch"    \
+    X(ITEMS, "SELECT id, seed, bound, of_job, of_round, keys, digest"         \
+        " FROM in_batch"                                                       \
         " JOIN attempt ON id = attempt WHERE of_batch = ?1 ORDER BY id")       \
     X(JOB_ADD_OF, "UPDATE job SET"                                             \
         " spent = spent + ?2 * (round = a.of_round),"                          \
@@ -1311,10 +1312,26 @@ static int check_file(struct tr_store *st, struct tr_err *err)
                    "back and run the same command again", st->path);
 }
 
+/* A changed bit must not bring one request's answer to another's rows. */
+static int64_t keys_digest(uint64_t attempt, uint64_t seed,
+                           const struct tr_key *keys, uint32_t n)
+{
+    struct tr_key salt;
+
+    for (int i = 0; i < 8; i++) {
+        salt.b[i] = (unsigned char)(attempt >> 8 * i);
+        salt.b[8 + i] = (unsigned char)(seed >> 8 * i);
+    }
+    salt = tr_digest(&salt, tr_str((const char *)keys, n * sizeof *keys));
+    return (int64_t)little_endian(salt.b);
+}
+
 /* It will go by a batch; until then it stands in none. */
 static int wait_batch(struct tr_store *st, const struct tr_store_intent *in,
                       struct tr_err *err)
 {
+    sqlite3_bind_int64(st->stmts[S_WAIT_BATCH], 3,
+                       keys_digest(in->attempt, in->seed, in->keys, in->items));
     sqlite3_bind_int64(st->stmts[S_WAIT_BATCH], 1, (int64_t)in->attempt);
     sqlite3_bind_blob64(st->stmts[S_WAIT_BATCH], 2, in->keys,
                         in->items * sizeof *in->keys, SQLITE_STATIC);
@@ -1585,7 +1602,9 @@ int tr_store_batch_items(struct tr_store *st, int64_t batch,
             .keys = sqlite3_column_blob(s, 5),
             .items = (uint32_t)bytes / sizeof(struct tr_key),
         };
-        if (!item.items || bytes % (int)sizeof(struct tr_key))
+        if (!item.items || bytes % (int)sizeof(struct tr_key) ||
+            sqlite3_column_int64(s, 6) !=
+                keys_digest(item.attempt, item.seed, item.keys, item.items))
             TRY(damaged(st, "a batch", err));
         TRY(each(ctx, &item, err));
     }

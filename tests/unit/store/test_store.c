@@ -560,6 +560,173 @@ static void money_of_open_attempts_becomes_unknown(void **state)
     tr_store_close(st);
 }
 
+struct seen {
+    struct tr_store_item items[4];
+    struct tr_key first[4];
+    size_t n;
+};
+
+static int see(void *ctx, const struct tr_store_item *item, struct tr_err *err)
+{
+    struct seen *s = ctx;
+    (void)err;
+
+    s->first[s->n] = item->keys[0];
+    s->items[s->n++] = *item;
+    return TR_OK;
+}
+
+/* What is in a batch stays open over the death of the process, what waited
+ * for one is forgotten, what was sent otherwise is unknown. */
+static void attempts_in_batches_outlive_the_process(void **state)
+{
+    struct tr_store *st = open_task(160);
+    struct tr_key keys[4] = {key_of(1), key_of(2), key_of(3), key_of(4)};
+    struct tr_store_intent in[4];
+    struct tr_store_outcome out;
+    struct tr_batch batch = {.created_at = 77, .lane = "m@h", .mark = "abc"};
+    struct tr_batch *list;
+    struct seen seen = {0};
+    struct tr_job job;
+    struct tr_err err;
+    uint64_t in_it[2];
+    size_t n;
+    (void)state;
+
+    assert_int_equal(tr_store_job(st, "j", 1000, false, &job, &err), TR_OK);
+    for (int i = 0; i < 4; i++)
+        in[i] = (struct tr_store_intent){tr_store_next_attempt(st),
+                                         (uint64_t)i - 2, 100 << i, 2,
+                                         i < 3 ? keys + i : NULL};
+    assert_int_equal(tr_store_commit(st, NULL, 0, in, 4, NULL, 0, &err), TR_OK);
+    in_it[0] = in[0].attempt;
+    in_it[1] = in[1].attempt;
+    assert_int_equal(tr_store_batch_creating(st, &batch, in_it, 2, &err),
+                     TR_OK);
+    assert_true(batch.id > 0);
+    tr_store_close(st);
+
+    st = open_task(160);
+    assert_int_equal(tr_store_job(st, "j", 2000, false, &job, &err), TR_OK);
+    assert_int_equal(job.open_nano, 100 + 200);
+    assert_int_equal(job.unknown_nano, 800); /* not the third: never left */
+    assert_int_equal(job.unknown_count, 1);
+    assert_int_equal(tr_store_batches(st, &list, &n, &err), TR_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(list[0].state, TR_BATCH_CREATING);
+    assert_int_equal(list[0].requests, 2);
+    assert_int_equal(list[0].created_at, 77);
+    assert_string_equal(list[0].lane, "m@h");
+    assert_string_equal(list[0].mark, "abc");
+    snprintf(list[0].name, sizeof list[0].name, "batch_1");
+    assert_int_equal(tr_store_batch_opened(st, list, &err), TR_OK);
+    assert_int_equal(tr_store_batch_items(st, list[0].id, see, &seen, &err),
+                     TR_OK);
+    assert_int_equal(seen.n, 2);
+    assert_int_equal(seen.items[1].attempt, in[1].attempt);
+    assert_int_equal(seen.items[1].seed, (uint64_t)-1);
+    assert_int_equal(seen.items[1].bound_nano, 200);
+    assert_int_equal(seen.items[1].items, 2);
+    assert_true(seen.items[1].ours);
+    assert_memory_equal(&seen.first[1], &keys[1], sizeof keys[1]);
+    tr_free(list);
+
+    /* Another job hears one answer: the first one pays. */
+    assert_int_equal(tr_store_job(st, "k", 2000, false, &job, &err), TR_OK);
+    assert_int_equal(job.open_nano, 0);
+    seen.n = 0;
+    assert_int_equal(tr_store_batch_items(st, batch.id, see, &seen, &err),
+                     TR_OK);
+    assert_false(seen.items[0].ours);
+    out = (struct tr_store_outcome){.attempt = in[0].attempt, .in_batch = true,
+                                    .spent_nano = 60, .tokens_in = 7,
+                                    .of_other = true};
+    assert_int_equal(tr_store_commit(st, NULL, 0, NULL, 0, &out, 1, &err),
+                     TR_OK);
+    assert_int_equal(tr_store_job(st, "k", 2000, false, &job, &err), TR_OK);
+    assert_int_equal(job.spent_nano + job.requests, 0);
+    assert_int_equal(tr_store_job(st, "j", 2000, false, &job, &err), TR_OK);
+    assert_int_equal(job.spent_nano, 60);
+    assert_int_equal(job.tokens_in, 7);
+    assert_int_equal(job.open_nano, 200);
+    out = (struct tr_store_outcome){.attempt = in[1].attempt, .in_batch = true};
+    assert_int_equal(tr_store_commit(st, NULL, 0, NULL, 0, &out, 1, &err),
+                     TR_OK);
+    assert_int_equal(tr_store_batches(st, &list, &n, &err), TR_OK);
+    assert_int_equal(n, 0); /* the last answer takes the batch away */
+    tr_free(list);
+    tr_store_close(st);
+}
+
+static void sql(uint64_t task, const char *text)
+{
+    char path[200];
+    sqlite3 *db;
+
+    path_of(task, path, sizeof path);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK)
+        fail_msg("%s", sqlite3_errmsg(db));
+    sqlite3_close(db);
+}
+
+static void a_store_of_layout_1_is_read_and_brought_up(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(161),
+                              .read_only = true};
+    struct tr_store *st = open_task(161);
+    struct tr_store_put put = put_of(1, TR_NO_ORIGIN);
+    struct tr_store_info info;
+    struct tr_batch *list;
+    struct tr_verdict v;
+    struct tr_job job;
+    struct tr_err err;
+    size_t n = 1;
+    (void)state;
+
+    assert_int_equal(commit(st, &put, 1), TR_OK);
+    tr_store_close(st);
+    sql(161, "DROP TABLE batch; DROP TABLE in_batch; PRAGMA user_version = 1");
+
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
+    assert_true(has(st, 1, &any, &v));
+    assert_int_equal(tr_store_look(st, &info, &err), TR_OK);
+    assert_int_equal(tr_store_batches(st, &list, &n, &err), TR_OK);
+    assert_int_equal(n, 0);
+    tr_free(list);
+    tr_store_close(st);
+
+    st = open_task(161); /* the reader changed nothing */
+    assert_true(has(st, 1, &any, &v));
+    assert_int_equal(tr_store_job(st, "j", 1, false, &job, &err), TR_OK);
+    tr_store_close(st);
+    sql(161, "SELECT * FROM in_batch; SELECT * FROM batch");
+}
+
+static void a_changed_request_of_a_batch_is_refused(void **state)
+{
+    struct tr_store *st = open_task(162);
+    struct tr_key keys[2] = {key_of(1), key_of(2)};
+    struct tr_store_intent in = {tr_store_next_attempt(st), 5, 1, 2, keys};
+    struct tr_batch batch = {.lane = "m@h", .mark = "abc"};
+    struct seen seen = {0};
+    struct tr_err err;
+    (void)state;
+
+    assert_int_equal(tr_store_commit(st, NULL, 0, &in, 1, NULL, 0, &err),
+                     TR_OK);
+    assert_int_equal(tr_store_batch_creating(st, &batch, &in.attempt, 1, &err),
+                     TR_OK);
+    tr_store_close(st);
+    sql(162, "UPDATE attempt SET seed = 6");
+    st = open_task(162);
+    assert_int_equal(tr_store_batch_items(st, batch.id, see, &seen, &err),
+                     TR_CONFIG);
+    assert_non_null(strstr(err.text, "a batch was changed"));
+    assert_int_equal(seen.n, 0);
+    tr_store_close(st);
+}
+
 static void sets_and_values_keep_order_and_bytes(void **state)
 {
     struct tr_store *st = open_task(7);
@@ -946,6 +1113,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_changed_schema_is_refused),
         cmocka_unit_test(a_changed_bit_is_never_a_wrong_label),
         cmocka_unit_test(money_of_open_attempts_becomes_unknown),
+        cmocka_unit_test(attempts_in_batches_outlive_the_process),
+        cmocka_unit_test(a_store_of_layout_1_is_read_and_brought_up),
+        cmocka_unit_test(a_changed_request_of_a_batch_is_refused),
         cmocka_unit_test(sets_and_values_keep_order_and_bytes),
         cmocka_unit_test(what_was_committed_survives_sigkill),
         cmocka_unit_test(a_full_disk_is_an_error_and_loses_nothing),
