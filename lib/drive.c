@@ -403,6 +403,10 @@ static int open_lane(struct tr_drive *d, struct tr_err *err)
         (!model[5] || model[5] == ':'))
         return tr_fail(err, TR_USAGE, "--batch is for providers that offer "
                        "batches; the local model answers at once");
+    if (o.batch && tr_config_text(d->cfg, "store") &&
+        strcmp(tr_config_text(d->cfg, "store"), "none") == 0)
+        return tr_fail(err, TR_USAGE, "--batch needs a store: without one a "
+                       "stopped run would leave paid answers behind");
     if (strcmp(model, "local") == 0)
         return open_local(d, NULL, err);
     if (strncmp(model, "local:", 6) == 0)

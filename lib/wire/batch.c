@@ -39,7 +39,7 @@ enum {
 #define AGE_NS (60 * TR_S)        /* it does not wait longer to be filled */
 #define WINDOW_S (24 * 3600)      /* the provider's promise */
 #define MARGIN_S (2 * 3600)       /* after that it is cancelled */
-#define GIVE_UP_S (3600)          /* and after that it is lost */
+#define GIVE_UP_NS (3600 * TR_S)  /* and this much later it is lost */
 #define RESULT_BYTES_MAX ((int64_t)4 << 30)
 #define ASK_MS 60000              /* time of a small request */
 #define FILE_MS (30 * 60000)      /* time of a large one */
@@ -58,7 +58,7 @@ struct group {
     enum step step;
     bool asked;              /* a request is under way */
     bool has_looked;         /* the page that is asked for is not the first */
-    bool cancelled;
+    int64_t cancelled_at;    /* ns; 0: not */
     bool errors_next;        /* FETCHING, READING: the error file comes next */
     struct entry *entries;   /* by attempt; owned */
     size_t n, cap, at;       /* at: next one to fail */
@@ -69,6 +69,7 @@ struct group {
     int spool, results;        /* files without a name, -1: none */
     int64_t spool_bytes, result_bytes, result_at;
     struct tr_buf buf;         /* of the spool, then of the results */
+    size_t buf_at;             /* used of it, READING */
     struct tr_buf body;        /* of the request under way */
     char errors[300], next[300];
     struct tr_reply fail;      /* FAILING: what everyone gets */
@@ -367,12 +368,17 @@ static bool is_final(enum tr_outcome outcome)
            outcome == TR_OUT_TOO_BIG || outcome == TR_OUT_REFUSED;
 }
 
-/* Nothing was made: the attempts go back, and nobody is charged. */
-static void refuse_group(struct group *g, struct tr_reply *reply)
+/* Nothing was made: the attempts go back, and nobody is charged. What is said
+ * is about the batch, not about a row of it. */
+static void refuse_group(struct batch_lane *l, struct group *g,
+                         struct tr_reply *reply)
 {
     reply->billing = TR_BILL_NONE;
-    if (reply->outcome == TR_OUT_BAD_REQUEST || reply->outcome == TR_OUT_ADAPT)
-        reply->outcome = TR_OUT_FATAL; /* it is about the batch, not a row */
+    if (reply->outcome == TR_OUT_TOO_BIG && g->n > 1) {
+        l->bytes_max = g->spool_bytes / 2;
+        reply->outcome = TR_OUT_UNREACHED;
+    } else if (is_final(reply->outcome) && reply->outcome != TR_OUT_EXHAUSTED)
+        reply->outcome = TR_OUT_FATAL;
     else if (!is_final(reply->outcome) && reply->outcome != TR_OUT_THROTTLED)
         reply->outcome = TR_OUT_UNREACHED;
     fail_group(g, reply);
@@ -479,14 +485,16 @@ static void poll_group(struct batch_lane *l, struct group *g)
     int64_t age = tr_clock_wall_s() - g->batch.created_at;
     char url[1000];
 
-    if (age > WINDOW_S + MARGIN_S + GIVE_UP_S) {
+    /* A clock that was set forward cancels too early, which loses time, never
+     * an answer. */
+    if (g->cancelled_at && tr_clock_mono_ns() > g->cancelled_at + GIVE_UP_NS) {
         fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                 "the batch did not end within its time");
         return;
     }
-    if (age > WINDOW_S + MARGIN_S && !g->cancelled) {
+    if (age > WINDOW_S + MARGIN_S && !g->cancelled_at) {
         g->step = CANCELLING;
-        g->cancelled = true;
+        g->cancelled_at = tr_clock_mono_ns();
         snprintf(url, sizeof url, "%s%s/%s/cancel", l->base, l->form->batches,
                  g->batch.name);
         ask(l, g, &(struct tr_http_ask){.url = url, .post = true}, ASK_MS);
@@ -534,7 +542,7 @@ static void on_uploaded(struct batch_lane *l, struct group *g,
         return;
     }
     classify(r, &reply);
-    refuse_group(g, &reply);
+    refuse_group(l, g, &reply);
 }
 
 static void opened(struct batch_lane *l, struct group *g,
@@ -584,7 +592,7 @@ static void on_created(struct batch_lane *l, struct group *g,
     classify(r, &reply);
     if (!r->sent || (r->status >= 400 && r->status < 500 &&
                      r->status != 408 && r->status != 409))
-        refuse_group(g, &reply);
+        refuse_group(l, g, &reply);
     else
         start_looking(l, g); /* it may have been made */
 }
@@ -718,6 +726,7 @@ static void on_fetched(struct batch_lane *l, struct group *g,
         g->result_bytes = r->saved_bytes;
         g->result_at = 0;
         tr_buf_clear(&g->buf);
+        g->buf_at = 0;
         return;
     }
     g->step = OPEN; /* ask for the batch, then for the file again */
@@ -759,27 +768,35 @@ static void on_result(struct batch_lane *l, struct group *g,
 
 /* ---- results, line by line -------------------------------------------- */
 
-/* The next line, without its end; false at the end. */
-static bool next_line(struct group *g, struct tr_str *line, size_t *used)
+/* The next line, without its end, until the next call: 1; 0: there is none;
+ * -1: what is left cannot be read. */
+static int next_line(struct group *g, struct tr_str *line)
 {
     for (;;) {
-        const char *end = g->buf.n ? memchr(g->buf.p, '\n', g->buf.n) : NULL;
+        const char *p = g->buf.p + g->buf_at;
+        size_t n = g->buf.n - g->buf_at;
+        const char *end = n ? memchr(p, '\n', n) : NULL;
         int64_t left = g->result_bytes - g->result_at;
         size_t want = left > CHUNK ? CHUNK : (size_t)left;
         ssize_t got;
         char *room;
 
         if (end || !left) {
-            *line = tr_str(g->buf.p, end ? (size_t)(end - g->buf.p) : g->buf.n);
-            *used = line->n + (end != NULL);
-            return *used > 0;
+            *line = tr_str(p, end ? (size_t)(end - p) : n);
+            g->buf_at += line->n + (end != NULL);
+            return n > 0;
         }
-        if (g->buf.n > 4 * (size_t)TR_REPLY_BYTES_MAX)
-            return false; /* no line: the rest counts as not there */
+        if (n > 4 * (size_t)TR_REPLY_BYTES_MAX)
+            return -1;
+        if (g->buf_at) {
+            memmove(g->buf.p, p, n);
+            g->buf.n = n;
+            g->buf_at = 0;
+        }
         room = tr_buf_room(&g->buf, want);
         got = room ? pread(g->results, room, want, g->result_at) : -1;
         if (got <= 0)
-            return false;
+            return -1;
         g->buf.n += (size_t)got;
         g->result_at += got;
     }
@@ -821,17 +838,15 @@ static bool hand_line(struct batch_lane *l, struct group *g,
 {
     struct tr_batch_line line;
     struct tr_str text;
-    size_t used;
+    int more;
 
-    while (next_line(g, &text, &used)) {
+    while ((more = next_line(g, &text)) > 0) {
         struct entry *e = NULL;
         uint64_t attempt;
 
         if (l->form->line(&line, text, &l->scratch) &&
             tr_batch_id_read(line.id, g->batch.mark, &attempt))
             e = entry_of(g, attempt);
-        memmove(g->buf.p, g->buf.p + used, g->buf.n - used);
-        g->buf.n -= used;
         if (!e || e->done)
             continue; /* nobody asked for it, or it was answered before */
         e->done = true;
@@ -839,7 +854,10 @@ static bool hand_line(struct batch_lane *l, struct group *g,
         reply->tag = e->tag;
         return true;
     }
-    if (g->errors_next) {
+    if (more < 0) {
+        fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
+                "the results of the batch cannot be read");
+    } else if (g->errors_next) {
         g->errors_next = false;
         snprintf(g->next, sizeof g->next, "%s", g->errors);
         fetch(l, g);
@@ -1140,7 +1158,9 @@ int tr_batch_lane_over(struct tr_lane **out, struct tr_lane *inner,
     f = &l->lane.facts;
     f->price_in = share_of(f->price_in, pct);
     f->price_out = share_of(f->price_out, pct);
-    f->price_cached = share_of(f->price_cached, pct);
+    /* Not everywhere does a cache make a batch cheaper still. */
+    if (f->price_cached > f->price_in)
+        f->price_cached = f->price_in;
     f->price_cache_write = share_of(f->price_cache_write, pct);
     l->form = o->form;
     l->keep = *o->user->keep;
