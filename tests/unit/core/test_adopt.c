@@ -288,9 +288,13 @@ static const struct tr_lane_vt lane_vt = {
 
 /* ---- the rest of the world -------------------------------------------- */
 
+/* Everything takes its time, commits too: not each is due at once. */
 static int64_t now_ns(void *ctx)
 {
-    return ((struct world *)ctx)->now;
+    struct world *w = ctx;
+
+    w->now += (int64_t)tr_rng_below(&w->env_rng, 20) * TR_MS;
+    return w->now;
 }
 
 static int64_t wall_s(void *ctx)
@@ -313,7 +317,7 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
 
     if (w->read_next >= w->rows)
         return TR_FILL_END;
-    if (chance(5))
+    if (chance(30))
         return TR_FILL_WAIT;
     if (b->row_count == b->row_cap)
         return TR_FILL_FULL;
