@@ -205,7 +205,7 @@ int tr_run_adopted_reply(struct tr_run *run, struct tr_pack *p,
         struct tr_row *row = p->rows[p->order[i]];
         struct tr_verdict verdict = {
             .origin = origin,
-            .confidence = TR_NO_CONFIDENCE,
+            .confidence = tr_run_confidence(reply, p->items[i].id),
             .pack_size = (uint16_t)p->n,
             .position = (uint16_t)i,
         };

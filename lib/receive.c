@@ -94,6 +94,16 @@ static void score_rows(struct tr_run *run, struct tr_pack *p,
     tr_pack_free(run, p);
 }
 
+/* How sure the lane is of an item, where it says so. */
+uint16_t tr_run_confidence(const struct tr_reply *reply, uint32_t id)
+{
+    for (size_t i = 0; i < reply->sure_count; i++) {
+        if (reply->sure[i].id == id)
+            return reply->sure[i].confidence;
+    }
+    return TR_NO_CONFIDENCE;
+}
+
 int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
                        const struct tr_reply *reply, struct tr_answer *a,
                        struct tr_item_answer *got, struct tr_err *err)
@@ -134,7 +144,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
     if (rc != TR_OK)
         return rc;
     bad = a.is_void ? p->n : a.missing + a.invalid;
-    if (!cut) {
+    if (!cut && !l->lane->decides) {
         int before = l->form.form;
 
         tr_form_learn(&l->form, p->n, bad);
@@ -160,7 +170,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
             tr_run_answer(run, row, (struct tr_verdict){
                 .set = got[i].set,
                 .origin = origin,
-                .confidence = TR_NO_CONFIDENCE,
+                .confidence = tr_run_confidence(reply, p->items[i].id),
                 .pack_size = (uint16_t)p->n,
                 .position = (uint16_t)i,
             });

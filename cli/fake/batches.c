@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <yyjson.h>
 
 void fake_batches_init(struct fake_batches *b, struct fake_provider *provider)
@@ -77,11 +78,18 @@ static struct fake_batch *find_batch(struct fake_batches *b, const char *id,
     return NULL;
 }
 
-static void refuse(struct fake_reply *reply, int status, const char *message)
+static void refuse(const struct fake_batch_ask *ask, struct fake_reply *reply,
+                   int status, const char *message)
 {
     reply->status = status;
-    fake_write_error(&reply->body, message, "invalid_request_error", NULL,
-                     NULL);
+    ask->dialect->refuse(&reply->body, &(struct fake_error){
+        .type = status == 404 ? "not_found_error" : "invalid_request_error",
+        .message = message}, -1);
+}
+
+static bool is_anthropic(const struct fake_dialect *dialect)
+{
+    return !strcmp(dialect->path, "/v1/messages");
 }
 
 /* ---- files ------------------------------------------------------------ */
@@ -111,21 +119,23 @@ static bool find_part(struct tr_str body, const char *type, struct tr_str *part)
 }
 
 static void upload(struct fake_batches *b, struct fake_reply *reply,
-                   struct tr_str body, const char *type, int64_t wall_ms)
+                   const struct fake_batch_ask *ask, int64_t wall_ms)
 {
+    struct tr_str body = ask->body;
     struct tr_str part;
     struct fake_file *f;
 
-    if (!find_part(body, type, &part) ||
+    if (!find_part(body, ask->type, &part) ||
         !memmem(body.p, body.n, "\r\n\r\nbatch\r\n", 11)) {
-        refuse(reply, 400, "a form with purpose=batch and a file is expected");
+        refuse(ask, reply, 400,
+               "a form with purpose=batch and a file is expected");
         return;
     }
     f = new_file(b);
     if (f)
         tr_buf_adds(&f->text, part);
     if (!f || !tr_buf_ok(&f->text)) {
-        refuse(reply, 500, "out of memory");
+        refuse(ask, reply, 500, "out of memory");
         return;
     }
     tr_buf_addf(&reply->body, "{\"id\":\"%s\",\"object\":\"file\",\"bytes\":%zu,"
@@ -146,84 +156,138 @@ static struct tr_str next_line(struct tr_str *text)
     return line;
 }
 
-static void write_result(struct tr_buf *out, const char *custom_id,
+static void write_id(struct tr_buf *out, const char *custom_id)
+{
+    tr_buf_addz(out, "\"custom_id\":");
+    tr_buf_add_json(out, tr_str_c(custom_id));
+}
+
+static void write_openai(struct tr_buf *out, const char *custom_id,
                          const struct fake_reply *reply)
 {
-    struct tr_str body = tr_str_trim(tr_buf_str(&reply->body));
-
-    tr_buf_addf(out, "{\"id\":\"batch_req_%llu\",\"custom_id\":",
+    tr_buf_addf(out, "{\"id\":\"batch_req_%llu\",",
                 (unsigned long long)reply->number);
-    tr_buf_add_json(out, tr_str_c(custom_id));
+    write_id(out, custom_id);
     tr_buf_addf(out, ",\"response\":{\"status_code\":%d,\"request_id\":"
                 "\"req_%llu\",\"body\":", reply->status,
                 (unsigned long long)reply->number);
     if (reply->is_html)
         tr_buf_addz(out, "{\"error\":{\"message\":\"Bad Gateway\"}}");
     else
-        tr_buf_adds(out, body);
+        tr_buf_adds(out, tr_str_trim(tr_buf_str(&reply->body)));
     tr_buf_addz(out, "},\"error\":null}\n");
 }
 
-static void write_untouched(struct tr_buf *out, const char *custom_id,
-                            const char *code)
+static void write_anthropic(struct tr_buf *out, const char *custom_id,
+                            const struct fake_reply *reply)
 {
-    tr_buf_addz(out, "{\"id\":\"batch_req_x\",\"custom_id\":");
-    tr_buf_add_json(out, tr_str_c(custom_id));
-    tr_buf_addf(out, ",\"response\":null,\"error\":{\"code\":\"%s\","
-                "\"message\":\"This request could not be executed before the "
-                "completion window expired.\"}}\n", code);
+    bool good = reply->status == 200;
+
+    tr_buf_addc(out, '{');
+    write_id(out, custom_id);
+    tr_buf_addf(out, ",\"result\":{\"type\":\"%s\",\"%s\":",
+                good ? "succeeded" : "errored", good ? "message" : "error");
+    if (reply->is_html)
+        tr_buf_addz(out, "{\"type\":\"error\",\"error\":{\"type\":"
+                         "\"api_error\",\"message\":\"Bad Gateway\"}}");
+    else
+        tr_buf_adds(out, tr_str_trim(tr_buf_str(&reply->body)));
+    tr_buf_addz(out, "}}\n");
 }
 
-/* One line, asked as any request is, at the price of batches. */
-static void work_line(struct fake_batches *b, struct fake_batch *batch,
-                      struct tr_str line, struct tr_rng *rng,
-                      struct tr_buf *output, struct tr_buf *errors,
-                      int64_t now_ns, int64_t wall_ms)
+static void write_untouched(struct tr_buf *out, const struct fake_batch *batch,
+                            const char *custom_id)
+{
+    tr_buf_addc(out, '{');
+    write_id(out, custom_id);
+    if (is_anthropic(batch->dialect))
+        tr_buf_addf(out, ",\"result\":{\"type\":\"%s\"}}\n",
+                    batch->is_cancelled ? "canceled" : "expired");
+    else
+        tr_buf_addf(out, ",\"response\":null,\"error\":{\"code\":\"%s\","
+                    "\"message\":\"This request could not be executed before "
+                    "the completion window expired.\"}}\n",
+                    batch->is_cancelled ? "batch_cancelled" : "batch_expired");
+}
+
+/* Results and refusals: two files with OpenAI, one with Anthropic. */
+struct results {
+    struct tr_buf output, errors;
+};
+
+static void write_result(struct results *r, const struct fake_batch *batch,
+                         const char *id, const struct fake_reply *reply,
+                         bool is_error)
+{
+    if (is_anthropic(batch->dialect))
+        write_anthropic(&r->output, id, reply);
+    else
+        write_openai(is_error ? &r->errors : &r->output, id, reply);
+}
+
+/* Asked as any request is, at the price of batches. */
+static void ask_one(struct fake_batches *b, struct fake_batch *batch,
+                    struct fake_reply *reply, yyjson_val *request,
+                    int64_t now_ns, int64_t wall_ms)
 {
     const struct fake_options *o = b->provider->options;
-    yyjson_doc *doc = yyjson_read(line.p, line.n, 0);
-    yyjson_val *root = yyjson_doc_get_root(doc);
-    const char *id = yyjson_get_str(yyjson_obj_get(root, "custom_id"));
-    struct fake_reply reply = {0};
+    bool bearer = !strcmp(batch->dialect->key_header, "authorization");
+    struct fake_ask ask = {.dialect = batch->dialect, .model = ""};
+    struct tr_buf roomy;
     char key[600];
     size_t n = 0;
-    char *body = yyjson_val_write(yyjson_obj_get(root, "body"), 0, &n);
-    struct tr_buf roomy;
+    char *body = yyjson_val_write(request, 0, &n);
 
     tr_buf_init(&roomy, 0);
-    tr_buf_init(&reply.body, 0);
     tr_buf_add(&roomy, body ? body : "", body ? n : 0);
     free(body);
-    if (!id || !tr_buf_room(&roomy, 16)) {
-        yyjson_doc_free(doc);
-        return;
+    snprintf(key, sizeof key, "%s%s", bearer ? "Bearer " : "",
+             o->key ? o->key : "");
+    ask.n = roomy.n;
+    ask.key = key;
+    if (tr_buf_room(&roomy, 16)) {
+        ask.body = roomy.p;
+        b->provider->is_batch = true;
+        fake_provider_ask(b->provider, reply, &ask, now_ns, wall_ms);
+        b->provider->is_batch = false;
     }
-    snprintf(key, sizeof key, "Bearer %s", o->key ? o->key : "");
+    tr_buf_release(&roomy);
+}
+
+static void work_one(struct fake_batches *b, struct fake_batch *batch,
+                     yyjson_val *line, struct tr_rng *rng, struct results *r,
+                     int64_t now_ns, int64_t wall_ms)
+{
+    const struct fake_options *o = b->provider->options;
+    bool single = is_anthropic(batch->dialect);
+    const char *id = yyjson_get_str(yyjson_obj_get(line, "custom_id"));
+    struct fake_reply reply = {0};
+
+    if (!id)
+        return;
+    tr_buf_init(&reply.body, 0);
     if (batch->is_cancelled || tr_rng_unit(rng) < o->batch_expire) {
-        write_untouched(errors, id, batch->is_cancelled ? "batch_cancelled"
-                                                        : "batch_expired");
+        write_untouched(single ? &r->output : &r->errors, batch, id);
         batch->end = batch->is_cancelled ? FAKE_BATCH_CANCELLED
                                          : FAKE_BATCH_EXPIRED;
     } else if (tr_rng_unit(rng) < o->batch_fail) {
         reply.status = 500;
-        fake_write_error(&reply.body, "The server had an error while "
-                         "processing your request.", "server_error", NULL,
-                         NULL);
-        write_result(errors, id, &reply);
+        batch->dialect->refuse(&reply.body, &(struct fake_error){
+            .type = single ? "api_error" : "server_error",
+            .message = "The server had an error while processing your "
+                       "request."}, -1);
+        write_result(r, batch, id, &reply, true);
         batch->failed++;
     } else if (tr_rng_unit(rng) >= o->batch_drop) {
-        b->provider->is_batch = true;
-        fake_provider_ask(b->provider, &reply, roomy.p, n, key, now_ns,
-                          wall_ms);
-        b->provider->is_batch = false;
+        ask_one(b, batch, &reply, yyjson_obj_get(line, single ? "params"
+                                                              : "body"),
+                now_ns, wall_ms);
         /* A refusal may stand in either file. */
-        write_result(reply.status == 200 || batch->completed % 2
-                         ? output : errors, id, &reply);
+        write_result(r, batch, id, &reply,
+                     reply.status != 200 && batch->completed % 2 == 0);
         batch->completed++;
     }
     tr_buf_release(&reply.body);
-    tr_buf_release(&roomy);
-    yyjson_doc_free(doc);
 }
 
 /* Lines in another order than they were asked in. */
@@ -272,25 +336,67 @@ static void work(struct fake_batches *b, struct fake_batch *batch,
     struct tr_rng rng = {(uint64_t)b->provider->options->seed * 977 +
                          batch->nth};
     struct tr_str rest = input ? tr_buf_str(&input->text) : TR_STR("");
-    struct tr_buf output, errors;
+    struct results r;
 
-    tr_buf_init(&output, 0);
-    tr_buf_init(&errors, 0);
+    tr_buf_init(&r.output, 0);
+    tr_buf_init(&r.errors, 0);
     batch->end = FAKE_BATCH_COMPLETED;
+    if (is_anthropic(batch->dialect)) {
+        yyjson_doc *doc = yyjson_read(rest.p, rest.n, 0);
+        yyjson_val *all = yyjson_obj_get(yyjson_doc_get_root(doc), "requests");
+        yyjson_val *one;
+        size_t i, n;
+
+        yyjson_arr_foreach(all, i, n, one)
+            work_one(b, batch, one, &rng, &r, now_ns, wall_ms);
+        yyjson_doc_free(doc);
+        rest.n = 0;
+    }
     while (rest.n) {
         struct tr_str line = next_line(&rest);
+        yyjson_doc *doc = yyjson_read(line.p, line.n, 0);
 
-        if (line.n)
-            work_line(b, batch, line, &rng, &output, &errors, now_ns, wall_ms);
+        work_one(b, batch, yyjson_doc_get_root(doc), &rng, &r, now_ns, wall_ms);
+        yyjson_doc_free(doc);
     }
-    shuffle(&output, &rng);
-    keep_file(b, &output, batch->output);
-    keep_file(b, &errors, batch->errors);
+    shuffle(&r.output, &rng);
+    keep_file(b, &r.output, batch->output);
+    keep_file(b, &r.errors, batch->errors);
 }
 
 /* ---- batches ---------------------------------------------------------- */
 
-static void write_batch(struct tr_buf *out, const struct fake_batch *batch)
+static void write_message_batch(struct tr_buf *out,
+                                const struct fake_batch *batch,
+                                const char *host)
+{
+    bool runs = batch->end == FAKE_BATCH_RUNS;
+    time_t at = (time_t)batch->created_s;
+    char when[40] = "";
+    struct tm tm;
+
+    if (gmtime_r(&at, &tm))
+        strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    tr_buf_addf(out, "{\"id\":\"%s\",\"type\":\"message_batch\","
+                "\"processing_status\":\"%s\",\"request_counts\":{"
+                "\"processing\":%llu,\"succeeded\":%llu,\"errored\":%llu,"
+                "\"canceled\":0,\"expired\":%llu},\"created_at\":\"%s\","
+                "\"results_url\":", batch->id,
+                !runs ? "ended" : batch->is_cancelled ? "canceling"
+                                                      : "in_progress",
+                (unsigned long long)(runs ? batch->total : 0),
+                (unsigned long long)batch->completed,
+                (unsigned long long)batch->failed,
+                (unsigned long long)(runs ? 0 : batch->total -
+                                     batch->completed - batch->failed), when);
+    if (runs)
+        tr_buf_addz(out, "null}");
+    else
+        tr_buf_addf(out, "\"http://%s/v1/messages/batches/%s/results\"}",
+                    host ? host : "127.0.0.1", batch->id);
+}
+
+static void write_file_batch(struct tr_buf *out, const struct fake_batch *batch)
 {
     static const char *const words[] = {"in_progress", "completed", "expired",
                                         "failed", "cancelled"};
@@ -327,9 +433,13 @@ static void write_batch(struct tr_buf *out, const struct fake_batch *batch)
     tr_buf_addz(out, "}}");
 }
 
-static int64_t tokens_of(const struct fake_file *f)
+static void write_batch(struct tr_buf *out, const struct fake_batch *batch,
+                        const char *host)
 {
-    return fake_tokens(f->text.n);
+    if (is_anthropic(batch->dialect))
+        write_message_batch(out, batch, host);
+    else
+        write_file_batch(out, batch);
 }
 
 static uint64_t lines_of(const struct fake_file *f)
@@ -351,12 +461,31 @@ static int64_t enqueued(const struct fake_batches *b)
     return sum;
 }
 
-static struct fake_batch *new_batch(struct fake_batches *b, yyjson_val *root)
+/* The input of a batch: a file that was uploaded, or the body itself. */
+static struct fake_file *input_of(struct fake_batches *b,
+                                  const struct fake_batch_ask *ask,
+                                  yyjson_val *root)
 {
-    const char *input = yyjson_get_str(yyjson_obj_get(root, "input_file_id"));
+    const char *id = yyjson_get_str(yyjson_obj_get(root, "input_file_id"));
+    struct fake_file *f;
+
+    if (!is_anthropic(ask->dialect))
+        return id ? find_file(b, id, strlen(id)) : NULL;
+    if (!yyjson_arr_size(yyjson_obj_get(root, "requests")))
+        return NULL;
+    f = new_file(b);
+    if (f)
+        tr_buf_adds(&f->text, ask->body);
+    return f;
+}
+
+static struct fake_batch *new_batch(struct fake_batches *b,
+                                    const struct fake_batch_ask *ask,
+                                    yyjson_val *root)
+{
     const char *mark = yyjson_get_str(
         yyjson_obj_get(yyjson_obj_get(root, "metadata"), "trommel"));
-    struct fake_file *f = input ? find_file(b, input, strlen(input)) : NULL;
+    struct fake_file *f = input_of(b, ask, root);
     struct fake_batch *batch;
 
     if (!f || !grow((void ***)&b->batches, &b->batch_cap, b->batch_count))
@@ -364,27 +493,32 @@ static struct fake_batch *new_batch(struct fake_batches *b, yyjson_val *root)
     batch = tr_alloc(sizeof *batch);
     if (!batch)
         return NULL;
-    snprintf(batch->id, sizeof batch->id, "batch_fake%llu",
+    batch->dialect = ask->dialect;
+    snprintf(batch->id, sizeof batch->id, "%sbatch_fake%llu",
+             is_anthropic(ask->dialect) ? "msg" : "",
              (unsigned long long)++b->numbers);
     snprintf(batch->input, sizeof batch->input, "%s", f->id);
     snprintf(batch->mark, sizeof batch->mark, "%s", mark ? mark : "");
-    batch->total = lines_of(f);
-    batch->tokens = tokens_of(f);
+    batch->total = is_anthropic(ask->dialect)
+        ? yyjson_arr_size(yyjson_obj_get(root, "requests")) : lines_of(f);
+    batch->tokens = fake_tokens(f->text.n);
     b->batches[b->batch_count++] = batch;
     return batch;
 }
 
 static void make(struct fake_batches *b, struct fake_reply *reply,
-                 struct tr_str body, int64_t now_ns, int64_t wall_ms)
+                 const struct fake_batch_ask *ask, int64_t now_ns,
+                 int64_t wall_ms)
 {
     const struct fake_options *o = b->provider->options;
-    yyjson_doc *doc = yyjson_read(body.p ? body.p : "", body.n, 0);
+    yyjson_doc *doc = yyjson_read(ask->body.p ? ask->body.p : "", ask->body.n,
+                                  0);
     int64_t before = enqueued(b);
-    struct fake_batch *batch = new_batch(b, yyjson_doc_get_root(doc));
+    struct fake_batch *batch = new_batch(b, ask, yyjson_doc_get_root(doc));
 
     yyjson_doc_free(doc);
     if (!batch) {
-        refuse(reply, 400, "there is no such input file");
+        refuse(ask, reply, 400, "there is no such input");
         return;
     }
     batch->created_s = wall_ms / 1000;
@@ -395,35 +529,31 @@ static void make(struct fake_batches *b, struct fake_reply *reply,
     batch->nth = b->made++;
     if (batch->nth < (uint64_t)o->batch_lose)
         reply->manner = FAKE_CLOSE; /* made, and nobody is told */
-    write_batch(&reply->body, batch);
+    write_batch(&reply->body, batch, ask->host);
 }
 
+/* The newest first, 20 at a time. */
 static void list(struct fake_batches *b, struct fake_reply *reply,
-                 const char *after)
+                 const struct fake_batch_ask *ask)
 {
-    size_t from = b->batch_count, to;
+    size_t from = b->batch_count, n = 0;
+    const char *last = "";
 
-    while (after && from && strcmp(b->batches[from - 1]->id, after))
+    while (ask->after && from && strcmp(b->batches[from - 1]->id, ask->after))
         from--;
-    if (after && from)
+    if (ask->after && from)
         from--;
-    to = from > 20 ? from - 20 : 0;
     tr_buf_addz(&reply->body, "{\"object\":\"list\",\"data\":[");
-    for (size_t i = from; i-- > to; ) {
-        write_batch(&reply->body, b->batches[i]);
-        if (i > to)
+    for (; from && n < 20; from--) {
+        if (b->batches[from - 1]->dialect != ask->dialect)
+            continue;
+        if (n++)
             tr_buf_addc(&reply->body, ',');
+        write_batch(&reply->body, b->batches[from - 1], ask->host);
+        last = b->batches[from - 1]->id;
     }
-    tr_buf_addf(&reply->body, "],\"has_more\":%s}\n", to ? "true" : "false");
-}
-
-static void show(struct fake_batches *b, struct fake_reply *reply,
-                 struct fake_batch *batch, int64_t now_ns, int64_t wall_ms)
-{
-    if (batch->end == FAKE_BATCH_RUNS &&
-        (now_ns >= batch->due_ns || batch->is_cancelled))
-        work(b, batch, now_ns, wall_ms);
-    write_batch(&reply->body, batch);
+    tr_buf_addf(&reply->body, "],\"has_more\":%s,\"last_id\":\"%s\"}\n",
+                from ? "true" : "false", last);
 }
 
 static bool starts(const char *path, const char *with, const char **rest)
@@ -434,42 +564,60 @@ static bool starts(const char *path, const char *with, const char **rest)
     return !strncmp(path, with, n);
 }
 
-/* /v1/batches/ID and /v1/batches/ID/cancel */
+static void send_file(struct fake_batches *b, struct fake_reply *reply,
+                      const struct fake_batch_ask *ask, const char *id,
+                      size_t n)
+{
+    struct fake_file *f = find_file(b, id, n);
+
+    if (f)
+        tr_buf_adds(&reply->body, tr_buf_str(&f->text));
+    else
+        refuse(ask, reply, 404, "No such File object.");
+}
+
+/* ID, ID/cancel and ID/results */
 static void one_batch(struct fake_batches *b, struct fake_reply *reply,
-                      const char *id, bool is_post, int64_t now_ns,
-                      int64_t wall_ms)
+                      const struct fake_batch_ask *ask, const char *id,
+                      int64_t now_ns, int64_t wall_ms)
 {
     size_t n = strcspn(id, "/");
     struct fake_batch *batch = find_batch(b, id, n);
 
-    if (!batch || (id[n] && strcmp(id + n, "/cancel"))) {
-        refuse(reply, 404, "No batch found with that id.");
+    if (!batch || batch->dialect != ask->dialect) {
+        refuse(ask, reply, 404, "No batch found with that id.");
         return;
     }
-    if (is_post && id[n])
-        batch->is_cancelled = true;
-    show(b, reply, batch, now_ns, wall_ms);
+    batch->is_cancelled |= !strcmp(id + n, "/cancel") &&
+                           !strcmp(ask->method, "POST");
+    if (batch->end == FAKE_BATCH_RUNS &&
+        (now_ns >= batch->due_ns || batch->is_cancelled))
+        work(b, batch, now_ns, wall_ms);
+    if (!strcmp(id + n, "/results"))
+        send_file(b, reply, ask, batch->output, strlen(batch->output));
+    else
+        write_batch(&reply->body, batch, ask->host);
 }
 
-static void one_file(struct fake_batches *b, struct fake_reply *reply,
-                     const char *id)
+const struct fake_dialect *fake_batches_at(const char *path)
 {
-    size_t n = strcspn(id, "/");
-    struct fake_file *f = find_file(b, id, n);
+    char model[8];
+    const char *rest;
 
-    if (!f || strcmp(id + n, "/content"))
-        refuse(reply, 404, "No such File object.");
-    else
-        tr_buf_adds(&reply->body, tr_buf_str(&f->text));
+    if (starts(path, "/v1/messages/batches", &rest))
+        return fake_dialect_at("/v1/messages", model, sizeof model);
+    if (starts(path, "/v1/files", &rest) || starts(path, "/v1/batches", &rest))
+        return fake_dialect_at("/v1/chat/completions", model, sizeof model);
+    return NULL;
 }
 
 void fake_batches_serve(struct fake_batches *b, struct fake_reply *reply,
-                        const char *method, const char *path,
-                        struct tr_str body, const char *type,
-                        const char *after, const char *authorization,
-                        int64_t now_ns, int64_t wall_ms)
+                        const struct fake_batch_ask *ask, int64_t now_ns,
+                        int64_t wall_ms)
 {
-    bool is_post = !strcmp(method, "POST");
+    const char *at = is_anthropic(ask->dialect) ? "/v1/messages/batches"
+                                                : "/v1/batches";
+    bool is_post = !strcmp(ask->method, "POST");
     const char *id;
 
     reply->status = 200;
@@ -478,18 +626,18 @@ void fake_batches_serve(struct fake_batches *b, struct fake_reply *reply,
     reply->retry_ns = -1;
     reply->number = ++b->numbers;
     tr_buf_clear(&reply->body);
-    if (!fake_provider_knows(b->provider, authorization))
-        refuse(reply, 401, "Incorrect API key provided.");
-    else if (is_post && !strcmp(path, "/v1/files"))
-        upload(b, reply, body, type, wall_ms);
-    else if (is_post && !strcmp(path, "/v1/batches"))
-        make(b, reply, body, now_ns, wall_ms);
-    else if (!strcmp(path, "/v1/batches"))
-        list(b, reply, after);
-    else if (starts(path, "/v1/batches/", &id))
-        one_batch(b, reply, id, is_post, now_ns, wall_ms);
-    else if (starts(path, "/v1/files/", &id))
-        one_file(b, reply, id);
+    if (!fake_provider_knows(b->provider, ask->dialect, ask->key))
+        refuse(ask, reply, 401, "Incorrect API key provided.");
+    else if (is_post && !strcmp(ask->path, "/v1/files"))
+        upload(b, reply, ask, wall_ms);
+    else if (!strcmp(ask->path, at) && is_post)
+        make(b, reply, ask, now_ns, wall_ms);
+    else if (!strcmp(ask->path, at))
+        list(b, reply, ask);
+    else if (starts(ask->path, "/v1/files/", &id))
+        send_file(b, reply, ask, id, strcspn(id, "/"));
+    else if (starts(ask->path, at, &id) && *id == '/')
+        one_batch(b, reply, ask, id + 1, now_ns, wall_ms);
     else
-        refuse(reply, 404, "Unknown request URL.");
+        refuse(ask, reply, 404, "Unknown request URL.");
 }
