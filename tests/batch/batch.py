@@ -25,6 +25,7 @@ class World:
     """A provider, an input and a store for one case."""
 
     def __init__(self, name, *options, rows=300):
+        self.provider = "anthropic" if "anthropic" in name else "openai"
         self.name, self.rng = name, random.Random(f"{args.seed} {name}")
         self.rounds = 1
         self.here = tempfile.mkdtemp(prefix="trommel-batch-")
@@ -37,7 +38,8 @@ class World:
         os.makedirs(self.path("config/trommel"))
         with open(self.path("config/trommel/models.yaml"), "w") as f:
             f.write("as_of: 2026-11-24\nmodels:\n"
-                    "  openai/fake: {input: 1, output: 5, batch: 0.5}\n")
+                    f"  {self.provider}/fake: {{input: 1, output: 5, "
+                    "batch: 0.5}\n")
         self.env = {"PATH": os.environ["PATH"], "HOME": self.here,
                     "XDG_CONFIG_HOME": self.path("config"),
                     "XDG_STATE_HOME": self.path("state"),
@@ -61,8 +63,10 @@ class World:
 
     def start(self, *options, output="out.csv", batch=True):
         command = [args.trommel, "classify", self.path("in.csv"), "--labels",
-                   ",".join(LABELS), "--model", "openai/fake", "--base-url",
-                   self.url + "/v1", "--key-env", "OPENAI_API_KEY",
+                   ",".join(LABELS), "--model", self.provider + "/fake",
+                   "--base-url", self.url + (
+                       "" if self.provider == "anthropic" else "/v1"),
+                   "--key-env", "OPENAI_API_KEY",
                    "--text", "text", "--progress", "json", "-o",
                    self.path(output), *options]
         if batch:
@@ -254,7 +258,28 @@ def other_input(w):
     w.expect("two batches were made", bill["batches"] == 2, bill)
 
 
+def anthropic(w):
+    plain(w)
+
+
+def anthropic_killed_twice(w):
+    killed_twice(w)
+
+
+def anthropic_partly(w):
+    partly(w)
+
+
+def anthropic_reply_lost(w):
+    reply_lost(w)
+
+
 CASES = [
+    (anthropic, []),
+    (anthropic_killed_twice, ["--batch-delay", "3"]),
+    (anthropic_partly, ["--batch-fail", "0.2", "--batch-expire", "0.2",
+                        "--batch-drop", "0.1", "--batch-delay", "0.3"]),
+    (anthropic_reply_lost, ["--batch-lose", "1"]),
     (plain, []),
     (killed_twice, ["--batch-delay", "3"]),
     (killed_anywhere, ["--batch-delay", "1", "--batch-fail", "0.1"]),
