@@ -1015,16 +1015,30 @@ static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
     return 0;
 }
 
-static void lane_wait(struct tr_lane *lane, int timeout_ms, int extra_fd)
+/* How long nothing is due, at most timeout_ms. */
+static int sleep_ms(const struct batch_lane *l, int timeout_ms)
 {
-    struct batch_lane *l = (struct batch_lane *)lane;
     int64_t now = tr_clock_mono_ns(), wake = now + timeout_ms * TR_MS;
 
     for (size_t i = 0; i < l->group_count; i++)
         if (wake_of(l->groups[i]) < wake)
             wake = wake_of(l->groups[i]);
-    timeout_ms = wake <= now ? 0 : (int)((wake - now + TR_MS - 1) / TR_MS);
-    transport_of(l)->wait(transport_of(l), timeout_ms, extra_fd);
+    return wake <= now ? 0 : (int)((wake - now + TR_MS - 1) / TR_MS);
+}
+
+static void lane_wait(struct tr_lane *lane, int timeout_ms, int extra_fd)
+{
+    struct batch_lane *l = (struct batch_lane *)lane;
+
+    transport_of(l)->wait(transport_of(l), sleep_ms(l, timeout_ms), extra_fd);
+}
+
+static int lane_watch(struct tr_lane *lane, int *timeout_ms)
+{
+    struct batch_lane *l = (struct batch_lane *)lane;
+
+    *timeout_ms = sleep_ms(l, *timeout_ms);
+    return transport_of(l)->watch(transport_of(l), timeout_ms);
 }
 
 static void lane_wakeup(struct tr_lane *lane)
@@ -1107,6 +1121,7 @@ static const struct tr_lane_vt lane_vt = {
     .start = lane_start,
     .next = lane_next,
     .wait = lane_wait,
+    .watch = lane_watch,
     .wakeup = lane_wakeup,
     .cancel = lane_cancel,
     .learned = lane_learned,
