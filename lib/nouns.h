@@ -307,10 +307,13 @@ struct tr_limit {
     int64_t limit;      /* size of the window or bucket */
     int64_t remaining;
     int64_t reset_ms;   /* until full again, or until the window ends */
+    int64_t window_ms;  /* what it is counted over, where that is stated; 0 */
 };
 
+/* tokens: input and output together; input, output: where they are limited
+ * apart (Anthropic). */
 struct tr_limits {
-    struct tr_limit requests, tokens;
+    struct tr_limit requests, tokens, input, output;
 };
 
 /* What a model costs and takes. Prices are pico-dollars per token (1 USD per
