@@ -171,6 +171,9 @@ TROMMEL_API const char *trommel_run_failure(const trommel_run *run, size_t i,
 /* Everything about the run as one JSON object; docs/stats.md lists its
  * members. */
 TROMMEL_API const char *trommel_run_stats_json(trommel_run *run);
+/* The same numbers and more as Prometheus text (format 0.0.4);
+ * docs/monitoring.md lists the metrics. */
+TROMMEL_API const char *trommel_run_metrics(trommel_run *run);
 /* With the setting "dry-run", after DONE: the first request as text and the
  * bound of what the whole run may cost. */
 TROMMEL_API const char *trommel_run_preview(trommel_run *run);
