@@ -377,6 +377,39 @@ static int open_lane(struct tr_drive *d, struct tr_err *err)
     return tr_http_lane_open(&d->lane, &o, err);
 }
 
+/* A changed task has a store of its own; who did not mean to change it would
+ * pay for everything again without a word. */
+static void say_task_changed(struct tr_drive *d, const char *folder)
+{
+    const char *task = tr_config_text(d->cfg, "task");
+    struct tr_store_info *list;
+    int64_t answers = 0, nano = 0;
+    char line[700], money[40], cost[60] = "";
+    struct tr_err ignored; /* what cannot be listed is not counted */
+    size_t n;
+
+    if (!task || tr_store_count(d->store) ||
+        tr_store_list(folder, &list, &n, &ignored) != TR_OK)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(list[i].task_name, task) != 0)
+            continue;
+        answers += list[i].verdicts;
+        nano += list[i].spent_nano;
+    }
+    tr_free(list);
+    if (!answers)
+        return;
+    if (nano)
+        snprintf(cost, sizeof cost, " (%s)",
+                 tr_money_text(nano, money, sizeof money));
+    snprintf(line, sizeof line, "%.300s says something else than before: "
+             "%" PRId64 " stored answers%s to its earlier form do not count "
+             "any more; they count again when the change is undone", task,
+             answers, cost);
+    tr_drive_say(d, 1, line);
+}
+
 static int open_store(struct tr_drive *d, struct tr_err *err)
 {
     const char *folder = tr_config_text(d->cfg, "store");
@@ -397,6 +430,8 @@ static int open_store(struct tr_drive *d, struct tr_err *err)
     if (strcmp(folder, "none") != 0 && !d->dry_run)
         o.folder = folder;
     TRY(tr_store_open(&d->store, &o, err));
+    if (o.folder)
+        say_task_changed(d, o.folder);
 out:
     tr_buf_release(&own);
     return rc;
@@ -554,7 +589,8 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .event = on_event,
         .attempt = on_attempt,
     };
-    TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lane, err));
+    TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, &d->lane, 1,
+                    err));
     TRY(tr_watch_begin(&d->watch, d->run, &d->env, job.p,
                        tr_priced(&d->lane->facts), err));
 out:

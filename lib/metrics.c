@@ -32,7 +32,7 @@ static struct tr_metrics_lane *lane_of(struct tr_metrics *m,
         if (m->lanes[i].lane == lane)
             return &m->lanes[i];
     }
-    if (m->lane_count == TR_METRICS_LANES)
+    if (m->lane_count == TR_LANES_MAX)
         return NULL;
     m->lanes[m->lane_count].lane = lane;
     return &m->lanes[m->lane_count++];

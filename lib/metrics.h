@@ -10,7 +10,6 @@
 
 #include "run.h"
 
-#define TR_METRICS_LANES 8
 #define TR_METRICS_BUCKETS 14 /* of durations; 10 ms, doubled, to 81.92 s */
 
 struct tr_metrics_lane {
@@ -22,7 +21,7 @@ struct tr_metrics_lane {
 };
 
 struct tr_metrics {
-    struct tr_metrics_lane lanes[TR_METRICS_LANES];
+    struct tr_metrics_lane lanes[TR_LANES_MAX];
     int lane_count;
     int64_t attempts, attempts_bad;
     int64_t outcomes[TR_OUT_COUNT];   /* of all lanes */

@@ -3,7 +3,8 @@
  * Memory in the worst case, without the local model:
  *   rows in memory      TR_WINDOW_BYTES
  *   requests            concurrency x (body + reply), shared TR_BODIES_BYTES
- *   SQLite cache        TR_STORE_CACHE_BYTES
+ *   SQLite cache        TR_STORE_CACHE_BYTES, or the larger read cache while
+ *                       there are no requests
  *   seen-keys filter    TR_FILTER_BYTES
  *   output buffer       TR_SINK_BYTES
  * which stays within 64 MiB together with code and libraries.
@@ -22,6 +23,8 @@
 #define TR_HEADER_BYTES_MAX (64u << 10) /* all headers of one response */
 #define TR_BODIES_BYTES (8u << 20)      /* request bodies planned or in flight */
 #define TR_STORE_CACHE_BYTES (16u << 20)
+#define TR_STORE_READ_CACHE_BYTES (40u << 20) /* until the first answer is
+                                 written: nothing else needs the memory yet */
 #define TR_FILTER_BYTES (2u << 20)
 #define TR_SINK_BYTES (256u << 10)
 #define TR_LABELS_MAX 10000u

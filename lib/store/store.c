@@ -56,6 +56,7 @@ enum { TABLES = sizeof schema / sizeof *schema };
 
 #define STATEMENTS(X)                                                          \
     X(FIND, "SELECT what, v FROM answer WHERE key = ?1")                       \
+    X(HOLD, "SELECT slot FROM tally")                                          \
     X(ADD, "INSERT OR IGNORE INTO answer VALUES(?1, ?2, ?3)")                  \
     X(REPLACE, "UPDATE answer SET what = ?2, v = ?3 WHERE key = ?1")           \
     X(TALLY, "INSERT OR REPLACE INTO tally VALUES(?1, ?2, ?3)")                \
@@ -114,6 +115,7 @@ struct tr_store {
     char path[4096];      /* "": temporary or in memory */
     bool temporary;       /* nobody reads it after us */
     bool read_only;
+    bool cache_small;     /* answers are written: shrink_cache() */
     dev_t device;         /* the file behind path: it must stay there */
     ino_t inode;
     int lock_fd;
@@ -679,7 +681,7 @@ static int configure(struct tr_store *st, struct tr_err *err)
     sqlite3_limit(st->db, SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX);
     snprintf(pragma, sizeof pragma, "PRAGMA cache_size = -%u;"
              "PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;",
-             TR_STORE_CACHE_BYTES / 1024);
+             TR_STORE_READ_CACHE_BYTES / 1024);
     TRY(exec(st, pragma, err));
     if (st->temporary)
         TRY(exec(st, "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF",
@@ -1051,6 +1053,7 @@ int tr_store_find(struct tr_store *st, const struct tr_store_find *how,
                   struct tr_verdict *out, bool *found, struct tr_err *err)
 {
     uint32_t asked = 0;
+    bool held;
     int rc = room((void **)&st->lookups, &st->lookup_cap, n,
                   sizeof *st->lookups, err);
 
@@ -1061,14 +1064,19 @@ int tr_store_find(struct tr_store *st, const struct tr_store_find *how,
         if (filter_has(st, &keys[i]))
             st->lookups[asked++] = (struct lookup){keys[i], i};
     }
-    if (asked)
-        qsort(st->lookups, asked, sizeof *st->lookups, by_key);
+    if (!asked)
+        return TR_OK;
+    qsort(st->lookups, asked, sizeof *st->lookups, by_key);
+    /* One read transaction for all of them, not one each: a row of it that
+     * is not reset holds it open. */
+    rc = step(st, S_HOLD, &held, err);
     for (uint32_t j = 0; j < asked && rc == TR_OK; j++) {
         uint32_t i = st->lookups[j].at;
 
         rc = find_one(st, &keys[i], &out[i], &found[i], err);
         found[i] = rc == TR_OK && found[i] && counts(st, how, &out[i]);
     }
+    sqlite3_reset(st->stmts[S_HOLD]);
     return rc;
 }
 
@@ -1127,6 +1135,23 @@ out:
     return rc;
 }
 
+/* A run that repeats an earlier one only reads, and has memory to spare; one
+ * that asks needs it for its requests. */
+static int shrink_cache(struct tr_store *st, struct tr_err *err)
+{
+    char pragma[60];
+    int rc;
+
+    if (st->cache_small)
+        return TR_OK;
+    snprintf(pragma, sizeof pragma, "PRAGMA cache_size = -%u",
+             TR_STORE_CACHE_BYTES / 1024);
+    rc = exec(st, pragma, err);
+    sqlite3_db_release_memory(st->db);
+    st->cache_small = rc == TR_OK;
+    return rc;
+}
+
 static int put_all(struct tr_store *st, const struct tr_store_put *puts,
                    size_t n, struct tr_err *err)
 {
@@ -1134,6 +1159,7 @@ static int put_all(struct tr_store *st, const struct tr_store_put *puts,
 
     if (!n)
         return TR_OK;
+    TRY(shrink_cache(st, err));
     TRY(room((void **)&st->sorted, &st->sorted_cap, n, sizeof *st->sorted,
              err));
     for (size_t i = 0; i < n; i++)
