@@ -61,6 +61,7 @@ void tr_alerts_close(struct tr_alerts *as)
     for (int i = 0; i < CHANNELS; i++) {
         while (as->channels[i].count)
             drop_first(&as->channels[i]);
+        as->channels[i].busy = false; /* ticks go on, and find nothing */
     }
 }
 
