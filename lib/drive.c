@@ -627,7 +627,9 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     if (!d->names)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(open_lane(d, err));
-    TRY(tr_watch_open(&d->watch, d->cfg, d->dry_run, on_say, d, err));
+    TRY(tr_watch_open(&d->watch, d->cfg,
+                      d->dry_run || tr_config_flag(d->cfg, "offline"), on_say,
+                      d, err));
     TRY(open_store(d, err));
     if (d->source && !d->dry_run) {
         TRY(open_sink(d, err));

@@ -24,7 +24,8 @@
 #define DRAIN_SAID_NS TR_S        /* then a person is told what we wait for */
 enum {
     DELIVERY_LOOK_MS = 20,
-    JOB_BYTES = 400               /* of its name in an alert */
+    JOB_BYTES = 300,              /* of its name in an alert */
+    JOB_SHOWN = 100               /* and in the sentence */
 };
 
 /* ---- open ------------------------------------------------------------- */
@@ -94,11 +95,24 @@ static void view_of(const struct tr_watch *w, int64_t now,
         .rows_wait = c.rows_read > c.rows_settled,
         .attempts = w->metrics.attempts,
         .attempts_bad = w->metrics.attempts_bad,
+        .priced = w->priced,
         .spent = m.spent + m.unknown,
         .budget = m.cap,
         .ended = w->ended,
         .exit_code = w->exit_code,
     };
+}
+
+/* The length of text, or less: at most max bytes, between two characters. */
+static size_t cut(const char *text, size_t max)
+{
+    size_t n = strlen(text);
+
+    if (n <= max)
+        return n;
+    for (n = max; n && ((unsigned char)text[n] & 0xc0) == 0x80; n--)
+        ;
+    return n;
 }
 
 int tr_watch_begin(struct tr_watch *w, const struct tr_run *run,
@@ -107,12 +121,8 @@ int tr_watch_begin(struct tr_watch *w, const struct tr_run *run,
 {
     struct tr_alarm_view v;
     struct tr_money m;
-    size_t n = strlen(job);
 
-    if (n > JOB_BYTES) /* between two characters */
-        for (n = JOB_BYTES; n && ((unsigned char)job[n] & 0xc0) == 0x80; n--)
-            ;
-    w->job = tr_dup(job, n);
+    w->job = tr_dup(job, cut(job, JOB_BYTES));
     if (!w->job)
         return tr_fail(err, TR_NOMEM, "out of memory");
     w->run = run;
@@ -162,8 +172,11 @@ static void write_alert(struct tr_buf *b, const struct tr_watch *w,
                         const struct tr_alert *a)
 {
     struct tr_key id;
-    char hex[33];
+    char hex[33], text[JOB_SHOWN + sizeof a->text + 20];
 
+    /* The sentence alone is what people see: it names the job, too. */
+    snprintf(text, sizeof text, "trommel %.*s: %s",
+             (int)cut(w->job, JOB_SHOWN), w->job, a->text);
     tr_random_fill(&id, sizeof id);
     tr_key_hex(&id, sizeof id, hex);
     tr_buf_addf(b, "{\"id\":\"%s\",\"event\":\"%s\",\"severity\":\"%s\",",
@@ -174,7 +187,7 @@ static void write_alert(struct tr_buf *b, const struct tr_watch *w,
     tr_buf_addz(b, ",\"model\":");
     tr_buf_add_json(b, tr_str_c(a->lane));
     tr_buf_addz(b, ",\"text\":");
-    tr_buf_add_json(b, tr_str_c(a->text));
+    tr_buf_add_json(b, tr_str_c(text));
     tr_buf_addf(b, ",\"value\":%" PRId64 ",\"limit\":%" PRId64 ",", a->value,
                 a->limit);
     add_run(b, w);

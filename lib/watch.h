@@ -17,7 +17,7 @@ struct tr_watch {
     struct tr_env *env;
     char *job;                    /* owned */
     char *metrics_file, *metrics_temp; /* owned; NULL: none */
-    bool priced, silent;          /* silent: no alert leaves (--dry-run) */
+    bool priced, silent;          /* silent: --dry-run, --offline */
     void (*say)(void *ctx, int level, const char *line);
     void *ctx;
 
@@ -39,7 +39,8 @@ struct tr_watch {
     bool drain_said;
 };
 
-/* Checks all settings; sends and writes nothing but an empty trace. */
+/* Checks all settings; sends nothing. silent: no alert leaves, no trace is
+ * written. */
 int tr_watch_open(struct tr_watch *w, const struct tr_config *cfg, bool silent,
                   void (*say)(void *ctx, int level, const char *line),
                   void *ctx, struct tr_err *err);

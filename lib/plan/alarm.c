@@ -63,7 +63,7 @@ static bool next_budget(struct tr_alarm *a, const struct tr_alarm_view *v,
         write_alert(alert, TR_EVENT_BUDGET, "", pct_of(v->spent, v->budget),
                     budget_pct[i]);
         snprintf(alert->text, sizeof alert->text,
-                 "trommel: %d %% of the budget is spent (%s of %s)",
+                 "%d %% of the budget is spent (%s of %s)",
                  budget_pct[i], tr_money_text(v->spent, spent, sizeof spent),
                  tr_money_text(v->budget, budget, sizeof budget));
         return true;
@@ -89,7 +89,7 @@ static bool next_stall(struct tr_alarm *a, const struct tr_alarm_view *v,
     write_alert(alert, TR_EVENT_STALL, "", (v->now - a->progress_at) / TR_S,
                 a->opts.stall_ns / TR_S);
     snprintf(alert->text, sizeof alert->text,
-             "trommel: no row was settled for %" PRId64 " s, and rows wait "
+             "no row was settled for %" PRId64 " s, and rows wait "
              "(%" PRId64 " settled so far)", alert->value, v->rows_settled);
     return true;
 }
@@ -133,7 +133,7 @@ static bool next_share(struct tr_alarm *a, enum tr_event_kind kind,
     write_alert(alert, kind, "", (int64_t)(s->bad * 100 / s->all),
                 a->opts.error_pct);
     snprintf(alert->text, sizeof alert->text,
-             "trommel: %" PRId64 " %% of the last %s failed (%" PRId64
+             "%" PRId64 " %% of the last %s failed (%" PRId64
              " of %" PRId64 " since the run began)", alert->value,
              kind == TR_EVENT_ERRORS ? "requests" : "rows", bad, all);
     return true;
@@ -165,7 +165,7 @@ static bool next_plan(struct tr_alarm *a, const struct tr_alarm_view *v,
     write_alert(alert, TR_EVENT_SPEND, "",
                 total < 9e18 ? (int64_t)total : INT64_MAX, v->budget);
     snprintf(alert->text, sizeof alert->text,
-             "trommel: at the price of its rows so far the job will need %s, "
+             "at the price of its rows so far the job will need %s, "
              "and its budget is %s: it will stop before its end",
              tr_money_text(alert->value, text, sizeof text),
              tr_money_text(v->budget, budget, sizeof budget));
@@ -198,7 +198,7 @@ static bool next_spend(struct tr_alarm *a, const struct tr_alarm_view *v,
                 hourly < 9e18 ? (int64_t)hourly : INT64_MAX,
                 a->opts.spend_per_hour);
     snprintf(alert->text, sizeof alert->text,
-             "trommel: money goes at %s an hour, the plan says %s",
+             "money goes at %s an hour, the plan says %s",
              tr_money_text(alert->value, rate, sizeof rate),
              tr_money_text(a->opts.spend_per_hour, plan, sizeof plan));
     return true;
@@ -240,10 +240,11 @@ static bool next_finish(struct tr_alarm *a, const struct tr_alarm_view *v,
         }
     }
     snprintf(alert->text, sizeof alert->text,
-             "trommel: %s (exit %d): %" PRId64 " rows settled, %" PRId64
-             " of them failed, %s spent", words, v->exit_code,
-             v->rows_settled, v->rows_failed,
-             tr_money_text(v->spent, spent, sizeof spent));
+             "%s (exit %d): %" PRId64 " rows settled, %" PRId64
+             " of them failed%s%s%s", words, v->exit_code,
+             v->rows_settled, v->rows_failed, v->priced ? ", " : "",
+             v->priced ? tr_money_text(v->spent, spent, sizeof spent) : "",
+             v->priced ? " spent" : "");
     return true;
 }
 
@@ -286,20 +287,20 @@ static void say_lane(struct tr_alert *alert, const struct tr_event *e)
     case TR_EVENT_QUOTA:
         if (e->wait_s >= 0)
             snprintf(alert->text, sizeof alert->text,
-                     "trommel: %.150s: its limit is used up and comes back in "
+                     "%.150s: its limit is used up and comes back in "
                      "%" PRId64 " min", e->lane, (e->wait_s + 59) / 60);
         else
             snprintf(alert->text, sizeof alert->text,
-                     "trommel: %.150s: the quota of its key is used up; add "
+                     "%.150s: the quota of its key is used up; add "
                      "credit", e->lane);
         break;
     case TR_EVENT_LANE_UP:
         snprintf(alert->text, sizeof alert->text,
-                 "trommel: %.150s serves again", e->lane);
+                 "%.150s serves again", e->lane);
         break;
     default:
         snprintf(alert->text, sizeof alert->text,
-                 "trommel: %.150s does not serve: no answer, or key or model "
+                 "%.150s does not serve: no answer, or key or model "
                  "refused", e->lane);
     }
 }

@@ -26,6 +26,7 @@ struct tr_alarm_view {
     int64_t rows_expected;  /* of the whole input; -1: no idea */
     bool rows_wait;         /* some row was read and is not settled */
     int64_t attempts, attempts_bad;
+    bool priced;            /* what is spent is known */
     int64_t spent;          /* of the job, unknown outcomes at their bound */
     int64_t budget;         /* -1: none */
     bool ended;
@@ -39,7 +40,8 @@ struct tr_alert {
     int64_t value, limit;   /* BUDGET, ERRORS, FAILED_ROWS: percent; SPEND:
                                nano-dollars; STALL: seconds; QUOTA: seconds
                                until it is back; FINISHED: exit code; -1 */
-    char text[400];         /* for people: no row text, no words of others */
+    char text[400];         /* a sentence for people: no row text, no words
+                               of others */
 };
 
 /* A share that fades: of what happened lately, how much was bad. */

@@ -169,7 +169,8 @@ def budget_thresholds(place, hook):
     """50, 80 and 95 % exactly once each, signed, without a key or a text; over
     two runs of the job, too."""
     options = ["--alert-webhook", hook.url, "--alert-secret-env",
-               "HOOK_SECRET", "--pack", "1", "--concurrency", "2"]
+               "HOOK_SECRET", "--pack", "1", "--concurrency", "2", "--job",
+               "nightly"]
     code, err = place.run("--budget", "0.04", *options)
     same(code, 75, err)
     kinds = [(e["event"], e["limit"]) for e in hook.events()]
@@ -186,7 +187,8 @@ def budget_thresholds(place, hook):
         for secret in (KEY, SECRET, ROW):
             assert secret not in whole, whole
         event = json.loads(body)
-        assert event["text"].startswith("trommel: "), event
+        assert event["text"].startswith("trommel nightly: "), event
+        same(event["job"], "nightly")
         assert event["severity"] in ("info", "warning", "critical"), event
         assert event["run"]["budget_nanousd"] == 40_000_000, event
     same(len({e["id"] for e in hook.events()}), len(hook.got), "ids")
@@ -246,15 +248,15 @@ outage.place = (50,)
 
 def stall(place, hook):
     """One request hangs behind all others: one alert, then the end."""
-    code, err = place.run("--alert-webhook", hook.url, "--alert-stall", "1s",
+    code, err = place.run("--alert-webhook", hook.url, "--alert-stall", "3s",
                           "--pack", "1")
     same(code, 0, err)
     same([e["event"] for e in hook.events()], ["stall", "run_finished"])
-    assert hook.events("stall")[0]["value"] >= 1
+    assert hook.events("stall")[0]["value"] >= 3
     assert place.labelled()
 
 
-stall.place = (40, "--stuck", f"{ROW}39:4")
+stall.place = (40, "--stuck", f"{ROW}39:8")
 
 
 def error_rate(place, hook):
@@ -301,14 +303,14 @@ def retried_and_refused(place, hook):
     moved = Receiver(status=307, location=other.url)
     try:
         code, err = place.run("--alert-webhook", shy.url, "--alert-stall",
-                              "1s", "--pack", "1")
+                              "2s", "--pack", "1")
         same(code, 0, err)
         same([e["event"] for e in shy.events()],
              ["stall"] * 3 + ["run_finished"])
         same(len({e["id"] for e in shy.events("stall")}), 1)
         assert "not delivered" not in err, err
         code, err = place.run("--alert-webhook", moved.url, "--fresh",
-                              "--alert-stall", "1s", "--pack", "1")
+                              "--alert-stall", "2s", "--pack", "1")
         same(code, 0, err)
         same(len(moved.got), 2)
         same(other.got, [])
@@ -319,7 +321,7 @@ def retried_and_refused(place, hook):
             r.close()
 
 
-retried_and_refused.place = (30, "--stuck", f"{ROW}29:6")
+retried_and_refused.place = (30, "--stuck", f"{ROW}29:11")
 
 
 def dead_webhook(place, _):
@@ -338,7 +340,6 @@ def dead_webhook(place, _):
         run.send_signal(signal.SIGINT)
         _, err = run.communicate(timeout=60)
         same(run.returncode, 0, err)
-        same(len(deaf.got), 1, "deliveries at a time")
         assert "400 rows" in err, err
     finally:
         deaf.close()
