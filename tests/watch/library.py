@@ -6,6 +6,7 @@ SPDX-License-Identifier: MIT
 """
 import ctypes, os, signal, subprocess, sys
 
+sys.dont_write_bytecode = True
 import promtext
 
 lib = ctypes.CDLL(sys.argv[1])

@@ -13,6 +13,7 @@ import concurrent.futures, csv, hashlib, hmac, http.server, json, os, pathlib
 import shutil, signal, socket, subprocess, sys, tempfile, threading, time
 import traceback, urllib.error, urllib.request
 
+sys.dont_write_bytecode = True  # the source folder stays as it is
 import promtext
 
 TROMMEL = str(pathlib.Path(sys.argv[1]).resolve())
