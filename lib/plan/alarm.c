@@ -255,7 +255,6 @@ void tr_alarm_init(struct tr_alarm *a, const struct tr_alarm_opts *opts,
 {
     *a = (struct tr_alarm){
         .opts = *opts,
-        .opened_at = v->now,
         .spent_at_open = v->spent,
         .settled = v->rows_settled,
         .progress_at = v->now,

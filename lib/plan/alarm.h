@@ -53,7 +53,7 @@ struct tr_alarm_share {
 
 struct tr_alarm {
     struct tr_alarm_opts opts;
-    int64_t opened_at, spent_at_open;
+    int64_t spent_at_open;
     bool budget_said[3];
     int64_t settled, progress_at;
     bool stalled;
