@@ -136,6 +136,27 @@ class Place:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+class Spare:
+    """A second provider beside the one of a place."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __enter__(self):
+        port = self.place.dir / "spare"
+        self.fake = subprocess.Popen(
+            [TROMMEL, "fake", "--port", "0", "--port-file", str(port),
+             "--gold", self.place.path("in.csv"), "--label", "gold"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: port.exists() and port.read_text().strip(),
+                 "the second fake")
+        return f"http://127.0.0.1:{port.read_text().strip()}"
+
+    def __exit__(self, *_):
+        self.fake.terminate()
+        self.fake.wait()
+
+
 def wait_for(what, name, seconds=60):
     until = time.monotonic() + seconds
     while not what():
@@ -224,6 +245,29 @@ def quota_exhausted(place, hook):
 
 
 quota_exhausted.place = (200, "--quota-after", "100", "--latency", "30")
+
+
+def fallback(place, hook):
+    """The next model goes on: the alert is about the lane, the run is well."""
+    path = place.dir / "m.prom"
+    with Spare(place) as url:
+        (place.dir / "config/trommel/config.yaml").write_text(
+            "providers:\n  spare: {dialect: openai, base_url: "
+            f"\"{url}/v1\"}}\n")
+        code, err = place.run("--alert-webhook", hook.url, "--pack", "1",
+                              "--fallback", "spare/n", "--metrics-file",
+                              str(path), "--alert-errors", "0")
+    same(code, 0, err)
+    same([(e["event"], e["model"]) for e in hook.events()],
+         [("quota_exhausted", "openai/m"), ("run_finished", "")])
+    families = promtext.parse(path.read_text())
+    for model, outcome in (("m", "ok"), ("m", "exhausted"), ("n", "ok")):
+        assert promtext.total(families, "trommel_requests_total", model=model,
+                              outcome=outcome) > 0, (model, outcome)
+    assert place.labelled()
+
+
+fallback.place = (60, "--quota-after", "20", "--latency", "10")
 
 
 def key_refused(place, hook):
@@ -752,7 +796,7 @@ settings.place = (5,)
 
 # ---- all of it -------------------------------------------------------------
 
-TESTS = [budget_thresholds, quota_exhausted, key_refused, outage, stall,
+TESTS = [budget_thresholds, quota_exhausted, fallback, key_refused, outage, stall,
          error_rate, failed_rows, plan_does_not_fit, retried_and_refused,
          dead_webhook, refusing_webhook, command, hanging_command,
          command_that_forks_away, library, metrics, strange_model_names,
