@@ -128,7 +128,9 @@ TROMMEL_API void trommel_config_free(trommel_config *cfg);
 TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 
 /* Bounded work; waits at most timeout_ms for replies or input when there is
- * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code. */
+ * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code. When the work
+ * is done and alerts are still on their way, up to 10 s of steps look after
+ * them; trommel_run_stop() then drops them. */
 TROMMEL_API int trommel_run_step(trommel_run *run, int timeout_ms);
 TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 
@@ -190,6 +192,9 @@ TROMMEL_API const char *trommel_run_moved(const trommel_run *run, size_t i,
 /* Everything about the run as one JSON object; docs/stats.md lists its
  * members. */
 TROMMEL_API const char *trommel_run_stats_json(trommel_run *run);
+/* The same numbers and more as Prometheus text (format 0.0.4);
+ * docs/monitoring.md lists the metrics. */
+TROMMEL_API const char *trommel_run_metrics(trommel_run *run);
 /* With the setting "dry-run", after DONE: the first request as text and the
  * bound of what the whole run may cost. */
 TROMMEL_API const char *trommel_run_preview(trommel_run *run);

@@ -186,6 +186,16 @@ static int on_unspill(void *ctx, struct tr_block *block, struct tr_err *err)
     return tr_spill_get(&((struct tr_drive *)ctx)->spill, block, err);
 }
 
+static void on_event(void *ctx, const struct tr_event *event)
+{
+    tr_watch_event(&((struct tr_drive *)ctx)->watch, event);
+}
+
+static void on_attempt(void *ctx, const struct tr_attempt *attempt)
+{
+    tr_watch_attempt(&((struct tr_drive *)ctx)->watch, attempt);
+}
+
 /* ---- opening ---------------------------------------------------------- */
 
 static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
@@ -636,6 +646,16 @@ static void job_name(const struct tr_drive *d, struct tr_buf *name)
         tr_buf_addf(name, " %s", inputs[i]);
 }
 
+/* What the run spends is known: no lane of it has an unknown price. */
+static bool all_priced(const struct tr_drive *d)
+{
+    for (uint32_t i = 0; i < d->lane_count; i++) {
+        if (!d->lanes[i]->is_local && !tr_priced(&d->lanes[i]->facts))
+            return false;
+    }
+    return true;
+}
+
 static int open_run(struct tr_drive *d, struct tr_err *err)
 {
     const char *answer = tr_config_text(d->cfg, "answer");
@@ -691,9 +711,12 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .sample = on_sample,
         .rows_expected = on_rows_expected,
         .say = on_say,
+        .event = on_event,
+        .attempt = on_attempt,
     };
     TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lanes,
                     d->lane_count, err));
+    TRY(tr_watch_begin(&d->watch, d->run, &d->env, job.p, all_priced(d), err));
 out:
     tr_buf_release(&job);
     return rc;
@@ -728,6 +751,9 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     if (!d->names)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(open_lanes(d, err));
+    TRY(tr_watch_open(&d->watch, d->cfg,
+                      d->dry_run || tr_config_flag(d->cfg, "offline"), on_say,
+                      d, err));
     TRY(open_store(d, err));
     if (d->source && !d->dry_run) {
         TRY(open_sink(d, err));
@@ -818,7 +844,6 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
         }
     }
 out:
-    d->done = true;
     return rc;
 }
 
@@ -842,14 +867,13 @@ static void wait_for_lanes(struct tr_drive *d, int timeout_ms, int fd)
         d->lanes[i]->vt->wait(d->lanes[i], 0, -1);
 }
 
-int tr_drive_step(struct tr_drive *d, int timeout_ms)
+/* TR_RUN_MORE while the engine goes on. */
+static int go_on(struct tr_drive *d, int timeout_ms)
 {
     struct tr_err *err = &d->err;
     int64_t wait_ns, now;
     int rc;
 
-    if (d->done)
-        return TR_RUN_DONE;
     rc = tr_run_step(d->run, &wait_ns, err);
     if (rc == TR_RUN_DONE) {
         rc = conclude(d, err);
@@ -858,17 +882,16 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
     }
     if (rc < 0) {
         d->exit_code = tr_exit_code(rc);
-        d->done = true;
         return rc;
     }
     now = tr_clock_mono_ns();
+    tr_watch_tick(&d->watch, now);
     if (d->sink && tr_sink_is_stream(d->sink) &&
         (wait_ns || now - d->flushed_at > TR_S / 4)) {
         d->flushed_at = now;
         rc = tr_sink_flush(d->sink, err);
         if (rc != TR_OK) {
             d->exit_code = tr_exit_code(rc);
-            d->done = true;
             return rc;
         }
     }
@@ -877,10 +900,42 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
 
         if (ms > timeout_ms)
             ms = timeout_ms;
+        ms = tr_watch_wait_ms(&d->watch, (int)ms);
         wait_for_lanes(d, (int)ms, d->source && d->source_waits
-                                       ? tr_source_fd(d->source) : -1);
+                                        ? tr_source_fd(d->source) : -1);
     }
     return TR_RUN_MORE;
+}
+
+int tr_drive_step(struct tr_drive *d, int timeout_ms)
+{
+    int rc;
+
+    if (d->done)
+        return TR_RUN_DONE;
+    if (!d->over) {
+        rc = go_on(d, timeout_ms);
+        if (rc == TR_RUN_MORE)
+            return TR_RUN_MORE;
+        d->over = true;
+        d->over_code = rc;
+        tr_watch_end(&d->watch, d->exit_code, tr_clock_mono_ns());
+    }
+    /* The output is there; what is left are alerts on their way. */
+    if (tr_watch_busy(&d->watch, tr_clock_mono_ns())) {
+        poll(NULL, 0, tr_watch_wait_ms(&d->watch, timeout_ms));
+        return TR_RUN_MORE;
+    }
+    d->done = true;
+    return d->over_code;
+}
+
+void tr_drive_stop(struct tr_drive *d, int exit_code)
+{
+    if (d->over)
+        tr_watch_hurry(&d->watch);
+    else if (d->run)
+        tr_run_stop(d->run, exit_code);
 }
 
 int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
@@ -895,6 +950,7 @@ int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
 
 void tr_drive_close(struct tr_drive *d)
 {
+    tr_watch_close(&d->watch);
     tr_run_close(d->run);
     tr_sink_close(d->sink);
     while (d->lane_count) {

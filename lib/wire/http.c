@@ -446,6 +446,10 @@ static CURL *new_easy(struct http *h, struct slot *s)
     SET(CURLOPT_CLOSESOCKETDATA, h);
     SET(CURLOPT_ERRORBUFFER, s->error);
     SET(CURLOPT_PRIVATE, s);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    /* Dropping a request never waits for a name server's answer. */
+    SET(CURLOPT_QUICK_EXIT, 1L);
+#endif
 #undef SET
     if (bad) {
         curl_easy_cleanup(e);

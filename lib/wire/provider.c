@@ -782,7 +782,7 @@ size_t tr_catalog_models(const struct tr_catalog *c,
 
 /* 127.0.0.1, localhost, [::1]: by their letters only, so that no spelling
  * that a resolver reads differently gets through. */
-static bool is_loopback(struct tr_str host)
+bool tr_wire_is_loopback(struct tr_str host)
 {
     size_t dots = 0;
 
@@ -828,7 +828,7 @@ static int check_url(const char *url, bool allow_http, const char *from,
         h.n = strcspn(h.p, ":/");
     if (!h.n)
         return tr_fail(err, TR_CONFIG, "%s: the address has no host", from);
-    if (!secure && !allow_http && !is_loopback(h))
+    if (!secure && !allow_http && !tr_wire_is_loopback(h))
         return tr_fail(err, TR_CONFIG,
                        "%s: %.*s would be asked over plain http, where texts "
                        "and keys can be read; use https, or --allow-http if "
@@ -948,8 +948,8 @@ static int keep_key(struct tr_target *t, struct tr_str key, const char *from,
     return TR_OK;
 }
 
-static int key_from_file(struct tr_target *t, const char *path,
-                         struct tr_err *err)
+int tr_target_key_file(struct tr_target *t, const char *path,
+                       struct tr_err *err)
 {
     char bytes[KEY_BYTES_MAX + 100];
     struct stat st;
@@ -988,7 +988,7 @@ static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
     const char *value;
 
     if (o->key_file)
-        return key_from_file(t, o->key_file, err);
+        return tr_target_key_file(t, o->key_file, err);
     if (o->key_env) {
         value = env(o, o->key_env);
         if (!value)
@@ -1000,7 +1000,7 @@ static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
     if (o->base_url)
         return TR_OK; /* a key goes to its own origin only */
     if (p->key_file)
-        return key_from_file(t, p->key_file, err);
+        return tr_target_key_file(t, p->key_file, err);
     if (!p->key_env)
         return TR_OK;
     value = env(o, p->key_env);

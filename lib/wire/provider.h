@@ -219,6 +219,12 @@ struct tr_target {
 int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
                    const struct tr_lane_opts *o, struct tr_err *err);
 
+/* target->key from a file of mode 0600 that is ours, and nothing else. */
+int tr_target_key_file(struct tr_target *t, const char *path,
+                       struct tr_err *err);
+/* 127.0.0.1, localhost, [::1]: by their letters only. */
+bool tr_wire_is_loopback(struct tr_str host);
+
 /* Facts of a model ("openai/gpt-6-luna"); false when unknown (prices -1). */
 bool tr_model_find(const struct tr_lane_opts *o, const char *model,
                    struct tr_model_facts *facts, char *as_of, size_t as_of_n);

@@ -238,6 +238,14 @@ static void say(void *ctx, int level, const char *line)
     sim_trace(ctx, "says %d: %s", level, line);
 }
 
+static void attempt(void *ctx, const struct tr_attempt *a)
+{
+    struct sim *w = ctx;
+
+    (void)a;
+    w->told++;
+}
+
 /* ---- the disk: linked in place of the store's functions ----------------- */
 
 #define COMMIT_ARGS                                                            \
@@ -573,7 +581,9 @@ static void run_job(struct sim *w)
     const struct tr_env env = {
         .ctx = w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
         .read = read_row, .write = write_row, .say = say,
+        .attempt = attempt,
     };
+    struct tr_counts counts;
     struct tr_err err = {0};
 
     for (w->run_number = 1; !w->failure[0]; w->run_number++) {
@@ -589,6 +599,7 @@ static void run_job(struct sim *w)
             w->faults_on = false;
         sim_trace(w, "=== run %d, faults %s, budget %" PRId64, w->run_number,
                   w->faults_on ? "on" : "off", w->budget);
+        w->told = 0;
         rc = birth(w, &env, &err);
         if (rc == TR_OK)
             rc = live(w, &err);
@@ -604,6 +615,11 @@ static void run_job(struct sim *w)
             sim_fail(w, "I12", "error %d: %s", rc, err.text);
         } else {
             code = tr_run_exit(w->run, &sentence);
+            tr_run_counts(w->run, &counts);
+            if (w->told != counts.requests)
+                sim_fail(w, "I12", "%" PRId64 " requests left, and of %" PRId64
+                         " was told that they ended", counts.requests,
+                         w->told);
         }
         if (code >= 0 && w->disk_failed)
             sim_fail(w, "I12", "exit %d, but a commit failed", code);
