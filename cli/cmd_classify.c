@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "args.h"
 #include "commands.h"
+#include "exporter.h"
 #include "format.h"
 #include "progress.h"
 #include "summary.h"
@@ -113,7 +114,8 @@ static void say_messages(struct term *term, trommel_run *run)
 }
 
 static void run_loop(struct term *term, struct progress *progress,
-                     const trommel_config *cfg, trommel_run *run)
+                     struct exporter *exporter, const trommel_config *cfg,
+                     trommel_run *run)
 {
     int told = 0, state;
 
@@ -129,6 +131,8 @@ static void run_loop(struct term *term, struct progress *progress,
         state = trommel_run_step(run, STEP_MS);
         say_messages(term, run);
         progress_tick(progress, run, false);
+        if (exporter)
+            exporter_tick(exporter, run, state != TROMMEL_MORE);
     } while (state == TROMMEL_MORE);
 }
 
@@ -180,6 +184,28 @@ static int finish(struct term *term, struct progress *progress,
     return code;
 }
 
+/* --metrics: listens before anything else is opened. */
+static int open_exporter(struct exporter **out, struct term *term,
+                         const trommel_config *cfg)
+{
+    const char *where = trommel_config_get(cfg, "metrics");
+    char text[300];
+    int rc;
+
+    *out = NULL;
+    if (!where)
+        return 0;
+    rc = exporter_open(out, where, text, sizeof text);
+    if (rc != 0) {
+        term_say(term, SAY_ERROR, text);
+        return rc;
+    }
+    snprintf(text, sizeof text, "metrics: %s%s", exporter_url(*out),
+             exporter_is_public(*out) ? " (other machines can read it)" : "");
+    term_say(term, SAY_NOTE, text);
+    return 0;
+}
+
 static int classify(struct term *term, trommel_config *cfg)
 {
     const char *word = trommel_config_get(cfg, "progress");
@@ -187,6 +213,7 @@ static int classify(struct term *term, trommel_config *cfg)
     const char *output = trommel_config_get(cfg, "output");
     bool on_stdout = !output || strcmp(output, "-") == 0;
     struct progress progress;
+    struct exporter *exporter;
     trommel_run *run = NULL;
     int rc, code;
 
@@ -196,6 +223,9 @@ static int classify(struct term *term, trommel_config *cfg)
                   progress_choose(word, term, on_stdout && isatty(1)), term,
                   head ? strtoll(head, NULL, 10) : 0);
     catch_signals();
+    rc = open_exporter(&exporter, term, cfg);
+    if (rc != 0)
+        return trommel_exit_code(rc);
     rc = trommel_run_open(&run, cfg);
     if (rc != 0) {
         say_messages(term, run);
@@ -203,9 +233,10 @@ static int classify(struct term *term, trommel_config *cfg)
                  run ? trommel_run_error(run) : "out of memory");
         code = stop_signal ? 128 + stop_signal : trommel_exit_code(rc);
     } else {
-        run_loop(term, &progress, cfg, run);
+        run_loop(term, &progress, exporter, cfg, run);
         code = finish(term, &progress, cfg, run);
     }
+    exporter_close(exporter);
     trommel_run_close(run);
     return code;
 }

@@ -39,7 +39,14 @@ add_test(NAME fake COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/fake/check_fake.py $<TARGET_FILE:trommel>)
 add_test(NAME kill COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>)
-set_tests_properties(fake kill PROPERTIES TIMEOUT 300)
+add_test(NAME batches COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/batch/batch.py $<TARGET_FILE:trommel>)
+set_tests_properties(fake kill batches PROPERTIES TIMEOUT 300)
+
+# Alerts, metrics and traces, as their receivers see them.
+add_test(NAME watch COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/watch/watch.py $<TARGET_FILE:trommel>)
+set_tests_properties(watch PROPERTIES TIMEOUT 600)
 
 # Many small worlds around the real engine: docs/internals/simulation.md.
 file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)

@@ -88,8 +88,9 @@ enum trommel_count {
     TROMMEL_LIMIT_WAITING, /* 1: limits keep requests back now */
     TROMMEL_IN_FLIGHT_NANOUSD, /* bound of what the answers in flight cost */
     TROMMEL_TOKENS_CACHE_WRITE, /* of the tokens in: kept by the provider */
-    TROMMEL_CACHE_SAVED_NANOUSD /* by the provider's prompt cache in this run;
+    TROMMEL_CACHE_SAVED_NANOUSD, /* by the provider's prompt cache in this run;
                                    below 0: keeping cost more than it brought */
+    TROMMEL_IN_BATCHES     /* requests in batches: no stop needs to await them */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */
@@ -130,7 +131,9 @@ TROMMEL_API void trommel_config_free(trommel_config *cfg);
 TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 
 /* Bounded work; waits at most timeout_ms for replies or input when there is
- * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code. */
+ * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code. When the work
+ * is done and alerts are still on their way, up to 10 s of steps look after
+ * them; trommel_run_stop() then drops them. */
 TROMMEL_API int trommel_run_step(trommel_run *run, int timeout_ms);
 TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 
@@ -192,6 +195,9 @@ TROMMEL_API const char *trommel_run_moved(const trommel_run *run, size_t i,
 /* Everything about the run as one JSON object; docs/stats.md lists its
  * members. */
 TROMMEL_API const char *trommel_run_stats_json(trommel_run *run);
+/* The same numbers and more as Prometheus text (format 0.0.4);
+ * docs/monitoring.md lists the metrics. */
+TROMMEL_API const char *trommel_run_metrics(trommel_run *run);
 /* With the setting "dry-run", after DONE: the first request as text and the
  * bound of what the whole run may cost. */
 TROMMEL_API const char *trommel_run_preview(trommel_run *run);

@@ -231,8 +231,7 @@ const char *trommel_result_error(const trommel_result *r)
 
 void trommel_run_stop(trommel_run *run, int exit_code)
 {
-    if (run->drive.run)
-        tr_run_stop(run->drive.run, exit_code);
+    tr_drive_stop(&run->drive, exit_code);
 }
 
 void trommel_run_wakeup(trommel_run *run)
@@ -315,6 +314,7 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     case TROMMEL_REQUESTS:      return paid_requests(d);
     case TROMMEL_RETRIES:       return c.retries;
     case TROMMEL_IN_FLIGHT:     return c.in_flight;
+    case TROMMEL_IN_BATCHES:    return c.in_batches;
     case TROMMEL_TOKENS_IN:     return c.tokens_in;
     case TROMMEL_TOKENS_OUT:    return c.tokens_out;
     case TROMMEL_TOKENS_CACHED: return c.tokens_cached;
@@ -502,6 +502,7 @@ const char *trommel_run_stats_json(trommel_run *run)
         {"retries", TROMMEL_RETRIES},
         {"throttled", TROMMEL_THROTTLED},
         {"in_flight", TROMMEL_IN_FLIGHT},
+        {"in_batches", TROMMEL_IN_BATCHES},
         {"tokens_in", TROMMEL_TOKENS_IN},
         {"tokens_out", TROMMEL_TOKENS_OUT},
         {"tokens_cached", TROMMEL_TOKENS_CACHED},
@@ -551,9 +552,36 @@ const char *trommel_run_stats_json(trommel_run *run)
          (name = trommel_run_failure(run, i, &rows, &example, &text)); i++)
         tr_buf_addf(b, "%s\"%s\":{\"rows\":%" PRId64 ",\"example_row\":%" PRId64
                     "}", i ? "," : "", name, rows, example);
-    tr_buf_addf(b, "},\"done\":%s,\"exit\":%d}",
+    tr_buf_addz(b, "},\"outcomes\":{");
+    for (int o = 0, n = 0; o < TR_OUT_COUNT; o++) {
+        int64_t count = run->drive.watch.metrics.outcomes[o];
+
+        if (count)
+            tr_buf_addf(b, "%s\"%s\":%" PRId64, n++ ? "," : "",
+                        tr_outcome_word((enum tr_outcome)o), count);
+    }
+    tr_buf_addz(b, "},\"alerts\":{");
+    for (int k = 0, n = 0; k < TR_EVENT_COUNT; k++) {
+        int64_t count = run->drive.watch.raised[k];
+
+        if (count)
+            tr_buf_addf(b, "%s\"%s\":%" PRId64, n++ ? "," : "",
+                        tr_event_word((enum tr_event_kind)k), count);
+    }
+    tr_buf_addf(b, "},\"alerts_undelivered\":%" PRId64,
+                run->drive.watch.alerts.undelivered);
+    tr_buf_addf(b, ",\"done\":%s,\"exit\":%d}",
                 run->drive.done ? "true" : "false", run->drive.exit_code);
     return tr_buf_ok(b) ? b->p : "{}";
+}
+
+const char *trommel_run_metrics(trommel_run *run)
+{
+    struct tr_buf *b = &run->text;
+
+    tr_buf_clear(b);
+    tr_watch_metrics(&run->drive.watch, b);
+    return tr_buf_ok(b) && b->p ? b->p : "";
 }
 
 const char *trommel_run_preview(trommel_run *run)

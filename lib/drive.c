@@ -212,6 +212,16 @@ static int on_unspill(void *ctx, struct tr_block *block, struct tr_err *err)
     return tr_spill_get(&((struct tr_drive *)ctx)->spill, block, err);
 }
 
+static void on_event(void *ctx, const struct tr_event *event)
+{
+    tr_watch_event(&((struct tr_drive *)ctx)->watch, event);
+}
+
+static void on_attempt(void *ctx, const struct tr_attempt *attempt)
+{
+    tr_watch_attempt(&((struct tr_drive *)ctx)->watch, attempt);
+}
+
 /* ---- opening ---------------------------------------------------------- */
 
 static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
@@ -391,6 +401,37 @@ static void warn_shutdown(struct tr_drive *d, const struct tr_lane *lane)
     tr_drive_say(d, 1, line);
 }
 
+/* What a batch needs to be durable; the store is open by then. */
+static int on_batch_creating(void *ctx, struct tr_batch *batch,
+                             const uint64_t *attempts, size_t n,
+                             struct tr_err *err)
+{
+    return tr_store_batch_creating(((struct tr_drive *)ctx)->store, batch,
+                                   attempts, n, err);
+}
+
+static int on_batch_opened(void *ctx, const struct tr_batch *batch,
+                           struct tr_err *err)
+{
+    return tr_store_batch_opened(((struct tr_drive *)ctx)->store, batch, err);
+}
+
+static void say_batches(struct tr_drive *d, const struct tr_lane *lane)
+{
+    char line[400];
+
+    if (lane->batch_pct)
+        snprintf(line, sizeof line, "%s: in batches at %d %% of the price; "
+                 "answers come within 24 hours, mostly much sooner. Stop when "
+                 "you like: the batch goes on, and the same command picks it "
+                 "up", lane->model, lane->batch_pct);
+    else
+        snprintf(line, sizeof line, "%s: in batches; answers come within 24 "
+                 "hours. Their price is not known, so the full one counts "
+                 "(batch: in models.yaml)", lane->model);
+    tr_drive_say(d, 2, line);
+}
+
 static void say_chain(struct tr_drive *d)
 {
     char line[TR_LANES_MAX * 170 + 100];
@@ -407,6 +448,12 @@ static void say_chain(struct tr_drive *d)
 static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
 {
     bool first = d->lane_count == 0;
+    struct tr_batch_keep keep = {d, on_batch_creating, on_batch_opened};
+    struct tr_batch_opts batch = {
+        .keep = &keep,
+        .tokens_max = tr_config_int(d->cfg, "batch-tokens"),
+        .poll_ms = tr_config_ms(d->cfg, "batch-poll"),
+    };
     struct tr_lane_opts o = {
         .model = model,
         .base_url = first ? tr_config_text(d->cfg, "base-url") : NULL,
@@ -418,10 +465,20 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
         .providers_yaml = d->task.providers_yaml,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
         .keyless = d->dry_run,
+        /* who steps in answers at once */
+        .batch = first && tr_config_flag(d->cfg, "batch") ? &batch : NULL,
     };
     struct tr_lane *lane = NULL;
     int rc;
 
+    if (o.batch && strncmp(model, "local", 5) == 0 &&
+        (!model[5] || model[5] == ':'))
+        return tr_fail(err, TR_USAGE, "--batch is for providers that offer "
+                       "batches; the local model answers at once");
+    if (o.batch && tr_config_text(d->cfg, "store") &&
+        strcmp(tr_config_text(d->cfg, "store"), "none") == 0)
+        return tr_fail(err, TR_USAGE, "--batch needs a store: without one a "
+                       "stopped run would leave paid answers behind");
     if (!first && d->lanes[d->lane_count - 1]->is_local)
         return tr_fail(err, TR_CONFIG, "--fallback %s: the local model answers "
                        "every text, so no other can stand behind it; name the "
@@ -438,6 +495,8 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     warn_shutdown(d, lane);
+    if (o.batch)
+        say_batches(d, lane);
     d->lanes[d->lane_count++] = lane;
     for (uint32_t i = 0; i + 1 < d->lane_count; i++)
         if (strcmp(d->lanes[i]->model, lane->model) == 0 &&
@@ -687,6 +746,16 @@ static int64_t count_or_none(const struct tr_drive *d, const char *name)
     return tr_config_text(d->cfg, name) ? tr_config_int(d->cfg, name) : -1;
 }
 
+/* What the run spends is known: no lane of it has an unknown price. */
+static bool all_priced(const struct tr_drive *d)
+{
+    for (uint32_t i = 0; i < d->lane_count; i++) {
+        if (!d->lanes[i]->is_local && !tr_priced(&d->lanes[i]->facts))
+            return false;
+    }
+    return true;
+}
+
 static int open_run(struct tr_drive *d, struct tr_err *err)
 {
     const char *answer = tr_config_text(d->cfg, "answer");
@@ -717,6 +786,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .dry_run = d->dry_run,
         .is_sample = d->is_sample,
         .min_prompt = (int32_t)tr_config_int(d->cfg, "min-prompt"),
+        .window_bytes = d->lanes[0]->in_batches ? TR_BATCH_WINDOW_BYTES : 0,
         .wait_for_quota = tr_config_flag(d->cfg, "wait-for-quota"),
         .quota_probe_ms = tr_config_ms(d->cfg, "quota-probe"),
     };
@@ -750,9 +820,12 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .rows_expected = on_rows_expected,
         .ledger = d->till.folder ? on_ledger : NULL,
         .say = on_say,
+        .event = on_event,
+        .attempt = on_attempt,
     };
     TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lanes,
                     d->lane_count, err));
+    TRY(tr_watch_begin(&d->watch, d->run, &d->env, job.p, all_priced(d), err));
 out:
     tr_buf_release(&job);
     return rc;
@@ -806,6 +879,9 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     if (!d->names)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(open_lanes(d, err));
+    TRY(tr_watch_open(&d->watch, d->cfg,
+                      d->dry_run || tr_config_flag(d->cfg, "offline"), on_say,
+                      d, err));
     TRY(open_store(d, err));
     if (d->source && !d->dry_run && !d->is_sample) {
         TRY(open_sink(d, err));
@@ -896,7 +972,6 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
         }
     }
 out:
-    d->done = true;
     return rc;
 }
 
@@ -920,14 +995,13 @@ static void wait_for_lanes(struct tr_drive *d, int timeout_ms, int fd)
         d->lanes[i]->vt->wait(d->lanes[i], 0, -1);
 }
 
-int tr_drive_step(struct tr_drive *d, int timeout_ms)
+/* TR_RUN_MORE while the engine goes on. */
+static int go_on(struct tr_drive *d, int timeout_ms)
 {
     struct tr_err *err = &d->err;
     int64_t wait_ns, now;
     int rc;
 
-    if (d->done)
-        return TR_RUN_DONE;
     rc = tr_run_step(d->run, &wait_ns, err);
     if (rc == TR_RUN_DONE) {
         rc = conclude(d, err);
@@ -936,17 +1010,16 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
     }
     if (rc < 0) {
         d->exit_code = tr_exit_code(rc);
-        d->done = true;
         return rc;
     }
     now = tr_clock_mono_ns();
+    tr_watch_tick(&d->watch, now);
     if (d->sink && tr_sink_is_stream(d->sink) &&
         (wait_ns || now - d->flushed_at > TR_S / 4)) {
         d->flushed_at = now;
         rc = tr_sink_flush(d->sink, err);
         if (rc != TR_OK) {
             d->exit_code = tr_exit_code(rc);
-            d->done = true;
             return rc;
         }
     }
@@ -955,10 +1028,42 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
 
         if (ms > timeout_ms)
             ms = timeout_ms;
+        ms = tr_watch_wait_ms(&d->watch, (int)ms);
         wait_for_lanes(d, (int)ms, d->source && d->source_waits
-                                       ? tr_source_fd(d->source) : -1);
+                                        ? tr_source_fd(d->source) : -1);
     }
     return TR_RUN_MORE;
+}
+
+int tr_drive_step(struct tr_drive *d, int timeout_ms)
+{
+    int rc;
+
+    if (d->done)
+        return TR_RUN_DONE;
+    if (!d->over) {
+        rc = go_on(d, timeout_ms);
+        if (rc == TR_RUN_MORE)
+            return TR_RUN_MORE;
+        d->over = true;
+        d->over_code = rc;
+        tr_watch_end(&d->watch, d->exit_code, tr_clock_mono_ns());
+    }
+    /* The output is there; what is left are alerts on their way. */
+    if (tr_watch_busy(&d->watch, tr_clock_mono_ns())) {
+        poll(NULL, 0, tr_watch_wait_ms(&d->watch, timeout_ms));
+        return TR_RUN_MORE;
+    }
+    d->done = true;
+    return d->over_code;
+}
+
+void tr_drive_stop(struct tr_drive *d, int exit_code)
+{
+    if (d->over)
+        tr_watch_hurry(&d->watch);
+    else if (d->run)
+        tr_run_stop(d->run, exit_code);
 }
 
 int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
@@ -973,6 +1078,7 @@ int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
 
 void tr_drive_close(struct tr_drive *d)
 {
+    tr_watch_close(&d->watch);
     tr_run_close(d->run);
     tr_sink_close(d->sink);
     while (d->lane_count) {

@@ -14,6 +14,7 @@
 #include "run.h"
 #include "sample.h"
 #include "till.h"
+#include "watch.h"
 
 #define TR_PUSH_BYTES (1u << 20) /* pushed rows that wait to be read */
 #define TR_RESULTS 4096u         /* results that wait to be taken */
@@ -58,6 +59,10 @@ struct tr_drive {
     struct tr_message messages[TR_MESSAGES]; /* ring */
     uint32_t message_first, message_count, messages_lost;
 
+    struct tr_watch watch;
+    bool over;                /* the engine has nothing more to do */
+    int over_code;            /* what the last step returns then */
+
     struct tr_sample sample;
     bool sampled;
     struct tr_sample asked;   /* "sample": all the rows of this run */
@@ -75,6 +80,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg);
 /* TR_RUN_MORE, TR_RUN_DONE or a negative code (d->err). */
 int tr_drive_step(struct tr_drive *d, int timeout_ms);
 void tr_drive_say(struct tr_drive *d, int level, const char *line);
+void tr_drive_stop(struct tr_drive *d, int exit_code);
 void tr_drive_close(struct tr_drive *d);
 /* The same command again would cost this; for the text of a Ctrl-C. */
 int64_t tr_drive_in_flight_nano(const struct tr_drive *d);

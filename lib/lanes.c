@@ -94,6 +94,8 @@ void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
     for (uint32_t i = p->n; i-- > 0; ) {
         struct tr_row *row = p->rows[i];
 
+        if (!row) /* of an adopted pack, and not read */
+            continue;
         row->state = TR_ROW_WAITING;
         if (p->probe) /* not the same one every time: it may be poison */
             tr_rows_add(&run->lanes[row->lane].fresh, row);
@@ -127,6 +129,14 @@ int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
     return TR_OK;
 }
 
+/* 0: nobody has said a limit. What pace feels its way up to is none. */
+static double stated_rpm(const struct tr_run_lane *l)
+{
+    const struct tr_bucket *b = &l->pace.buckets[TR_PACE_REQUESTS];
+
+    return b->learned > 0 || b->ceiling > 0 ? tr_pace_rpm(&l->pace) : 0;
+}
+
 void tr_run_plan_cache(struct tr_run *run, struct tr_run_lane *l)
 {
     int64_t rows = run->env->rows_expected
@@ -135,7 +145,7 @@ void tr_run_plan_cache(struct tr_run *run, struct tr_run_lane *l)
     struct tr_cache_case c = {
         .stable_tokens =
             tr_meter_estimate(&l->meter, l->system.n + l->schema.n),
-        .rpm = tr_pace_rpm(&l->pace),
+        .rpm = stated_rpm(l),
         .at_once = (int)l->pace.window,
         .has_keys = l->lane->has_cache_keys,
     };
@@ -209,10 +219,13 @@ out:
 /* What the provider stated, for the time a later run will take. */
 static void note_limits(struct tr_run_lane *l)
 {
-    if (l->pace.requests.learned > 0)
-        l->meter.rpm = l->pace.requests.learned * 60;
-    if (l->pace.tokens.learned > 0)
-        l->meter.tpm = l->pace.tokens.learned * 60;
+    const struct tr_bucket *requests = &l->pace.buckets[TR_PACE_REQUESTS];
+    const struct tr_bucket *tokens = &l->pace.buckets[TR_PACE_TOKENS];
+
+    if (requests->learned > 0)
+        l->meter.rpm = requests->learned * 60;
+    if (tokens->learned > 0)
+        l->meter.tpm = tokens->learned * 60;
 }
 
 static int remember(struct tr_run *run, struct tr_run_lane *l,

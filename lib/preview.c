@@ -79,7 +79,7 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
         .latency_ms = l->meter.latency_ms,
         .concurrency = o->concurrency ? o->concurrency : AT_ONCE,
     };
-    struct tr_estimate *e = &preview->estimate;
+    struct tr_quote *e = &preview->estimate;
 
     *preview = run->preview;
     preview->first = tr_buf_str(&run->preview_body);
@@ -89,17 +89,17 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
         run->counts.rows_failed - run->counts.fails[TR_WHY_NOT_ASKED];
     preview->exact = run->seen.level == 0;
     if (l->lane->is_local) {
-        *e = (struct tr_estimate){0};
+        *e = (struct tr_quote){0};
         preview->ms = -1;
         preview->bound_nano = 0;
         return;
     }
-    tr_estimate(e, &preview->forecast, &l->meter, &l->lane->facts);
+    tr_quote(e, &preview->forecast, &l->meter, &l->lane->facts);
     if (l->lane->decides && !e->measured) /* nothing is written, or paid */
         e->out = (struct tr_span){0};
     if (o->concurrency_max && known.concurrency > o->concurrency_max)
         known.concurrency = o->concurrency_max;
     preview->limited = known.rpm > 0 || known.tpm > 0;
-    preview->ms = tr_estimate_ms(preview->forecast.requests,
+    preview->ms = tr_quote_ms(preview->forecast.requests,
                                  plus(e->in.mean, e->out.mean), &known);
 }

@@ -99,7 +99,33 @@ int tr_run_purse_open(struct tr_run *run, const struct tr_job *job,
     run->tokens.spent = job->tokens_in + job->tokens_out;
     run->tokens.unknown = job->unknown_tokens;
     run->asks.spent = job->requests;
+    run->money.reserved = run->unheard[TR_PURSE_NANO] = job->open_nano;
+    run->tokens.reserved = run->unheard[TR_PURSE_TOKENS] = job->open_tokens;
+    run->asks.reserved = run->unheard[TR_PURSE_REQUESTS] = job->open_requests;
     return join(run, err);
+}
+
+void tr_run_purse_adopt(struct tr_run *run, const struct tr_pack *p)
+{
+    int64_t bounds[TR_PURSES];
+
+    bounds_of(p, bounds);
+    for (int i = 0; i < TR_PURSES; i++)
+        run->unheard[i] -= bounds[i] > 0 ? bounds[i] : 0;
+}
+
+/* Nothing gives it back in this run, and it is none of what the run uses. */
+void tr_run_purse_unheard(struct tr_run *run)
+{
+    for (int i = 0; i < TR_PURSES; i++) {
+        struct tr_money *m = purse(run, i);
+
+        tr_money_unreserve(m, run->unheard[i]);
+        m->unknown += run->unheard[i];
+        if (m->cap >= 0 && run->opts.budget_per == TR_PER_RUN)
+            m->cap += run->unheard[i];
+        run->unheard[i] = 0;
+    }
 }
 
 int tr_run_purse_tick(struct tr_run *run, struct tr_err *err)
@@ -295,14 +321,20 @@ void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
                    const struct tr_reply *reply, struct tr_store_outcome *out)
 {
     const struct tr_usage *u = &reply->usage;
-    struct tr_settled s = tr_money_settle(&run->money, p->bound, reply->billing,
+    struct tr_money other = {.cap = -1}; /* another job's or round's */
+    struct tr_settled s = tr_money_settle(p->of_other ? &other : &run->money,
+                                          p->bound, reply->billing,
                                           &p->lane->lane->facts, u);
-    struct tr_settled t = tr_tokens_settle(&run->tokens, p->token_bound,
-                                           reply->billing, u);
+    struct tr_settled t = tr_tokens_settle(p->of_other ? &other : &run->tokens,
+                                           p->token_bound, reply->billing, u);
 
-    tr_money_unreserve(&run->asks, 1);
+    out->in_batch = p->lane->lane->in_batches;
+    out->of_other = p->of_other;
     out->unsent = reply->outcome == TR_OUT_UNREACHED;
-    run->asks.spent += !out->unsent;
+    if (!p->of_other) {
+        tr_money_unreserve(&run->asks, 1);
+        run->asks.spent += !out->unsent;
+    }
     out->spent_nano = s.spent;
     out->unknown_nano = s.unknown;
     if (run->opts.budget_tokens >= 0) /* else nobody counts them */

@@ -9,7 +9,7 @@
 #define TR_RUN_H
 
 #include "lane.h"
-#include "plan/estimate.h"
+#include "plan/quote.h"
 #include "plan/ledger.h"
 #include "plan/health.h"
 #include "plan/pace.h"
@@ -99,6 +99,8 @@ struct tr_counts {
     int64_t requests, retries, in_flight, items_reasked, voided;
     int64_t tokens_in, tokens_out, tokens_cached, tokens_cache_write;
     int64_t cache_saved_nano; /* by the provider's prompt cache, this run */
+    int64_t in_batches;      /* requests without an answer that need not be
+                                awaited: they go on without us */
     int64_t throttled, wait_limits_ns, waiting;
     int64_t unknown_attempts;
     int64_t retried[TR_OUT_COUNT]; /* of the retries: after which outcome */
@@ -155,7 +157,7 @@ struct tr_preview {
     int64_t distinct;         /* different texts, the known ones too */
     bool exact;               /* counted, not sketched */
     struct tr_forecast forecast;   /* what would be asked */
-    struct tr_estimate estimate;
+    struct tr_quote estimate;
     int64_t bound_nano;       /* the whole run costs at most; -1: no prices */
     int64_t ms;               /* time it takes; -1: no idea */
     bool limited;             /* the time follows from a limit */

@@ -205,6 +205,7 @@ int fake_options_read(struct fake_options *o, int argc, char **argv,
     const char *why;
 
     *o = (struct fake_options){.seed = 1, .headers = true, .bucket_s = 60,
+                               .batch_delay_s = 1, .batch_price = 50,
                                .quota_after = -1, .daily_after = -1,
                                .cache = -1, .price_cached = -1,
                                .price_cache_write = -1,

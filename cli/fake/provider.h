@@ -51,6 +51,7 @@ struct fake_provider {
     struct tr_buf content, odd;   /* its text; labels made up for it */
     struct fake_cache cache;
     int64_t now_ns;               /* when the request came */
+    bool is_batch;                /* asked in a batch: its price, no limits */
 };
 
 int fake_provider_open(struct fake_provider *p, const struct fake_options *o,
@@ -60,5 +61,8 @@ void fake_provider_close(struct fake_provider *p);
 void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
                        const struct fake_ask *ask, int64_t now_ns,
                        int64_t wall_ms);
+/* Is this the key? */
+bool fake_provider_knows(const struct fake_provider *p,
+                         const struct fake_dialect *dialect, const char *key);
 
 #endif

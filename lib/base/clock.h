@@ -10,5 +10,6 @@
 
 int64_t tr_clock_mono_ns(void); /* monotonic, nanoseconds, arbitrary origin */
 int64_t tr_clock_wall_s(void);  /* Unix seconds */
+int64_t tr_clock_wall_ns(void); /* the same in nanoseconds */
 
 #endif

@@ -19,6 +19,19 @@ void tr_key_hex(const struct tr_key *key, size_t n, char *out)
     sodium_bin2hex(out, 2 * n + 1, key->b, n);
 }
 
+void tr_sign(struct tr_str key, struct tr_str text, char out[65])
+{
+    crypto_auth_hmacsha256_state state;
+    unsigned char mac[crypto_auth_hmacsha256_BYTES];
+
+    crypto_auth_hmacsha256_init(&state, (const unsigned char *)key.p, key.n);
+    crypto_auth_hmacsha256_update(&state, (const unsigned char *)text.p,
+                                  text.n);
+    crypto_auth_hmacsha256_final(&state, mac);
+    sodium_memzero(&state, sizeof state);
+    sodium_bin2hex(out, 65, mac, sizeof mac);
+}
+
 void tr_random_fill(void *p, size_t n)
 {
     randombytes_buf(p, n);

@@ -19,7 +19,7 @@ void tr_pack_draw(uint64_t seed, uint32_t n, uint16_t *order, uint16_t *ids);
  * request and raised when a provider reports more than the bound). The
  * estimate is corrected by the provider's usage. */
 /* Sums over replies of what was sent (x) and what was counted (y): their ratio
- * with its interval (estimate.h). Halved now and then, so that what was seen
+ * with its interval (quote.h). Halved now and then, so that what was seen
  * last weighs most. */
 struct tr_ratio {
     double n, x, y, xx, xy, yy;

@@ -1,7 +1,7 @@
 /* provider.c - the tables of providers and models, and where a lane's
  * requests may go with which key.
  * SPDX-License-Identifier: MIT */
-#include "wire/provider.h"
+#include "wire/batch.h"
 
 #include "base/mem.h"
 #include "base/yaml.h"
@@ -254,14 +254,14 @@ enum provider_key {
     P_KEY, P_CAP, P_EFFORT, P_EFFORT_DEFAULT, P_SCHEMA, P_TEMPERATURE,
     P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY, P_PATH,
     P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS, P_CACHE,
-    P_CACHE_KEY
+    P_CACHE_KEY, P_BATCH, P_BATCH_REQUESTS, P_BATCH_MB
 };
 static const char *const provider_keys[] = {
     "like", "dialect", "base_url", "base_url_env", "key_env", "key_file",
     "key", "cap", "effort", "effort_default", "schema", "temperature",
     "require_parameters", "free", "rpm", "tpm", "concurrency", "path",
     "key_header", "headers", "models", "pack", "questions", "options",
-    "cache", "cache_key", NULL};
+    "cache", "cache_key", "batch", "batch_requests", "batch_mb", NULL};
 
 static const char *const styles[] = {
 #define X(name) #name,
@@ -428,6 +428,14 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
         return rc;
     case P_CACHE_KEY:
         return take_bool(s, v, &p->quirks.cache_keys);
+    case P_BATCH:
+        rc = take_text(s, v, &p->batch);
+        return rc == TR_OK && !tr_batch_form_find(p->batch)
+                   ? bad(s, v, "openai or anthropic is expected") : rc;
+    case P_BATCH_REQUESTS:
+        return take_count(s, v, &p->batch_requests);
+    case P_BATCH_MB:
+        return take_count(s, v, &p->batch_mb);
     }
     return TR_OK;
 }
@@ -815,7 +823,7 @@ size_t tr_catalog_models(const struct tr_catalog *c,
 
 /* 127.0.0.1, localhost, [::1]: by their letters only, so that no spelling
  * that a resolver reads differently gets through. */
-static bool is_loopback(struct tr_str host)
+bool tr_wire_is_loopback(struct tr_str host)
 {
     size_t dots = 0;
 
@@ -861,7 +869,7 @@ static int check_url(const char *url, bool allow_http, const char *from,
         h.n = strcspn(h.p, ":/");
     if (!h.n)
         return tr_fail(err, TR_CONFIG, "%s: the address has no host", from);
-    if (!secure && !allow_http && !is_loopback(h))
+    if (!secure && !allow_http && !tr_wire_is_loopback(h))
         return tr_fail(err, TR_CONFIG,
                        "%s: %.*s would be asked over plain http, where texts "
                        "and keys can be read; use https, or --allow-http if "
@@ -981,8 +989,8 @@ static int keep_key(struct tr_target *t, struct tr_str key, const char *from,
     return TR_OK;
 }
 
-static int key_from_file(struct tr_target *t, const char *path,
-                         struct tr_err *err)
+int tr_target_key_file(struct tr_target *t, const char *path,
+                       struct tr_err *err)
 {
     char bytes[KEY_BYTES_MAX + 100];
     struct stat st;
@@ -1023,7 +1031,7 @@ static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
     if (o->keyless)
         return TR_OK;
     if (o->key_file)
-        return key_from_file(t, o->key_file, err);
+        return tr_target_key_file(t, o->key_file, err);
     if (o->key_env) {
         value = env(o, o->key_env);
         if (!value)
@@ -1035,7 +1043,7 @@ static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
     if (o->base_url)
         return TR_OK; /* a key goes to its own origin only */
     if (p->key_file)
-        return key_from_file(t, p->key_file, err);
+        return tr_target_key_file(t, p->key_file, err);
     if (!p->key_env)
         return TR_OK;
     value = env(o, p->key_env);

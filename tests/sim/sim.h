@@ -286,6 +286,7 @@ struct sim {
     struct tr_run *run;
     struct tr_env env;
     int run_number;
+    int64_t told;        /* attempts of this run that were told to have ended */
     int64_t died_at[SIM_RUNS_MAX + 2]; /* by run; 0: it ended in good order */
     bool disk_failed;            /* a commit failed: the run may say so */
     bool dead;                   /* crashed: nothing it does counts */

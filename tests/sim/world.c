@@ -284,6 +284,14 @@ static void say(void *ctx, int level, const char *line)
     sim_trace(ctx, "says %d: %s", level, line);
 }
 
+static void attempt(void *ctx, const struct tr_attempt *a)
+{
+    struct sim *w = ctx;
+
+    (void)a;
+    w->told++;
+}
+
 /* ---- the disk: linked in place of the store's functions ----------------- */
 
 #define COMMIT_ARGS                                                            \
@@ -653,6 +661,7 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
 static const struct tr_env world = {
     .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
     .read = read_row, .write = write_row, .ledger = ledger, .say = say,
+    .attempt = attempt,
 };
 
 static int begin_life(struct sim *w, struct tr_err *err)
@@ -673,6 +682,7 @@ static int begin_life(struct sim *w, struct tr_err *err)
     w->quiet_events = w->events;
     w->steps = w->calls_at_once = 0;
     w->stops_asked = 0;
+    w->told = 0;
     w->env = world;
     w->env.ctx = w;
     return birth(w, &w->env, err);
@@ -697,7 +707,13 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
     } else if (rc < 0) {
         sim_fail(w, "I12", "error %d: %s", rc, err->text);
     } else {
+        struct tr_counts counts;
+
         code = tr_run_exit(w->run, &sentence);
+        tr_run_counts(w->run, &counts);
+        if (w->told != counts.requests)
+            sim_fail(w, "I12", "%" PRId64 " requests left, and of %" PRId64
+                     " was told that they ended", counts.requests, w->told);
     }
     if (code >= 0 && w->disk_failed)
         sim_fail(w, "I12", "exit %d, but a commit failed", code);

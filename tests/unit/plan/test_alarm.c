@@ -1,0 +1,378 @@
+/* test_alarm.c - which alerts are due: each once per episode.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "base/clock.h"
+#include "plan/alarm.h"
+#include "plan/tally.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+static const struct tr_alarm_opts opts = {
+    .stall_ns = 300 * TR_S, .error_pct = 20, .spend_per_hour = -1,
+};
+static const struct tr_alarm_view nothing = {
+    .rows_expected = -1, .budget = -1, .rows_wait = true,
+};
+
+/* All alerts that are due now, as "word:limit word:limit". */
+static const char *due(struct tr_alarm *a, const struct tr_alarm_view *v)
+{
+    static char text[400];
+    struct tr_alert alert;
+    size_t n = 0;
+
+    text[0] = '\0';
+    while (tr_alarm_next(a, v, &alert)) {
+        assert_true(alert.text[0] && alert.severity[0]);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s:%lld",
+                              n ? " " : "", tr_event_word(alert.kind),
+                              (long long)alert.limit);
+        assert_true(n < sizeof text);
+    }
+    return text;
+}
+
+static void budget_is_told_at_each_share_once(void **state)
+{
+    static const struct {
+        int64_t spent;
+        const char *due;
+    } steps[] = {
+        {0, ""},           {49, ""},           {50, "budget:50"},
+        {51, ""},          {79, ""},           {81, "budget:80"},
+        {70, ""},          {81, ""},           {95, "budget:95"},
+        {100, ""},         {120, ""},
+    };
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    v.budget = 100 * TR_NANO;
+    tr_alarm_init(&a, &opts, &v);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        v.now += TR_S;
+        v.spent = steps[i].spent * TR_NANO;
+        assert_string_equal(due(&a, &v), steps[i].due);
+    }
+}
+
+static void a_jump_of_money_tells_every_share_it_passes(void **state)
+{
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    v.budget = 1000;
+    tr_alarm_init(&a, &opts, &v);
+    v.spent = 990;
+    assert_string_equal(due(&a, &v), "budget:50 budget:80 budget:95");
+    assert_string_equal(due(&a, &v), "");
+}
+
+static void what_an_earlier_run_spent_is_no_news(void **state)
+{
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    v.budget = 1000;
+    v.spent = 820;
+    tr_alarm_init(&a, &opts, &v);
+    assert_string_equal(due(&a, &v), "");
+    v.spent = 950;
+    assert_string_equal(due(&a, &v), "budget:95");
+}
+
+static void without_a_budget_nothing_is_told_of_it(void **state)
+{
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    tr_alarm_init(&a, &opts, &v);
+    v.spent = INT64_MAX;
+    assert_string_equal(due(&a, &v), "");
+    v.budget = 0; /* nothing may be spent: no share of nothing */
+    assert_string_equal(due(&a, &v), "");
+    v.budget = v.spent = INT64_MAX; /* no overflow */
+    assert_string_equal(due(&a, &v), "budget:50 budget:80 budget:95");
+}
+
+static void a_stall_is_told_once_until_a_row_settles(void **state)
+{
+    static const struct {
+        int64_t at_s, settled;
+        bool wait;
+        const char *due;
+    } steps[] = {
+        {299, 0, true, ""},
+        {301, 0, true, "stall:300"},
+        {302, 0, true, ""},
+        {9000, 0, true, ""},
+        {9001, 1, true, ""},
+        {9300, 1, true, ""},
+        {9301, 1, true, "stall:300"},
+        {9302, 2, true, ""},
+        {20000, 2, false, ""}, /* only its input is slow */
+        {20299, 2, true, ""},
+        {20300, 2, true, "stall:300"},
+    };
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    tr_alarm_init(&a, &opts, &v);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        v.now = steps[i].at_s * TR_S;
+        v.rows_settled = steps[i].settled;
+        v.rows_wait = steps[i].wait;
+        assert_string_equal(due(&a, &v), steps[i].due);
+    }
+}
+
+/* seconds pass, of all requests bad ones fail */
+static const char *requests(struct tr_alarm *a, struct tr_alarm_view *v,
+                            int seconds, int all, int bad)
+{
+    v->now += seconds * TR_S;
+    v->attempts += all;
+    v->attempts_bad += bad;
+    v->rows_settled++; /* no stall */
+    return due(a, v);
+}
+
+static void error_rate_has_hysteresis(void **state)
+{
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    tr_alarm_init(&a, &opts, &v);
+    assert_string_equal(requests(&a, &v, 1, 15, 15), ""); /* too few */
+    assert_string_equal(requests(&a, &v, 1, 15, 0), "error_rate:20");
+    assert_string_equal(requests(&a, &v, 1, 10, 10), "");
+    /* 15 % is below the limit and above half of it: the same episode */
+    for (int i = 0; i < 100; i++)
+        assert_string_equal(requests(&a, &v, 10, 100, 15), "");
+    assert_string_equal(requests(&a, &v, 10, 1000, 900), "");
+    for (int i = 0; i < 100; i++)
+        assert_string_equal(requests(&a, &v, 10, 100, 1), "");
+    assert_string_equal(requests(&a, &v, 10, 1000, 900), "error_rate:20");
+}
+
+static void an_idle_hour_tells_nothing(void **state)
+{
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    tr_alarm_init(&a, &opts, &v);
+    assert_string_equal(requests(&a, &v, 1, 100, 30), "error_rate:20");
+    assert_string_equal(requests(&a, &v, 3600, 1, 1), "");
+    assert_string_equal(requests(&a, &v, 1, 30, 30), ""); /* same episode */
+}
+
+static void failed_rows_are_a_share_of_the_rows_lately(void **state)
+{
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    tr_alarm_init(&a, &opts, &v);
+    v.now = TR_S;
+    v.rows_settled = 1000;
+    v.rows_failed = 100;
+    assert_string_equal(due(&a, &v), "");
+    v.now = 600 * TR_S; /* most of them fade */
+    v.rows_settled = 1300;
+    v.rows_failed = 200;
+    assert_string_equal(due(&a, &v), "failed_rows:20");
+    assert_string_equal(due(&a, &v), "");
+}
+
+static void zero_percent_switches_rates_off(void **state)
+{
+    struct tr_alarm_opts off = {.spend_per_hour = -1};
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    tr_alarm_init(&a, &off, &v);
+    assert_string_equal(requests(&a, &v, 9000, 100, 100), "");
+}
+
+static void a_plan_that_does_not_fit_is_told(void **state)
+{
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    v.budget = 10000;
+    v.rows_expected = 2000;
+    tr_alarm_init(&a, &opts, &v);
+    v.now = TR_S;
+    v.rows_settled = 99; /* too few rows to tell */
+    v.spent = 990;
+    assert_string_equal(due(&a, &v), "");
+    v.rows_settled = 100; /* 10 a row: 20,000 in all */
+    v.spent = 1000;
+    assert_string_equal(due(&a, &v), "spend_rate:10000");
+    v.rows_settled = 200; /* 5.4 a row: 10,800 */
+    v.spent = 1080;
+    assert_string_equal(due(&a, &v), "");
+    v.rows_settled = 400; /* 3 a row: it fits */
+    v.spent = 1200;
+    assert_string_equal(due(&a, &v), "");
+    v.spent = 2180; /* 5.45 a row: 10,900, within the slack */
+    assert_string_equal(due(&a, &v), "");
+    v.spent = 2300; /* 11,500 */
+    assert_string_equal(due(&a, &v), "spend_rate:10000");
+}
+
+static void money_that_goes_too_fast_is_told(void **state)
+{
+    struct tr_alarm_opts o = opts;
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    int told = 0;
+    (void)state;
+
+    o.spend_per_hour = 36 * TR_NANO; /* a cent a second */
+    tr_alarm_init(&a, &o, &v);
+    v.now = TR_S;
+    v.spent = TR_NANO; /* a burst of a second is no rate */
+    assert_string_equal(due(&a, &v), "");
+    for (int i = 0; i < 1000; i++) { /* two cents a second */
+        v.now += TR_S;
+        v.spent += TR_NANO / 50;
+        v.rows_settled++;
+        told += due(&a, &v)[0] != '\0';
+    }
+    assert_int_equal(told, 1);
+    for (int i = 0; i < 1000; i++) { /* 0.9 cents: the same episode */
+        v.now += TR_S;
+        v.spent += TR_NANO * 9 / 1000;
+        v.rows_settled++;
+        assert_string_equal(due(&a, &v), "");
+    }
+    for (int i = 0; i < 3000; i++) { /* nothing at all: over */
+        v.now += TR_S;
+        v.rows_settled++;
+        assert_string_equal(due(&a, &v), "");
+    }
+    told = 0;
+    for (int i = 0; i < 1000; i++) {
+        v.now += TR_S;
+        v.spent += TR_NANO / 50;
+        v.rows_settled++;
+        told += due(&a, &v)[0] != '\0';
+    }
+    assert_int_equal(told, 1);
+}
+
+static void the_end_is_told_once_with_its_severity(void **state)
+{
+    static const struct {
+        int exit_code;
+        const char *severity;
+    } cases[] = {{0, "info"},      {1, "warning"},   {75, "warning"},
+                 {77, "critical"}, {69, "critical"}, {70, "critical"},
+                 {130, "warning"}};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_alarm_view v = nothing;
+        struct tr_alarm a;
+        struct tr_alert alert;
+
+        tr_alarm_init(&a, &opts, &v);
+        v.ended = true;
+        v.exit_code = cases[i].exit_code;
+        assert_true(tr_alarm_next(&a, &v, &alert));
+        assert_int_equal(alert.kind, TR_EVENT_FINISHED);
+        assert_int_equal(alert.value, cases[i].exit_code);
+        assert_string_equal(alert.severity, cases[i].severity);
+        assert_false(tr_alarm_next(&a, &v, &alert));
+    }
+}
+
+static void lanes_have_episodes_of_their_own(void **state)
+{
+    static const struct {
+        enum tr_event_kind kind;
+        const char *lane;
+        bool told;
+    } steps[] = {
+        {TR_EVENT_LANE_UP, "a/x", false}, /* it never was down */
+        {TR_EVENT_QUOTA, "a/x", true},
+        {TR_EVENT_QUOTA, "a/x", false},
+        {TR_EVENT_QUOTA, "b/y", true},
+        {TR_EVENT_LANE_DOWN, "a/x", true},
+        {TR_EVENT_LANE_DOWN, "a/x", false},
+        {TR_EVENT_LANE_UP, "a/x", true},
+        {TR_EVENT_LANE_UP, "a/x", false},
+        {TR_EVENT_QUOTA, "a/x", true},
+        {TR_EVENT_QUOTA, "b/y", false},
+    };
+    struct tr_alarm a;
+    struct tr_alert alert;
+    (void)state;
+
+    tr_alarm_init(&a, &opts, &nothing);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        struct tr_event e = {steps[i].kind, steps[i].lane, -1};
+
+        if (tr_alarm_raise(&a, &e, &alert) != steps[i].told)
+            fail_msg("step %zu", i);
+        if (!steps[i].told)
+            continue;
+        assert_int_equal(alert.kind, steps[i].kind);
+        assert_string_equal(alert.lane, steps[i].lane);
+        assert_non_null(strstr(alert.text, steps[i].lane));
+    }
+}
+
+static void more_lanes_than_are_remembered_stay_silent(void **state)
+{
+    struct tr_alarm a;
+    struct tr_alert alert;
+    int told = 0;
+    (void)state;
+
+    tr_alarm_init(&a, &opts, &nothing);
+    for (int i = 0; i < 100; i++) {
+        char name[20];
+        struct tr_event e = {TR_EVENT_QUOTA, name, 90};
+
+        snprintf(name, sizeof name, "a/%d", i);
+        told += tr_alarm_raise(&a, &e, &alert);
+        assert_true(i || strstr(alert.text, "2 min"));
+    }
+    assert_int_equal(told, TR_ALARM_LANES);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(budget_is_told_at_each_share_once),
+        cmocka_unit_test(a_jump_of_money_tells_every_share_it_passes),
+        cmocka_unit_test(what_an_earlier_run_spent_is_no_news),
+        cmocka_unit_test(without_a_budget_nothing_is_told_of_it),
+        cmocka_unit_test(a_stall_is_told_once_until_a_row_settles),
+        cmocka_unit_test(error_rate_has_hysteresis),
+        cmocka_unit_test(an_idle_hour_tells_nothing),
+        cmocka_unit_test(failed_rows_are_a_share_of_the_rows_lately),
+        cmocka_unit_test(zero_percent_switches_rates_off),
+        cmocka_unit_test(a_plan_that_does_not_fit_is_told),
+        cmocka_unit_test(money_that_goes_too_fast_is_told),
+        cmocka_unit_test(the_end_is_told_once_with_its_severity),
+        cmocka_unit_test(lanes_have_episodes_of_their_own),
+        cmocka_unit_test(more_lanes_than_are_remembered_stay_silent),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
