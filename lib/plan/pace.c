@@ -43,6 +43,7 @@ void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
         .sent_at = now,
     };
     p->requests.due_at = p->tokens.due_at = now;
+    p->part[TR_LIMIT_REQUESTS] = p->part[TR_LIMIT_TOKENS] = 1;
     if (opts->concurrency_max > 0 && p->window > opts->concurrency_max)
         p->window = opts->concurrency_max;
 }
@@ -59,14 +60,28 @@ static double window_max(const struct tr_pace *p)
 
 /* ---- rates ------------------------------- */
 
-/* Units per second now aimed at; 0: no limit known. */
-static double rate(const struct tr_pace *p, const struct tr_bucket *b)
+/* Units per second as replies taught them, or others; 0: unknown. */
+static double learned_rate(const struct tr_pace *p, const struct tr_bucket *b)
 {
-    double learned = HEADROOM * b->learned * b->correction * p->trust;
+    return b->learned > 0 ? HEADROOM * b->learned * b->correction * p->trust
+                          : b->told;
+}
 
-    if (b->learned <= 0)
+/* Units per second now aimed at for the whole key; 0: no limit known. */
+static double key_rate(const struct tr_pace *p, const struct tr_bucket *b)
+{
+    double learned = learned_rate(p, b);
+
+    if (learned <= 0)
         return b->ceiling > 0 ? b->ceiling * p->trust : 0;
     return b->ceiling > 0 && b->ceiling < learned ? b->ceiling : learned;
+}
+
+/* What of it is ours. */
+static double rate(const struct tr_pace *p, const struct tr_bucket *b)
+{
+    return key_rate(p, b) *
+           p->part[b == &p->tokens ? TR_LIMIT_TOKENS : TR_LIMIT_REQUESTS];
 }
 
 static int64_t span_ns(double seconds)
@@ -162,6 +177,12 @@ int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now)
     return more > wait ? more : wait;
 }
 
+static void count_sent(struct tr_pace *p, double requests, double tokens)
+{
+    p->sent[TR_LIMIT_REQUESTS] += requests;
+    p->sent[TR_LIMIT_TOKENS] += tokens;
+}
+
 void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
 {
     int64_t wait_from, ready;
@@ -183,6 +204,7 @@ void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
     bucket_take(p, &p->requests, 1, now);
     bucket_take(p, &p->tokens, tokens > 0 ? (double)tokens : 0, now);
     p->in_flight++;
+    count_sent(p, 1, tokens > 0 ? (double)tokens : 0);
     if (tokens > 0)
         p->tokens_in_flight += tokens;
 }
@@ -277,6 +299,7 @@ static void learn_limit(struct tr_pace *p, struct tr_bucket *b,
             b->due_at = open;
     }
     p->saw_headers = true;
+    p->rate_at = now;
 }
 
 /* ---- replies ------------------------------- */
@@ -298,19 +321,28 @@ static void hold(struct tr_pace *p, int64_t ns, int64_t now)
         p->hold_until = until;
 }
 
+/* A refusal that the rate in force does not explain. */
+static void doubt(struct tr_pace *p, int64_t now)
+{
+    if (p->requests.learned > 0 || p->tokens.learned > 0 ||
+        p->requests.ceiling > 0 || p->tokens.ceiling > 0)
+        scale_trust(p, p->trust * TRUST_CUT, now);
+}
+
 static void refused(struct tr_pace *p, const struct tr_pace_news *news,
                     int64_t now)
 {
     p->refusals++;
+    p->refused_at = now;
+    p->refused_sent_at = news->sent_at;
+    p->asked_until = news->retry_after_ms >= 0 ? p->hold_until : 0;
     /* Whatever left before the last cut only echoes it. */
     if (news->sent_at < p->cut_at)
         return;
     p->cut_at = now;
     p->refused_in_row++;
     p->window = fmax(1, p->window / 2);
-    if (p->requests.learned > 0 || p->tokens.learned > 0 ||
-        p->requests.ceiling > 0 || p->tokens.ceiling > 0)
-        scale_trust(p, p->trust * TRUST_CUT, now);
+    doubt(p, now);
     if (news->retry_after_ms < 0)
         hold(p, tr_backoff_ns((uint32_t)p->refused_in_row - 1, 0,
                               0.5 + 0.5 * news->unit), now);
@@ -344,6 +376,10 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
     p->tokens_in_flight -= estimate < p->tokens_in_flight
                                ? estimate
                                : p->tokens_in_flight;
+    if (news->outcome == TR_OUT_UNREACHED || tr_rule(news->outcome)->slows)
+        count_sent(p, -1, -(double)estimate);
+    else if (news->tokens_true >= 0)
+        count_sent(p, 0, (double)news->tokens_true - (double)estimate);
     if (news->outcome == TR_OUT_UNREACHED) {
         bucket_give(p, &p->requests, 1);
         bucket_give(p, &p->tokens, (double)estimate);
@@ -380,6 +416,70 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
         if (tr_rule(news->outcome)->slows)
             refused(p, news, now);
     }
+}
+
+/* ---- one key, several processes ------------------------------- */
+
+/* Never nothing: debts are kept as times, which a part of 0 would lose. */
+#define PART_LEAST 0.001
+
+void tr_pace_part(struct tr_pace *p, const double *part, int64_t now)
+{
+    struct tr_bucket *const buckets[] = {&p->requests, &p->tokens};
+
+    follow_clock(p, now);
+    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
+        double before = rate(p, buckets[k]);
+
+        p->part[k] = part[k] > PART_LEAST ? fmin(part[k], 1) : PART_LEAST;
+        bucket_rescale(buckets[k], before, rate(p, buckets[k]), now);
+    }
+}
+
+void tr_pace_told(struct tr_pace *p, const double *said, int64_t now)
+{
+    struct tr_bucket *const buckets[] = {&p->requests, &p->tokens};
+
+    follow_clock(p, now);
+    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
+        double before = rate(p, buckets[k]);
+
+        buckets[k]->told = isfinite(said[k]) && said[k] > 0 ? said[k] : 0;
+        bucket_rescale(buckets[k], before, rate(p, buckets[k]), now);
+    }
+}
+
+void tr_pace_refused_elsewhere(struct tr_pace *p, int64_t sent_at,
+                               int64_t hold_until, int64_t refused_at,
+                               int64_t now)
+{
+    follow_clock(p, now);
+    if (hold_until > now)
+        hold(p, hold_until - now < HOLD_MAX_MS * TR_MS ? hold_until - now
+                                                       : HOLD_MAX_MS * TR_MS,
+             now);
+    if (sent_at < p->cut_at)
+        return; /* an echo of what we know */
+    p->cut_at = refused_at;
+    doubt(p, now);
+}
+
+double tr_pace_key_rate(const struct tr_pace *p, int kind)
+{
+    return key_rate(p, kind == TR_LIMIT_TOKENS ? &p->tokens : &p->requests);
+}
+
+double tr_pace_learned_rate(const struct tr_pace *p, int kind)
+{
+    return learned_rate(p, kind == TR_LIMIT_TOKENS ? &p->tokens
+                                                   : &p->requests);
+}
+
+bool tr_pace_is_short(const struct tr_pace *p, int kind, int64_t now)
+{
+    return kind == TR_LIMIT_TOKENS
+               ? bucket_wait(p, &p->tokens, 0, now) > 0
+               : bucket_wait(p, &p->requests, 1, now) > 0;
 }
 
 double tr_pace_rpm(const struct tr_pace *p)

@@ -29,6 +29,7 @@ struct tr_bucket {
     double ceiling;      /* units/s by the user or provider row; 0: none */
     double learned;      /* units/s from headers; 0: unknown */
     double limit;        /* size stated by the headers; 0 unknown */
+    double told;         /* units/s as others with this key say; 0: unknown */
     double correction;   /* 0.5..1, from the level the headers stated */
     int64_t due_at;      /* GCRA: theoretical arrival time of the next unit */
     struct tr_window_guess guess;
@@ -57,6 +58,13 @@ struct tr_pace {
     int64_t seen_at;      /* latest time seen: the clock may step back */
     int64_t sent_at;      /* when the last request left */
     bool saw_headers;
+    /* Of several processes with one key (fair.h): the part of each rate that
+     * is ours, and what the others want to know. */
+    double part[TR_LIMIT_KINDS];
+    double sent[TR_LIMIT_KINDS];  /* units sent and not refused */
+    int64_t rate_at;              /* replies last spoke about the rate */
+    int64_t refused_at, refused_sent_at; /* the last refusal; 0: none */
+    int64_t asked_until;          /* hold the server asked for with it */
     /* for the summary: time in which a limit let nothing leave */
     int64_t refusals, wait_ns;
 };
@@ -85,6 +93,24 @@ struct tr_pace_news {
 };
 void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
                    int64_t now);
+
+/* ---- one key, several processes --------------------------------------- */
+
+/* From now on these parts of the key's rates are ours, 0..1. */
+void tr_pace_part(struct tr_pace *p, const double *part, int64_t now);
+/* What the others take the key to allow, units per second, 0: unknown: in
+ * force until our own replies say. */
+void tr_pace_told(struct tr_pace *p, const double *rate, int64_t now);
+/* Another process was refused at refused_at a request that left at sent_at. */
+void tr_pace_refused_elsewhere(struct tr_pace *p, int64_t sent_at,
+                               int64_t hold_until, int64_t refused_at,
+                               int64_t now);
+/* Units per second aimed at for the whole key, and without the user's ceiling
+ * (as replies taught it); 0: unknown. kind: TR_LIMIT_... */
+double tr_pace_key_rate(const struct tr_pace *p, int kind);
+double tr_pace_learned_rate(const struct tr_pace *p, int kind);
+/* Is it this limit that lets nothing leave now? */
+bool tr_pace_is_short(const struct tr_pace *p, int kind, int64_t now);
 
 /* For people and progress: requests per minute now aimed at, 0 unknown. */
 double tr_pace_rpm(const struct tr_pace *p);

@@ -1,0 +1,132 @@
+/* fair.c - what part of a key's limits is this process's.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "plan/fair.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+
+#define USED_OVER_S 1.0      /* time over which use is averaged */
+#define ROOM 1.25            /* above what was used: room to grow */
+#define LEAST 0.01           /* of an equal part: enough to begin with */
+#define SHORT_FOR_NS TR_S    /* one moment without work is no lack of it */
+#define RATE_OLD_NS (600 * TR_S) /* what was learned before that is not news */
+
+void tr_fair_init(struct tr_fair *f, int64_t now)
+{
+    *f = (struct tr_fair){.looked_at = now, .heard_at = now};
+}
+
+/* The future is as dead as the past: it comes from another clock. */
+bool tr_lease_is_live(const struct tr_lease *lease, int64_t now)
+{
+    return lease->beat_at > 0 && lease->beat_at <= now + TR_FAIR_EVERY_NS &&
+           now - lease->beat_at <= TR_FAIR_LIVE_NS;
+}
+
+void tr_fair_divide(const double *want, double *part, uint32_t n)
+{
+    uint32_t open = n;
+    double left = 1;
+
+    for (uint32_t i = 0; i < n; i++)
+        part[i] = -1;
+    /* Serve those who want no more than an equal part of what is left. */
+    for (bool moved = true; moved && open;) {
+        double equal = left / open;
+
+        moved = false;
+        for (uint32_t i = 0; i < n; i++)
+            if (part[i] < 0 && want[i] < equal) {
+                part[i] = want[i];
+                left -= want[i];
+                open--;
+                moved = true;
+            }
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (part[i] < 0)
+            part[i] = left / open;
+        else if (!open)
+            part[i] += left / n; /* nobody wants the rest: room for all */
+}
+
+static double bounded(double part)
+{
+    return part > 0 ? fmin(part, 1) : 0; /* NaN: 0 */
+}
+
+void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, bool waiting,
+                  int64_t now)
+{
+    struct tr_lease *mine = &f->mine;
+    double s = (double)(now - f->looked_at) / TR_S;
+
+    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
+        double rate = tr_pace_key_rate(p, k), sent = p->sent[k];
+
+        if (s > 0)
+            f->used[k] += (1 - exp(-s / USED_OVER_S)) *
+                          (fmax(0, sent - mine->sent[k]) / s - f->used[k]);
+        if (waiting && tr_pace_is_short(p, k, now))
+            f->short_until[k] = now + SHORT_FOR_NS;
+        mine->want[k] = now < f->short_until[k] || rate <= 0
+                            ? 1 : bounded(ROOM * f->used[k] / rate);
+        mine->sent[k] = sent;
+        mine->rate[k] = tr_pace_learned_rate(p, k);
+    }
+    mine->rate_at = p->rate_at;
+    mine->refused_at = p->refused_at;
+    mine->refused_sent_at = p->refused_sent_at;
+    mine->hold_until = p->asked_until;
+    mine->beat_at = f->looked_at = now;
+}
+
+void tr_fair_take(struct tr_fair *f, const struct tr_lease *all, uint32_t n,
+                  int64_t now)
+{
+    double want[TR_FAIR_MAX + 1], part[TR_FAIR_MAX + 1];
+
+    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
+        double held = 0;
+        uint32_t live = 0;
+
+        for (uint32_t i = 0; i < n; i++)
+            if (tr_lease_is_live(&all[i], now)) {
+                want[live++] = bounded(all[i].want[k]);
+                held += bounded(all[i].part[k]);
+            }
+        f->others = live;
+        want[live] = fmax(f->mine.want[k], LEAST / (live + 1));
+        tr_fair_divide(want, part, live + 1);
+        f->mine.part[k] = bounded(fmin(part[live], 1 - held));
+    }
+}
+
+void tr_fair_tell(struct tr_fair *f, struct tr_pace *p,
+                  const struct tr_lease *all, uint32_t n, int64_t now)
+{
+    const struct tr_lease *learned = NULL;
+    int64_t heard = f->heard_at;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tr_lease *l = &all[i];
+
+        if (l->rate_at > 0 && l->rate_at <= now &&
+            now - l->rate_at < RATE_OLD_NS &&
+            (!learned || l->rate_at > learned->rate_at))
+            learned = l;
+        if (l->refused_at > f->heard_at && l->refused_at <= now &&
+            l->refused_sent_at <= l->refused_at) {
+            tr_pace_refused_elsewhere(p, l->refused_sent_at, l->hold_until,
+                                      l->refused_at, now);
+            if (l->refused_at > heard)
+                heard = l->refused_at;
+        }
+    }
+    f->heard_at = heard;
+    if (learned)
+        tr_pace_told(p, learned->rate, now);
+    tr_pace_part(p, f->mine.part, now);
+}
