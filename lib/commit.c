@@ -29,6 +29,35 @@ static int gather_puts(struct tr_run *run, size_t *n, struct tr_err *err)
     return TR_OK;
 }
 
+/* The intents of what was planned since the last commit. */
+static int gather_intents(struct tr_run *run, size_t *n, struct tr_err *err)
+{
+    int rc = tr_run_grow((void **)&run->intents, &run->intent_cap,
+                         tr_run_load(run).planned, sizeof *run->intents, err);
+
+    *n = 0;
+    if (rc != TR_OK)
+        return rc;
+    TR_EACH_LANE(run, l)
+        for (const struct tr_pack *p = l->planned.head; p; p = p->next)
+            run->intents[(*n)++] = (struct tr_store_intent){
+                p->attempt, p->seed, p->bound, p->n};
+    return TR_OK;
+}
+
+/* A slot is free and what would fill it only waits for its intent. */
+static bool starved(const struct tr_run *run)
+{
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *l = &run->lanes[i];
+
+        if (l->planned.n && !l->ready.n &&
+            l->pace.in_flight < (int)l->pace.window)
+            return true;
+    }
+    return false;
+}
+
 /* Answers go into the file, where a killed process cannot lose them, long
  * before the next commit syncs them: a request whose answer is not there yet
  * still counts as in flight (send_ready), so that a kill never costs more than
@@ -54,67 +83,88 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
                   struct tr_err *err)
 {
     uint32_t pending = run->answered.n + run->saved.n +
-                       (uint32_t)run->out_count + run->planned.n;
+                       (uint32_t)run->out_count + tr_run_load(run).planned;
     int64_t began = run->now;
-    bool starved = run->planned.n && !run->ready.n &&
-                   run->pace.in_flight < (int)run->pace.window;
-    size_t n;
+    size_t n, intents;
     int rc;
 
     if (!pending)
         return TR_OK;
-    if (!now_please && !tr_flush_due(&run->flush, starved, pending, began))
+    if (!now_please && !tr_flush_due(&run->flush, starved(run), pending, began))
         return TR_OK;
     rc = gather_puts(run, &n, err);
     if (rc == TR_OK)
+        rc = gather_intents(run, &intents, err);
+    if (rc == TR_OK)
         rc = tr_store_commit(run->store, run->puts, n, run->intents,
-                             run->planned.n, run->outs, run->out_count, err);
+                             intents, run->outs, run->out_count, err);
     if (rc != TR_OK)
         return rc;
     tr_flush_done(&run->flush, began, tr_run_tick(run));
     run->flush.oldest_at = 0;
     run->out_count = 0;
-    run->sends_last = run->sends_since_commit;
-    run->sends_since_commit = 0;
     while (run->saved.n)
         tr_run_settle_all(run, tr_rows_take(&run->saved));
     while (run->answered.n)
         tr_run_settle_all(run, tr_rows_take(&run->answered));
-    while (run->planned.n) {
-        struct tr_pack *p = tr_queue_take(&run->planned);
+    TR_EACH_LANE(run, l) {
+        l->sends_last = l->sends_since_commit;
+        l->sends_since_commit = 0;
+        while (l->planned.n) {
+            struct tr_pack *p = tr_queue_take(&l->planned);
 
-        p->state = TR_PACK_READY;
-        tr_queue_add(&run->ready, p);
+            p->state = TR_PACK_READY;
+            tr_queue_add(&l->ready, p);
+        }
     }
     *moved = true;
     return TR_OK;
 }
 
-int tr_run_send_ready(struct tr_run *run, int64_t *wake, bool *moved,
-                      struct tr_err *err)
+static int send_one(struct tr_run *run, struct tr_run_lane *l,
+                    struct tr_err *err)
 {
-    while (run->ready.n && !run->stopping) {
-        struct tr_pack *p = run->ready.head;
+    struct tr_pack *p = tr_queue_take(&l->ready);
+    struct tr_shot shot = {
+        .tag = p->attempt * TR_PACKS_MAX + p->slot,
+        .deadline_ms = run->opts.request_timeout_ms,
+        .body = tr_buf_str(&p->body),
+        .texts = p->texts,
+        .text_count = p->n,
+    };
+
+    p->state = TR_PACK_SENT;
+    p->sent_at = run->now;
+    tr_queue_add(&l->sent, p);
+    tr_pace_sent(&l->pace, p->tokens, run->now);
+    l->counts.requests++;
+    l->sends_since_commit++;
+    return l->lane->vt->start(l->lane, &shot, err);
+}
+
+static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
+                   bool *moved, struct tr_err *err)
+{
+    while (l->ready.n && !run->stopping) {
         int64_t now = run->now;
-        int64_t wait = tr_pace_wait(&run->pace, p->tokens, now);
-        struct tr_shot shot;
+        int64_t wait = tr_pace_wait(&l->pace, l->ready.head->tokens, now);
         int rc;
 
         if (wait == TR_PACE_FULL)
             break;
         if (wait > 0) {
-            if (!run->wait_since)
-                run->wait_since = now;
+            if (!l->wait_since)
+                l->wait_since = now;
             if (now + wait < *wake)
                 *wake = now + wait;
             return TR_OK;
         }
-        if (run->wait_since) {
-            run->counts.wait_limits_ns += now - run->wait_since;
-            run->wait_since = 0;
+        if (l->wait_since) {
+            run->counts.wait_limits_ns += now - l->wait_since;
+            l->wait_since = 0;
         }
         if (run->out_count &&
-            run->sent.n + run->out_count >= (size_t)run->pace.window) {
+            l->sent.n + run->out_count >= (size_t)l->pace.window) {
             if (now < run->saved_at + SAVE_EVERY_NS) {
                 if (run->saved_at + SAVE_EVERY_NS < *wake)
                     *wake = run->saved_at + SAVE_EVERY_NS;
@@ -124,27 +174,24 @@ int tr_run_send_ready(struct tr_run *run, int64_t *wake, bool *moved,
             if (rc != TR_OK)
                 return rc;
         }
-        tr_queue_take(&run->ready);
-        shot = (struct tr_shot){
-            .tag = p->attempt * TR_PACKS_MAX + p->slot,
-            .deadline_ms = run->opts.request_timeout_ms,
-            .body = tr_buf_str(&p->body),
-            .texts = p->texts,
-            .text_count = p->n,
-        };
-        p->state = TR_PACK_SENT;
-        p->sent_at = now;
-        tr_queue_add(&run->sent, p);
-        tr_pace_sent(&run->pace, p->tokens, now);
-        rc = run->lane->vt->start(run->lane, &shot, err);
+        rc = send_one(run, l, err);
         if (rc != TR_OK)
             return rc;
-        run->counts.requests++;
-        run->sends_since_commit++;
         *moved = true;
     }
-    run->wait_since = 0;
+    l->wait_since = 0;
     return TR_OK;
+}
+
+int tr_run_send_ready(struct tr_run *run, int64_t *wake, bool *moved,
+                      struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    TR_EACH_LANE(run, l)
+        TRY(send_of(run, l, wake, moved, err));
+out:
+    return rc;
 }
 
 int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err)

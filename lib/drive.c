@@ -576,7 +576,8 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .rows_expected = on_rows_expected,
         .say = on_say,
     };
-    TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lane, err));
+    TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, &d->lane, 1,
+                    err));
 out:
     tr_buf_release(&job);
     return rc;

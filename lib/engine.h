@@ -5,6 +5,7 @@
  *   packs.c    plan: form packs, build requests, reserve money
  *   commit.c   commit, then act: send what is committed, write what is
  *   wind.c     every way a run ends
+ *   lanes.c    what a lane needs: opened, remembered, given back
  *   run.c      the step that joins them, opening and closing
  *   engine.c   small words that all of them use
  *
@@ -44,7 +45,8 @@ struct tr_pack {
     struct tr_item *items;     /* n, in the order sent */
     uint16_t *order;           /* item i is rows[order[i]] */
     struct tr_str *texts;      /* local lanes */
-    uint64_t attempt;
+    struct tr_run_lane *lane;  /* who is asked */
+    uint64_t attempt, seed;    /* seed: of ids and order */
     int64_t bound;             /* money reserved */
     int64_t tokens;            /* estimate, for pace */
     int64_t cap;               /* output cap sent */
@@ -68,23 +70,50 @@ struct tr_rows {
     uint32_t n;
 };
 
+/* One lane of the run and all that belongs to it alone: what waits for it, what
+ * it is doing, what it has shown of itself. */
+struct tr_run_lane {
+    struct tr_lane *lane;
+    uint32_t place;             /* in run->lanes */
+    struct tr_key salt;         /* model and effort, part of every key */
+    size_t text_max;            /* --truncate: bytes a text is cut to */
+
+    struct tr_rows fresh, redo; /* WAITING: never asked; to be asked again */
+    struct tr_queue aside;      /* packs to go again, by due_at */
+    struct tr_queue planned, ready, sent;
+
+    struct tr_buf system, schema; /* stable parts of the prompt, per form */
+    enum tr_form form_built;
+    bool form_ready;
+    struct tr_form_choice form;
+    struct tr_meter meter;
+    struct tr_pace pace;
+    struct tr_retry_budget retries;
+    int64_t sends_since_commit, sends_last;
+    int64_t wait_since;         /* only limits keep it back since; 0: no */
+
+    uint16_t origin;            /* of the last served model */
+    char origin_served[96];
+    bool origin_known;
+    bool fitted;
+
+    int64_t successes, bad_requests, stored;
+    struct tr_lane_counts counts;
+};
+
 struct tr_run {
     const struct tr_env *env;
     struct tr_run_opts opts;
     struct tr_task *task;
     struct tr_store *store;
-    struct tr_lane *lane;
+    struct tr_run_lane lanes[TR_LANES_MAX]; /* the first is asked first */
+    uint32_t lane_count;
 
     struct tr_window window;
     struct tr_keymap open_keys; /* key -> first unsettled row with it */
-    struct tr_key salt;         /* model and effort, part of every key */
     struct tr_store_find find;
-    size_t text_max;            /* --truncate: bytes a text is cut to */
     bool input_ended, input_waits, new_block;
 
-    struct tr_rows fresh, redo;    /* WAITING: never asked; to be asked again */
-    struct tr_queue aside;         /* packs to go again, by due_at */
-    struct tr_queue planned, ready, sent;
     struct tr_pack *packs[TR_PACKS_MAX]; /* by slot; a tag names slot and attempt */
     uint32_t free_slots[TR_PACKS_MAX], free_slot_count;
     size_t body_bytes;          /* of all packs alive */
@@ -92,13 +121,6 @@ struct tr_run {
     uint32_t spare_count;
     struct tr_buf user;         /* the part of a prompt that build() adds */
 
-    struct tr_buf system, schema; /* stable parts, per form */
-    enum tr_form form_built;
-    bool form_ready;
-    struct tr_form_choice form;
-    struct tr_meter meter;
-    struct tr_pace pace;
-    struct tr_retry_budget retries;
     struct tr_flush flush;
     struct tr_money money;
     struct tr_rng rng;
@@ -114,19 +136,14 @@ struct tr_run {
     struct tr_store_outcome *outs;
     size_t out_count, out_cap;
 
-    uint16_t origin;            /* of the last served model */
-    char origin_served[96];
-    bool origin_known;
-    bool fitted;
     bool bound_said;            /* what the run may cost was shown */
     bool output_broken;         /* nothing more is written */
     bool money_waits;           /* no room for the next bound until a reply */
 
-    int64_t successes, bad_requests, sends_since_commit, sends_last;
-    int64_t last_served_at;     /* the provider did what it was asked, or said
+    int64_t last_served_at;     /* a provider did what it was asked, or said
                                    what is wrong with the request */
     int64_t trouble_since;      /* first failure after that; 0: none */
-    int64_t opened_at, wait_since;
+    int64_t opened_at;
     int64_t run_at;             /* Unix s */
     int64_t now;                /* monotonic ns, as of the last tick */
     char last_trouble[320];
@@ -142,6 +159,11 @@ struct tr_run {
     struct tr_preview preview;
     struct tr_buf preview_body;
 };
+
+/* Over the lanes of a run, first to last. */
+#define TR_EACH_LANE(run, l)                                                   \
+    for (struct tr_run_lane *l = (run)->lanes;                                 \
+         l < (run)->lanes + (run)->lane_count; l++)
 
 /* ---- lists of rows and packs ------------------------------------------ */
 
@@ -249,21 +271,47 @@ int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
 /* Nothing more leaves; what is in flight is awaited. The first reason wins. */
 void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence);
 
+/* What all lanes hold together. */
+struct tr_run_load {
+    uint32_t waiting;                     /* rows */
+    uint32_t aside, planned, ready, sent; /* packs */
+};
+struct tr_run_load tr_run_load(const struct tr_run *run);
+
+/* ---- lanes.c ---------------------------------------------------------- */
+
+int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
+                     struct tr_err *err);
+void tr_run_lane_close(struct tr_run_lane *l);
+/* What lanes learned in earlier runs, and for later ones. */
+int tr_run_recall(struct tr_run *run, struct tr_err *err);
+int tr_run_remember(struct tr_run *run, struct tr_err *err);
+/* The part of the prompt that all packs of a lane share, for a form. */
+int tr_run_stable_parts(struct tr_run *run, struct tr_run_lane *l,
+                        enum tr_form form, struct tr_err *err);
+/* The text of a row as this lane gets it: cut under --truncate. */
+struct tr_str tr_run_text(const struct tr_run_lane *l,
+                          const struct tr_row *row);
+/* Its rows wait as if they had never been asked; the pack goes. */
+void tr_run_give_back(struct tr_run *run, struct tr_pack *p);
+/* Who said a verdict, as the store numbers it. */
+int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
+                  const char *served, uint16_t *origin, struct tr_err *err);
+
 /* ---- fill.c ----------------------------------------------------------- */
 
 int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err);
-/* The text of a row as it is sent: cut under --truncate. */
-struct tr_str tr_run_text(const struct tr_run *run,
-                                  const struct tr_row *row);
 
 /* ---- rows come to rest (fill.c) --------------------------------------- */
 
 /* A verdict is known; it shows after the next commit. */
 void tr_run_answer(struct tr_run *run, struct tr_row *row,
                    struct tr_verdict verdict);
-void tr_run_fail_row(struct tr_run *run, struct tr_row *row, enum tr_why why);
+void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
+                     struct tr_row *row, enum tr_why why);
 /* Asked again later, in a pack of at most company rows. */
-void tr_run_wait_again(struct tr_run *run, struct tr_row *row, uint16_t company);
+void tr_run_wait_again(struct tr_run *run, struct tr_run_lane *l,
+                       struct tr_row *row, uint16_t company);
 /* The row and all equal ones got their verdict and it is durable. */
 void tr_run_settle_all(struct tr_run *run, struct tr_row *row);
 
@@ -273,20 +321,11 @@ int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err);
 /* Money, tokens and pace of one attempt; joins the next commit. */
 int tr_run_book(struct tr_run *run, struct tr_pack *p,
                 const struct tr_reply *reply, int64_t now, struct tr_err *err);
-/* Its rows wait as if they had never been asked; the pack goes. */
-void tr_run_give_back(struct tr_run *run, struct tr_pack *p);
 
 /* ---- packs.c ---------------------------------------------------------- */
 
 int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err);
 void tr_pack_free(struct tr_run *run, struct tr_pack *p);
-/* The part of the prompt that all packs share, for a form. */
-int tr_run_stable_parts(struct tr_run *run, enum tr_form form,
-                        struct tr_err *err);
-/* How many of the first rows of q go together: 0 and *too_long when the first
- * one alone does not fit the model. */
-uint32_t tr_run_take_count(struct tr_run *run, const struct tr_rows *q,
-                           bool *too_long);
 
 /* ---- commit.c --------------------------------------------------------- */
 

@@ -41,11 +41,22 @@ static void settle(struct tr_run *run, struct tr_row *row)
     count_settled(run, row);
 }
 
+/* What was asked in this run counts for who answered. */
+static void count_for_lane(struct tr_lane_counts *c, const struct tr_row *row)
+{
+    for (const struct tr_row *r = row; r; r = r->twin) {
+        c->rows++;
+        c->failed += row->verdict.why != TR_WHY_NONE;
+    }
+}
+
 /* The row and all equal ones got their verdict and it is durable. */
 void tr_run_settle_all(struct tr_run *run, struct tr_row *row)
 {
     struct tr_row *twin = row->twin;
 
+    if (row->state == TR_ROW_ANSWERED)
+        count_for_lane(&run->lanes[row->lane].counts, row);
     tr_keymap_remove(&run->open_keys, &row->key);
     row->twin = NULL;
     while (twin) {
@@ -71,34 +82,23 @@ void tr_run_answer(struct tr_run *run, struct tr_row *row,
         run->flush.oldest_at = run->now;
 }
 
-void tr_run_fail_row(struct tr_run *run, struct tr_row *row, enum tr_why why)
+void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
+                     struct tr_row *row, enum tr_why why)
 {
     tr_run_answer(run, row, (struct tr_verdict){
         .why = (uint16_t)why,
-        .origin = run->origin_known ? run->origin : TR_NO_ORIGIN,
+        .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
         .confidence = TR_NO_CONFIDENCE,
     });
 }
 
-void tr_run_wait_again(struct tr_run *run, struct tr_row *row, uint16_t company)
+void tr_run_wait_again(struct tr_run *run, struct tr_run_lane *l,
+                       struct tr_row *row, uint16_t company)
 {
     row->state = TR_ROW_WAITING;
     row->company = company;
     row->since = run->now;
-    tr_rows_add(&run->redo, row);
-}
-
-struct tr_str tr_run_text(const struct tr_run *run,
-                                  const struct tr_row *row)
-{
-    struct tr_str text = tr_row_text(row->block, row);
-
-    if (run->text_max && text.n > run->text_max) {
-        text.n = run->text_max;
-        while (text.n && ((unsigned char)text.p[text.n] & 0xc0) == 0x80)
-            text.n--; /* never inside a character */
-    }
-    return text;
+    tr_rows_add(&l->redo, row);
 }
 
 /* Rows just read: known ones settle, equal ones join, the rest waits. */
@@ -113,6 +113,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
     struct tr_key keys[FILL_ROWS];
     struct tr_verdict verdicts[FILL_ROWS];
     bool found[FILL_ROWS];
+    struct tr_run_lane *l = &run->lanes[0];
     size_t asked = 0;
     int rc;
 
@@ -123,7 +124,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
             settle(run, row);
             continue;
         }
-        row->key = tr_digest(&run->salt, tr_run_text(run, row));
+        row->key = tr_digest(&l->salt, tr_run_text(l, row));
         first = tr_keymap_find(&run->open_keys, &row->key);
         if (first) {
             row->state = TR_ROW_TWIN;
@@ -147,13 +148,14 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
         if (found[i]) {
             row->verdict = verdicts[i];
             run->counts.rows_stored++;
+            l->stored++;
             tr_run_settle_all(run, row);
         } else if (run->opts.offline) {
             row->verdict = unasked;
             tr_run_settle_all(run, row);
         } else {
             row->state = TR_ROW_WAITING;
-            tr_rows_add(&run->fresh, row);
+            tr_rows_add(&l->fresh, row);
         }
     }
     return TR_OK;

@@ -128,6 +128,8 @@ struct tr_row {
     uint8_t state;            /* enum tr_row_state */
     uint8_t alone_tries;      /* failed attempts in which it was alone */
     uint16_t company;         /* largest pack it may be in; 0: no limit yet */
+    uint8_t lane;             /* first lane of the run it may be asked by; when
+                                 ANSWERED, the one that said so */
     struct tr_block *block;   /* its owner; set by run.c */
     struct tr_key key;        /* set when READ is left */
     struct tr_verdict verdict;

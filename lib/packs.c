@@ -17,7 +17,8 @@ enum {
     SPARE_BYTES = 32 << 10 /* a body with more room than this is not kept */
 };
 
-static struct tr_pack *pack_new(struct tr_run *run, uint32_t n, struct tr_err *err)
+static struct tr_pack *pack_new(struct tr_run *run, struct tr_run_lane *l,
+                                uint32_t n, struct tr_err *err)
 {
     struct tr_pack *p;
     char *space;
@@ -43,6 +44,7 @@ static struct tr_pack *pack_new(struct tr_run *run, uint32_t n, struct tr_err *e
     space += n * sizeof *p->texts;
     p->order = (void *)space;
     p->n = n;
+    p->lane = l;
     p->slot = run->free_slots[--run->free_slot_count];
     run->packs[p->slot] = p;
     tr_buf_init(&p->body, TR_BODIES_BYTES);
@@ -67,94 +69,72 @@ void tr_pack_free(struct tr_run *run, struct tr_pack *p)
     tr_free(p);
 }
 
-int tr_run_stable_parts(struct tr_run *run, enum tr_form form,
-                        struct tr_err *err)
-{
-    if (run->form_ready && run->form_built == form)
-        return TR_OK;
-    tr_buf_clear(&run->system);
-    tr_buf_clear(&run->schema);
-    tr_prompt_system(&run->system, run->task, form);
-    if (form == TR_FORM_SCHEMA)
-        tr_prompt_schema(&run->schema, run->task);
-    if (!tr_buf_ok(&run->system) || !tr_buf_ok(&run->schema))
-        return tr_fail(err, TR_NOMEM, "out of memory for the prompt");
-    run->form_built = form;
-    run->form_ready = true;
-    return TR_OK;
-}
-
 /* Draws ids and order anew and writes the request: every attempt has its own,
  * so that no row's author can know a neighbour's id or place. */
 static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
 {
     struct tr_buf *user = &run->user;
+    struct tr_run_lane *l = p->lane;
     uint16_t ids[TR_PACK_MAX];
     struct tr_call call;
-    uint64_t seed = run->env->random(run->env->ctx);
     int rc = TR_OK;
 
-    tr_pack_draw(seed, p->n, p->order, ids);
+    p->seed = run->env->random(run->env->ctx);
+    tr_pack_draw(p->seed, p->n, p->order, ids);
     for (uint32_t i = 0; i < p->n; i++) {
-        p->items[i].text = tr_run_text(run, p->rows[p->order[i]]);
+        p->items[i].text = tr_run_text(l, p->rows[p->order[i]]);
         p->items[i].id = ids[i];
         p->texts[i] = p->items[i].text;
     }
     p->attempt = tr_store_next_attempt(run->store);
-    if (run->lane->is_local) {
+    if (l->lane->is_local) {
         p->bound = p->tokens = 0;
         goto out;
     }
-    p->form = (enum tr_form)run->form.form;
-    TRY(tr_run_stable_parts(run, p->form, err));
+    p->form = (enum tr_form)l->form.form;
+    TRY(tr_run_stable_parts(run, l, p->form, err));
     tr_buf_clear(user);
     tr_prompt_user(user, run->task, p->form, p->items, p->n);
-    p->cap = tr_prompt_cap(run->task, p->form, p->n) + run->meter.reasoning_max;
-    if (run->lane->facts.max_output && p->cap > run->lane->facts.max_output)
-        p->cap = run->lane->facts.max_output;
-    p->content_bytes = run->system.n + user->n + run->schema.n;
+    p->cap = tr_prompt_cap(run->task, p->form, p->n) + l->meter.reasoning_max;
+    if (l->lane->facts.max_output && p->cap > l->lane->facts.max_output)
+        p->cap = l->lane->facts.max_output;
+    p->content_bytes = l->system.n + user->n + l->schema.n;
     call = (struct tr_call){
-        .system = tr_buf_str(&run->system),
+        .system = tr_buf_str(&l->system),
         .user = tr_buf_str(user),
-        .schema = tr_buf_str(&run->schema),
+        .schema = tr_buf_str(&l->schema),
         .cap_tokens = p->cap,
     };
     run->body_bytes -= p->body.cap;
     tr_buf_clear(&p->body);
-    rc = run->lane->vt->encode(run->lane, &call, &p->body, err);
+    rc = l->lane->vt->encode(l->lane, &call, &p->body, err);
     run->body_bytes += p->body.cap;
     TRY(rc);
     if (!tr_buf_ok(user) || !tr_buf_ok(&p->body))
         TRY(tr_fail(err, TR_NOMEM, "out of memory for a request"));
-    p->tokens = tr_meter_estimate(&run->meter, p->content_bytes) + p->cap;
+    p->tokens = tr_meter_estimate(&l->meter, p->content_bytes) + p->cap;
     p->bound = 0;
-    if (tr_priced(&run->lane->facts))
-        p->bound = tr_cost_bound(&run->lane->facts,
-                                 tr_meter_bound(&run->meter, p->content_bytes),
+    if (tr_priced(&l->lane->facts))
+        p->bound = tr_cost_bound(&l->lane->facts,
+                                 tr_meter_bound(&l->meter, p->content_bytes),
                                  p->cap);
 out:
-    if (rc == TR_OK && run->intent_cap < run->planned.n + 1)
-        rc = tr_run_grow((void **)&run->intents, &run->intent_cap, run->planned.n + 1,
-                  sizeof *run->intents, err);
-    if (rc == TR_OK)
-        run->intents[run->planned.n] = (struct tr_store_intent){
-            p->attempt, seed, p->bound, p->n};
     return rc;
 }
 
-static uint32_t pack_limit(const struct tr_run *run)
+static uint32_t pack_limit(const struct tr_run *run, const struct tr_run_lane *l)
 {
-    if (run->lane->is_local)
+    if (l->lane->is_local)
         return LOCAL_PACK;
     return run->opts.pack ? run->opts.pack : TR_PACK_MAX;
 }
 
 /* How many of the first rows of q go together: 0 and *too_long when the first
  * one alone does not fit the model. */
-uint32_t tr_run_take_count(struct tr_run *run, const struct tr_rows *q,
-                           bool *too_long)
+static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
+                           const struct tr_rows *q, bool *too_long)
 {
-    uint32_t bytes[TR_PACK_MAX], n = 0, limit = pack_limit(run);
+    uint32_t bytes[TR_PACK_MAX], n = 0, limit = pack_limit(run, l);
     uint16_t company[TR_PACK_MAX];
     struct tr_pack_policy policy;
 
@@ -162,41 +142,41 @@ uint32_t tr_run_take_count(struct tr_run *run, const struct tr_rows *q,
     if (limit > TR_PACK_MAX)
         limit = TR_PACK_MAX;
     for (const struct tr_row *r = q->head; r && n < limit; r = r->next) {
-        bytes[n] = (uint32_t)tr_run_text(run, r).n;
+        bytes[n] = (uint32_t)tr_run_text(l, r).n;
         company[n++] = r->company;
     }
-    if (run->lane->is_local)
+    if (l->lane->is_local)
         return n;
     policy = (struct tr_pack_policy){
         .pack = run->opts.pack,
-        .context = run->lane->facts.context,
-        .fixed_bytes = (int64_t)(run->system.n + run->schema.n) + 200,
+        .context = l->lane->facts.context,
+        .fixed_bytes = (int64_t)(l->system.n + l->schema.n) + 200,
         .item_overhead_bytes = 9,
-        .tpm = (int64_t)run->pace.opts.tpm,
+        .tpm = (int64_t)l->pace.opts.tpm,
     };
-    n = tr_pack_take(&policy, &run->meter, bytes, company, n,
-                     tr_prompt_cap(run->task, (enum tr_form)run->form.form, 1));
+    n = tr_pack_take(&policy, &l->meter, bytes, company, n,
+                     tr_prompt_cap(run->task, (enum tr_form)l->form.form, 1));
     *too_long = n == 0;
     return n;
 }
 
 /* A pack of rows from q, or NULL when none can be made now. */
-static struct tr_pack *form_pack(struct tr_run *run, struct tr_rows *q,
-                              struct tr_err *err)
+static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
+                                 struct tr_rows *q, struct tr_err *err)
 {
     struct tr_pack *p;
     bool too_long;
     uint32_t n = 0;
 
     while (q->n) {
-        n = tr_run_take_count(run, q, &too_long);
+        n = take_count(run, l, q, &too_long);
         if (!too_long)
             break;
-        tr_run_fail_row(run, tr_rows_take(q), TR_WHY_TOO_LONG);
+        tr_run_fail_row(run, l, tr_rows_take(q), TR_WHY_TOO_LONG);
     }
     if (!q->n)
         return NULL;
-    p = pack_new(run, n, err);
+    p = pack_new(run, l, n, err);
     if (!p)
         return NULL;
     for (uint32_t i = 0; i < n; i++) {
@@ -208,13 +188,13 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_rows *q,
 
 /* Packs planned and ready, beyond those in flight, that keep the lane busy
  * while a commit runs; a pace known to be slow needs few. */
-static uint32_t ahead_wanted(const struct tr_run *run)
+static uint32_t ahead_wanted(const struct tr_run_lane *l)
 {
-    double rpm = tr_pace_rpm(&run->pace);
-    int64_t free_slots = (int64_t)run->pace.window - run->pace.in_flight;
-    int64_t want = 2 * run->sends_last;
+    double rpm = tr_pace_rpm(&l->pace);
+    int64_t free_slots = (int64_t)l->pace.window - l->pace.in_flight;
+    int64_t want = 2 * l->sends_last;
 
-    if (run->lane->is_local)
+    if (l->lane->is_local)
         return 2;
     if (want < free_slots)
         want = free_slots;
@@ -226,9 +206,10 @@ static uint32_t ahead_wanted(const struct tr_run *run)
 }
 
 /* Fits a lane that wants it; false while that goes on. */
-static int fit(struct tr_run *run, bool *ready, struct tr_err *err)
+static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
+               struct tr_err *err)
 {
-    struct tr_lane *lane = run->lane;
+    struct tr_lane *lane = l->lane;
     struct tr_buf kept, out;
     const struct tr_str *texts = NULL;
     struct tr_str *own = NULL;
@@ -237,7 +218,7 @@ static int fit(struct tr_run *run, bool *ready, struct tr_err *err)
     bool found = false;
     int rc = TR_OK;
 
-    *ready = run->fitted || !lane->wants_sample;
+    *ready = l->fitted || !lane->wants_sample;
     if (*ready)
         return TR_OK;
     tr_buf_init(&kept, 0);
@@ -248,15 +229,15 @@ static int fit(struct tr_run *run, bool *ready, struct tr_err *err)
         TRY(tr_store_get(run->store, name, &kept, &found, err));
     if (!found && !(run->env->sample &&
                     run->env->sample(run->env->ctx, &texts, &n))) {
-        if (run->fresh.n < LOCAL_SAMPLE && !run->input_ended &&
+        if (l->fresh.n < LOCAL_SAMPLE && !run->input_ended &&
             run->window.bytes < run->window.bytes_max / 2)
             goto out; /* more rows first */
-        own = tr_array(run->fresh.n, sizeof *own);
+        own = tr_array(l->fresh.n, sizeof *own);
         if (!own)
             TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-        for (struct tr_row *r = run->fresh.head; r && n < LOCAL_SAMPLE;
+        for (struct tr_row *r = l->fresh.head; r && n < LOCAL_SAMPLE;
              r = r->next)
-            own[n++] = tr_run_text(run, r);
+            own[n++] = tr_run_text(l, r);
         texts = own;
     }
     rc = lane->vt->fit(lane, texts, n, tr_buf_str(&kept), &out, err);
@@ -267,7 +248,7 @@ static int fit(struct tr_run *run, bool *ready, struct tr_err *err)
     TRY(rc);
     if (!found)
         TRY(tr_store_set(run->store, name, tr_buf_str(&out), err));
-    run->fitted = *ready = true;
+    l->fitted = *ready = true;
 out:
     tr_free(own);
     tr_buf_release(&kept);
@@ -277,49 +258,51 @@ out:
 
 /* The rows of the next pack: packs that are due again first, then items that
  * came back invalid, then the oldest rows never asked. */
-static struct tr_pack *next_pack(struct tr_run *run, int64_t now,
-                              struct tr_err *err)
+static struct tr_pack *next_pack(struct tr_run *run, struct tr_run_lane *l,
+                                 struct tr_err *err)
 {
-    if (run->aside.head && run->aside.head->due_at <= now)
-        return tr_queue_take(&run->aside);
+    int64_t now = run->now;
+
+    if (l->aside.head && l->aside.head->due_at <= now)
+        return tr_queue_take(&l->aside);
     if (run->free_slot_count == 0 || run->body_bytes > TR_BODIES_BYTES)
         return NULL;
-    if (run->redo.n &&
-        (run->redo.n >= REDO_WORTH || run->redo.head->company == 1 ||
-         !run->fresh.n || now - run->redo.head->since >= TR_REDO_AGE))
-        return form_pack(run, &run->redo, err);
-    return run->fresh.n ? form_pack(run, &run->fresh, err) : NULL;
+    if (l->redo.n &&
+        (l->redo.n >= REDO_WORTH || l->redo.head->company == 1 ||
+         !l->fresh.n || now - l->redo.head->since >= TR_REDO_AGE))
+        return form_pack(run, l, &l->redo, err);
+    return l->fresh.n ? form_pack(run, l, &l->fresh, err) : NULL;
 }
 
 /* Before the first paid request: what the whole run may cost at most, from
  * the rows that wait now. */
-static void say_bound(struct tr_run *run)
+static void say_bound(struct tr_run *run, struct tr_run_lane *l)
 {
-    const struct tr_row *r = run->fresh.head;
+    const struct tr_row *r = l->fresh.head;
     int64_t expected = run->env->rows_expected
         ? run->env->rows_expected(run->env->ctx) : -1;
     char line[400], cost[32], cap[32];
-    size_t bytes = run->system.n + run->schema.n + 200;
+    size_t bytes = l->system.n + l->schema.n + 200;
     bool too_long;
     uint32_t n;
     double rows, bound;
 
     run->bound_said = true;
-    if (!r || run->lane->is_local || !tr_priced(&run->lane->facts) ||
+    if (!r || l->lane->is_local || !tr_priced(&l->lane->facts) ||
         run->opts.dry_run || expected < 0)
         return;
-    n = tr_run_take_count(run, &run->fresh, &too_long);
+    n = take_count(run, l, &l->fresh, &too_long);
     if (!n)
         return;
     for (uint32_t i = 0; i < n; i++, r = r->next)
-        bytes += tr_run_text(run, r).n + 9;
+        bytes += tr_run_text(l, r).n + 9;
     bound = (double)tr_cost_bound(
-        &run->lane->facts, tr_meter_bound(&run->meter, bytes),
-        tr_prompt_cap(run->task, (enum tr_form)run->form.form, n));
+        &l->lane->facts, tr_meter_bound(&l->meter, bytes),
+        tr_prompt_cap(run->task, (enum tr_form)l->form.form, n));
     rows = (double)(expected - run->counts.rows_stored - run->counts.rows_twin);
     tr_money_text((int64_t)(rows / n * bound), cost, sizeof cost);
     snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s%s%s",
-             run->lane->model, rows, cost,
+             l->lane->model, rows, cost,
              run->money.cap >= 0 ? ", the budget is " : "",
              run->money.cap >= 0
                  ? tr_money_text(run->money.cap, cap, sizeof cap) : "");
@@ -328,13 +311,14 @@ static void say_bound(struct tr_run *run)
 
 static void no_money(struct tr_run *run, struct tr_pack *p)
 {
+    struct tr_run_load load = tr_run_load(run);
     char need[32], left[32], text[400];
 
     p->state = TR_PACK_ASIDE;
     p->due_at = 0;
-    tr_queue_add_due(&run->aside, p);
+    tr_queue_add_due(&p->lane->aside, p);
     run->money_waits = true;
-    if (run->sent.n || run->ready.n || run->planned.n || run->money.reserved)
+    if (load.sent || load.ready || load.planned || run->money.reserved)
         return; /* replies give money back */
     snprintf(text, sizeof text,
              "the budget is reached: the next request could cost %s and %s is "
@@ -354,9 +338,9 @@ static void preview(struct tr_run *run, struct tr_pack *p)
         tr_buf_adds(&run->preview_body, tr_buf_str(&p->body));
     v->requests++;
     v->texts += p->n;
-    v->tokens_in += tr_meter_estimate(&run->meter, p->content_bytes);
+    v->tokens_in += tr_meter_estimate(&p->lane->meter, p->content_bytes);
     v->tokens_out += 4 * (int64_t)p->n;
-    if (!tr_priced(&run->lane->facts) || v->bound_nano < 0)
+    if (!tr_priced(&p->lane->lane->facts) || v->bound_nano < 0)
         v->bound_nano = -1;
     else
         v->bound_nano += p->bound;
@@ -368,32 +352,32 @@ static void preview(struct tr_run *run, struct tr_pack *p)
     tr_pack_free(run, p);
 }
 
-int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err)
+static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
+                    struct tr_err *err)
 {
-    int64_t now = run->now;
-    uint32_t want = ahead_wanted(run);
+    uint32_t want = ahead_wanted(l);
+    bool local = l->lane->is_local;
     struct tr_pack *p;
     bool ready;
     int rc;
 
-    if (run->stopping || run->opts.offline || run->money_waits ||
-        !(run->fresh.n || run->redo.n || run->aside.n))
+    if (!l->fresh.n && !l->redo.n && !l->aside.n)
         return TR_OK;
-    if (!run->lane->is_local) {
-        rc = tr_run_stable_parts(run, (enum tr_form)run->form.form, err);
+    if (!local) {
+        rc = tr_run_stable_parts(run, l, (enum tr_form)l->form.form, err);
         if (rc != TR_OK)
             return rc;
     }
     if (!run->opts.dry_run) {
-        rc = fit(run, &ready, err);
+        rc = fit(run, l, &ready, err);
         if (rc != TR_OK || !ready)
             return rc;
     }
     if (!run->bound_said)
-        say_bound(run);
-    while (run->planned.n + run->ready.n < want || run->opts.dry_run) {
+        say_bound(run, l);
+    while (l->planned.n + l->ready.n < want || run->opts.dry_run) {
         err->code = TR_OK;
-        p = next_pack(run, now, err);
+        p = next_pack(run, l, err);
         if (!p)
             return err->code;
         rc = build(run, p, err);
@@ -404,14 +388,27 @@ int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err)
             preview(run, p);
             continue;
         }
-        if (!run->lane->is_local && !tr_money_reserve(&run->money, p->bound)) {
+        if (!local && !tr_money_reserve(&run->money, p->bound)) {
             no_money(run, p);
             return TR_OK;
         }
-        p->state = run->lane->is_local ? TR_PACK_READY : TR_PACK_PLANNED;
-        tr_queue_add(run->lane->is_local ? &run->ready : &run->planned, p);
-        if (!run->flush.oldest_at && !run->lane->is_local)
-            run->flush.oldest_at = now;
+        p->state = local ? TR_PACK_READY : TR_PACK_PLANNED;
+        tr_queue_add(local ? &l->ready : &l->planned, p);
+        if (!run->flush.oldest_at && !local)
+            run->flush.oldest_at = run->now;
     }
     return TR_OK;
+}
+
+int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    TR_EACH_LANE(run, l) {
+        if (run->stopping || run->opts.offline || run->money_waits)
+            break;
+        TRY(plan_for(run, l, moved, err));
+    }
+out:
+    return rc;
 }

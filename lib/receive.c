@@ -13,36 +13,12 @@ enum {
     BAD_REQUESTS = 3 /* rows alone, before any success: it is not the rows */
 };
 
-static int origin_of(struct tr_run *run, const char *served, uint16_t *origin,
-                     struct tr_err *err)
-{
-    struct tr_origin o = {
-        .prompt_version = TR_PROMPT_VERSION, .run_at = run->run_at,
-    };
-    int rc;
-
-    if (run->origin_known && strcmp(run->origin_served, served) == 0) {
-        *origin = run->origin;
-        return TR_OK;
-    }
-    snprintf(o.by, sizeof o.by, "%s", run->lane->model);
-    snprintf(o.served, sizeof o.served, "%s", served);
-    snprintf(o.effort, sizeof o.effort, "%s", run->lane->effort);
-    rc = tr_store_origin(run->store, &o, &run->origin, err);
-    if (rc != TR_OK)
-        return rc;
-    snprintf(run->origin_served, sizeof run->origin_served, "%s", served);
-    run->origin_known = true;
-    *origin = run->origin;
-    return TR_OK;
-}
-
 /* The pack goes again later, as it is. */
 static void put_aside(struct tr_run *run, struct tr_pack *p, int64_t wait)
 {
     p->state = TR_PACK_ASIDE;
     p->due_at = run->now + wait;
-    tr_queue_add_due(&run->aside, p);
+    tr_queue_add_due(&p->lane->aside, p);
     run->counts.retries++;
 }
 
@@ -55,7 +31,7 @@ static void again(struct tr_run *run, struct tr_pack *p,
     /* An empty retry budget delays, it never fails a row. Refusals for pace
      * cost nothing of it: the pace slows down by itself. */
     if (!tr_rule(reply->outcome)->slows &&
-        !tr_retry_budget_take(&run->retries))
+        !tr_retry_budget_take(&p->lane->retries))
         wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
     run->counts.retried[reply->outcome]++;
     put_aside(run, p, wait);
@@ -70,11 +46,11 @@ static void halve(struct tr_run *run, struct tr_pack *p, enum tr_why why,
         uint16_t company = (uint16_t)((p->n + 1) / 2);
 
         for (uint32_t i = 0; i < p->n; i++)
-            tr_run_wait_again(run, p->rows[i], company);
+            tr_run_wait_again(run, p->lane, p->rows[i], company);
     } else if (++p->rows[0]->alone_tries >= tries_max) {
-        tr_run_fail_row(run, p->rows[0], why);
+        tr_run_fail_row(run, p->lane, p->rows[0], why);
     } else {
-        tr_run_wait_again(run, p->rows[0], 1);
+        tr_run_wait_again(run, p->lane, p->rows[0], 1);
     }
     run->counts.items_reasked += p->n;
     tr_pack_free(run, p);
@@ -93,16 +69,6 @@ static uint32_t tries_for(enum tr_outcome outcome)
     default:
         return TR_TRIES_ALONE;
     }
-}
-
-/* Rows of a pack that never left, or that the lane does not take any more. */
-void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
-{
-    for (uint32_t i = p->n; i-- > 0; ) {
-        p->rows[i]->state = TR_ROW_WAITING;
-        tr_rows_push(&run->fresh, p->rows[i]);
-    }
-    tr_pack_free(run, p);
 }
 
 static void score_rows(struct tr_run *run, struct tr_pack *p,
@@ -129,6 +95,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
                  struct tr_err *err)
 {
     struct tr_item_answer got[TR_PACK_MAX];
+    struct tr_run_lane *l = p->lane;
     struct tr_answer a;
     bool cut = reply->outcome == TR_OUT_CUT_SHORT;
     uint32_t sets = run->task->set_count;
@@ -151,10 +118,10 @@ static int check(struct tr_run *run, struct tr_pack *p,
     run->counts.forgiven += a.forgiven;
     bad = a.is_void ? p->n : a.missing + a.invalid;
     if (!cut) {
-        int before = run->form.form;
+        int before = l->form.form;
 
-        tr_form_learn(&run->form, p->n, bad);
-        if (run->form.form != before)
+        tr_form_learn(&l->form, p->n, bad);
+        if (l->form.form != before)
             tr_run_say(run, 2, "more than 2 % of the answers were invalid: asking "
                 "for strict JSON from now on");
     }
@@ -164,8 +131,8 @@ static int check(struct tr_run *run, struct tr_pack *p,
         return TR_OK;
     }
     if (cut && a.ok == 0 &&
-        tr_meter_more_reasoning(&run->meter, &reply->usage,
-                                run->lane->facts.max_output)) {
+        tr_meter_more_reasoning(&l->meter, &reply->usage,
+                                l->lane->facts.max_output)) {
         put_aside(run, p, 0); /* the cap was too small, not the pack too big */
         return TR_OK;
     }
@@ -184,9 +151,10 @@ static int check(struct tr_run *run, struct tr_pack *p,
         }
         run->counts.items_reasked++;
         if (p->n == 1 && ++row->alone_tries >= TR_TRIES_ALONE)
-            tr_run_fail_row(run, row, cut ? TR_WHY_TRUNCATED : TR_WHY_INVALID);
+            tr_run_fail_row(run, l, row,
+                            cut ? TR_WHY_TRUNCATED : TR_WHY_INVALID);
         else
-            tr_run_wait_again(run, row, (uint16_t)((p->n + 3) / 4));
+            tr_run_wait_again(run, l, row, (uint16_t)((p->n + 3) / 4));
     }
     tr_pack_free(run, p);
     return TR_OK;
@@ -198,16 +166,16 @@ static void lane_trouble(struct tr_run *run, struct tr_pack *p,
                          const struct tr_reply *reply, enum tr_why why)
 {
     if (!p->lane_tries++)
-        p->lane_tries_since = run->successes;
+        p->lane_tries_since = p->lane->successes;
     if (p->lane_tries >= TR_LANE_TRIES_TOGETHER &&
-        run->successes > p->lane_tries_since) {
+        p->lane->successes > p->lane_tries_since) {
         if (p->n > 1) {
             halve(run, p, why, TR_TRIES_ALONE);
             return;
         }
         p->lane_tries = 0;
         if (++p->rows[0]->alone_tries >= TR_TRIES_ALONE) {
-            tr_run_fail_row(run, p->rows[0], why);
+            tr_run_fail_row(run, p->lane, p->rows[0], why);
             tr_pack_free(run, p);
             return;
         }
@@ -215,7 +183,8 @@ static void lane_trouble(struct tr_run *run, struct tr_pack *p,
     again(run, p, reply);
 }
 
-static void lane_refuses(struct tr_run *run, const struct tr_reply *reply,
+static void lane_refuses(struct tr_run *run, struct tr_run_lane *l,
+                         const struct tr_reply *reply,
                          const struct tr_rule *rule)
 {
     bool gone = reply->outcome == TR_OUT_EXHAUSTED;
@@ -233,18 +202,18 @@ static void lane_refuses(struct tr_run *run, const struct tr_reply *reply,
         snprintf(when, sizeof when, " (in %" PRId64 " min)",
                  (reply->retry_after_ms + 59999) / 60000);
     snprintf(text, sizeof text, "%s: %s%s; every answer so far is safe (HTTP "
-             "%d from %s: %s)", run->lane->model, what, when, reply->status,
-             run->lane->host, reply->message);
-    tr_run_event(run, gone ? TR_EVENT_QUOTA : TR_EVENT_LANE_DOWN, run->lane,
+             "%d from %s: %s)", l->lane->model, what, when, reply->status,
+             l->lane->host, reply->message);
+    tr_run_event(run, gone ? TR_EVENT_QUOTA : TR_EVENT_LANE_DOWN, l->lane,
                  comes_back ? (reply->retry_after_ms + 999) / 1000 : -1);
     tr_run_stop_with(run, tr_exit_code(comes_back ? TR_STOPPED
                                                   : rule->stop_code), text);
 }
 
-/* Nobody was ever served, in this run or before. */
-static bool never_served(const struct tr_run *run)
+/* It never served anybody, in this run or before. */
+static bool never_served(const struct tr_run_lane *l)
 {
-    return !run->successes && !run->counts.rows_stored;
+    return !l->successes && !l->stored;
 }
 
 /* A bad request for a row alone before anybody was served: the row may be
@@ -252,19 +221,20 @@ static bool never_served(const struct tr_run *run)
 static void blame_nobody(struct tr_run *run, struct tr_pack *p,
                          const struct tr_reply *reply)
 {
-    bool only_one = run->input_ended && !run->fresh.n && !run->redo.n &&
-                    !run->aside.n && !run->planned.n && !run->ready.n &&
-                    !run->sent.n;
+    struct tr_run_load load = tr_run_load(run);
+    struct tr_run_lane *l = p->lane;
+    bool only_one = run->input_ended && !load.waiting && !load.aside &&
+                    !load.planned && !load.ready && !load.sent;
 
     if (p->rows[0]->alone_tries++ == 0)
-        run->bad_requests++;
-    if (run->bad_requests < BAD_REQUESTS &&
+        l->bad_requests++;
+    if (l->bad_requests < BAD_REQUESTS &&
         !(only_one && p->rows[0]->alone_tries >= BAD_REQUESTS)) {
         again(run, p, reply);
         return;
     }
     tr_run_give_back(run, p);
-    lane_refuses(run, reply, tr_rule(TR_OUT_FATAL));
+    lane_refuses(run, l, reply, tr_rule(TR_OUT_FATAL));
 }
 
 /* Money, tokens and pace of one attempt; its outcome joins the next commit. */
@@ -272,6 +242,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
                 const struct tr_reply *reply, int64_t now, struct tr_err *err)
 {
     const struct tr_usage *u = &reply->usage;
+    struct tr_run_lane *l = p->lane;
     struct tr_settled s;
     struct tr_pace_news news = {
         .outcome = reply->outcome,
@@ -284,18 +255,20 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     };
     int rc;
 
-    tr_run_ended(run, run->lane, p, reply);
-    tr_pace_reply(&run->pace, &news, now);
-    if (run->lane->is_local)
+    tr_run_ended(run, l->lane, p, reply);
+    tr_pace_reply(&l->pace, &news, now);
+    if (l->lane->is_local)
         return TR_OK;
     s = tr_money_settle(&run->money, p->bound, reply->billing,
-                        &run->lane->facts, u);
+                        &l->lane->facts, u);
+    l->counts.spent_nano += s.spent;
+    l->counts.unknown_nano += s.unknown;
     run->money_waits = false;
     if (reply->billing == TR_BILL_USAGE) {
-        tr_meter_learn(&run->meter, p->content_bytes, p->n, u);
-        run->counts.tokens_in += u->in > 0 ? u->in : 0;
-        run->counts.tokens_out += u->out > 0 ? u->out : 0;
-        run->counts.tokens_cached += u->cached > 0 ? u->cached : 0;
+        tr_meter_learn(&l->meter, p->content_bytes, p->n, u);
+        l->counts.tokens_in += u->in > 0 ? u->in : 0;
+        l->counts.tokens_out += u->out > 0 ? u->out : 0;
+        l->counts.tokens_cached += u->cached > 0 ? u->cached : 0;
     }
     run->counts.unknown_attempts += reply->billing == TR_BILL_UNKNOWN;
     rc = tr_run_grow((void **)&run->outs, &run->out_cap, run->out_count + 1,
@@ -326,7 +299,7 @@ static void log_reply(const struct tr_run *run, const struct tr_pack *p,
     snprintf(line, sizeof line,
              "attempt %" PRIu64 " %s: %u texts, HTTP %d %s, %" PRId64 " ms, "
              "%" PRId64 " tokens in, %" PRId64 " out%s%s%s%s",
-             p->attempt, run->lane->model, (unsigned)p->n, r->status,
+             p->attempt, p->lane->lane->model, (unsigned)p->n, r->status,
              tr_outcome_word(r->outcome), r->latency_ms, r->usage.in,
              r->usage.out, r->request_id[0] ? ", request " : "", r->request_id,
              r->message[0] ? ": " : "", r->message);
@@ -339,6 +312,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     uint32_t slot = (uint32_t)(reply->tag % TR_PACKS_MAX);
     struct tr_pack *p = run->packs[slot];
     const struct tr_rule *rule = tr_rule(reply->outcome);
+    struct tr_run_lane *l;
     int64_t now = run->now;
     uint16_t origin;
     int rc;
@@ -346,13 +320,14 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     /* A reply for a pack that is gone has nobody to be told to. */
     if (!p || p->state != TR_PACK_SENT || p->attempt != reply->tag / TR_PACKS_MAX)
         return TR_OK;
-    tr_queue_remove(&run->sent, p);
+    l = p->lane;
+    tr_queue_remove(&l->sent, p);
     log_reply(run, p, reply);
     rc = tr_run_book(run, p, reply, now, err);
     if (rc != TR_OK)
         return rc;
     if (rule->action == TR_DO_AGAIN || rule->action == TR_DO_NOW ||
-        (reply->outcome == TR_OUT_BAD_REQUEST && never_served(run))) {
+        (reply->outcome == TR_OUT_BAD_REQUEST && never_served(l))) {
         if (!run->trouble_since)
             run->trouble_since = p->sent_at > run->last_served_at
                                      ? p->sent_at : run->last_served_at;
@@ -364,18 +339,18 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         run->trouble_since = 0;
     }
     if (rule->action == TR_DO_CHECK) {
-        run->successes++;
-        run->bad_requests = 0;
-        tr_retry_budget_earn(&run->retries);
+        l->successes++;
+        l->bad_requests = 0;
+        tr_retry_budget_earn(&l->retries);
     }
     run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
 
     switch (rule->action) {
     case TR_DO_CHECK:
-        rc = origin_of(run, reply->served, &origin, err);
+        rc = tr_run_origin(run, l, reply->served, &origin, err);
         if (rc != TR_OK)
             return rc;
-        if (run->lane->is_local) {
+        if (l->lane->is_local) {
             score_rows(run, p, reply, origin);
             return TR_OK;
         }
@@ -390,11 +365,11 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return TR_OK;
     case TR_DO_STOP:
         tr_run_give_back(run, p);
-        lane_refuses(run, reply, rule);
+        lane_refuses(run, l, reply, rule);
         return TR_OK;
     case TR_DO_HALVE:
         if (reply->outcome == TR_OUT_BAD_REQUEST && p->n == 1 &&
-            never_served(run)) {
+            never_served(l)) {
             blame_nobody(run, p, reply);
             return TR_OK;
         }
@@ -415,9 +390,10 @@ int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err)
     struct tr_reply reply;
     int rc = TR_OK;
 
-    while (rc == TR_OK && run->lane->vt->next(run->lane, &reply)) {
-        *moved = true;
-        rc = on_reply(run, &reply, err);
-    }
+    TR_EACH_LANE(run, l)
+        while (rc == TR_OK && l->lane->vt->next(l->lane, &reply)) {
+            *moved = true;
+            rc = on_reply(run, &reply, err);
+        }
     return rc;
 }

@@ -27,6 +27,15 @@ static void wake_at(int64_t *wake, int64_t at, int64_t began)
         *wake = at;
 }
 
+/* Nothing waits and nothing is under way. */
+static bool idle(const struct tr_run *run)
+{
+    struct tr_run_load load = tr_run_load(run);
+
+    return !load.waiting && !load.aside && !load.planned && !load.ready &&
+           !load.sent;
+}
+
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
     int64_t wake = INT64_MAX, began = tr_run_tick(run), now;
@@ -50,9 +59,7 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         TRY(tr_run_send_ready(run, &wake, &moved, err));
         TRY(tr_run_write_settled(run, &moved, err));
         tr_run_mind_outage(run, &wake);
-        if (run->input_ended && !run->fresh.n && !run->redo.n &&
-            !run->aside.n && !run->planned.n && !run->ready.n &&
-            !run->sent.n) {
+        if (run->input_ended && idle(run)) {
             TRY(tr_run_commit(run, true, &moved, err));
             TRY(tr_run_write_settled(run, &moved, err));
             if (tr_window_empty(&run->window))
@@ -66,10 +73,12 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
     /* What was due when the step began and still stands there waits for
      * something else: a slot, money, the pace. */
     now = tr_run_tick(run);
-    if (run->aside.head)
-        wake_at(&wake, run->aside.head->due_at, began);
-    if (run->redo.n)
-        wake_at(&wake, run->redo.head->since + TR_REDO_AGE, began);
+    TR_EACH_LANE(run, l) {
+        if (l->aside.head)
+            wake_at(&wake, l->aside.head->due_at, began);
+        if (l->redo.n)
+            wake_at(&wake, l->redo.head->since + TR_REDO_AGE, began);
+    }
     if (run->flush.oldest_at)
         wake_at(&wake, tr_flush_wake(&run->flush), began);
     *wait_ns = wake == INT64_MAX ? TR_S : wake > now ? wake - now : 0;
@@ -80,30 +89,11 @@ out:
 
 /* ---- open, close, look ------------------------------------------------ */
 
-static int restore(struct tr_run *run, struct tr_err *err)
+/* Label sets get the numbers they had when the verdicts were stored. */
+static int restore_sets(struct tr_run *run, struct tr_err *err)
 {
-    struct tr_buf line;
-    char name[340];
-    bool found;
     int rc = TR_OK;
 
-    tr_buf_init(&line, 0);
-    if (run->lane->vt->teach) {
-        snprintf(name, sizeof name, "lane:%s@%s", run->lane->model,
-                 run->lane->host);
-        TRY(tr_store_get(run->store, name, &line, &found, err));
-        if (found)
-            run->lane->vt->teach(run->lane, tr_buf_str(&line));
-    }
-    if (run->form.forced < 0) {
-        snprintf(name, sizeof name, "form:%s@%s", run->lane->model,
-                 run->lane->host);
-        tr_buf_clear(&line);
-        TRY(tr_store_get(run->store, name, &line, &found, err));
-        if (found && tr_str_eq_c(tr_buf_str(&line), "1"))
-            run->form.form = TR_FORM_SCHEMA;
-    }
-    /* Label sets get the numbers they had when the verdicts were stored. */
     for (uint32_t i = 0; i < tr_store_set_count(run->store); i++) {
         uint32_t set;
 
@@ -112,8 +102,17 @@ static int restore(struct tr_run *run, struct tr_err *err)
         TR_ASSERT(set == run->task->label_count + i);
     }
 out:
-    tr_buf_release(&line);
     return rc;
+}
+
+/* A lane that costs money, and how much is known. */
+static bool priced(const struct tr_run *run)
+{
+    for (uint32_t i = 0; i < run->lane_count; i++)
+        if (!run->lanes[i].lane->is_local &&
+            tr_priced(&run->lanes[i].lane->facts))
+            return true;
+    return false;
 }
 
 static int open_job(struct tr_run *run, struct tr_err *err)
@@ -135,8 +134,7 @@ static int open_job(struct tr_run *run, struct tr_err *err)
         run->find.not_before = job.started_at;
     if (run->opts.retry_failed)
         run->find.failures_not_before = job.started_at;
-    if (job.unknown_count && tr_priced(&run->lane->facts) &&
-        !run->lane->is_local) {
+    if (job.unknown_count && priced(run)) {
         char text[300], money[32];
 
         snprintf(text, sizeof text,
@@ -152,48 +150,15 @@ static int open_job(struct tr_run *run, struct tr_err *err)
     return TR_OK;
 }
 
-/* --truncate cuts at a length that depends on task and model alone, never on
- * what a run learns: the cut text is part of a verdict's key. Two bytes a
- * token is less than most languages have. */
-static int choose_cut(struct tr_run *run, struct tr_err *err)
-{
-    int64_t context = run->lane->facts.context, room;
-    char line[300];
-    int rc;
-
-    if (!run->opts.truncate || run->lane->is_local)
-        return TR_OK;
-    if (!context) {
-        snprintf(line, sizeof line, "--truncate: the context of %s is not "
-                 "known, so nothing is cut; give it (context: N) in "
-                 "models.yaml of trommel's configuration folder",
-                 run->lane->model);
-        tr_run_say(run, 1, line);
-        return TR_OK;
-    }
-    rc = tr_run_stable_parts(run, TR_FORM_SCHEMA, err);
-    if (rc != TR_OK)
-        return rc;
-    room = 2 * (context - tr_prompt_cap(run->task, TR_FORM_SCHEMA, 1)) -
-           (int64_t)(run->system.n + run->schema.n) - 400;
-    run->text_max = room > 64 ? (size_t)room : 64;
-    return TR_OK;
-}
-
 int tr_run_open(struct tr_run **out, const struct tr_env *env,
                 const struct tr_run_opts *opts, struct tr_task *task,
-                struct tr_store *store, struct tr_lane *lane,
-                struct tr_err *err)
+                struct tr_store *store, struct tr_lane *const *lanes,
+                uint32_t lane_count, struct tr_err *err)
 {
     struct tr_run *run = tr_alloc(sizeof *run);
-    struct tr_pace_opts pace = {
-        .concurrency = opts->concurrency,
-        .concurrency_max = lane->concurrency_max,
-        .rpm = opts->rpm > 0 ? opts->rpm : (double)lane->rpm,
-        .tpm = opts->tpm > 0 ? opts->tpm : (double)lane->tpm,
-    };
-    char name[200];
     int rc = TR_OK;
+
+    TR_ASSERT(lane_count >= 1 && lane_count <= TR_LANES_MAX);
 
     *out = NULL;
     if (!run)
@@ -202,38 +167,25 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     run->opts = *opts;
     run->task = task;
     run->store = store;
-    run->lane = lane;
     run->run_at = env->wall_s(env->ctx);
     run->opened_at = run->last_served_at = env->now_ns(env->ctx);
     run->rng.state = env->random(env->ctx);
     run->find.min_prompt = opts->min_prompt;
-    snprintf(name, sizeof name, "%s\n%s", lane->model, lane->effort);
-    run->salt = tr_digest(NULL, tr_str_c(name));
     tr_window_init(&run->window, env,
                    opts->window_bytes ? opts->window_bytes : TR_WINDOW_BYTES,
                    opts->as_completed);
     tr_keymap_init(&run->open_keys);
-    tr_buf_init(&run->system, 0);
-    tr_buf_init(&run->schema, 0);
     tr_buf_init(&run->user, TR_BODIES_BYTES);
     tr_buf_init(&run->preview_body, 0);
-    tr_form_init(&run->form, opts->answer_form);
-    tr_meter_init(&run->meter);
-    tr_pace_init(&run->pace, &pace, run->opened_at);
-    tr_retry_budget_init(&run->retries);
     for (uint32_t i = 0; i < TR_PACKS_MAX; i++)
         run->free_slots[run->free_slot_count++] = TR_PACKS_MAX - 1 - i;
     run->label_counts = tr_array(task->label_count, sizeof(int64_t));
     if (!run->label_counts)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
-    if (opts->budget_nano >= 0 && !lane->is_local && !tr_priced(&lane->facts))
-        TRY(tr_fail(err, TR_CONFIG,
-                    "the price of %s is not known, so --budget cannot be "
-                    "kept: add it to models.yaml in trommel's configuration "
-                    "folder (input and output, USD per million tokens), or "
-                    "leave --budget out", lane->model));
-    TRY(choose_cut(run, err));
-    TRY(restore(run, err));
+    for (uint32_t i = 0; i < lane_count; i++)
+        TRY(tr_run_lane_open(run, lanes[i], err));
+    TRY(tr_run_recall(run, err));
+    TRY(restore_sets(run, err));
     TRY(open_job(run, err));
 
     *out = run;
@@ -252,8 +204,8 @@ void tr_run_close(struct tr_run *run)
             tr_pack_free(run, run->packs[i]);
     tr_window_release(&run->window);
     tr_keymap_release(&run->open_keys);
-    tr_buf_release(&run->system);
-    tr_buf_release(&run->schema);
+    TR_EACH_LANE(run, l)
+        tr_run_lane_close(l);
     tr_buf_release(&run->user);
     while (run->spare_count)
         tr_buf_release(&run->spare[--run->spare_count]);
@@ -274,8 +226,22 @@ int tr_run_exit(const struct tr_run *run, const char **sentence)
 void tr_run_counts(const struct tr_run *run, struct tr_counts *counts)
 {
     *counts = run->counts;
-    counts->in_flight = run->sent.n;
-    counts->waiting = run->wait_since ? run->ready.n : 0;
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *l = &run->lanes[i];
+
+        counts->requests += l->counts.requests;
+        counts->tokens_in += l->counts.tokens_in;
+        counts->tokens_out += l->counts.tokens_out;
+        counts->tokens_cached += l->counts.tokens_cached;
+        counts->in_flight += l->sent.n;
+        counts->waiting += l->wait_since ? l->ready.n : 0;
+    }
+}
+
+void tr_run_lane_counts(const struct tr_run *run, uint32_t lane,
+                        struct tr_lane_counts *counts)
+{
+    *counts = run->lanes[lane].counts;
 }
 
 void tr_run_money(const struct tr_run *run, struct tr_money *money)

@@ -14,6 +14,8 @@
 #include "store/store.h"
 #include "task/task.h"
 
+#define TR_LANES_MAX 8 /* models of one run: --model and its fallbacks */
+
 enum { TR_FILL_END = 0, TR_FILL_ROW = 1, TR_FILL_WAIT = 2, TR_FILL_FULL = 3 };
 
 /* One attempt that has ended, for traces and metrics; valid during the call.
@@ -90,13 +92,22 @@ struct tr_counts {
     bool input_ended;
 };
 
+/* The part of one lane in them. */
+struct tr_lane_counts {
+    int64_t rows, failed;    /* settled by it in this run, twins included */
+    int64_t requests;
+    int64_t tokens_in, tokens_out, tokens_cached;
+    int64_t spent_nano, unknown_nano; /* of this run */
+};
+
 struct tr_run;
 
-/* Borrows everything; the caller keeps task, store and lane alive. */
+/* Borrows everything; the caller keeps task, store and lanes alive. lanes: 1
+ * to TR_LANES_MAX, in the order in which they are asked. */
 int tr_run_open(struct tr_run **out, const struct tr_env *env,
                 const struct tr_run_opts *opts, struct tr_task *task,
-                struct tr_store *store, struct tr_lane *lane,
-                struct tr_err *err);
+                struct tr_store *store, struct tr_lane *const *lanes,
+                uint32_t lane_count, struct tr_err *err);
 
 enum { TR_RUN_DONE = 0, TR_RUN_MORE = 1 };
 /* One bounded step: fill, receive, plan, commit, act. MORE: call again, at
@@ -109,6 +120,8 @@ void tr_run_stop(struct tr_run *run, int exit_code);
  * sentence that belongs to it (empty for 0 and 1). */
 int tr_run_exit(const struct tr_run *run, const char **sentence);
 void tr_run_counts(const struct tr_run *run, struct tr_counts *counts);
+void tr_run_lane_counts(const struct tr_run *run, uint32_t lane,
+                        struct tr_lane_counts *counts);
 void tr_run_money(const struct tr_run *run, struct tr_money *money);
 /* Rows with label i so far; label_count numbers. */
 const int64_t *tr_run_label_counts(const struct tr_run *run);

@@ -24,7 +24,7 @@ static int unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
     struct tr_pack *p;
 
     while ((p = tr_queue_take(q))) {
-        if (!run->lane->is_local) {
+        if (!p->lane->lane->is_local) {
             tr_money_unreserve(&run->money, p->bound);
             if (had_intent) {
                 int rc = tr_run_grow((void **)&run->outs, &run->out_cap,
@@ -42,13 +42,14 @@ static int unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
 }
 
 /* Requests whose answers nobody awaits any more: their outcome is unknown. */
-static int abandon(struct tr_run *run, struct tr_err *err)
+static int abandon(struct tr_run *run, struct tr_run_lane *l,
+                   struct tr_err *err)
 {
     static const struct tr_usage unheard = {-1, -1, -1, -1, -1};
     struct tr_pack *p;
 
-    run->lane->vt->cancel(run->lane);
-    while ((p = run->sent.head)) {
+    l->lane->vt->cancel(l->lane);
+    while ((p = l->sent.head)) {
         struct tr_reply lost = {
             .outcome = TR_OUT_LOST, .billing = TR_BILL_UNKNOWN,
             .usage = unheard, .retry_after_ms = -1,
@@ -58,35 +59,10 @@ static int abandon(struct tr_run *run, struct tr_err *err)
 
         if (rc != TR_OK)
             return rc;
-        tr_queue_take(&run->sent);
+        tr_queue_take(&l->sent);
         tr_run_give_back(run, p);
     }
     return TR_OK;
-}
-
-static int keep_learned(struct tr_run *run, struct tr_err *err)
-{
-    struct tr_buf line;
-    char name[340];
-    int rc = TR_OK;
-
-    if (!run->lane->vt->learned || run->opts.dry_run)
-        return TR_OK;
-    tr_buf_init(&line, 0);
-    run->lane->vt->learned(run->lane, &line);
-    if (tr_buf_ok(&line) && line.n) {
-        snprintf(name, sizeof name, "lane:%s@%s", run->lane->model,
-                 run->lane->host);
-        rc = tr_store_set(run->store, name, tr_buf_str(&line), err);
-    }
-    if (rc == TR_OK && run->form.forced < 0) {
-        snprintf(name, sizeof name, "form:%s@%s", run->lane->model,
-                 run->lane->host);
-        rc = tr_store_set(run->store, name,
-                          run->form.form ? TR_STR("1") : TR_STR("0"), err);
-    }
-    tr_buf_release(&line);
-    return rc;
 }
 
 int tr_run_finish(struct tr_run *run, struct tr_err *err)
@@ -94,7 +70,7 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
     bool moved = false;
     int rc;
 
-    rc = keep_learned(run, err);
+    rc = tr_run_remember(run, err);
     if (rc == TR_OK)
         rc = tr_run_commit(run, true, &moved, err);
     if (rc == TR_OK) /* what was only set, even if nothing else waits */
@@ -117,29 +93,35 @@ int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
 {
     int64_t give_up = run->stop_at + run->opts.grace_ms * TR_MS;
     int64_t now = run->now;
-    int rc;
+    int rc = TR_OK;
 
-    rc = unplan(run, &run->planned, false, err);
-    if (rc == TR_OK)
-        rc = unplan(run, &run->ready, true, err);
-    if (rc != TR_OK)
-        return rc;
-    if (run->sent.n && run->stopping == 1 && now < give_up) {
+    TR_EACH_LANE(run, l) {
+        TRY(unplan(run, &l->planned, false, err));
+        TRY(unplan(run, &l->ready, true, err));
+    }
+    if (tr_run_load(run).sent && run->stopping == 1 && now < give_up) {
         if (give_up < *wake)
             *wake = give_up;
         return TR_OK;
     }
-    if (run->sent.n) {
-        rc = abandon(run, err);
-        if (rc != TR_OK)
-            return rc;
-    }
+    TR_EACH_LANE(run, l)
+        if (l->sent.n)
+            TRY(abandon(run, l, err));
     rc = tr_run_commit(run, true, moved, err);
     if (rc == TR_OK)
         rc = tr_run_write_settled(run, moved, err);
     if (rc == TR_OK && !*moved)
         rc = tr_run_finish(run, err);
+out:
     return rc;
+}
+
+static bool served(const struct tr_run *run)
+{
+    for (uint32_t i = 0; i < run->lane_count; i++)
+        if (run->lanes[i].successes)
+            return true;
+    return false;
 }
 
 /* Too long in trouble without any answer: an outage ends the run, never the
@@ -161,9 +143,9 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
              "%s: no answer for %" PRId64 " s (%s). Nothing is lost: run the "
              "same command again when the provider is back; --max-wait sets "
              "how long to go on",
-             run->lane->host, run->opts.max_wait_ms / 1000,
+             run->lanes[0].lane->host, run->opts.max_wait_ms / 1000,
              run->last_trouble[0] ? run->last_trouble : "no reply");
-    tr_run_event(run, TR_EVENT_LANE_DOWN, run->lane, -1);
-    tr_run_stop_with(run, tr_exit_code(run->successes ? TR_STOPPED : TR_UNAVAILABLE),
+    tr_run_event(run, TR_EVENT_LANE_DOWN, run->lanes[0].lane, -1);
+    tr_run_stop_with(run, tr_exit_code(served(run) ? TR_STOPPED : TR_UNAVAILABLE),
               text);
 }

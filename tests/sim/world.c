@@ -363,7 +363,8 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
                           &w->transport, err);
     }
     if (rc == TR_OK)
-        rc = tr_run_open(&w->run, env, &opts, &w->task, w->store, w->lane, err);
+        rc = tr_run_open(&w->run, env, &opts, &w->task, w->store, &w->lane, 1,
+                         err);
     return rc;
 }
 

@@ -1,0 +1,247 @@
+/* lanes.c - what belongs to one lane of a run: opened, remembered, given back.
+ *
+ * A run may have several lanes; each has its own pace, meter, prompt, keys and
+ * queues (struct tr_run_lane). What they share (rows, store, money, time) is
+ * the run's.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+#include "base/bounds.h"
+
+#include <stdio.h>
+
+struct tr_run_load tr_run_load(const struct tr_run *run)
+{
+    struct tr_run_load sum = {0};
+
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *l = &run->lanes[i];
+
+        sum.waiting += l->fresh.n + l->redo.n;
+        sum.aside += l->aside.n;
+        sum.planned += l->planned.n;
+        sum.ready += l->ready.n;
+        sum.sent += l->sent.n;
+    }
+    return sum;
+}
+
+int tr_run_stable_parts(struct tr_run *run, struct tr_run_lane *l,
+                        enum tr_form form, struct tr_err *err)
+{
+    if (l->form_ready && l->form_built == form)
+        return TR_OK;
+    tr_buf_clear(&l->system);
+    tr_buf_clear(&l->schema);
+    tr_prompt_system(&l->system, run->task, form);
+    if (form == TR_FORM_SCHEMA)
+        tr_prompt_schema(&l->schema, run->task);
+    if (!tr_buf_ok(&l->system) || !tr_buf_ok(&l->schema))
+        return tr_fail(err, TR_NOMEM, "out of memory for the prompt");
+    l->form_built = form;
+    l->form_ready = true;
+    return TR_OK;
+}
+
+struct tr_str tr_run_text(const struct tr_run_lane *l,
+                          const struct tr_row *row)
+{
+    struct tr_str text = tr_row_text(row->block, row);
+
+    if (l->text_max && text.n > l->text_max) {
+        text.n = l->text_max;
+        while (text.n && ((unsigned char)text.p[text.n] & 0xc0) == 0x80)
+            text.n--; /* never inside a character */
+    }
+    return text;
+}
+
+/* Rows of a pack that never left, or that the lane does not take any more. */
+void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
+{
+    for (uint32_t i = p->n; i-- > 0; ) {
+        struct tr_row *row = p->rows[i];
+
+        row->state = TR_ROW_WAITING;
+        tr_rows_push(&run->lanes[row->lane].fresh, row);
+    }
+    tr_pack_free(run, p);
+}
+
+int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
+                  const char *served, uint16_t *origin, struct tr_err *err)
+{
+    struct tr_origin o = {
+        .prompt_version = TR_PROMPT_VERSION, .run_at = run->run_at,
+    };
+    int rc;
+
+    if (l->origin_known && strcmp(l->origin_served, served) == 0) {
+        *origin = l->origin;
+        return TR_OK;
+    }
+    snprintf(o.by, sizeof o.by, "%s", l->lane->model);
+    snprintf(o.served, sizeof o.served, "%s", served);
+    snprintf(o.effort, sizeof o.effort, "%s", l->lane->effort);
+    rc = tr_store_origin(run->store, &o, &l->origin, err);
+    if (rc != TR_OK)
+        return rc;
+    snprintf(l->origin_served, sizeof l->origin_served, "%s", served);
+    l->origin_known = true;
+    *origin = l->origin;
+    return TR_OK;
+}
+
+/* ---- from run to run -------------------------------------------------- */
+
+static void name_of(char *out, size_t size, const char *what,
+                    const struct tr_lane *lane)
+{
+    snprintf(out, size, "%s:%s@%s", what, lane->model, lane->host);
+}
+
+static int recall(struct tr_run *run, struct tr_run_lane *l,
+                  struct tr_buf *line, struct tr_err *err)
+{
+    char name[340];
+    bool found;
+    int rc = TR_OK;
+
+    tr_buf_clear(line);
+    if (l->lane->vt->teach) {
+        name_of(name, sizeof name, "lane", l->lane);
+        TRY(tr_store_get(run->store, name, line, &found, err));
+        if (found)
+            l->lane->vt->teach(l->lane, tr_buf_str(line));
+    }
+    if (l->form.forced < 0) {
+        name_of(name, sizeof name, "form", l->lane);
+        tr_buf_clear(line);
+        TRY(tr_store_get(run->store, name, line, &found, err));
+        if (found && tr_str_eq_c(tr_buf_str(line), "1"))
+            l->form.form = TR_FORM_SCHEMA;
+    }
+out:
+    return rc;
+}
+
+int tr_run_recall(struct tr_run *run, struct tr_err *err)
+{
+    struct tr_buf line;
+    int rc = TR_OK;
+
+    tr_buf_init(&line, 0);
+    TR_EACH_LANE(run, l)
+        TRY(recall(run, l, &line, err));
+out:
+    tr_buf_release(&line);
+    return rc;
+}
+
+static int remember(struct tr_run *run, struct tr_run_lane *l,
+                    struct tr_buf *line, struct tr_err *err)
+{
+    char name[340];
+    int rc = TR_OK;
+
+    if (!l->lane->vt->learned)
+        return TR_OK;
+    tr_buf_clear(line);
+    l->lane->vt->learned(l->lane, line);
+    if (tr_buf_ok(line) && line->n) {
+        name_of(name, sizeof name, "lane", l->lane);
+        TRY(tr_store_set(run->store, name, tr_buf_str(line), err));
+    }
+    if (l->form.forced < 0) {
+        name_of(name, sizeof name, "form", l->lane);
+        TRY(tr_store_set(run->store, name,
+                         l->form.form ? TR_STR("1") : TR_STR("0"), err));
+    }
+out:
+    return rc;
+}
+
+int tr_run_remember(struct tr_run *run, struct tr_err *err)
+{
+    struct tr_buf line;
+    int rc = TR_OK;
+
+    if (run->opts.dry_run)
+        return TR_OK;
+    tr_buf_init(&line, 0);
+    TR_EACH_LANE(run, l)
+        TRY(remember(run, l, &line, err));
+out:
+    tr_buf_release(&line);
+    return rc;
+}
+
+/* ---- open and close --------------------------------------------------- */
+
+/* --truncate cuts at a length that depends on task and model alone, never on
+ * what a run learns: the cut text is part of a verdict's key. Two bytes a
+ * token is less than most languages have. */
+static int choose_cut(struct tr_run *run, struct tr_run_lane *l,
+                      struct tr_err *err)
+{
+    int64_t context = l->lane->facts.context, room;
+    char line[300];
+    int rc;
+
+    if (!run->opts.truncate || l->lane->is_local)
+        return TR_OK;
+    if (!context) {
+        snprintf(line, sizeof line, "--truncate: the context of %s is not "
+                 "known, so nothing is cut; give it (context: N) in "
+                 "models.yaml of trommel's configuration folder",
+                 l->lane->model);
+        tr_run_say(run, 1, line);
+        return TR_OK;
+    }
+    rc = tr_run_stable_parts(run, l, TR_FORM_SCHEMA, err);
+    if (rc != TR_OK)
+        return rc;
+    room = 2 * (context - tr_prompt_cap(run->task, TR_FORM_SCHEMA, 1)) -
+           (int64_t)(l->system.n + l->schema.n) - 400;
+    l->text_max = room > 64 ? (size_t)room : 64;
+    return TR_OK;
+}
+
+int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
+                     struct tr_err *err)
+{
+    struct tr_run_lane *l = &run->lanes[run->lane_count];
+    const struct tr_run_opts *o = &run->opts;
+    struct tr_pace_opts pace = {
+        .concurrency = o->concurrency,
+        .concurrency_max = lane->concurrency_max,
+        .rpm = o->rpm > 0 ? o->rpm : (double)lane->rpm,
+        .tpm = o->tpm > 0 ? o->tpm : (double)lane->tpm,
+    };
+    char name[200];
+
+    l->lane = lane;
+    l->place = run->lane_count++;
+    snprintf(name, sizeof name, "%s\n%s", lane->model, lane->effort);
+    l->salt = tr_digest(NULL, tr_str_c(name));
+    tr_buf_init(&l->system, 0);
+    tr_buf_init(&l->schema, 0);
+    tr_form_init(&l->form, o->answer_form);
+    tr_meter_init(&l->meter);
+    tr_pace_init(&l->pace, &pace, run->opened_at);
+    tr_retry_budget_init(&l->retries);
+    if (o->budget_nano >= 0 && !lane->is_local && !tr_priced(&lane->facts))
+        return tr_fail(err, TR_CONFIG,
+                       "the price of %s is not known, so --budget cannot be "
+                       "kept: add it to models.yaml in trommel's configuration "
+                       "folder (input and output, USD per million tokens), or "
+                       "leave --budget out", lane->model);
+    return choose_cut(run, l, err);
+}
+
+void tr_run_lane_close(struct tr_run_lane *l)
+{
+    tr_buf_release(&l->system);
+    tr_buf_release(&l->schema);
+}
