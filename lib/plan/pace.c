@@ -99,8 +99,9 @@ static int64_t later(int64_t t, int64_t by)
 static int64_t bucket_wait(const struct tr_pace *p, const struct tr_bucket *b,
                            double unit, int64_t now)
 {
-    double r = rate(p, b);
-    double burst = r > 0 && unit / r > BURST_S ? unit / r : BURST_S;
+    double r = rate(p, b), whole = key_rate(p, b);
+    /* The bursts of all who share the key together are one. */
+    double burst = r > 0 && unit / whole > BURST_S ? unit / whole : BURST_S;
     int64_t from;
 
     if (r <= 0 || b->due_at <= now)
