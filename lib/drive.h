@@ -8,6 +8,7 @@
 #define TR_DRIVE_H
 
 #include "config.h"
+#include "peers.h"
 #include "rows/sink.h"
 #include "rows/source.h"
 #include "rows/spill.h"
@@ -54,6 +55,9 @@ struct tr_drive {
 
     struct tr_message messages[TR_MESSAGES]; /* ring */
     uint32_t message_first, message_count, messages_lost;
+
+    struct tr_peers peers;
+    bool peers_asked;         /* by --share-limits yes: failing is news */
 
     struct tr_sample sample;
     bool sampled;

@@ -57,8 +57,14 @@ static double bounded(double part)
     return part > 0 ? fmin(part, 1) : 0; /* NaN: 0 */
 }
 
-void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, bool waiting,
-                  int64_t now)
+void tr_fair_kept_back(struct tr_fair *f, const struct tr_pace *p, int64_t now)
+{
+    for (int k = 0; k < TR_LIMIT_KINDS; k++)
+        if (tr_pace_is_short(p, k, now))
+            f->short_until[k] = now + SHORT_FOR_NS;
+}
+
+void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, int64_t now)
 {
     struct tr_lease *mine = &f->mine;
     double s = (double)(now - f->looked_at) / TR_S;
@@ -69,8 +75,6 @@ void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, bool waiting,
         if (s > 0)
             f->used[k] += (1 - exp(-s / USED_OVER_S)) *
                           (fmax(0, sent - mine->sent[k]) / s - f->used[k]);
-        if (waiting && tr_pace_is_short(p, k, now))
-            f->short_until[k] = now + SHORT_FOR_NS;
         mine->want[k] = now < f->short_until[k] || rate <= 0
                             ? 1 : bounded(ROOM * f->used[k] / rate);
         mine->sent[k] = sent;

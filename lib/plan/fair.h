@@ -34,10 +34,12 @@ bool tr_lease_is_live(const struct tr_lease *lease, int64_t now);
 /* Divides 1 among n by what each wants. */
 void tr_fair_divide(const double *want, double *part, uint32_t n);
 
-/* Three steps, every TR_FAIR_EVERY_NS. What this process says; waiting: it has
- * requests that could leave. */
-void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, bool waiting,
-                  int64_t now);
+/* A request had to wait for time: the limits that kept it back are short. */
+void tr_fair_kept_back(struct tr_fair *f, const struct tr_pace *p,
+                       int64_t now);
+
+/* Three steps, every TR_FAIR_EVERY_NS. What this process says. */
+void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, int64_t now);
 /* Its part, given all other leases, dead ones too: to be done while nobody
  * else does it. n <= TR_FAIR_MAX. */
 void tr_fair_take(struct tr_fair *f, const struct tr_lease *all, uint32_t n,

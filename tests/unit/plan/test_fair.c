@@ -101,7 +101,12 @@ static void parts_never_add_to_more_than_one(void **state)
             now += 10 * TR_S;
         memcpy(others, table, sizeof others);
         others[i] = others[8]; /* any order */
-        tr_fair_look(&fair[i], &pace[i], tr_rng_below(&rng, 2), now);
+        if (tr_rng_below(&rng, 2)) {
+            if (tr_pace_wait(&pace[i], 0, now) == 0)
+                tr_pace_sent(&pace[i], 0, now);
+            tr_fair_kept_back(&fair[i], &pace[i], now);
+        }
+        tr_fair_look(&fair[i], &pace[i], now);
         tr_fair_take(&fair[i], others, 8, now);
         table[i] = fair[i].mine;
         for (int k = 0; k < 8; k++)
@@ -181,7 +186,7 @@ static void beat(struct world *w, int i, struct tr_rng *rng, int64_t now)
     for (int k = 0; k < w->members; k++)
         if (k != i)
             others[n++] = w->table[k];
-    tr_fair_look(&m->fair, &m->pace, m->next_work <= now, now);
+    tr_fair_look(&m->fair, &m->pace, now);
     tr_fair_take(&m->fair, others, n, now);
     w->table[i] = m->fair.mine;
     tr_fair_tell(&m->fair, &m->pace, others, n, now);
@@ -241,6 +246,8 @@ static void go(struct world *w, uint64_t seed, int64_t until)
                 if (f->back_at < next)
                     next = f->back_at, first = n - 1;
             }
+            if (m->next_work <= now && wait != TR_PACE_FULL)
+                tr_fair_kept_back(&m->fair, &m->pace, now);
             if (m->next_beat < next)
                 next = m->next_beat, first = -1;
             if (m->next_work > now)
