@@ -6,6 +6,7 @@
  *   SQLite cache        TR_STORE_CACHE_BYTES, or the larger read cache while
  *                       there are no requests
  *   seen-keys filter    TR_FILTER_BYTES
+ *   saved answers       TR_STAGED_MAX
  *   output buffer       TR_SINK_BYTES
  * which stays within 64 MiB together with code and libraries.
  *
@@ -26,6 +27,8 @@
 #define TR_STORE_READ_CACHE_BYTES (40u << 20) /* until the first answer is
                                  written: nothing else needs the memory yet */
 #define TR_FILTER_BYTES (2u << 20)
+#define TR_STAGED_MAX (64u << 10)       /* answers between two commits, 40
+                                           bytes each in memory */
 #define TR_SINK_BYTES (256u << 10)
 #define TR_LABELS_MAX 10000u
 #define TR_TASK_BYTES_MAX (16u << 20)   /* task file with its examples */

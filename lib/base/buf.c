@@ -115,6 +115,23 @@ static const bool special[256] = {
     [0xe2] = 1,
 };
 
+enum { STRETCH = 16 };
+
+/* Whether the next STRETCH bytes may stay as they are: one comparison for all
+ * of them where the processor has one. */
+static bool plain(const char *p)
+{
+    unsigned char any = 0;
+
+    for (int i = 0; i < STRETCH; i++) {
+        unsigned char c = (unsigned char)p[i];
+
+        any |= (unsigned char)((c < 0x20) | (c == '"') | (c == '\\') |
+                               (c == 0x7f) | (c == 0xe2));
+    }
+    return !any;
+}
+
 void tr_buf_add_json(struct tr_buf *b, struct tr_str s)
 {
     static const char hex[] = "0123456789abcdef";
@@ -122,12 +139,17 @@ void tr_buf_add_json(struct tr_buf *b, struct tr_str s)
 
     tr_buf_addc(b, '"');
     for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
         char esc[7] = "\\u00";
         size_t n = 2, skip = 1;
+        unsigned char c;
 
-        if (!special[c])
-            continue;
+        while (i + STRETCH <= s.n && plain(s.p + i))
+            i += STRETCH;
+        while (i < s.n && !special[(unsigned char)s.p[i]])
+            i++;
+        if (i == s.n)
+            break;
+        c = (unsigned char)s.p[i];
         if (c == '"' || c == '\\') {
             esc[1] = (char)c;
         } else if (c == '\n') {

@@ -2,7 +2,10 @@
  *
  * Keys are digests, so the rows of a commit fall anywhere in the tree: they
  * are sorted first, and so are the keys of a look-up. Whatever is added
- * between two commits stands in one open transaction.
+ * between two commits stands in one open transaction. Answers that are only
+ * saved wait in the table `fresh`, one row for each save, and the next commit
+ * puts them where they belong: a save writes a page or two instead of one for
+ * each answer.
  *
  * The file may have been damaged or made by somebody else. So its schema must
  * be ours to the letter, and every verdict and label set carries a check of
@@ -29,37 +32,47 @@
 
 /* what and v are a verdict as two integers, see pack_verdict(). attempt.id
  * never repeats: AUTOINCREMENT keeps its high-water mark in the file. tally
- * counts verdicts per origin, so that looking needs no scan. */
-static const char *const schema[] = {
-    "CREATE TABLE answer(key BLOB PRIMARY KEY, what INTEGER NOT NULL,"
-    " v INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE attempt(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+ * counts verdicts per origin, so that looking needs no scan. since: the layout
+ * that brought the table; an older file gets what it lacks when it is opened. */
+static const struct {
+    int since;
+    const char *sql;
+} schema[] = {
+    {1, "CREATE TABLE answer(key BLOB PRIMARY KEY, what INTEGER NOT NULL,"
+    " v INTEGER NOT NULL) WITHOUT ROWID"},
+    {1, "CREATE TABLE attempt(id INTEGER PRIMARY KEY AUTOINCREMENT,"
     " of_job INTEGER NOT NULL, of_round INTEGER NOT NULL,"
     " seed INTEGER NOT NULL, bound INTEGER NOT NULL, items INTEGER NOT NULL,"
-    " unknown INTEGER NOT NULL)",
-    "CREATE TABLE origin(id INTEGER PRIMARY KEY, by TEXT NOT NULL,"
+    " unknown INTEGER NOT NULL)"},
+    {1, "CREATE TABLE origin(id INTEGER PRIMARY KEY, by TEXT NOT NULL,"
     " served TEXT NOT NULL, effort TEXT NOT NULL, prompt INTEGER NOT NULL,"
-    " run_at INTEGER NOT NULL)",
-    "CREATE TABLE tally(slot INTEGER PRIMARY KEY, answers INTEGER NOT NULL,"
-    " failures INTEGER NOT NULL)",
-    "CREATE TABLE label_set(id INTEGER PRIMARY KEY, names TEXT NOT NULL,"
-    " digest INTEGER NOT NULL)",
-    "CREATE TABLE job(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+    " run_at INTEGER NOT NULL)"},
+    {1, "CREATE TABLE tally(slot INTEGER PRIMARY KEY, answers INTEGER NOT NULL,"
+    " failures INTEGER NOT NULL)"},
+    {1, "CREATE TABLE label_set(id INTEGER PRIMARY KEY, names TEXT NOT NULL,"
+    " digest INTEGER NOT NULL)"},
+    {1, "CREATE TABLE job(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
     " round INTEGER NOT NULL, under_way INTEGER NOT NULL,"
     " started_at INTEGER NOT NULL, before INTEGER NOT NULL,"
     " spent INTEGER NOT NULL, requests INTEGER NOT NULL,"
     " tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL,"
-    " tokens_cached INTEGER NOT NULL)",
-    "CREATE TABLE value(name TEXT PRIMARY KEY, value BLOB NOT NULL)"
-    " WITHOUT ROWID",
+    " tokens_cached INTEGER NOT NULL)"},
+    {1, "CREATE TABLE value(name TEXT PRIMARY KEY, value BLOB NOT NULL)"
+    " WITHOUT ROWID"},
+    {2, "CREATE TABLE fresh(id INTEGER PRIMARY KEY, answers BLOB NOT NULL)"},
 };
 enum { TABLES = sizeof schema / sizeof *schema };
 
 #define STATEMENTS(X)                                                          \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                \
+    X(COMMIT, "COMMIT")                                                        \
     X(FIND, "SELECT what, v FROM answer WHERE key = ?1")                       \
     X(HOLD, "SELECT slot FROM tally")                                          \
     X(ADD, "INSERT OR IGNORE INTO answer VALUES(?1, ?2, ?3)")                  \
     X(REPLACE, "UPDATE answer SET what = ?2, v = ?3 WHERE key = ?1")           \
+    X(STAGE, "INSERT INTO fresh VALUES(NULL, ?1)")                             \
+    X(STAGED, "SELECT answers FROM fresh ORDER BY id")                         \
+    X(UNSTAGE, "DELETE FROM fresh")                                            \
     X(TALLY, "INSERT OR REPLACE INTO tally VALUES(?1, ?2, ?3)")                \
     X(TALLIES, "SELECT slot, answers, failures FROM tally")                    \
     X(INTENT, "INSERT INTO attempt VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0)")         \
@@ -94,7 +107,8 @@ enum { TABLES = sizeof schema / sizeof *schema };
         " ORDER BY id")                                                        \
     X(SET, "INSERT INTO label_set VALUES(?1, ?2, ?3)")                         \
     X(SETS, "SELECT id, names, digest FROM label_set ORDER BY id")             \
-    X(HIGH_WATER, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence")         \
+    X(HIGH_WATER, "SELECT coalesce(max(seq), 0)"                            \
+        " FROM main.sqlite_sequence")         \
     X(VALUE_GET, "SELECT value FROM value WHERE name = ?1")                    \
     X(VALUE_SET, "INSERT OR REPLACE INTO value VALUES(?1, ?2)")
 
@@ -115,12 +129,14 @@ struct tr_store {
     sqlite3_stmt *stmts[S_COUNT];
     char path[4096];      /* "": temporary or in memory */
     bool temporary;       /* nobody reads it after us */
+    bool simulated;       /* in memory, yet read after a crash */
     bool read_only;
     bool cache_small;     /* answers are written: shrink_cache() */
     dev_t device;         /* the file behind path: it must stay there */
     ino_t inode;
     int lock_fd;
     bool in_transaction;
+    bool no_sync;         /* as SQLite was told last */
     bool unsynced;        /* saved, and no commit since */
     struct tr_err failed; /* code != 0: a change failed, none succeeds again */
     struct tr_origin *origins;
@@ -134,8 +150,15 @@ struct tr_store {
     size_t set_count, set_cap;
     uint64_t next_attempt;
     int64_t job, round;   /* 0: none begun */
+    /* What the next merge puts into `answer`: `fresh`, and what a commit
+     * brings with it. */
+    struct tr_store_put *puts;
+    size_t put_count, put_cap;
     const struct tr_store_put **sorted;
     size_t sorted_cap;
+    bool staged;          /* `fresh` holds rows */
+    unsigned char *blob;  /* a row of `fresh` in the making */
+    size_t blob_cap;
     struct lookup {       /* one key of a batch */
         struct tr_key key;
         uint32_t at;      /* its place in the caller's array */
@@ -280,17 +303,39 @@ static int number(struct tr_store *st, const char *sql, int64_t *n,
 }
 
 /* Every change goes through begin() first and, when it fails, through
- * give_up(): a disk that failed once is not asked again. */
-static int begin(struct tr_store *st, struct tr_err *err)
+ * give_up(): a disk that failed once is not asked again. Whether its end is
+ * synced is settled here, because SQLite changes that only between two
+ * transactions. In WAL mode one under NORMAL writes the log and does not
+ * sync. */
+static int begin_with(struct tr_store *st, bool sync, struct tr_err *err)
 {
-    int rc;
+    int rc = TR_OK;
 
     if (st->failed.code)
         return tr_fail(err, st->failed.code, "%s", st->failed.text);
     if (st->in_transaction)
         return TR_OK;
-    rc = exec(st, "BEGIN IMMEDIATE", err);
-    st->in_transaction = rc == TR_OK;
+    if (sync == st->no_sync && !st->temporary)
+        TRY(exec(st, sync ? "PRAGMA synchronous = FULL"
+                          : "PRAGMA synchronous = NORMAL", err));
+    st->no_sync = !sync;
+    TRY(run(st, S_BEGIN, err));
+    st->in_transaction = true;
+out:
+    return rc;
+}
+
+static int begin(struct tr_store *st, struct tr_err *err)
+{
+    return begin_with(st, true, err);
+}
+
+static int end(struct tr_store *st, struct tr_err *err)
+{
+    int rc = run(st, S_COMMIT, err);
+
+    if (rc == TR_OK)
+        st->in_transaction = false;
     return rc;
 }
 
@@ -598,29 +643,42 @@ out:
     return rc;
 }
 
-static int make_schema(struct tr_store *st, struct tr_err *err)
+/* Tables that the file's layout does not have yet. A reader, who changes
+ * nothing, sees empty ones that live in its own memory. */
+static int add_tables(struct tr_store *st, int64_t layout, struct tr_err *err)
 {
-    char pragma[100];
+    char sql[200];
     int rc = TR_OK;
 
-    TRY(begin(st, err));
-    for (int i = 0; i < TABLES; i++)
-        TRY(exec(st, schema[i], err));
-    snprintf(pragma, sizeof pragma, "PRAGMA user_version = %d;"
+    if (!st->read_only) /* no statement is prepared yet */
+        TRY(exec(st, "BEGIN IMMEDIATE", err));
+    for (int i = 0; i < TABLES; i++) {
+        if (schema[i].since <= layout)
+            continue;
+        snprintf(sql, sizeof sql, "CREATE TEMP%s",
+                 schema[i].sql + strlen("CREATE"));
+        TRY(exec(st, st->read_only ? sql : schema[i].sql, err));
+    }
+    if (st->read_only)
+        return TR_OK;
+    snprintf(sql, sizeof sql, "PRAGMA user_version = %d;"
              "PRAGMA application_id = %d;", TR_STORE_LAYOUT, APPLICATION_ID);
-    TRY(exec(st, pragma, err));
+    TRY(exec(st, sql, err));
     TRY(exec(st, "COMMIT", err));
-    st->in_transaction = false;
 out:
     return rc;
 }
 
 /* Tables that are not ours to the letter, views and triggers could make our
  * statements do what we did not write. */
-static int check_schema(struct tr_store *st, struct tr_err *err)
+static int check_schema(struct tr_store *st, int64_t layout,
+                        struct tr_err *err)
 {
     sqlite3_stmt *s = NULL;
-    int ours = 0, rc = TR_OK, more;
+    int missing = 0, rc = TR_OK, more;
+
+    for (int i = 0; i < TABLES; i++)
+        missing += schema[i].since <= layout;
 
     if (sqlite3_prepare_v2(st->db, "SELECT sql FROM sqlite_master WHERE sql "
                            "IS NOT NULL AND name <> 'sqlite_sequence'", -1, &s,
@@ -630,21 +688,22 @@ static int check_schema(struct tr_store *st, struct tr_err *err)
         bool known = false;
 
         for (int i = 0; i < TABLES; i++)
-            known |= tr_str_eq_c(text_at(s, 0), schema[i]);
+            known |= schema[i].since <= layout &&
+                     tr_str_eq_c(text_at(s, 0), schema[i].sql);
         if (!known)
             TRY(damaged(st, "the schema", err));
-        ours++;
+        missing--;
     }
     if (more != SQLITE_DONE)
         TRY(sql_fail(st, err, "opening"));
-    if (ours != TABLES)
+    if (missing)
         TRY(damaged(st, "the schema", err));
 out:
     sqlite3_finalize(s);
     return rc;
 }
 
-/* New, ours, newer or foreign. */
+/* New, ours, older, newer or foreign. */
 static int check_layout(struct tr_store *st, struct tr_err *err)
 {
     int64_t version, app, objects;
@@ -654,7 +713,7 @@ static int check_layout(struct tr_store *st, struct tr_err *err)
     TRY(number(st, "PRAGMA application_id", &app, err));
     TRY(number(st, "SELECT count(*) FROM sqlite_master", &objects, err));
     if (!version && !app && !objects && !st->read_only)
-        return make_schema(st, err);
+        return add_tables(st, 0, err);
     if (app != APPLICATION_ID)
         return tr_fail(err, TR_CONFIG, "%s is not a store of trommel: choose "
                        "another folder with --store", name_of(st));
@@ -662,7 +721,9 @@ static int check_layout(struct tr_store *st, struct tr_err *err)
         return tr_fail(err, TR_CONFIG, "%s was written by a newer trommel "
                        "(layout %" PRId64 ", this program knows %d): upgrade "
                        "trommel", name_of(st), version, TR_STORE_LAYOUT);
-    TRY(check_schema(st, err));
+    TRY(check_schema(st, version, err));
+    if (version < TR_STORE_LAYOUT)
+        TRY(add_tables(st, version, err));
 out:
     return rc;
 }
@@ -681,7 +742,8 @@ static int configure(struct tr_store *st, struct tr_err *err)
     sqlite3_limit(st->db, SQLITE_LIMIT_ATTACHED, 0);
     sqlite3_limit(st->db, SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX);
     snprintf(pragma, sizeof pragma, "PRAGMA cache_size = -%u;"
-             "PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;",
+             "PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;"
+             "PRAGMA secure_delete = OFF; PRAGMA temp_store = MEMORY;",
              TR_STORE_READ_CACHE_BYTES / 1024);
     TRY(exec(st, pragma, err));
     if (st->temporary)
@@ -695,6 +757,8 @@ static int configure(struct tr_store *st, struct tr_err *err)
 out:
     return rc;
 }
+
+static int recover(struct tr_store *st, struct tr_err *err);
 
 /* Everything about a connection that was just opened. */
 static int set_up(struct tr_store *st, struct tr_err *err)
@@ -710,6 +774,7 @@ static int set_up(struct tr_store *st, struct tr_err *err)
                                NULL) != SQLITE_OK)
             TRY(sql_fail(st, err, "opening"));
     TRY(load(st, err));
+    TRY(recover(st, err));
     TRY(number(st, "SELECT EXISTS(SELECT 1 FROM answer)", &any, err));
     if (!any && !st->read_only)
         st->filter = tr_alloc(TR_FILTER_BYTES); /* without it: only slower */
@@ -887,7 +952,7 @@ int tr_store_open_memory(struct tr_store **out, struct tr_err *err)
     *out = NULL;
     if (!st)
         return tr_fail(err, TR_NOMEM, "store: out of memory");
-    st->temporary = true;
+    st->temporary = st->simulated = true;
     TRY(open_db(st, ":memory:", err));
     *out = st;
     st = NULL;
@@ -905,7 +970,9 @@ int tr_store_crash(struct tr_store *st, struct tr_err *err)
     st->in_transaction = false;
     st->failed.code = 0;
     st->job = st->round = 0;
-    return rc == TR_OK ? load(st, err) : rc;
+    if (rc == TR_OK)
+        rc = load(st, err);
+    return rc == TR_OK ? recover(st, err) : rc;
 }
 
 void tr_store_close(struct tr_store *st)
@@ -921,7 +988,9 @@ void tr_store_close(struct tr_store *st)
     tr_free(st->origins);
     tr_free(st->tallies);
     tr_free(st->sets);
+    tr_free(st->puts);
     tr_free(st->sorted);
+    tr_free(st->blob);
     tr_free(st->lookups);
     tr_free(st->filter);
     tr_free(st);
@@ -1082,10 +1151,14 @@ int64_t tr_store_count(const struct tr_store *st)
 
 /* ---- one commit ------------------------------------------------------- */
 
+/* By key; of equal ones the later put stands later, and stays. */
 static int put_order(const void *a, const void *b)
 {
-    return tr_key_cmp(&(*(const struct tr_store_put *const *)a)->key,
-                      &(*(const struct tr_store_put *const *)b)->key);
+    const struct tr_store_put *x = *(const struct tr_store_put *const *)a;
+    const struct tr_store_put *y = *(const struct tr_store_put *const *)b;
+    int order = tr_key_cmp(&x->key, &y->key);
+
+    return order ? order : x < y ? -1 : 1;
 }
 
 static void tally(struct tr_store *st, const struct tr_verdict *v, int sign)
@@ -1143,20 +1216,42 @@ static int shrink_cache(struct tr_store *st, struct tr_err *err)
     return rc;
 }
 
-static int put_all(struct tr_store *st, const struct tr_store_put *puts,
-                   size_t n, struct tr_err *err)
+static int take(struct tr_store *st, const struct tr_store_put *puts, size_t n,
+                struct tr_err *err)
+{
+    int rc = room((void **)&st->puts, &st->put_cap, st->put_count + n,
+                  sizeof *st->puts, err);
+
+    if (rc == TR_OK && n)
+        memcpy(st->puts + st->put_count, puts, n * sizeof *puts);
+    if (rc == TR_OK)
+        st->put_count += n;
+    return rc;
+}
+
+static int sort_puts(struct tr_store *st, struct tr_err *err)
+{
+    int rc = room((void **)&st->sorted, &st->sorted_cap, st->put_count,
+                  sizeof *st->sorted, err);
+
+    if (rc != TR_OK)
+        return rc;
+    for (size_t i = 0; i < st->put_count; i++)
+        st->sorted[i] = &st->puts[i];
+    qsort(st->sorted, st->put_count, sizeof *st->sorted, put_order);
+    return TR_OK;
+}
+
+/* All puts go into `answer`. */
+static int merge(struct tr_store *st, struct tr_err *err)
 {
     int rc = TR_OK;
 
-    if (!n)
+    if (!st->put_count)
         return TR_OK;
     TRY(shrink_cache(st, err));
-    TRY(room((void **)&st->sorted, &st->sorted_cap, n, sizeof *st->sorted,
-             err));
-    for (size_t i = 0; i < n; i++)
-        st->sorted[i] = &puts[i];
-    qsort(st->sorted, n, sizeof *st->sorted, put_order);
-    for (size_t i = 0; i < n; i++)
+    TRY(sort_puts(st, err));
+    for (size_t i = 0; i < st->put_count; i++)
         TRY(put_one(st, st->sorted[i], err));
     for (size_t i = 0; i <= st->origin_count; i++) {
         struct tally *t = &st->tallies[i];
@@ -1165,8 +1260,151 @@ static int put_all(struct tr_store *st, const struct tr_store_put *puts,
             TRY(RUN(st, S_TALLY, err, (int64_t)i, t->answers, t->failures));
         t->changed = false;
     }
+    if (st->staged)
+        TRY(run(st, S_UNSTAGE, err));
+    st->staged = false;
+    st->put_count = 0;
 out:
     return rc;
+}
+
+/* ---- answers saved and not yet put ------------------------------------ */
+
+/* A row of `fresh`: digest of what follows, then key, what and v (little-
+ * endian) of each answer. */
+enum { DIGEST_BYTES = sizeof(struct tr_key), STAGED_BYTES = 32 };
+
+static struct tr_key digest_of(const unsigned char *answers, size_t n)
+{
+    return tr_digest(NULL, tr_str((const char *)answers, n));
+}
+
+static void write_integer(unsigned char *b, int64_t n)
+{
+    for (int i = 0; i < 8; i++)
+        b[i] = (unsigned char)((uint64_t)n >> 8 * i);
+}
+
+/* The puts become one row of `fresh`, and wait in memory. */
+static int stage(struct tr_store *st, const struct tr_store_put *puts, size_t n,
+                 struct tr_err *err)
+{
+    size_t size = n * STAGED_BYTES;
+    struct tr_key digest;
+    unsigned char *b;
+    int rc = TR_OK;
+
+    if (!n)
+        return TR_OK;
+    TRY(shrink_cache(st, err));
+    TRY(take(st, puts, n, err));
+    TRY(room((void **)&st->blob, &st->blob_cap, DIGEST_BYTES + size, 1, err));
+    b = st->blob + DIGEST_BYTES;
+    for (size_t i = 0; i < n; i++, b += STAGED_BYTES) {
+        int64_t what, v;
+
+        pack_verdict(&puts[i].key, &puts[i].verdict, &what, &v);
+        memcpy(b, puts[i].key.b, 16);
+        write_integer(b + 16, what);
+        write_integer(b + 24, v);
+    }
+    digest = digest_of(st->blob + DIGEST_BYTES, size);
+    memcpy(st->blob, digest.b, DIGEST_BYTES);
+    sqlite3_bind_blob64(st->stmts[S_STAGE], 1, st->blob, DIGEST_BYTES + size,
+                        SQLITE_STATIC);
+    TRY(run(st, S_STAGE, err));
+    st->staged = true;
+out:
+    return rc;
+}
+
+/* One row of `fresh`, back into memory. */
+static int unstage(struct tr_store *st, const unsigned char *blob, size_t n,
+                   struct tr_err *err)
+{
+    static const char what_it_is[] = "the answers saved last";
+    size_t count = (n - DIGEST_BYTES) / STAGED_BYTES;
+    struct tr_key digest;
+    int rc = TR_OK;
+
+    if (n < DIGEST_BYTES || (n - DIGEST_BYTES) % STAGED_BYTES ||
+        count > TR_STAGED_MAX - st->put_count)
+        TRY(damaged(st, what_it_is, err));
+    digest = digest_of(blob + DIGEST_BYTES, n - DIGEST_BYTES);
+    if (memcmp(digest.b, blob, DIGEST_BYTES) != 0)
+        TRY(damaged(st, what_it_is, err));
+    for (size_t i = 0; i < count; i++) {
+        const unsigned char *b = blob + DIGEST_BYTES + i * STAGED_BYTES;
+        struct tr_store_put put;
+
+        memcpy(put.key.b, b, sizeof put.key.b);
+        if (!unpack_verdict(&put.key, (int64_t)little_endian(b + 16),
+                            (int64_t)little_endian(b + 24), &put.verdict) ||
+            !origin_known(st, put.verdict.origin))
+            TRY(damaged(st, what_it_is, err));
+        TRY(take(st, &put, 1, err));
+    }
+out:
+    return rc;
+}
+
+static int load_staged(struct tr_store *st, struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_STAGED];
+    bool row;
+    int rc = TR_OK;
+
+    st->put_count = 0;
+    st->staged = false;
+    for (;;) {
+        TRY(step(st, S_STAGED, &row, err));
+        if (!row)
+            break;
+        st->staged = true;
+        TRY(unstage(st, sqlite3_column_blob(s, 0),
+                    (size_t)sqlite3_column_bytes(s, 0), err));
+    }
+out:
+    sqlite3_reset(s);
+    return rc;
+}
+
+/* For a reader, who merges nothing. */
+static int count_staged(struct tr_store *st, struct tr_err *err)
+{
+    int rc = sort_puts(st, err);
+
+    for (size_t i = 0; i < st->put_count && rc == TR_OK; i++) {
+        const struct tr_store_put *put = st->sorted[i];
+        struct tr_verdict old;
+        bool found;
+
+        if (i + 1 < st->put_count &&
+            tr_key_cmp(&put->key, &st->sorted[i + 1]->key) == 0)
+            continue; /* replaced */
+        rc = find_one(st, &put->key, &old, &found, err);
+        if (rc == TR_OK && found)
+            tally(st, &old, -1);
+        tally(st, &put->verdict, 1);
+    }
+    return rc;
+}
+
+/* A process died between a save and the next commit. */
+static int recover(struct tr_store *st, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    TRY(load_staged(st, err));
+    if (!st->staged)
+        return TR_OK;
+    if (st->read_only)
+        return count_staged(st, err);
+    TRY(begin(st, err));
+    TRY(merge(st, err));
+    TRY(end(st, err));
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 /* The outcome's money goes into the job's sums; the attempt goes, or stays as
@@ -1223,14 +1461,14 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
     TRY(check_file(st, err));
     if (st->unsynced) /* a commit that changes nothing would not sync */
         TRY(tr_store_set(st, "synced", TR_STR("1"), err));
-    TRY(put_all(st, puts, put_count, err));
+    TRY(take(st, puts, put_count, err));
+    TRY(merge(st, err));
     for (size_t i = 0; i < intent_count; i++)
         TRY(RUN(st, S_INTENT, err, (int64_t)intents[i].attempt, st->job,
                 st->round, (int64_t)intents[i].seed, intents[i].bound_nano,
                 intents[i].items));
     TRY(fold(st, outs, out_count, err));
-    TRY(exec(st, "COMMIT", err));
-    st->in_transaction = false;
+    TRY(end(st, err));
     st->unsynced = false;
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
@@ -1244,19 +1482,16 @@ int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
 
     /* What other calls left pending is meant for a sync; a temporary store
      * never syncs. */
-    if (st->in_transaction || st->temporary)
+    if (st->in_transaction || (st->temporary && !st->simulated) ||
+        st->put_count + put_count > TR_STAGED_MAX)
         return tr_store_commit(st, puts, put_count, NULL, 0, outs, out_count,
                                err);
-    /* In WAL mode a commit under NORMAL writes the log and does not sync. */
-    TRY(exec(st, "PRAGMA synchronous = NORMAL", err));
-    TRY(begin(st, err));
+    TRY(begin_with(st, false, err));
     TRY(check_file(st, err));
-    TRY(put_all(st, puts, put_count, err));
+    TRY(stage(st, puts, put_count, err));
     TRY(fold(st, outs, out_count, err));
-    TRY(exec(st, "COMMIT", err));
-    st->in_transaction = false;
+    TRY(end(st, err));
     st->unsynced = true;
-    TRY(exec(st, "PRAGMA synchronous = FULL", err));
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
 }

@@ -18,7 +18,7 @@
 #include "base/err.h"
 #include "nouns.h"
 
-#define TR_STORE_LAYOUT 1
+#define TR_STORE_LAYOUT 2
 
 struct tr_store;
 
@@ -121,7 +121,9 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
                     size_t out_count, struct tr_err *err);
 /* The same without a sync and without intents: safe when the process is
  * killed, not when the power goes; the next tr_store_commit() makes it
- * durable, even with nothing new of its own. */
+ * durable, even with nothing new of its own. Until then tr_store_find() does
+ * not see the puts and tr_store_count() does not count them; after a kill they
+ * are as good as committed from the next open on. */
 int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
                   size_t put_count, const struct tr_store_outcome *outs,
                   size_t out_count, struct tr_err *err);

@@ -89,8 +89,11 @@ static void skip(struct tr_str *s, size_t n)
 static bool skip_word(struct tr_str *s, const char *const *words)
 {
     for (; *words; words++) {
-        size_t n = strlen(*words);
+        size_t n;
 
+        if (!s->n || s->p[0] != **words)
+            continue;
+        n = strlen(*words);
         if (s->n >= n && memcmp(s->p, *words, n) == 0) {
             skip(s, n);
             return true;

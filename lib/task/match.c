@@ -14,7 +14,7 @@ static bool starts(struct tr_str s, const char *with)
 {
     size_t n = strlen(with);
 
-    return s.n >= n && memcmp(s.p, with, n) == 0;
+    return s.n >= n && s.p[0] == with[0] && memcmp(s.p, with, n) == 0;
 }
 
 static bool ends(struct tr_str s, const char *with)
@@ -22,6 +22,11 @@ static bool ends(struct tr_str s, const char *with)
     size_t n = strlen(with);
 
     return s.n >= n && memcmp(s.p + s.n - n, with, n) == 0;
+}
+
+static bool ascii(char c)
+{
+    return (unsigned char)c < 0x80;
 }
 
 struct tr_str tr_trim_wide(struct tr_str s)
@@ -38,6 +43,8 @@ struct tr_str tr_trim_wide(struct tr_str s)
     do {
         before = s.n;
         s = tr_str_trim(s);
+        if (!s.n || (ascii(s.p[0]) && ascii(s.p[s.n - 1])))
+            break; /* nearly always */
         for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++) {
             size_t n = strlen(blanks[i]);
 

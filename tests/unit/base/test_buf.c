@@ -32,6 +32,34 @@ static void json_escapes_what_json_must(void **state)
     }
 }
 
+/* Long texts are looked at by the stretch: every byte must be seen at every
+ * place of one, and what stands around it must stay. */
+static void json_sees_every_byte_at_every_place(void **state)
+{
+    enum { LONG = 40 };
+    (void)state;
+
+    for (int c = 0; c < 256; c++)
+        for (size_t at = 0; at + 2 <= LONG; at++) {
+            char text[LONG], two[2] = {(char)c, '"'};
+            struct tr_buf got, want;
+
+            memset(text, 'a', LONG);
+            memcpy(text + at, two, 2);
+            tr_buf_init(&got, 0);
+            tr_buf_init(&want, 0);
+            tr_buf_add_json(&got, tr_str(text, LONG));
+            tr_buf_add_json(&want, tr_str(two, 2)); /* byte by byte */
+            assert_int_equal(got.n, want.n + LONG - 2);
+            assert_memory_equal(got.p + 1 + at, want.p + 1, want.n - 2);
+            for (size_t i = 1; i < got.n - 1; i++)
+                if (i < 1 + at || i >= 1 + at + want.n - 2)
+                    assert_int_equal(got.p[i], 'a');
+            tr_buf_release(&got);
+            tr_buf_release(&want);
+        }
+}
+
 static void failure_is_remembered(void **state)
 {
     struct tr_buf b;
@@ -73,6 +101,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_escapes_what_json_must),
+        cmocka_unit_test(json_sees_every_byte_at_every_place),
         cmocka_unit_test(failure_is_remembered),
         cmocka_unit_test(formats_of_any_length),
     };
