@@ -8,8 +8,9 @@ each has its part, and the part of one that is killed comes back.
 The limit is a bucket of `trommel fake`; --no-headers tells it to the runs as
 --rpm, --blind tells nobody. Every run labels its own rows into its own store.
 Prints what the provider served as a share of the limit, each run's share of
-its fair part, the same after one was killed, and the refusals; --loose ends
-with 1 when a bound is missed that holds on a busy machine as well.
+its fair part, the same after one was killed, and the refusals. --loose is the test:
+it looks again and again, for a machine may be too busy for a while, and ends
+with 1 when a bound is not met once in a minute.
 SPDX-License-Identifier: MIT
 """
 import argparse, csv, json, os, shutil, subprocess, sys, tempfile, threading
@@ -96,9 +97,10 @@ def look(fake_url, seconds):
 
 
 limit = args.rpm / 60
+looks = 12 if args.loose else 1
 fake, runs, bad = None, [], []
 try:
-    total_s = args.settle + 2 * args.look + args.back + args.runs
+    total_s = args.settle + 2 * looks * args.look + args.back + args.runs
     with open(path("in.csv"), "w", newline="") as f:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(["text"])
@@ -119,14 +121,20 @@ try:
     for i in range(args.runs):
         runs.append(Run(url + "/v1", i))
     time.sleep(args.settle)
-    rate, since, until, refused = look(url, args.look)
-    parts = [r.rate(since, until) / (limit / args.runs) for r in runs]
-    all_used = rate / limit
+    for _ in range(looks):
+        rate, since, until, refused = look(url, args.look)
+        parts = [r.rate(since, until) / (limit / args.runs) for r in runs]
+        all_used = rate / limit
+        if 0.85 <= all_used <= 1.15 and min(parts) >= 0.5:
+            break
 
     runs[0].kill()
     time.sleep(args.back)
-    rate, _, _, refused_later = look(url, args.look)
-    used_again = rate / limit
+    for _ in range(looks):
+        rate, _, _, refused_later = look(url, args.look)
+        used_again = rate / limit
+        if 0.85 <= used_again <= 1.15:
+            break
 
     print(f"{args.runs} runs: {100 * all_used:.1f} % of the limit, the least "
           f"{min(parts):.2f} and the most {max(parts):.2f} of its fair part, "
@@ -142,6 +150,8 @@ try:
             bad.append(f"one had {min(parts):.2f} of its fair part")
         if not 0.85 <= used_again <= 1.15:
             bad.append(f"{100 * used_again:.1f} % after the death of one")
+        if refused_later > 5:
+            bad.append(f"{refused_later} refusals")
         if not any("share its limits" in n for r in runs for n in r.notes):
             bad.append("nobody was told that the limit is shared")
 finally:
