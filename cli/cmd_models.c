@@ -38,9 +38,9 @@ static void put_providers(const struct tr_catalog *c, const char *word)
     const struct tr_provider *rows;
     size_t n = tr_catalog_providers(c, &rows);
 
-    printf("%-14s %-22s %-8s %s\n", "PROVIDER", "KEY", "", "WHERE");
+    printf("%-22s %-22s %-8s %s\n", "PROVIDER", "KEY", "", "WHERE");
     if (strstr("local", word))
-        printf("%-14s %-22s %-8s %s\n", "local", "-", "", "this machine");
+        printf("%-22s %-22s %-8s %s\n", "local", "-", "", "this machine");
     for (size_t i = 0; i < n; i++) {
         const struct tr_provider *p = &rows[i];
         const char *key = p->key_env ? p->key_env : p->key_file;
@@ -52,8 +52,9 @@ static void put_providers(const struct tr_catalog *c, const char *word)
             state = "set";
         else if (p->key_env)
             state = p->key_optional ? "optional" : "not set";
-        printf("%-14s %-22s %-8s %s\n", p->name, key ? key : "-", state,
-               p->base_url ? p->base_url : "-");
+        printf("%-22s %-22s %-8s %s\n", p->name, key ? key : "-", state,
+               p->base_url ? p->base_url
+               : p->base_url_env ? p->base_url_env : "-");
     }
 }
 

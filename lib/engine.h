@@ -83,6 +83,8 @@ struct tr_run_lane {
     struct tr_queue planned, ready, sent;
 
     struct tr_buf system, schema; /* stable parts of the prompt, per form */
+    struct tr_question question;  /* what lanes that decide get instead */
+    size_t question_bytes;        /* of all questions about one text, about */
     enum tr_form form_built;
     bool form_ready;
     struct tr_form_choice form;
@@ -293,6 +295,10 @@ void tr_run_meet_peers(struct tr_run *run, int64_t *wake);
 /* The part of the prompt that all packs of a lane share, for a form. */
 int tr_run_stable_parts(struct tr_run *run, struct tr_run_lane *l,
                         enum tr_form form, struct tr_err *err);
+/* Output tokens that n items may need, without reasoning: 0 where the lane
+ * decides. */
+int64_t tr_run_cap(const struct tr_run *run, const struct tr_run_lane *l,
+                   enum tr_form form, uint32_t n);
 /* The text of a row as this lane gets it: cut under --truncate. */
 struct tr_str tr_run_text(const struct tr_run_lane *l,
                           const struct tr_row *row);

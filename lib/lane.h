@@ -13,12 +13,28 @@
 #include "base/err.h"
 #include "nouns.h"
 
+/* What lanes that decide are asked about each item, instead of a prompt; the
+ * same for a whole run. Borrowed for as long as the lane is used. */
+struct tr_question {
+    struct tr_str instruction;      /* what to decide, examples included */
+    const struct tr_label *labels;
+    uint32_t label_count;
+    int32_t none;                   /* the label for none of these, or -1 */
+    bool multiple;                  /* any number of labels per text */
+};
+
 /* What the engine wants said in one request; slices valid during the call. */
 struct tr_call {
     struct tr_str system;    /* stable part: task, labels, answer form */
     struct tr_str user;      /* data and closing instruction */
     struct tr_str schema;    /* JSON Schema of the answer, or empty */
     int64_t cap_tokens;      /* output cap, reasoning included */
+    bool cache;              /* the stable part is worth a mark for the
+                                provider's prompt cache, where one is needed */
+    /* Lanes that decide get these instead of words. */
+    const struct tr_question *question;
+    const struct tr_item *items; /* in the order sent */
+    size_t item_count;
 };
 
 /* One attempt, ready to leave. body and texts live until its reply. */
@@ -37,6 +53,12 @@ struct tr_score {
     uint16_t cut;        /* 1: the text was longer than the model reads */
 };
 
+/* Lanes that decide say how sure they are of an item they answered. */
+struct tr_sure {
+    uint32_t id;
+    uint16_t confidence; /* 0..10000 */
+};
+
 struct tr_reply {
     uint64_t tag;
     enum tr_outcome outcome;
@@ -44,6 +66,8 @@ struct tr_reply {
     int status;                    /* HTTP status, 0: none */
     struct tr_str text;            /* answer; lane's memory, until next() */
     const struct tr_score *scores; /* local lanes: per text, in order */
+    const struct tr_sure *sure;    /* lanes that decide; memory as of text */
+    size_t sure_count;
     struct tr_usage usage;
     struct tr_limits limits;
     int64_t retry_after_ms;        /* server's wish, -1: none */
@@ -96,6 +120,11 @@ struct tr_lane {
     struct tr_model_facts facts;
     bool wants_sample;           /* call fit() before the first start() */
     bool is_local;               /* no prompt, no tokens, no money */
+    bool decides;                /* takes struct tr_question, not a prompt */
+    uint32_t pack_auto;          /* texts per request unless the user says
+                                    more; 0: as many as are useful */
+    uint32_t questions_max, options_max; /* where it decides: per request, per
+                                            question; 0: no limit */
     int concurrency_max;         /* the lane's own ceiling; 0: none */
     int64_t rpm, tpm;            /* ceilings of the provider row; 0: none */
 };

@@ -27,16 +27,47 @@ struct tr_run_load tr_run_load(const struct tr_run *run)
     return sum;
 }
 
+/* The questions of one request cost by the byte, as a prompt does; the body
+ * tells exactly, this tells before there is one. */
+static void make_question(const struct tr_task *task, struct tr_run_lane *l)
+{
+    enum { QUESTION_BYTES = 100, OPTION_BYTES = 40 };
+    size_t each = task->multiple ? QUESTION_BYTES : OPTION_BYTES;
+
+    l->question = (struct tr_question){
+        .instruction = tr_buf_str(&l->system),
+        .labels = task->labels,
+        .label_count = task->label_count,
+        .none = task->none,
+        .multiple = task->multiple,
+    };
+    l->question_bytes = task->multiple ? 0 : QUESTION_BYTES + l->system.n;
+    for (uint32_t i = 0; i < task->label_count; i++)
+        l->question_bytes += task->labels[i].name.n +
+                             task->labels[i].description.n + each;
+}
+
+int64_t tr_run_cap(const struct tr_run *run, const struct tr_run_lane *l,
+                   enum tr_form form, uint32_t n)
+{
+    return l->lane->decides ? 0 : tr_prompt_cap(run->task, form, n);
+}
+
 int tr_run_stable_parts(struct tr_run *run, struct tr_run_lane *l,
                         enum tr_form form, struct tr_err *err)
 {
-    if (l->form_ready && l->form_built == form)
+    if (l->form_ready && (l->form_built == form || l->lane->decides))
         return TR_OK;
     tr_buf_clear(&l->system);
     tr_buf_clear(&l->schema);
-    tr_prompt_system(&l->system, run->task, form);
-    if (form == TR_FORM_SCHEMA)
+    if (l->lane->decides)
+        tr_prompt_question(&l->system, run->task);
+    else
+        tr_prompt_system(&l->system, run->task, form);
+    if (form == TR_FORM_SCHEMA && !l->lane->decides)
         tr_prompt_schema(&l->schema, run->task);
+    if (l->lane->decides)
+        make_question(run->task, l);
     if (!tr_buf_ok(&l->system) || !tr_buf_ok(&l->schema))
         return tr_fail(err, TR_NOMEM, "out of memory for the prompt");
     l->form_built = form;
@@ -223,10 +254,26 @@ static int choose_cut(struct tr_run *run, struct tr_run_lane *l,
     rc = tr_run_stable_parts(run, l, TR_FORM_SCHEMA, err);
     if (rc != TR_OK)
         return rc;
-    room = 2 * (context - tr_prompt_cap(run->task, TR_FORM_SCHEMA, 1)) -
-           (int64_t)(l->system.n + l->schema.n) - 400;
+    room = 2 * (context - tr_run_cap(run, l, TR_FORM_SCHEMA, 1)) -
+           (int64_t)(l->system.n + l->schema.n + l->question_bytes) - 400;
     l->text_max = room > 64 ? (size_t)room : 64;
     return TR_OK;
+}
+
+/* A lane that decides takes so many labels and no more. */
+static int check_question(const struct tr_task *task,
+                          const struct tr_lane *lane, struct tr_err *err)
+{
+    uint32_t asked = task->label_count - (task->multiple && task->none >= 0);
+    uint32_t max = task->multiple ? lane->questions_max : lane->options_max;
+
+    if (!max || asked <= max)
+        return TR_OK;
+    return tr_fail(err, TR_CONFIG,
+                   "%s takes %u labels at most%s, and the task has %u; use a "
+                   "model that answers in words",
+                   lane->model, max, task->multiple ? " when several may apply"
+                                                    : "", asked);
 }
 
 int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
@@ -241,6 +288,7 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
         .tpm = o->tpm > 0 ? o->tpm : (double)lane->tpm,
     };
     char name[200];
+    int rc;
 
     l->lane = lane;
     l->place = run->lane_count++;
@@ -259,6 +307,8 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
                        "kept: add it to models.yaml in trommel's configuration "
                        "folder (input and output, USD per million tokens), or "
                        "leave --budget out", lane->model);
+    if (lane->decides && (rc = check_question(run->task, lane, err)) != TR_OK)
+        return rc;
     return choose_cut(run, l, err);
 }
 

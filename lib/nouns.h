@@ -88,6 +88,18 @@ static inline bool tr_why_stored(enum tr_why why)
     return stored[why];
 }
 
+/* ---- label and item: what tasks, lanes and the engine share ------------ */
+
+struct tr_label {
+    struct tr_str name;        /* unique, non-empty, no '|', no line break */
+    struct tr_str description; /* may be empty */
+};
+
+struct tr_item {
+    struct tr_str text; /* as sent */
+    uint32_t id;        /* three digits, distinct within the attempt */
+};
+
 #define TR_SET_NOTHING 0xffffffffu /* several labels allowed, none applies */
 #define TR_NO_CONFIDENCE 0xffffu
 #define TR_NO_ORIGIN 0xffffu

@@ -94,8 +94,9 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     p->form = (enum tr_form)l->form.form;
     TRY(tr_run_stable_parts(run, l, p->form, err));
     tr_buf_clear(user);
-    tr_prompt_user(user, run->task, p->form, p->items, p->n);
-    p->cap = tr_prompt_cap(run->task, p->form, p->n) + l->meter.reasoning_max;
+    if (!l->lane->decides)
+        tr_prompt_user(user, run->task, p->form, p->items, p->n);
+    p->cap = tr_run_cap(run, l, p->form, p->n) + l->meter.reasoning_max;
     if (l->lane->facts.max_output && p->cap > l->lane->facts.max_output)
         p->cap = l->lane->facts.max_output;
     p->content_bytes = l->system.n + user->n + l->schema.n;
@@ -104,6 +105,9 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
         .user = tr_buf_str(user),
         .schema = tr_buf_str(&l->schema),
         .cap_tokens = p->cap,
+        .question = l->lane->decides ? &l->question : NULL,
+        .items = p->items,
+        .item_count = p->n,
     };
     run->body_bytes -= p->body.cap;
     tr_buf_clear(&p->body);
@@ -112,6 +116,8 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     TRY(rc);
     if (!tr_buf_ok(user) || !tr_buf_ok(&p->body))
         TRY(tr_fail(err, TR_NOMEM, "out of memory for a request"));
+    if (l->lane->decides) /* labels stand there once for every item */
+        p->content_bytes = p->body.n;
     p->tokens = tr_meter_estimate(&l->meter, p->content_bytes) + p->cap;
     p->bound = 0;
     if (tr_priced(&l->lane->facts))
@@ -124,9 +130,17 @@ out:
 
 static uint32_t pack_limit(const struct tr_run *run, const struct tr_run_lane *l)
 {
+    uint32_t want = run->opts.pack ? run->opts.pack : l->lane->pack_auto;
+    uint32_t each = 1, max = TR_PACK_MAX;
+
     if (l->lane->is_local)
         return LOCAL_PACK;
-    return run->opts.pack ? run->opts.pack : TR_PACK_MAX;
+    if (l->lane->decides && l->lane->questions_max) {
+        if (run->task->multiple)
+            each = run->task->label_count - (run->task->none >= 0);
+        max = l->lane->questions_max / each;
+    }
+    return want && want < max ? want : max ? max : 1;
 }
 
 /* How many of the first rows of q go together: 0 and *too_long when the first
@@ -148,14 +162,14 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
     if (l->lane->is_local)
         return n;
     policy = (struct tr_pack_policy){
-        .pack = run->opts.pack,
+        .pack = l->lane->decides ? limit : run->opts.pack,
         .context = l->lane->facts.context,
         .fixed_bytes = (int64_t)(l->system.n + l->schema.n) + 200,
-        .item_overhead_bytes = 9,
+        .item_overhead_bytes = 9 + (int64_t)l->question_bytes,
         .tpm = (int64_t)l->pace.opts.tpm,
     };
     n = tr_pack_take(&policy, &l->meter, bytes, company, n,
-                     tr_prompt_cap(run->task, (enum tr_form)l->form.form, 1));
+                     tr_run_cap(run, l, (enum tr_form)l->form.form, 1));
     *too_long = n == 0;
     return n;
 }
@@ -295,10 +309,10 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     if (!n)
         return;
     for (uint32_t i = 0; i < n; i++, r = r->next)
-        bytes += tr_run_text(l, r).n + 9;
+        bytes += tr_run_text(l, r).n + 9 + l->question_bytes;
     bound = (double)tr_cost_bound(
         &l->lane->facts, tr_meter_bound(&l->meter, bytes),
-        tr_prompt_cap(run->task, (enum tr_form)l->form.form, n));
+        tr_run_cap(run, l, (enum tr_form)l->form.form, n));
     rows = (double)(expected - run->counts.rows_stored - run->counts.rows_twin);
     tr_money_text((int64_t)(rows / n * bound), cost, sizeof cost);
     snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s%s%s",
@@ -339,7 +353,7 @@ static void preview(struct tr_run *run, struct tr_pack *p)
     v->requests++;
     v->texts += p->n;
     v->tokens_in += tr_meter_estimate(&p->lane->meter, p->content_bytes);
-    v->tokens_out += 4 * (int64_t)p->n;
+    v->tokens_out += p->lane->lane->decides ? 0 : 4 * (int64_t)p->n;
     if (!tr_priced(&p->lane->lane->facts) || v->bound_nano < 0)
         v->bound_nano = -1;
     else

@@ -88,6 +88,16 @@ static void score_rows(struct tr_run *run, struct tr_pack *p,
     tr_pack_free(run, p);
 }
 
+/* How sure the lane is of an item, where it says so. */
+static uint16_t confidence_of(const struct tr_reply *reply, uint32_t id)
+{
+    for (size_t i = 0; i < reply->sure_count; i++) {
+        if (reply->sure[i].id == id)
+            return reply->sure[i].confidence;
+    }
+    return TR_NO_CONFIDENCE;
+}
+
 /* Reads an answer: what is right settles, what is not is asked again in
  * smaller company, never the whole pack. */
 static int check(struct tr_run *run, struct tr_pack *p,
@@ -117,7 +127,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
     }
     run->counts.forgiven += a.forgiven;
     bad = a.is_void ? p->n : a.missing + a.invalid;
-    if (!cut) {
+    if (!cut && !l->lane->decides) {
         int before = l->form.form;
 
         tr_form_learn(&l->form, p->n, bad);
@@ -143,7 +153,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
             tr_run_answer(run, row, (struct tr_verdict){
                 .set = got[i].set,
                 .origin = origin,
-                .confidence = TR_NO_CONFIDENCE,
+                .confidence = confidence_of(reply, p->items[i].id),
                 .pack_size = (uint16_t)p->n,
                 .position = (uint16_t)i,
             });

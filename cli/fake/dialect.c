@@ -1,4 +1,4 @@
-/* dialect.c - the OpenAI dialect from the other side of the wire.
+/* dialect.c - requests of every dialect, read from the other side of the wire.
  * SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE /* memmem */
 #include "fake/dialect.h"
@@ -14,6 +14,8 @@ int64_t fake_tokens(size_t bytes)
 {
     return (int64_t)((bytes + 3) / 4);
 }
+
+static const char no_memory[] = "The server ran out of memory.";
 
 static void copy(char *out, size_t size, yyjson_val *v)
 {
@@ -48,15 +50,19 @@ static void walk_schema(struct fake_request *r, yyjson_val *v, int arrays,
     }
 }
 
-static void read_format(struct fake_request *r, yyjson_val *root)
+/* The schema costs prompt tokens, as it does with the real ones. */
+static void read_schema(struct fake_request *r, yyjson_val *schema)
 {
-    yyjson_val *format = yyjson_obj_get(root, "response_format"), *schema;
+    size_t size = 0;
+    char *text;
 
-    if (!yyjson_equals_str(yyjson_obj_get(format, "type"), "json_schema"))
+    if (!schema)
         return;
+    text = yyjson_val_write(schema, 0, &size);
+    free(text);
     r->has_schema = true;
-    schema = yyjson_obj_get(format, "json_schema");
-    walk_schema(r, yyjson_obj_get(schema, "schema"), 0, 0);
+    r->prompt_tokens += fake_tokens(size);
+    walk_schema(r, schema, 0, 0);
 }
 
 /* ---- the items -------------------------------------------------------- */
@@ -128,7 +134,7 @@ static int read_items(struct fake_request *r, struct tr_str s,
     return TR_OK;
 }
 
-/* ---- the request ------------------------------------------------------ */
+/* ---- OpenAI ----------------------------------------------------------- */
 
 /* content is a string, or parts of which those with text count. */
 static int read_content(struct fake_request *r, yyjson_val *content,
@@ -155,12 +161,13 @@ static int read_content(struct fake_request *r, yyjson_val *content,
     return TR_OK;
 }
 
+/* bytes: said elsewhere, in a system part that is no message. */
 static const char *read_messages(struct fake_request *r, yyjson_val *root,
-                                 const struct fake_needles *needles)
+                                 const struct fake_needles *needles,
+                                 size_t bytes)
 {
     yyjson_val *messages = yyjson_obj_get(root, "messages"), *message;
-    yyjson_val *format = yyjson_obj_get(root, "response_format");
-    size_t i, n, last = yyjson_arr_size(messages), bytes = 0;
+    size_t i, n, last = yyjson_arr_size(messages);
 
     if (!last)
         return "Missing required parameter: 'messages'.";
@@ -172,34 +179,371 @@ static const char *read_messages(struct fake_request *r, yyjson_val *root,
         if (!yyjson_is_str(yyjson_obj_get(message, "role")) || !content)
             return "Invalid 'messages': each needs 'role' and 'content'.";
         if (read_content(r, content, is_data, needles, &bytes) != TR_OK)
-            return "The server ran out of memory.";
+            return no_memory;
     }
-    r->prompt_tokens = fake_tokens(bytes) + 3 * (int64_t)last + 3;
-    if (format) {
-        size_t size = 0;
-        char *text = yyjson_val_write(format, 0, &size);
+    r->prompt_tokens += fake_tokens(bytes) + 3 * (int64_t)last + 3;
+    return NULL;
+}
 
-        r->prompt_tokens += fake_tokens(size);
-        free(text);
+static void read_effort(struct fake_request *r, yyjson_val *effort)
+{
+    if (!yyjson_is_str(effort))
+        return;
+    copy(r->effort, sizeof r->effort, effort);
+    for (char *c = r->effort; *c; c++)
+        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c | 0x20) : *c;
+    r->has_effort = r->effort[0] != 0;
+}
+
+static void read_cap(struct fake_request *r, yyjson_val *cap, bool *has)
+{
+    *has = yyjson_is_int(cap);
+    if (*has)
+        r->cap_tokens = yyjson_get_sint(cap);
+}
+
+static const char *read_openai(struct fake_request *r, yyjson_val *root,
+                               const struct fake_needles *needles)
+{
+    yyjson_val *format = yyjson_obj_get(root, "response_format");
+
+    read_effort(r, yyjson_obj_get(root, "reasoning_effort"));
+    r->is_stream = yyjson_is_true(yyjson_obj_get(root, "stream"));
+    read_cap(r, yyjson_obj_get(root, "max_tokens"), &r->has_max_tokens);
+    read_cap(r, yyjson_obj_get(root, "max_completion_tokens"),
+             &r->has_max_completion_tokens);
+    if (yyjson_equals_str(yyjson_obj_get(format, "type"), "json_schema"))
+        read_schema(r, yyjson_obj_get(yyjson_obj_get(format, "json_schema"),
+                                      "schema"));
+    return read_messages(r, root, needles, 0);
+}
+
+/* ---- Anthropic -------------------------------------------------------- */
+
+/* What stands up to a cache mark in the system part, if there is one. */
+static void read_mark(struct fake_request *r, yyjson_val *system)
+{
+    size_t i, n, bytes = 0;
+    yyjson_val *block;
+
+    yyjson_arr_foreach(system, i, n, block) {
+        yyjson_val *text = yyjson_obj_get(block, "text");
+
+        bytes += yyjson_get_len(text);
+        r->marked_hash ^= fake_hash(tr_str(yyjson_get_str(text),
+                                           yyjson_get_len(text)));
+        if (yyjson_is_obj(yyjson_obj_get(block, "cache_control")))
+            r->marked_tokens = fake_tokens(bytes);
+    }
+}
+
+static const char *read_anthropic(struct fake_request *r, yyjson_val *root,
+                                  const struct fake_needles *needles)
+{
+    yyjson_val *config = yyjson_obj_get(root, "output_config");
+    yyjson_val *format = yyjson_obj_get(config, "format");
+    yyjson_val *thinking = yyjson_obj_get(root, "thinking");
+    yyjson_val *system = yyjson_obj_get(root, "system");
+    yyjson_val *message = yyjson_arr_get_first(yyjson_obj_get(root,
+                                                              "messages"));
+    size_t bytes = 0;
+    bool has_cap;
+
+    read_cap(r, yyjson_obj_get(root, "max_tokens"), &has_cap);
+    if (!has_cap)
+        return "max_tokens: Field required";
+    if (yyjson_equals_str(yyjson_obj_get(message, "role"), "system"))
+        return "messages: Unexpected role \"system\".";
+    if (yyjson_obj_get(root, "reasoning_effort") ||
+        yyjson_obj_get(root, "response_format"))
+        return "response_format: Extra inputs are not permitted";
+    read_effort(r, yyjson_obj_get(config, "effort"));
+    if (yyjson_equals_str(yyjson_obj_get(thinking, "type"), "disabled")) {
+        snprintf(r->effort, sizeof r->effort, "none");
+        r->has_effort = true;
+    }
+    if (yyjson_equals_str(yyjson_obj_get(format, "type"), "json_schema"))
+        read_schema(r, yyjson_obj_get(format, "schema"));
+    if (system && read_content(r, system, false, needles, &bytes) != TR_OK)
+        return no_memory;
+    if (yyjson_is_arr(system))
+        read_mark(r, system);
+    return read_messages(r, root, needles, bytes);
+}
+
+/* ---- Responses -------------------------------------------------------- */
+
+static const char *read_responses(struct fake_request *r, yyjson_val *root,
+                                  const struct fake_needles *needles)
+{
+    yyjson_val *format = yyjson_obj_get(yyjson_obj_get(root, "text"),
+                                        "format");
+    yyjson_val *reasoning = yyjson_obj_get(root, "reasoning");
+    yyjson_val *system = yyjson_obj_get(root, "instructions");
+    yyjson_val *input = yyjson_obj_get(root, "input");
+    size_t bytes = yyjson_get_len(system);
+    bool has_cap;
+
+    if (yyjson_obj_get(root, "messages"))
+        return "Unsupported parameter: 'messages'. In the Responses API, this "
+               "parameter has moved to 'input'.";
+    read_cap(r, yyjson_obj_get(root, "max_output_tokens"), &has_cap);
+    if (has_cap && r->cap_tokens < 16)
+        return "Invalid 'max_output_tokens': integer below minimum value. "
+               "Expected a value >= 16.";
+    read_effort(r, yyjson_obj_get(reasoning, "effort"));
+    if (yyjson_equals_str(yyjson_obj_get(format, "type"), "json_schema"))
+        read_schema(r, yyjson_obj_get(format, "schema"));
+    if (!yyjson_is_str(input))
+        return "Missing required parameter: 'input'.";
+    if (read_content(r, input, true, needles, &bytes) != TR_OK)
+        return no_memory;
+    r->prompt_tokens += fake_tokens(bytes) + 6;
+    return NULL;
+}
+
+/* ---- Gemini ----------------------------------------------------------- */
+
+static const char *read_gemini(struct fake_request *r, yyjson_val *root,
+                               const struct fake_needles *needles)
+{
+    yyjson_val *config = yyjson_obj_get(root, "generationConfig");
+    yyjson_val *thinking = yyjson_obj_get(config, "thinkingConfig");
+    yyjson_val *system = yyjson_obj_get(
+        yyjson_obj_get(root, "systemInstruction"), "parts");
+    yyjson_val *last = yyjson_arr_get_last(yyjson_obj_get(root, "contents"));
+    yyjson_val *schema = yyjson_obj_get(config, "responseJsonSchema");
+    size_t bytes = 0;
+    bool has_cap;
+
+    if (!last)
+        return "* GenerateContentRequest.contents: contents is not specified";
+    if (yyjson_obj_get(root, "model") || yyjson_obj_get(root, "messages"))
+        return "Invalid JSON payload received. Unknown name \"model\" or "
+               "\"messages\": Cannot find field.";
+    if (schema && !yyjson_equals_str(
+                      yyjson_obj_get(config, "responseMimeType"),
+                      "application/json"))
+        return "responseJsonSchema needs responseMimeType application/json";
+    read_cap(r, yyjson_obj_get(config, "maxOutputTokens"), &has_cap);
+    read_effort(r, yyjson_obj_get(thinking, "thinkingLevel"));
+    if (yyjson_is_int(yyjson_obj_get(thinking, "thinkingBudget"))) {
+        snprintf(r->effort, sizeof r->effort, "budget");
+        r->has_effort = true;
+    }
+    read_schema(r, schema);
+    if ((system && read_content(r, system, false, needles, &bytes) != TR_OK) ||
+        read_content(r, yyjson_obj_get(last, "parts"), true, needles,
+                     &bytes) != TR_OK)
+        return no_memory;
+    r->prompt_tokens += fake_tokens(bytes) + 6;
+    return NULL;
+}
+
+/* ---- decisions -------------------------------------------------------- */
+
+static int add_question(struct fake_request *r, const struct fake_question *q)
+{
+    if (r->question_count == r->question_cap) {
+        size_t cap = r->question_cap ? r->question_cap * 2 : 64;
+        struct fake_question *all = tr_resize(r->questions, cap * sizeof *all);
+
+        if (!all)
+            return TR_NOMEM;
+        r->questions = all;
+        r->question_cap = cap;
+    }
+    r->questions[r->question_count++] = *q;
+    return TR_OK;
+}
+
+/* The label that a yes-or-no question is about: the first text in quotes. */
+static uint64_t asked_label(yyjson_val *instructions)
+{
+    const char *at = yyjson_is_str(instructions)
+                         ? strchr(yyjson_get_str(instructions), '"') : NULL;
+    yyjson_doc *doc = at ? yyjson_read(at, strlen(at),
+                                       YYJSON_READ_STOP_WHEN_DONE) : NULL;
+    yyjson_val *label = yyjson_doc_get_root(doc);
+    uint64_t hash = yyjson_is_str(label)
+                        ? fake_hash(tr_str(yyjson_get_str(label),
+                                           yyjson_get_len(label)))
+                        : 0;
+
+    yyjson_doc_free(doc);
+    return hash;
+}
+
+/* One question under its name; options: of a choice, an array or a map. */
+static const char *read_question(struct fake_request *r, yyjson_val *one,
+                                 const char *name, const char *yes_or_no,
+                                 yyjson_val *options)
+{
+    yyjson_val *type = yyjson_obj_get(one, "type");
+    struct fake_question q = {
+        .is_choice = yyjson_equals_str(type, "choice"),
+        .label = asked_label(yyjson_obj_get(one, "instructions"))};
+    size_t n = yyjson_is_arr(options) ? yyjson_arr_size(options)
+                                      : yyjson_obj_size(options);
+
+    if (!name || strlen(name) >= sizeof q.name)
+        return "a question has no name, or a long one";
+    if (!q.is_choice && (!yyjson_equals_str(type, yes_or_no) || !q.label))
+        return "a question has a type that is not known, or no label";
+    if (q.is_choice && (n < 2 || n > 255))
+        return "a choice has 2 to 255 options";
+    memcpy(q.name, name, strlen(name) + 1);
+    q.id = strtoll(name, NULL, 10);
+    return add_question(r, &q) == TR_OK ? NULL : no_memory;
+}
+
+/* The texts: alone and as it is where one choice is asked, else in lines. */
+static const char *read_texts(struct fake_request *r, yyjson_val *root,
+                              yyjson_val *input,
+                              const struct fake_needles *needles)
+{
+    struct tr_str text = tr_str(yyjson_get_str(input), yyjson_get_len(input));
+    size_t size = 0;
+    char *whole = yyjson_val_write(root, 0, &size);
+    int rc;
+
+    free(whole);
+    r->prompt_tokens = fake_tokens(size);
+    if (!yyjson_is_str(input))
+        return "a text is expected";
+    if (!r->question_count || r->question_count > 200)
+        return "1 to 200 questions are expected";
+    rc = r->question_count == 1 && r->questions[0].is_choice
+             ? add_item(r, r->questions[0].id, text, needles)
+             : read_items(r, text, needles);
+    return rc == TR_OK ? NULL : no_memory;
+}
+
+static const char *read_decisions(struct fake_request *r, yyjson_val *root,
+                                  const struct fake_needles *needles)
+{
+    const char *why = NULL;
+    yyjson_val *one;
+    size_t i, n;
+
+    yyjson_arr_foreach(yyjson_obj_get(root, "questions"), i, n, one) {
+        why = read_question(r, one, yyjson_get_str(yyjson_obj_get(one, "name")),
+                            "predicate", yyjson_obj_get(one, "choices"));
+        if (why)
+            return why;
+    }
+    return read_texts(r, root, yyjson_obj_get(root, "input"), needles);
+}
+
+static const char *read_systemone(struct fake_request *r, yyjson_val *root,
+                                  const struct fake_needles *needles)
+{
+    const char *why = NULL;
+    yyjson_val *name, *one;
+    size_t i, n;
+
+    yyjson_obj_foreach(yyjson_obj_get(root, "questions"), i, n, name, one) {
+        why = read_question(r, one, yyjson_get_str(name), "noul",
+                            yyjson_obj_get(one, "criteria"));
+        if (why)
+            return why;
+    }
+    return read_texts(r, root, yyjson_obj_get(root, "state"), needles);
+}
+
+/* ---- the table -------------------------------------------------------- */
+
+/* OpenAI's dialect behind Azure's addresses, keys and headers. */
+#define AZURE                                                                  \
+    .key_header = "api-key", .id_header = "x-request-id",                      \
+    .limits = FAKE_LIMITS_REMAINING, .charges_cap = true,                      \
+    .effort_name = "reasoning_effort", .schema_name = "response_format",       \
+    .read = read_openai, .complete = fake_complete_openai,                     \
+    .refuse = fake_refuse_openai, .errors = fake_azure_errors
+
+static const struct fake_dialect dialects[] = {
+    {.path = "/v1/chat/completions", .key_header = "authorization",
+     .id_header = "x-request-id", .limits = FAKE_LIMITS_OPENAI,
+     .charges_cap = true, .effort_name = "reasoning_effort",
+     .schema_name = "response_format", .read = read_openai,
+     .complete = fake_complete_openai, .refuse = fake_refuse_openai},
+    {.path = "/v1/messages", .key_header = "x-api-key",
+     .must_header = "anthropic-version", .id_header = "request-id",
+     .limits = FAKE_LIMITS_ANTHROPIC, .effort_name = "output_config.effort",
+     .schema_name = "output_config.format", .read = read_anthropic,
+     .complete = fake_complete_anthropic, .refuse = fake_refuse_anthropic,
+     .errors = fake_anthropic_errors},
+    {.path = "/v1beta/models/*:generateContent",
+     .key_header = "x-goog-api-key", .limits = FAKE_LIMITS_NONE,
+     .effort_name = "thinkingConfig", .schema_name = "responseJsonSchema",
+     .read = read_gemini, .complete = fake_complete_gemini,
+     .refuse = fake_refuse_gemini, .errors = fake_gemini_errors},
+    {.path = "/v1/responses", .key_header = "authorization",
+     .id_header = "x-request-id", .limits = FAKE_LIMITS_OPENAI,
+     .charges_cap = true, .effort_name = "reasoning.effort",
+     .schema_name = "text.format", .read = read_responses,
+     .complete = fake_complete_responses, .refuse = fake_refuse_openai},
+    {.path = "/v1/decisions", .key_header = "authorization",
+     .id_header = "x-request-id", .limits = FAKE_LIMITS_OPENAI,
+     .decides = true, .read = read_decisions,
+     .complete = fake_complete_decisions, .refuse = fake_refuse_openai},
+    {.path = "/v1/systemone", .key_header = "authorization",
+     .id_header = "x-typesafe-request-id", .limits = FAKE_LIMITS_NONE,
+     .decides = true, .read = read_systemone,
+     .complete = fake_complete_systemone, .refuse = fake_refuse_systemone,
+     .errors = fake_systemone_errors},
+    {.path = "/openai/v1/chat/completions", AZURE},
+    {.path = "/openai/deployments/*/chat/completions", AZURE},
+};
+#define DIALECT_COUNT (sizeof dialects / sizeof *dialects)
+
+static bool is_at(const char *pattern, const char *path, char *model,
+                  size_t size)
+{
+    size_t n = strcspn(pattern, "*"), tail = 0, path_n = strlen(path);
+
+    model[0] = '\0';
+    if (!pattern[n])
+        return strcmp(pattern, path) == 0;
+    tail = strlen(pattern + n + 1);
+    if (path_n <= n + tail || strncmp(path, pattern, n) != 0 ||
+        strcmp(path + path_n - tail, pattern + n + 1) != 0)
+        return false;
+    snprintf(model, size, "%.*s", (int)(path_n - n - tail), path + n);
+    return true;
+}
+
+const struct fake_dialect *fake_dialect_at(const char *path, char *model,
+                                           size_t size)
+{
+    for (size_t i = 0; i < DIALECT_COUNT; i++) {
+        if (is_at(dialects[i].path, path, model, size))
+            return &dialects[i];
     }
     return NULL;
 }
 
-const char *fake_request_read(struct fake_request *r, char *body, size_t n,
+void fake_dialect_paths(struct tr_buf *out)
+{
+    for (size_t i = 0; i < DIALECT_COUNT; i++)
+        tr_buf_addf(out, "%s%s", i ? ", " : "", dialects[i].path);
+}
+
+/* ---- a request -------------------------------------------------------- */
+
+const char *fake_request_read(struct fake_request *r,
+                              const struct fake_dialect *dialect,
+                              const char *model, char *body, size_t n,
                               const struct fake_needles *needles)
 {
     const char *why = NULL;
-    yyjson_val *root, *cap;
+    yyjson_val *root;
     yyjson_doc *doc;
 
-    r->item_count = 0;
-    r->model[0] = r->effort[0] = 0;
-    r->cap_tokens = -1;
-    r->prompt_tokens = 0;
-    r->has_max_tokens = r->has_max_completion_tokens = r->has_effort = false;
-    r->has_schema = r->is_nested = r->is_stream = false;
-    r->is_poisoned = r->is_stuck = false;
-
+    *r = (struct fake_request){
+        .dialect = dialect, .cap_tokens = -1, .items = r->items,
+        .item_cap = r->item_cap, .questions = r->questions,
+        .question_cap = r->question_cap, .scratch = r->scratch};
     memset(body + n, 0, YYJSON_PADDING_SIZE);
     doc = yyjson_read_opts(body, n, YYJSON_READ_INSITU, NULL, NULL);
     root = yyjson_doc_get_root(doc);
@@ -208,22 +552,12 @@ const char *fake_request_read(struct fake_request *r, char *body, size_t n,
         return "We could not parse the JSON body of your request.";
     }
     copy(r->model, sizeof r->model, yyjson_obj_get(root, "model"));
-    copy(r->effort, sizeof r->effort, yyjson_obj_get(root, "reasoning_effort"));
-    r->has_effort = r->effort[0] != 0;
-    r->is_stream = yyjson_is_true(yyjson_obj_get(root, "stream"));
-    cap = yyjson_obj_get(root, "max_tokens");
-    r->has_max_tokens = yyjson_is_int(cap);
-    if (r->has_max_tokens)
-        r->cap_tokens = yyjson_get_sint(cap);
-    cap = yyjson_obj_get(root, "max_completion_tokens");
-    r->has_max_completion_tokens = yyjson_is_int(cap);
-    if (r->has_max_completion_tokens)
-        r->cap_tokens = yyjson_get_sint(cap);
-    read_format(r, root);
+    if (model[0])
+        snprintf(r->model, sizeof r->model, "%s", model);
     if (!r->model[0])
         why = "you must provide a model parameter";
     if (!why)
-        why = read_messages(r, root, needles);
+        why = dialect->read(r, root, needles);
     yyjson_doc_free(doc);
     return why;
 }
@@ -231,135 +565,8 @@ const char *fake_request_read(struct fake_request *r, char *body, size_t n,
 void fake_request_release(struct fake_request *r)
 {
     tr_free(r->items);
+    tr_free(r->questions);
     tr_buf_release(&r->scratch);
     *r = (struct fake_request){0};
 }
 
-/* ---- the answer ------------------------------------------------------- */
-
-/* "a","b" of a|b. */
-static void say_labels(struct tr_buf *out, struct tr_str labels)
-{
-    for (;;) {
-        const char *end = memchr(labels.p, '|', labels.n);
-        size_t n = end ? (size_t)(end - labels.p) : labels.n;
-
-        tr_buf_add_json(out, tr_str(labels.p, n));
-        if (!end)
-            return;
-        tr_buf_addc(out, ',');
-        labels = tr_str(end + 1, labels.n - n - 1);
-    }
-}
-
-static void add_number(struct tr_buf *out, int64_t v)
-{
-    char text[24], *p = text + sizeof text;
-    uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-
-    do
-        *--p = (char)('0' + u % 10);
-    while (u /= 10);
-    if (v < 0)
-        *--p = '-';
-    tr_buf_add(out, p, (size_t)(text + sizeof text - p));
-}
-
-static void say_line(struct tr_buf *out, const struct fake_said *said)
-{
-    add_number(out, said->id);
-    tr_buf_addc(out, ' ');
-    tr_buf_adds(out, said->label.n ? said->label : TR_STR("-"));
-    tr_buf_addc(out, '\n');
-}
-
-static void say_pair(struct tr_buf *out, const struct fake_request *r,
-                     const struct fake_said *said, bool is_first)
-{
-    tr_buf_addz(out, is_first ? "[" : ",[");
-    add_number(out, said->id);
-    tr_buf_addc(out, ',');
-    if (r->is_nested)
-        tr_buf_addc(out, '[');
-    if (said->label.n)
-        say_labels(out, said->label);
-    else if (!r->is_nested)
-        tr_buf_addz(out, "\"-\"");
-    if (r->is_nested)
-        tr_buf_addc(out, ']');
-    tr_buf_addc(out, ']');
-}
-
-void fake_say(struct tr_buf *out, const struct fake_request *r,
-              struct fake_said *said, size_t n)
-{
-    if (r->has_schema)
-        tr_buf_addz(out, "{\"a\":[");
-    for (size_t i = 0; i < n; i++) {
-        if (r->has_schema)
-            say_pair(out, r, &said[i], i == 0);
-        else
-            say_line(out, &said[i]);
-        said[i].end = out->n;
-    }
-    if (r->has_schema)
-        tr_buf_addz(out, "]}");
-}
-
-static void add_member(struct tr_buf *out, const char *name, int64_t v)
-{
-    tr_buf_addz(out, name);
-    add_number(out, v);
-}
-
-void fake_write_completion(struct tr_buf *out, const struct fake_request *r,
-                           const struct fake_completion *c)
-{
-    add_member(out, "{\"id\":\"chatcmpl-fake", (int64_t)c->number);
-    add_member(out, "\",\"object\":\"chat.completion\",\"created\":",
-               c->created_s);
-    tr_buf_addz(out, ",\"model\":");
-    tr_buf_add_json(out, tr_str_c(r->model));
-    tr_buf_addz(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":"
-                     "\"assistant\",\"content\":");
-    if (c->is_refusal)
-        tr_buf_addz(out, "null,\"refusal\":");
-    tr_buf_add_json(out, c->content);
-    if (!c->is_refusal)
-        tr_buf_addz(out, ",\"refusal\":null");
-    tr_buf_addz(out, ",\"annotations\":[]},\"logprobs\":null,"
-                     "\"finish_reason\":\"");
-    tr_buf_addz(out, c->finish);
-    add_member(out, "\"}],\"usage\":{\"prompt_tokens\":", c->prompt_tokens);
-    add_member(out, ",\"completion_tokens\":", c->completion_tokens);
-    add_member(out, ",\"total_tokens\":",
-               c->prompt_tokens + c->completion_tokens);
-    tr_buf_addz(out, ",\"prompt_tokens_details\":{\"cached_tokens\":0,"
-                     "\"audio_tokens\":0}");
-    add_member(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":",
-               c->reasoning_tokens);
-    tr_buf_addz(out, ",\"audio_tokens\":0,\"accepted_prediction_tokens\":0,"
-                     "\"rejected_prediction_tokens\":0}},"
-                     "\"service_tier\":\"default\","
-                     "\"system_fingerprint\":\"fp_fake\"}\n");
-}
-
-static void add_text_or_null(struct tr_buf *out, const char *name,
-                             const char *text)
-{
-    tr_buf_addz(out, name);
-    if (text)
-        tr_buf_add_json(out, tr_str_c(text));
-    else
-        tr_buf_addz(out, "null");
-}
-
-void fake_write_error(struct tr_buf *out, const char *message,
-                      const char *type, const char *param, const char *code)
-{
-    add_text_or_null(out, "{\"error\":{\"message\":", message);
-    add_text_or_null(out, ",\"type\":", type);
-    add_text_or_null(out, ",\"param\":", param);
-    add_text_or_null(out, ",\"code\":", code);
-    tr_buf_addz(out, "}}\n");
-}

@@ -30,8 +30,8 @@ static const struct row {
 
 static const char usage[] =
     "usage: trommel fake [OPTION...]\n"
-    "A provider on loopback that speaks the OpenAI dialect, to rehearse a run\n"
-    "without spending. GET /bill tells what it would have charged.\n\n"
+    "A provider on loopback that speaks every dialect trommel speaks, to\n"
+    "rehearse a run without spending. GET /bill tells what it would have charged.\n\n"
     "  trommel fake --port 8000 --gold tickets.csv --latency 300:0.5 --rpm 600\n"
     "  trommel classify tickets.csv -l refund,bug,question --model openai/fake \\\n"
     "      --base-url http://127.0.0.1:8000/v1 -o out.csv\n"

@@ -39,12 +39,8 @@ void fake_provider_close(struct fake_provider *p)
 
 /* ---- errors ----------------------------------------------------------- */
 
-/* end, status, type, param, code, message */
-static const struct error {
-    enum fake_end end;
-    int status;
-    const char *type, *param, *code, *message;
-} errors[] = {
+/* As OpenAI says it; other dialects have rows of their own in speech.c. */
+static const struct fake_error errors[] = {
     {FAKE_END_429, 429, "requests", NULL, "rate_limit_exceeded",
      "Rate limit reached for requests."},
     {FAKE_END_QUOTA, 429, "insufficient_quota", NULL, "insufficient_quota",
@@ -58,22 +54,39 @@ static const struct error {
     {FAKE_END_SLOW_DOWN, 503, "server_error", NULL, NULL, "Slow Down"},
     {FAKE_END_UNAUTHORIZED, 401, "invalid_request_error", NULL,
      "invalid_api_key", "Incorrect API key provided."},
+    {0},
 };
 
-static void refuse(struct fake_provider *p, struct fake_reply *reply,
-                   const struct error *e)
+static const struct fake_error *error_at(const struct fake_error *e,
+                                         enum fake_end end)
 {
+    while (e && e->status && e->end != end)
+        e++;
+    return e && e->status ? e : NULL;
+}
+
+/* In the words of the dialect; words it has none of its own for are e's. */
+static void refuse(struct fake_provider *p, struct fake_reply *reply,
+                   const struct fake_error *e)
+{
+    const struct fake_error *own = error_at(reply->dialect->errors, e->end);
+    struct fake_error said = own ? *own : *e;
+
+    if (!said.message)
+        said.message = e->message;
+    if (!said.param)
+        said.param = e->param;
     p->bill.ends[e->end]++;
-    reply->status = e->status;
-    fake_write_error(&reply->body, e->message, e->type, e->param, e->code);
+    reply->status = said.status;
+    reply->dialect->refuse(&reply->body, &said,
+                           p->options->retry_after == FAKE_RETRY_NONE
+                               ? -1 : reply->retry_ns);
 }
 
 static void refuse_as(struct fake_provider *p, struct fake_reply *reply,
                       enum fake_end end)
 {
-    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
-        if (errors[i].end == end)
-            refuse(p, reply, &errors[i]);
+    refuse(p, reply, error_at(errors, end));
 }
 
 static void refuse_html(struct fake_provider *p, struct fake_reply *reply)
@@ -107,42 +120,32 @@ static bool check_parameters(struct fake_provider *p, struct fake_reply *reply)
 {
     const struct fake_options *o = p->options;
     const struct fake_request *r = &p->request;
-    const struct {
-        bool is_hit;
-        const char *param, *code, *message;
-    } rules[] = {
-        {o->no_max_completion_tokens && r->has_max_completion_tokens,
-         "max_completion_tokens", "unsupported_parameter",
-         "Unsupported parameter: 'max_completion_tokens' is not supported "
-         "with this model. Use 'max_tokens' instead."},
-        {o->no_max_tokens && r->has_max_tokens, "max_tokens",
-         "unsupported_parameter",
-         "Unsupported parameter: 'max_tokens' is not supported with this "
-         "model. Use 'max_completion_tokens' instead."},
-        {o->no_schema && r->has_schema, "response_format",
-         "unsupported_parameter",
-         "Invalid parameter: 'response_format' of type 'json_schema' is not "
-         "supported with this model."},
-        {o->no_effort && r->has_effort, "reasoning_effort",
-         "unsupported_parameter",
-         "Unsupported parameter: 'reasoning_effort' is not supported with "
-         "this model."},
-        {o->efforts && r->has_effort && !is_in_list(o->efforts, r->effort),
-         "reasoning_effort", "unsupported_value",
-         "Unsupported value: 'reasoning_effort' does not support this value "
-         "with this model."},
-        {r->is_stream, "stream", "unsupported_value",
-         "Unsupported value: this server does not stream."},
-    };
+    const struct fake_dialect *d = r->dialect;
+    bool is_value = o->efforts && r->has_effort &&
+                    !is_in_list(o->efforts, r->effort);
+    const char *param =
+        o->no_max_completion_tokens && r->has_max_completion_tokens
+            ? "max_completion_tokens"
+        : o->no_max_tokens && r->has_max_tokens ? "max_tokens"
+        : o->no_schema && r->has_schema         ? d->schema_name
+        : r->has_effort && (o->no_effort || is_value) ? d->effort_name
+        : r->is_stream                          ? "stream"
+                                                : NULL;
+    char message[200];
 
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (rules[i].is_hit) {
-            refuse(p, reply, &(struct error){FAKE_END_UNSUPPORTED, 400,
-                   "invalid_request_error", rules[i].param, rules[i].code,
-                   rules[i].message});
-            return true;
-        }
-    return false;
+    if (!param)
+        return false;
+    is_value = is_value && !o->no_effort && param == d->effort_name;
+    if (is_value)
+        snprintf(message, sizeof message, "Unsupported value: '%s' does not "
+                 "support '%s' with this model.", param, r->effort);
+    else
+        snprintf(message, sizeof message, "Unsupported parameter: '%s' is not "
+                 "supported with this model.", param);
+    refuse(p, reply, &(struct fake_error){FAKE_END_UNSUPPORTED, 400,
+           "invalid_request_error", param,
+           is_value ? "unsupported_value" : "unsupported_parameter", message});
+    return true;
 }
 
 static void refuse_limit(struct fake_provider *p, struct fake_reply *reply,
@@ -165,8 +168,8 @@ static void refuse_limit(struct fake_provider *p, struct fake_reply *reply,
              p->request.model, is_tokens ? "tokens" : "requests", span,
              is_tokens ? 'T' : 'R', *span == 'm' ? 'M' : 'D',
              fmax(l->per_minute, l->cap), l->used, amount, again);
-    refuse(p, reply, &(struct error){end, 429, is_tokens ? "tokens" : "requests",
-           NULL, "rate_limit_exceeded", message});
+    refuse(p, reply, &(struct fake_error){end, 429,
+           is_tokens ? "tokens" : "requests", NULL, "rate_limit_exceeded", message});
 }
 
 /* Takes from both limits, or refuses; true: refused. */
@@ -175,7 +178,8 @@ static bool check_limits(struct fake_provider *p, struct fake_reply *reply,
 {
     const struct fake_request *r = &p->request;
     /* At admission a provider knows the cap, not what will be used of it. */
-    double tokens = (double)(r->cap_tokens > r->prompt_tokens
+    double tokens = (double)(r->dialect->charges_cap &&
+                                     r->cap_tokens > r->prompt_tokens
                                  ? r->cap_tokens : r->prompt_tokens);
     int64_t wait_requests, wait_tokens;
 
@@ -211,16 +215,24 @@ static bool check_too_long(struct fake_provider *p, struct fake_reply *reply)
              "your messages resulted in %lld tokens. Please reduce the length "
              "of the messages.", (long long)max,
              (long long)p->request.prompt_tokens);
-    refuse(p, reply, &(struct error){FAKE_END_TOO_LONG, 400,
+    refuse(p, reply, &(struct fake_error){FAKE_END_TOO_LONG, 400,
            "invalid_request_error", "messages", "context_length_exceeded",
            message});
     return true;
 }
 
-static bool has_key(const struct fake_options *o, const char *authorization)
+static bool has_key(const struct fake_options *o, const struct fake_ask *ask)
 {
-    return !o->key || (authorization && !strncmp(authorization, "Bearer ", 7) &&
-                       !strcmp(authorization + 7, o->key));
+    const char *key = ask->key;
+
+    if (!o->key || !key)
+        return !o->key;
+    if (!strcmp(ask->dialect->key_header, "authorization")) {
+        if (strncmp(key, "Bearer ", 7))
+            return false;
+        key += 7;
+    }
+    return !strcmp(key, o->key);
 }
 
 /* ---- what the model says ---------------------------------------------- */
@@ -480,6 +492,20 @@ static void cut_in_line(struct fake_completion *c)
     c->completion_tokens = c->reasoning_tokens + fake_tokens(n);
 }
 
+/* Decisions have no words, so nothing of them is cut or charged. */
+static void decide_only(struct fake_provider *p, struct fake_completion *c,
+                        enum fake_end *end)
+{
+    if (*end == FAKE_END_TRUNCATED)
+        *end = FAKE_END_ANSWERED;
+    for (size_t i = 0; i < p->said_n; i++)
+        p->said[i].end = 0;
+    c->content.n = 0;
+    c->completion_tokens = c->reasoning_tokens = 0;
+    c->said = p->said;
+    c->said_n = p->said_n;
+}
+
 static void complete(struct fake_provider *p, struct fake_reply *reply,
                      enum fake_end end, struct tr_rng *rng, int64_t wall_ms)
 {
@@ -487,9 +513,12 @@ static void complete(struct fake_provider *p, struct fake_reply *reply,
     struct fake_completion c = {
         .number = reply->number, .created_s = wall_ms / 1000, .finish = "stop",
         .prompt_tokens = r->prompt_tokens,
-        .reasoning_tokens = p->options->reasoning};
+        .reasoning_tokens = p->options->reasoning,
+        .is_cached = r->marked_tokens && p->marked_hash == r->marked_hash};
 
     p->said_n = 0;
+    if (r->marked_tokens)
+        p->marked_hash = r->marked_hash;
     if (end == FAKE_END_REFUSED) {
         c.content = TR_STR("I'm sorry, but I can't help with that request.");
         c.is_refusal = true;
@@ -509,9 +538,11 @@ static void complete(struct fake_provider *p, struct fake_reply *reply,
         end = FAKE_END_TRUNCATED;
     if (end == FAKE_END_TRUNCATED)
         c.finish = "length";
+    if (r->dialect->decides)
+        decide_only(p, &c, &end);
     charge_texts(p, c.content.n);
     charge(p, &c, end);
-    fake_write_completion(&reply->body, r, &c);
+    r->dialect->complete(&reply->body, r, &c);
 }
 
 /* ---- one request ------------------------------------------------------ */
@@ -594,21 +625,23 @@ static void serve(struct fake_provider *p, struct fake_reply *reply,
 }
 
 static void decide(struct fake_provider *p, struct fake_reply *reply,
-                   char *body, size_t n, const char *authorization,
-                   int64_t now_ns, int64_t wall_ms)
+                   const struct fake_ask *ask, int64_t now_ns, int64_t wall_ms)
 {
     const struct fake_options *o = p->options;
     const struct fake_needles needles = {o->poison, o->stuck};
     struct tr_rng rng;
     const char *why;
 
-    if (!has_key(o, authorization)) {
+    if (!has_key(o, ask)) {
         refuse_as(p, reply, FAKE_END_UNAUTHORIZED);
         return;
     }
-    why = fake_request_read(&p->request, body, n, &needles);
+    why = ask->lacks_header;
+    if (!why)
+        why = fake_request_read(&p->request, ask->dialect, ask->model,
+                                ask->body, ask->n, &needles);
     if (why) {
-        refuse(p, reply, &(struct error){FAKE_END_BAD_REQUEST, 400,
+        refuse(p, reply, &(struct fake_error){FAKE_END_BAD_REQUEST, 400,
                "invalid_request_error", NULL, NULL, why});
         return;
     }
@@ -631,10 +664,11 @@ static void decide(struct fake_provider *p, struct fake_reply *reply,
 }
 
 void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
-                       char *body, size_t n, const char *authorization,
-                       int64_t now_ns, int64_t wall_ms)
+                       const struct fake_ask *ask, int64_t now_ns,
+                       int64_t wall_ms)
 {
     fake_bill_come(&p->bill, now_ns, wall_ms);
+    reply->dialect = ask->dialect;
     reply->status = 200;
     reply->manner = FAKE_SEND;
     reply->is_html = false;
@@ -642,7 +676,7 @@ void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
     reply->delay_ns = 0;
     reply->number = p->bill.requests;
     tr_buf_clear(&reply->body);
-    decide(p, reply, body, n, authorization, now_ns, wall_ms);
+    decide(p, reply, ask, now_ns, wall_ms);
     reply->has_requests = p->options->headers && p->requests.per_minute > 0;
     reply->has_tokens = p->options->headers && p->tokens.per_minute > 0;
     if (reply->has_requests)

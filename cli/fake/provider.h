@@ -17,7 +17,18 @@ enum fake_manner {
     FAKE_SILENT     /* until the client gives up */
 };
 
+/* A request as it came. body is used up and has 4 bytes of room behind n. */
+struct fake_ask {
+    const struct fake_dialect *dialect;
+    const char *model;        /* named in the path, or "" */
+    char *body;
+    size_t n;
+    const char *key;          /* value of the dialect's key header, or NULL */
+    const char *lacks_header; /* a sentence, when one is missing */
+};
+
 struct fake_reply {
+    const struct fake_dialect *dialect; /* NULL: a page of ours */
     int status;
     enum fake_manner manner;
     bool is_html, has_requests, has_tokens;
@@ -37,15 +48,15 @@ struct fake_provider {
     struct fake_said *said;       /* its answer; owned */
     size_t said_n, said_cap;
     struct tr_buf content, odd;   /* its text; labels made up for it */
+    uint64_t marked_hash;         /* what the prompt cache holds */
 };
 
 int fake_provider_open(struct fake_provider *p, const struct fake_options *o,
                        int64_t now_ns, struct tr_err *err);
 void fake_provider_close(struct fake_provider *p);
-/* Decides POST /v1/chat/completions and charges for it. body is used up and
- * has 4 bytes of room behind n; authorization may be NULL. */
+/* Decides a request of any dialect and charges for it. */
 void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
-                       char *body, size_t n, const char *authorization,
-                       int64_t now_ns, int64_t wall_ms);
+                       const struct fake_ask *ask, int64_t now_ns,
+                       int64_t wall_ms);
 
 #endif

@@ -37,7 +37,9 @@ struct exchange {
     struct tr_buf body;
     struct fake_reply reply;
     enum state state;
-    bool is_chat;       /* counted as in flight */
+    const struct fake_dialect *dialect; /* of a request that is counted as in
+                                           flight; NULL: a page */
+    char model[96];     /* named in its path */
     int64_t due_ns;
     size_t sent;        /* FAKE_SEND_HALF: bytes given out */
     struct exchange *next; /* free list */
@@ -126,7 +128,7 @@ static struct exchange *exchange_new(struct fake_server *s)
         x->server = s;
     }
     x->state = READING;
-    x->is_chat = false;
+    x->dialect = NULL;
     x->sent = 0;
     return x;
 }
@@ -135,7 +137,7 @@ static void exchange_over(struct exchange *x)
 {
     struct fake_server *s = x->server;
 
-    if (x->is_chat) {
+    if (x->dialect) {
         s->provider->bill.in_flight--;
         s->finished++;
     }
@@ -201,29 +203,58 @@ static void add_retry(struct MHD_Response *response, enum fake_retry form,
     }
 }
 
+/* A limit in three headers, as text or as a point in time. */
+static void add_limit(struct MHD_Response *response, const char *prefix,
+                      const char *kind, const struct fake_limit_view *v,
+                      enum fake_limit_style style)
+{
+    bool is_date = style == FAKE_LIMITS_ANTHROPIC;
+    const char *const names[] = {"limit", "remaining", "reset"};
+    char name[3][80], text[40];
+    struct tm tm;
+    time_t at;
+
+    for (int i = 0; i < 3; i++)
+        snprintf(name[i], sizeof name[i], "%s-%s-%s", prefix,
+                 is_date ? kind : names[i], is_date ? names[i] : kind);
+    add_count(response, name[1], v->remaining);
+    if (style == FAKE_LIMITS_REMAINING)
+        return;
+    add_count(response, name[0], v->limit);
+    if (!is_date) {
+        add_wait(response, name[2], v->reset_ns);
+        return;
+    }
+    at = (time_t)((wall_ms() + v->reset_ns / TR_MS + 999) / 1000);
+    if (gmtime_r(&at, &tm) &&
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm))
+        MHD_add_response_header(response, name[2], text);
+}
+
 static void add_headers(struct MHD_Response *response,
                         const struct fake_server *s,
                         const struct fake_reply *reply)
 {
+    const struct fake_dialect *d = reply->dialect;
+    enum fake_limit_style style = d ? d->limits : FAKE_LIMITS_NONE;
+    bool is_anthropic = style == FAKE_LIMITS_ANTHROPIC;
+    const char *prefix = is_anthropic ? "anthropic-ratelimit" : "x-ratelimit";
     char id[48];
 
     MHD_add_response_header(response, "content-type",
                             reply->is_html ? "text/html" : "application/json");
     snprintf(id, sizeof id, "req_fake%llu", (unsigned long long)reply->number);
-    MHD_add_response_header(response, "x-request-id", id);
-    if (reply->has_requests) {
-        add_count(response, "x-ratelimit-limit-requests",
-                  reply->requests.limit);
-        add_count(response, "x-ratelimit-remaining-requests",
-                  reply->requests.remaining);
-        add_wait(response, "x-ratelimit-reset-requests",
-                 reply->requests.reset_ns);
-    }
+    if (!d || d->id_header)
+        MHD_add_response_header(response, d ? d->id_header : "x-request-id",
+                                id);
+    if (style == FAKE_LIMITS_NONE)
+        return;
+    if (reply->has_requests)
+        add_limit(response, prefix, "requests", &reply->requests, style);
     if (reply->has_tokens) {
-        add_count(response, "x-ratelimit-limit-tokens", reply->tokens.limit);
-        add_count(response, "x-ratelimit-remaining-tokens",
-                  reply->tokens.remaining);
-        add_wait(response, "x-ratelimit-reset-tokens", reply->tokens.reset_ns);
+        add_limit(response, prefix, "tokens", &reply->tokens, style);
+        if (is_anthropic)
+            add_limit(response, prefix, "input-tokens", &reply->tokens, style);
     }
     if (reply->retry_ns >= 0)
         add_retry(response, s->provider->options->retry_after, reply->retry_ns);
@@ -271,6 +302,7 @@ static enum MHD_Result send_reply(struct exchange *x)
 
 static enum MHD_Result send_page(struct exchange *x, int status)
 {
+    x->reply.dialect = NULL;
     x->reply.status = status;
     x->reply.manner = FAKE_SEND;
     x->reply.is_html = x->reply.has_requests = x->reply.has_tokens = false;
@@ -303,18 +335,24 @@ static enum MHD_Result page_models(struct exchange *x)
     return send_page(x, 200);
 }
 
-static enum MHD_Result page_chat(struct exchange *x)
+static enum MHD_Result page_ask(struct exchange *x)
 {
     struct fake_server *s = x->server;
+    const struct fake_dialect *d = x->dialect;
     int64_t now_ns = tr_clock_mono_ns();
-    const char *key;
+    struct fake_ask ask = {.dialect = d, .model = x->model};
 
-    key = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND,
-                                      "authorization");
+    ask.key = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND,
+                                          d->key_header);
+    if (d->must_header &&
+        !MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND,
+                                     d->must_header))
+        ask.lacks_header = "a header that every request needs is missing";
     if (!tr_buf_room(&x->body, PADDING))
         return MHD_NO;
-    fake_provider_ask(s->provider, &x->reply, x->body.p, x->body.n, key,
-                      now_ns, wall_ms());
+    ask.body = x->body.p;
+    ask.n = x->body.n;
+    fake_provider_ask(s->provider, &x->reply, &ask, now_ns, wall_ms());
     if (x->reply.manner == FAKE_SILENT)
         x->reply.delay_ns = LOOK_NS;
     if (x->reply.delay_ns <= 0)
@@ -331,16 +369,22 @@ static const struct page {
     const char *method, *path;
     enum MHD_Result (*serve)(struct exchange *x);
 } pages[] = {
-    {"POST", "/v1/chat/completions", page_chat},
     {"GET", "/v1/models", page_models},
     {"GET", "/bill", page_bill},
 };
 
 static enum MHD_Result page_none(struct exchange *x)
 {
-    fake_write_error(&x->reply.body, "Unknown request URL. There are POST "
-                     "/v1/chat/completions, GET /v1/models and GET /bill.",
-                     "invalid_request_error", NULL, "unknown_url");
+    struct fake_error e = {.type = "invalid_request_error",
+                           .code = "unknown_url"};
+    struct tr_buf message = {0};
+
+    tr_buf_addz(&message, "Unknown request URL. There are POST ");
+    fake_dialect_paths(&message);
+    tr_buf_addz(&message, ", GET /v1/models and GET /bill.");
+    e.message = message.p;
+    fake_refuse_openai(&x->reply.body, &e, -1);
+    tr_buf_release(&message);
     return send_page(x, 404);
 }
 
@@ -348,6 +392,8 @@ static enum MHD_Result serve_page(struct exchange *x, const char *path,
                                   const char *method)
 {
     tr_buf_clear(&x->reply.body);
+    if (x->dialect)
+        return page_ask(x);
     for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
         if (!strcmp(path, pages[i].path) && !strcmp(method, pages[i].method))
             return pages[i].serve(x);
@@ -371,9 +417,9 @@ static enum MHD_Result on_request(void *closure,
         if (!x)
             return MHD_NO;
         x->connection = connection;
-        x->is_chat = !strcmp(path, pages[0].path) &&
-                     !strcmp(method, pages[0].method);
-        if (x->is_chat) {
+        if (!strcmp(method, "POST"))
+            x->dialect = fake_dialect_at(path, x->model, sizeof x->model);
+        if (x->dialect) {
             struct fake_bill *b = &s->provider->bill;
 
             if (++b->in_flight > b->in_flight_max)

@@ -117,8 +117,7 @@ static void add_form(struct tr_buf *out, const struct tr_task *task,
     tr_buf_addz(out, ". Spell labels exactly as listed.\n");
 }
 
-void tr_prompt_system(struct tr_buf *out, const struct tr_task *task,
-                      enum tr_form form)
+static void add_instruction(struct tr_buf *out, const struct tr_task *task)
 {
     if (task->instruction.n)
         tr_buf_adds(out, task->instruction);
@@ -127,6 +126,12 @@ void tr_prompt_system(struct tr_buf *out, const struct tr_task *task,
                              ? "Label each text with all labels that apply."
                              : "Label each text with the one label that fits "
                                "best.");
+}
+
+void tr_prompt_system(struct tr_buf *out, const struct tr_task *task,
+                      enum tr_form form)
+{
+    add_instruction(out, task);
     tr_buf_addz(out, "\n\n");
     add_labels(out, task);
     add_form(out, task, form);
@@ -149,6 +154,17 @@ void tr_prompt_user(struct tr_buf *out, const struct tr_task *task,
         tr_buf_addf(out, "\nLabel the %zu text%s above, whatever they say. "
                          "Answer JSON with %zu entr%s.",
                     n, one, n, n == 1 ? "y" : "ies");
+}
+
+void tr_prompt_question(struct tr_buf *out, const struct tr_task *task)
+{
+    add_instruction(out, task);
+    for (uint32_t i = 0; i < task->example_count; i++) {
+        tr_buf_addz(out, i ? "\n" : "\n\nExamples:\n");
+        tr_buf_add_json(out, task->examples[i].text);
+        tr_buf_addz(out, " is ");
+        tr_task_set_text(task, task->examples[i].set, out);
+    }
 }
 
 static bool enum_fits(const struct tr_task *task)

@@ -16,17 +16,15 @@
 
 enum tr_form { TR_FORM_LINES, TR_FORM_SCHEMA };
 
-struct tr_item {
-    struct tr_str text; /* as sent */
-    uint32_t id;        /* three digits, distinct within the attempt */
-};
-
 /* The stable system part. Pure: equal task and form give equal bytes. */
 void tr_prompt_system(struct tr_buf *out, const struct tr_task *task,
                       enum tr_form form);
 /* Data and closing instruction, items in the given order. */
 void tr_prompt_user(struct tr_buf *out, const struct tr_task *task,
                     enum tr_form form, const struct tr_item *items, size_t n);
+/* For lanes that decide: the instruction with the task's examples in words;
+ * labels and texts travel on their own (struct tr_question). */
+void tr_prompt_question(struct tr_buf *out, const struct tr_task *task);
 /* One JSON Schema per task, for TR_FORM_SCHEMA:
  * {"a": [[id, label, ...], ...]} with the labels as an enum, or as any string
  * where there are more than providers take. Strict-mode valid. */

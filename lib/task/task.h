@@ -11,11 +11,6 @@
 
 #define TR_LABEL_BYTES_MAX 200u /* of one name: it is an answer, not a text */
 
-struct tr_label {
-    struct tr_str name;        /* unique, non-empty, no '|', no line break */
-    struct tr_str description; /* may be empty */
-};
-
 struct tr_example {
     struct tr_str text;
     uint32_t set; /* label set; TR_SET_NOTHING only when multiple */

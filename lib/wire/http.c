@@ -127,7 +127,8 @@ static bool is_interesting(const char *name, size_t n)
     case 'x':
         return holds(name, n, "ratelimit") || holds(name, n, "tokenlimit") ||
                starts(name, n, "x-should-retry:") ||
-               starts(name, n, "x-request-id:");
+               starts(name, n, "x-request-id:") ||
+               starts(name, n, "x-typesafe-request-id:");
     case 'r':
         return starts(name, n, "retry-after") ||
                starts(name, n, "request-id:") || starts(name, n, "ratelimit");

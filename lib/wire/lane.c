@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 struct http_lane {
     struct tr_lane lane; /* first: the two are cast to each other */
@@ -15,6 +16,7 @@ struct http_lane {
     const struct tr_dialect *dialect;
     struct tr_transport *transport;
     struct tr_quirks quirks;
+    const struct tr_question *asked; /* of the last call; the engine's */
     struct tr_buf scratch;  /* owns reply->text */
     char wire_model[160];   /* the model as the server calls it */
     char key[512];          /* to take it out of messages */
@@ -26,6 +28,7 @@ static int lane_encode(struct tr_lane *lane, const struct tr_call *call,
 {
     struct http_lane *l = (struct http_lane *)lane;
 
+    l->asked = call->question;
     return l->dialect->encode(l->wire_model, &l->quirks, call, body, err);
 }
 
@@ -69,6 +72,8 @@ static void request_id_of(const struct tr_http_result *r,
 
     if (!id.n)
         id = tr_wire_header(r->headers, "request-id");
+    if (!id.n)
+        id = tr_wire_header(r->headers, "x-typesafe-request-id");
     snprintf(reply->request_id, sizeof reply->request_id, "%.*s",
              id.n > 79 ? 79 : (int)id.n, id.n ? id.p : "");
     tr_wire_redact(reply->request_id, sizeof reply->request_id);
@@ -90,7 +95,7 @@ static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
     tr_wire_limits(r.headers, t->wall_s ? t->wall_s(t) : tr_clock_wall_s(),
                    &reply->limits, &reply->retry_after_ms);
     request_id_of(&r, reply);
-    l->dialect->decode(&l->quirks, &r, &l->scratch, reply);
+    l->dialect->decode(&l->quirks, l->asked, &r, &l->scratch, reply);
     if (!reply->message[0])
         return 1;
     hide_key(reply->message, l->key);
@@ -130,9 +135,9 @@ static void lane_learned(struct tr_lane *lane, struct tr_buf *out)
     if (!q->refused)
         return;
     tr_buf_addf(out, "old_cap=%d no_schema=%d zero_temperature=%d effort=%d "
-                "efforts=%u refused=%u",
+                "efforts=%u refused=%u%s",
                 q->old_cap, q->no_schema, q->zero_temperature, q->effort,
-                q->efforts, q->refused);
+                q->efforts, q->refused, q->no_cache ? " no_cache=1" : "");
 }
 
 static bool read_number(struct tr_str text, const char *name, long *value)
@@ -170,6 +175,8 @@ static void lane_teach(struct tr_lane *lane, struct tr_str text)
         q->no_schema = n != 0;
     if (read_number(text, "zero_temperature", &n))
         q->zero_temperature = n != 0;
+    if (read_number(text, "no_cache", &n))
+        q->no_cache = n != 0;
     if (q->effort_fixed)
         return;
     if (read_number(text, "effort", &n) && n >= -1 && n < TR_EFFORT_COUNT)
@@ -228,6 +235,10 @@ int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
         l->vt.wait = NULL;
     l->lane.vt = &l->vt;
     l->lane.facts = *facts;
+    l->lane.decides = dialect->decides;
+    l->lane.pack_auto = dialect->decides ? 1 : 0;
+    l->lane.questions_max = dialect->questions_max;
+    l->lane.options_max = dialect->options_max;
     l->dialect = dialect;
     l->transport = transport;
     l->quirks.effort = -1;
@@ -279,6 +290,37 @@ static const char *env_of_process(const char *name)
     return getenv(name);
 }
 
+/* Three of our own, the row's, the dialect's, the key. */
+#define HEADERS_MAX (3 + TR_ROW_HEADERS_MAX + 2 + 1)
+
+/* Adds to headers, which holds three; a row's header replaces the dialect's
+ * of the same name. line keeps the one with the key. */
+static void add_headers(const char **headers, const struct tr_target *t,
+                        char *line, size_t size)
+{
+    const char *const *row = t->provider->headers;
+    size_t n = 3;
+
+    for (size_t i = 0; row[i]; i++)
+        headers[n++] = row[i];
+    for (size_t i = 0; i < 2 && t->dialect->headers[i]; i++) {
+        const char *ours = t->dialect->headers[i];
+        size_t k = 0;
+
+        while (row[k] && strncasecmp(row[k], ours, strcspn(ours, ":") + 1) != 0)
+            k++;
+        if (!row[k])
+            headers[n++] = ours;
+    }
+    if (!t->key[0])
+        return;
+    if (strcasecmp(t->key_header, "authorization") == 0)
+        snprintf(line, size, "Authorization: Bearer %s", t->key);
+    else
+        snprintf(line, size, "%.100s: %s", t->key_header, t->key);
+    headers[n++] = line;
+}
+
 static int open_over_http(struct tr_lane **out, const struct tr_target *target,
                           const struct tr_lane_opts *o, struct tr_err *err)
 {
@@ -289,10 +331,10 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
         target->facts ? &target->facts->facts
         : target->provider->is_free ? &is_free
                                     : &unknown;
-    char authorization[600] = "";
-    const char *headers[] = {"Content-Type: application/json",
-                             "Accept: application/json",
-                             "User-Agent: trommel/0.1", NULL, NULL};
+    const char *headers[HEADERS_MAX + 1] = {"Content-Type: application/json",
+                                            "Accept: application/json",
+                                            "User-Agent: trommel/0.1"};
+    char key_line[700] = "";
     /* Not read by libcurl itself, but by everything else that speaks TLS;
      * who has an authority of their own sets it. */
     const char *ca_file = (o->env ? o->env : env_of_process)("SSL_CERT_FILE");
@@ -302,11 +344,7 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
 
     if (ca_file && !ca_file[0])
         ca_file = NULL;
-    if (target->key[0]) {
-        snprintf(authorization, sizeof authorization,
-                 "Authorization: Bearer %s", target->key);
-        headers[3] = authorization;
-    }
+    add_headers(headers, target, key_line, sizeof key_line);
     TRY(tr_http_open(&transport,
                      &(struct tr_http_opts){.url = target->url,
                                             .headers = headers,
@@ -328,11 +366,17 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
     describe_key(l, o, target->provider);
     describe_account(l, target);
     l->lane.has_key = target->key[0] != '\0';
+    if (target->provider->pack)
+        l->lane.pack_auto = (uint32_t)target->provider->pack;
+    if (target->provider->questions)
+        l->lane.questions_max = (uint32_t)target->provider->questions;
+    if (target->provider->options)
+        l->lane.options_max = (uint32_t)target->provider->options;
     l->lane.concurrency_max = target->provider->concurrency;
     l->lane.rpm = target->provider->rpm;
     l->lane.tpm = target->provider->tpm;
 out:
-    wipe(authorization, sizeof authorization);
+    wipe(key_line, sizeof key_line);
     return rc;
 }
 

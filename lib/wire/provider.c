@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,7 +21,10 @@
 #define ALL_EFFORTS ((1u << TR_EFFORT_COUNT) - 1)
 #define PICO_PER_USD_MILLION INT64_C(1000000) /* 1 USD per million tokens */
 
-const struct tr_dialect *const tr_dialects[] = {&tr_openai, NULL};
+const struct tr_dialect *const tr_dialects[] = {
+    &tr_openai, &tr_responses, &tr_anthropic, &tr_gemini, &tr_decisions,
+    &tr_systemone, NULL,
+};
 
 extern const unsigned char tr_data_providers[], tr_data_models[];
 extern const size_t tr_data_providers_n, tr_data_models_n;
@@ -248,12 +252,100 @@ static int take_like(const struct source *s, const struct tr_yaml *v,
 enum provider_key {
     P_LIKE, P_DIALECT, P_BASE_URL, P_BASE_URL_ENV, P_KEY_ENV, P_KEY_FILE,
     P_KEY, P_CAP, P_EFFORT, P_EFFORT_DEFAULT, P_SCHEMA, P_TEMPERATURE,
-    P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY
+    P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY, P_PATH,
+    P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS, P_CACHE
 };
 static const char *const provider_keys[] = {
     "like", "dialect", "base_url", "base_url_env", "key_env", "key_file",
     "key", "cap", "effort", "effort_default", "schema", "temperature",
-    "require_parameters", "free", "rpm", "tpm", "concurrency", NULL};
+    "require_parameters", "free", "rpm", "tpm", "concurrency", "path",
+    "key_header", "headers", "models", "pack", "questions", "options",
+    "cache", NULL};
+
+static const char *const styles[] = {
+#define X(name) #name,
+    TR_EFFORT_STYLES(X)
+#undef X
+    NULL};
+
+/* A path behind an address: "/v1/x/{model}?version=1". */
+static int take_path(const struct source *s, const struct tr_yaml *v,
+                     const char **to)
+{
+    int rc = take_text(s, v, to);
+
+    if (rc != TR_OK)
+        return rc;
+    for (const char *p = *to; *p; p++) {
+        if (**to != '/' || strchr("@#\\\"<>", *p) || (unsigned char)*p > 0x7e)
+            return bad(s, v, "a path such as /v1/messages is expected");
+    }
+    return TR_OK;
+}
+
+static bool is_header_name(struct tr_str name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+
+        if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') &&
+            !(c >= '0' && c <= '9') && c != '-' && c != '_')
+            return false;
+    }
+    return name.n > 0;
+}
+
+/* {name: value} into "name: value" lines. Keys have their own option. */
+static int take_headers(const struct source *s, const struct tr_yaml *map,
+                        struct tr_provider *p)
+{
+    static const char *const ours[] = {
+        "host", "authorization", "cookie", "content-length", "content-type",
+        "transfer-encoding", "connection", "expect", "x-api-key", "api-key",
+        "x-goog-api-key", "proxy-authorization", NULL};
+    int n = 0;
+
+    if (s->writer == TASK)
+        return bad(s, map, "a task file may not name headers; use config.yaml");
+    if (map->kind != TR_YAML_MAP)
+        return bad(s, map, "a map such as {x-title: mine} is expected");
+    for (const struct tr_yaml *v = map->first; v; v = v->next) {
+        struct tr_str value = v->value;
+        char line[300];
+        int line_n;
+
+        for (int i = 0; ours[i]; i++) {
+            if (v->key.n == strlen(ours[i]) &&
+                strncasecmp(v->key.p, ours[i], v->key.n) == 0)
+                return bad(s, v, "this header is not for a row to set; keys "
+                                 "come from key_env or key_file");
+        }
+        line_n = snprintf(line, sizeof line, "%.*s: %.*s", (int)v->key.n,
+                          v->key.p, (int)value.n, value.p ? value.p : "");
+        if (!is_header_name(v->key) || v->kind != TR_YAML_SCALAR ||
+            !value.n || line_n >= (int)sizeof line || n >= TR_ROW_HEADERS_MAX)
+            return bad(s, v, "four short headers at most are expected, one "
+                             "line each");
+        for (int i = 0; i < line_n; i++) {
+            if (line[i] < 0x20 || line[i] > 0x7e)
+                return bad(s, v, "a header is visible ASCII in one line");
+        }
+        p->headers[n] = tr_arena_dup(&s->c->arena, tr_str_c(line)).p;
+        if (!p->headers[n++])
+            return tr_fail(s->err, TR_NOMEM, "out of memory");
+    }
+    p->headers[n] = NULL;
+    return TR_OK;
+}
+
+static int take_small(const struct source *s, const struct tr_yaml *v, int *to)
+{
+    int64_t n = 0;
+    int rc = take_count(s, v, &n);
+
+    *to = n > 100000 ? 100000 : (int)n;
+    return rc;
+}
 
 static int take_provider_value(const struct source *s, const struct tr_yaml *v,
                                enum provider_key key, struct tr_provider *p)
@@ -261,14 +353,8 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
     static const char *const needs[] = {"required", "optional", NULL};
     static const char *const caps[] = {"max_completion_tokens", "max_tokens",
                                        NULL};
-    static const char *const styles[] = {
-#define X(name) #name,
-        TR_EFFORT_STYLES(X)
-#undef X
-        NULL};
     static const char *const zero[] = {"0", NULL};
     int word = 0, rc;
-    int64_t n = 0;
     bool flag = false;
 
     switch (key) {
@@ -318,11 +404,34 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
     case P_TPM:
         return take_count(s, v, &p->tpm);
     case P_CONCURRENCY:
-        rc = take_count(s, v, &n);
-        p->concurrency = n > 100000 ? 100000 : (int)n;
+        return take_small(s, v, &p->concurrency);
+    case P_PATH:
+        return take_path(s, v, &p->path);
+    case P_KEY_HEADER:
+        rc = take_text(s, v, &p->key_header);
+        return rc == TR_OK && !is_header_name(v->value)
+                   ? bad(s, v, "the name of a header is expected") : rc;
+    case P_HEADERS:
+        return take_headers(s, v, p);
+    case P_MODELS:
+        return take_text(s, v, &p->models);
+    case P_PACK:
+        return take_small(s, v, &p->pack);
+    case P_QUESTIONS:
+        return take_small(s, v, &p->questions);
+    case P_OPTIONS:
+        return take_small(s, v, &p->options);
+    case P_CACHE:
+        rc = take_bool(s, v, &flag);
+        p->quirks.no_cache = !flag;
         return rc;
     }
     return TR_OK;
+}
+
+static bool is_same(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
 /* A task file may come from somebody else. It may describe servers and name
@@ -334,9 +443,9 @@ static int check_task_row(const struct source *s, const struct tr_yaml *row,
     for (size_t i = 0; i < s->c->built_in && p->key_env; i++) {
         const struct tr_provider *b = &s->c->providers[i];
 
-        if (!b->key_env || strcmp(b->key_env, p->key_env) != 0 ||
-            (b->base_url && p->base_url &&
-             strcmp(b->base_url, p->base_url) == 0))
+        if (!is_same(b->key_env, p->key_env) ||
+            (is_same(b->base_url, p->base_url) &&
+             (!p->base_url_env || is_same(b->base_url_env, p->base_url_env))))
             continue;
         return tr_fail(s->err, TR_CONFIG,
                        "%s:%d:%d: %s: %s is the key of %s, and a task file "
@@ -415,12 +524,12 @@ static struct tr_model *find_model(const struct tr_catalog *c,
 enum model_key {
     M_INPUT, M_OUTPUT, M_CACHED, M_CACHE_WRITE, M_BATCH, M_CONTEXT,
     M_MAX_OUTPUT, M_EFFORTS, M_LONG_FROM, M_LONG_INPUT, M_LONG_OUTPUT,
-    M_SHUTDOWN
+    M_SHUTDOWN, M_EFFORT
 };
 static const char *const model_keys[] = {
     "input", "output", "cached", "cache_write", "batch", "context",
     "max_output", "efforts", "long_from", "long_input", "long_output",
-    "shutdown", NULL};
+    "shutdown", "effort", NULL};
 
 static int take_model_value(const struct source *s, const struct tr_yaml *v,
                             enum model_key key, struct tr_model *m)
@@ -456,6 +565,8 @@ static int take_model_value(const struct source *s, const struct tr_yaml *v,
         return take_decimal(s, v, 100, &f->long_out_pct);
     case M_SHUTDOWN:
         return take_text(s, v, &m->shutdown);
+    case M_EFFORT:
+        return take_word(s, v, styles, &m->effort_style);
     }
     return TR_OK;
 }
@@ -464,7 +575,8 @@ static int take_model(const struct source *s, const struct tr_yaml *row)
 {
     struct tr_catalog *c = s->c;
     struct tr_model *old = find_model(c, row->key), *grown;
-    struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100}};
+    struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100},
+                         .effort_style = -1};
     int rc;
 
     if (tr_str_eq_c(row->key, "as_of"))
@@ -723,12 +835,56 @@ static const char *env(const struct tr_lane_opts *o, const char *name)
     return value && value[0] ? value : NULL;
 }
 
+/* The path with the model's name in it. Everything but plain letters is
+ * escaped, so that a name stays one segment. */
+static bool write_path(const char *path, const char *model, char *out,
+                       size_t size)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    const char *at = strstr(path, "{model}");
+    size_t n = 0;
+
+    if (!at)
+        return (size_t)snprintf(out, size, "%s", path) < size;
+    n = (size_t)(at - path);
+    if (n + 3 * strlen(model) + strlen(at) >= size)
+        return false;
+    memcpy(out, path, n);
+    for (; *model; model++) {
+        char c = *model;
+
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+            (c >= '0' && c <= '9') || strchr("-._~", c)) {
+            out[n++] = c;
+            continue;
+        }
+        out[n++] = '%';
+        out[n++] = hex[(unsigned char)c >> 4];
+        out[n++] = hex[(unsigned char)c & 15];
+    }
+    snprintf(out + n, size - n, "%s", at + strlen("{model}"));
+    return true;
+}
+
+/* How much of the path an address already has at its end, in whole segments:
+ * with "/v1/messages" both https://HOST and https://HOST/v1 are right. */
+static size_t overlap(const char *url, size_t n, const char *path)
+{
+    for (size_t k = strlen(path); k > 1; k--) {
+        if ((path[k] == '/' || !path[k]) && k < n &&
+            memcmp(url + n - k, path, k) == 0)
+            return k;
+    }
+    return 0;
+}
+
 static int find_url(struct tr_target *t, const struct tr_lane_opts *o,
                     struct tr_err *err)
 {
     const struct tr_provider *p = t->provider;
     const char *from = p->name, *url = p->base_url, *by_env = NULL;
-    size_t n, path_n = strlen(t->dialect->path);
+    char path[500];
+    size_t n;
     int rc;
 
     if (p->base_url_env)
@@ -742,21 +898,22 @@ static int find_url(struct tr_target *t, const struct tr_lane_opts *o,
     }
     if (!url)
         return tr_fail(err, TR_CONFIG,
-                       "provider %s has no base_url; give it one, or "
+                       "provider %s has no address: set %s, or give "
                        "--base-url URL",
-                       p->name);
+                       p->name, p->base_url_env ? p->base_url_env : "base_url");
     rc = check_url(url, o->allow_http, from, t->host, sizeof t->host, err);
     if (rc != TR_OK)
         return rc;
     n = strlen(url);
     while (n && url[n - 1] == '/')
         n--;
-    if (n > path_n && memcmp(url + n - path_n, t->dialect->path, path_n) == 0)
-        n -= path_n; /* the whole endpoint was given */
-    if (n + path_n >= sizeof t->url)
+    if (!write_path(p->path ? p->path : t->dialect->path, t->model, path,
+                    sizeof path) ||
+        n + strlen(path) >= sizeof t->url)
         return tr_fail(err, TR_CONFIG, "%s: the address is too long", from);
     memcpy(t->url, url, n);
-    memcpy(t->url + n, t->dialect->path, path_n + 1);
+    snprintf(t->url + n, sizeof t->url - n, "%s",
+             path + overlap(url, n, path));
     return TR_OK;
 }
 
@@ -872,6 +1029,24 @@ static int no_slash(const struct tr_catalog *c, const char *model,
                    model, near.best ? near.best : "ollama");
 }
 
+static int unknown_dialect(const struct tr_provider *p, struct tr_err *err)
+{
+    struct near near = {p->dialect, NULL, 0};
+    char known[200] = "";
+    size_t n = 0;
+
+    for (int i = 0; tr_dialects[i]; i++) {
+        near_try(&near, tr_dialects[i]->name);
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s",
+                              i ? ", " : "", tr_dialects[i]->name);
+    }
+    return tr_fail(err, TR_CONFIG,
+                   "provider %s: dialect %s is not known (known: %s)%s%s%s",
+                   p->name, p->dialect, known,
+                   near.best ? "; did you mean " : "",
+                   near.best ? near.best : "", near.best ? "?" : "");
+}
+
 static int find_provider_of(struct tr_target *t, const struct tr_catalog *c,
                             const char *model, struct tr_err *err)
 {
@@ -904,30 +1079,55 @@ static int find_provider_of(struct tr_target *t, const struct tr_catalog *c,
             t->dialect = tr_dialects[i];
     }
     if (!t->dialect)
-        return tr_fail(err, TR_CONFIG,
-                       "provider %s: dialect %s is not known (known: openai)",
-                       name, t->provider->dialect);
+        return unknown_dialect(t->provider, err);
+    t->key_header = t->provider->key_header ? t->provider->key_header
+                                            : t->dialect->key_header;
     return TR_OK;
 }
 
-/* gpt-4o-mini-2024-07-18 has the facts of gpt-4o-mini. */
+/* Whether a name ends like the pattern, in which d is a digit. */
+static bool ends_like(struct tr_str name, const char *pattern)
+{
+    size_t n = strlen(pattern);
+
+    for (size_t i = 0; i < n && name.n > n; i++) {
+        char want = pattern[i], is = name.p[name.n - n + i];
+
+        if (want == 'd' ? is < '0' || is > '9' : is != want)
+            return false;
+    }
+    return name.n > n;
+}
+
+/* gpt-4o-mini-2024-07-18 has the facts of gpt-4o-mini, and a model of
+ * Anthropic's with a date of eight digits those of the model. */
 static const struct tr_model *facts_of(const struct tr_catalog *c,
                                        const char *model)
 {
-    static const char date[] = "-dddd-dd-dd";
+    static const char *const dates[] = {"-dddd-dd-dd", "-dddddddd"};
     struct tr_str name = tr_str_c(model);
     const struct tr_model *m = find_model(c, name);
-    size_t n = sizeof date - 1;
 
-    if (m || name.n <= n)
-        return m;
-    for (size_t i = 0; i < n; i++) {
-        char want = date[i], is = model[name.n - n + i];
-
-        if (want == 'd' ? is < '0' || is > '9' : is != want)
-            return NULL;
+    for (size_t i = 0; i < 2 && !m; i++) {
+        if (ends_like(name, dates[i]))
+            m = find_model(c, tr_str(model, name.n - strlen(dates[i])));
     }
-    return find_model(c, tr_str(model, name.n - n));
+    return m;
+}
+
+/* The same under the provider whose models a row refers to. */
+static const struct tr_model *facts_at(const struct tr_catalog *c,
+                                       const struct tr_provider *p,
+                                       const char *model)
+{
+    const struct tr_model *m = facts_of(c, model);
+    const char *slash = strchr(model, '/');
+    char name[256];
+
+    if (m || !p || !p->models || !slash)
+        return m;
+    snprintf(name, sizeof name, "%.80s%s", p->models, slash);
+    return facts_of(c, name);
 }
 
 static int choose_effort(struct tr_target *t, const struct tr_lane_opts *o,
@@ -936,6 +1136,8 @@ static int choose_effort(struct tr_target *t, const struct tr_lane_opts *o,
     struct tr_quirks *q = &t->quirks;
     bool known = t->facts && t->facts->has_efforts;
 
+    if (t->facts && t->facts->effort_style >= 0)
+        q->effort_style = t->facts->effort_style;
     q->efforts = known ? t->facts->efforts : ALL_EFFORTS;
     q->effort = known ? -1 : t->provider->effort_default;
     for (int i = 0; known && i < TR_EFFORT_COUNT && q->effort < 0; i++) {
@@ -968,7 +1170,7 @@ int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
 
     memset(t, 0, sizeof *t);
     TRY(find_provider_of(t, c, o->model ? o->model : "", err));
-    t->facts = facts_of(c, o->model);
+    t->facts = facts_at(c, t->provider, o->model);
     t->quirks = t->provider->quirks;
     TRY(choose_effort(t, o, err));
     TRY(find_url(t, o, err));
@@ -990,8 +1192,8 @@ bool tr_model_find(const struct tr_lane_opts *o, const char *model,
         as_of[0] = '\0';
     if (tr_catalog_open(&c, o, NULL) != TR_OK)
         return false;
-    m = facts_of(c, model);
     p = find_provider(c, tr_str(model, strcspn(model, "/")));
+    m = facts_at(c, p, model);
     known = m || (p && p->is_free);
     if (m) {
         *facts = m->facts;

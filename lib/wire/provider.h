@@ -27,10 +27,11 @@ int tr_effort_find(struct tr_str name);   /* -1: no such effort */
 /* In which words a server takes the effort. */
 #define TR_EFFORT_STYLES(X)                                                    \
     X(omit)     /* not at all */                                               \
-    X(field)    /* "reasoning_effort":"none" */                                \
+    X(field)    /* the dialect's own: "reasoning_effort":"none" */             \
     X(kwargs)   /* "chat_template_kwargs":{"enable_thinking":false} */         \
     X(object)   /* "reasoning":{"enabled":false} */                            \
-    X(thinking) /* "thinking":{"type":"disabled"} */
+    X(thinking) /* "thinking":{"type":"disabled"} */                           \
+    X(budget)   /* "thinkingConfig":{"thinkingBudget":0} */
 enum tr_effort_style {
 #define X(name) TR_STYLE_##name,
     TR_EFFORT_STYLES(X)
@@ -44,7 +45,14 @@ enum tr_refusable {
     TR_FIELD_OLD_CAP = 2, /* max_tokens */
     TR_FIELD_SCHEMA = 4,  /* response_format */
     TR_FIELD_EFFORT = 8,  /* reasoning_effort and its relatives */
-    TR_FIELD_TEMPERATURE = 16
+    TR_FIELD_TEMPERATURE = 16,
+    TR_FIELD_CACHE = 32,  /* cache_control */
+    TR_FIELD_OFF = 64     /* that reasoning is switched off altogether */
+};
+/* Which words of a refusal name which field; word NULL ends a table. */
+struct tr_field_word {
+    const char *word;
+    unsigned field;
 };
 
 /* How a server wants things said; starts from the provider's row, changed by
@@ -52,6 +60,7 @@ enum tr_refusable {
 struct tr_quirks {
     bool old_cap;        /* max_tokens instead of max_completion_tokens */
     bool no_schema;      /* no json_schema response_format */
+    bool no_cache;       /* no marks for the provider's prompt cache */
     bool zero_temperature; /* send "temperature":0 */
     bool require_parameters; /* OpenRouter: no provider that drops a field */
     bool effort_fixed;   /* the user chose it: never adapted */
@@ -63,21 +72,33 @@ struct tr_quirks {
                             nothing new: requests written earlier */
 };
 
+/* What a server wants said, whatever is asked; a provider's row may differ
+ * from its dialect. */
 struct tr_dialect {
-    const char *name;                        /* "openai" */
-    const char *path;                        /* "/chat/completions" */
+    const char *name;       /* "openai" */
+    const char *path;       /* behind the base address; {model} stands for
+                               the model's name */
+    const char *key_header; /* "x-api-key"; after "authorization" comes
+                               "Bearer" */
+    const char *headers[2]; /* sent with every request; NULL ends */
+    /* Dialects that take questions with labels instead of a prompt. */
+    bool decides;
+    uint32_t questions_max, options_max; /* of one request, of one question */
     int (*encode)(const char *model, const struct tr_quirks *q,
                   const struct tr_call *call, struct tr_buf *body,
                   struct tr_err *err);
     /* Response to reply: answer text, finish, usage, error shape. Sets
      * outcome, billing, message; reply->limits and retry_after_ms hold what
      * the headers said. scratch owns reply->text. May change q and then
-     * returns outcome ADAPT: encode again, send once more. */
-    void (*decode)(struct tr_quirks *q, const struct tr_http_result *result,
+     * returns outcome ADAPT: encode again, send once more. asked: the
+     * question of the last call, NULL where there was none. */
+    void (*decode)(struct tr_quirks *q, const struct tr_question *asked,
+                   const struct tr_http_result *result,
                    struct tr_buf *scratch, struct tr_reply *reply);
 };
 extern const struct tr_dialect *const tr_dialects[]; /* NULL-terminated */
-extern const struct tr_dialect tr_openai;
+extern const struct tr_dialect tr_openai, tr_responses, tr_anthropic,
+    tr_gemini, tr_decisions, tr_systemone;
 
 /* ---- pieces every dialect uses (reply.c, limits.c) -------------------- */
 
@@ -92,6 +113,10 @@ void tr_wire_error_read(struct tr_wire_error *e, struct tr_str body);
  * gone when reply->retry_after_ms is -1, a day's limit otherwise. */
 void tr_wire_classify(const struct tr_http_result *result,
                       const struct tr_wire_error *e, struct tr_reply *reply);
+/* Learns from a 400 or 422 that names a field that was sent: changes q and
+ * sets outcome ADAPT (learn.c). */
+void tr_wire_adapt(struct tr_quirks *q, const struct tr_field_word *words,
+                   const struct tr_wire_error *e, struct tr_reply *reply);
 /* Limits and Retry-After in all their forms. now_wall_s for HTTP dates, when
  * the headers do not carry the server's own date. */
 void tr_wire_limits(struct tr_str headers, int64_t now_wall_s,
@@ -125,6 +150,8 @@ struct tr_lane_opts {
     const char *(*env)(const char *name);
 };
 
+#define TR_ROW_HEADERS_MAX 4
+
 /* A row of providers.yaml; strings live as long as the tr_catalog. */
 struct tr_provider {
     const char *name, *dialect, *base_url, *base_url_env;
@@ -135,6 +162,12 @@ struct tr_provider {
     struct tr_quirks quirks;
     int64_t rpm, tpm;     /* 0: none */
     int concurrency;
+    const char *path, *key_header; /* NULL: the dialect's */
+    const char *headers[TR_ROW_HEADERS_MAX + 1]; /* "name: value", more */
+    const char *models;   /* the provider whose models.yaml rows count here,
+                             NULL: its own */
+    int pack;             /* texts per request, 0: the dialect's */
+    int questions, options; /* where it decides; 0: the dialect's */
 };
 
 /* A row of models.yaml. */
@@ -143,6 +176,7 @@ struct tr_model {
     struct tr_model_facts facts;
     bool has_efforts;     /* efforts is known; it may be empty */
     unsigned efforts;     /* mask of enum tr_effort */
+    int effort_style;     /* enum tr_effort_style; -1: the provider's */
     int batch_pct;        /* price of a batch in percent, 0: no batch */
     const char *shutdown; /* "2026-12-11", or NULL */
     const char *as_of;
@@ -168,6 +202,7 @@ struct tr_target {
     char url[600];     /* whole address of the endpoint */
     char host[160];
     char key[512];     /* "": none. Wipe after use */
+    const char *key_header;
     struct tr_quirks quirks;
 };
 int tr_target_find(struct tr_target *t, const struct tr_catalog *c,

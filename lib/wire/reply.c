@@ -342,6 +342,7 @@ static const struct rule {
     {400, 499, "credit balance", TR_OUT_EXHAUSTED},
     {400, 499, "insufficient balance", TR_OUT_EXHAUSTED},
     {400, 499, "insufficient credit", TR_OUT_EXHAUSTED},
+    {403, 403, "out of call volume quota", TR_OUT_EXHAUSTED}, /* Azure */
     {402, 402, NULL, TR_OUT_EXHAUSTED},
     /* the key */
     {401, 401, NULL, TR_OUT_FATAL},
@@ -353,6 +354,7 @@ static const struct rule {
     {400, 422, "content_policy", TR_OUT_REFUSED},
     {400, 422, "content management policy", TR_OUT_REFUSED},
     {400, 422, "invalid_prompt", TR_OUT_REFUSED},
+    {400, 422, "bio_policy", TR_OUT_REFUSED},
     {400, 403, "moderation", TR_OUT_REFUSED},
     {400, 403, "flagged", TR_OUT_REFUSED},
     {400, 400, "refusal", TR_OUT_REFUSED},
@@ -362,6 +364,7 @@ static const struct rule {
     {410, 410, NULL, TR_OUT_FATAL},
     {400, 400, "model_not_found", TR_OUT_FATAL},
     {400, 400, "invalid model", TR_OUT_FATAL},
+    {400, 400, "failed_precondition", TR_OUT_FATAL}, /* Gemini: region */
     {300, 399, NULL, TR_OUT_FATAL}, /* redirects are not followed */
     /* size */
     {413, 413, NULL, TR_OUT_TOO_BIG},
@@ -373,6 +376,7 @@ static const struct rule {
     {400, 422, "context size", TR_OUT_TOO_BIG},
     {400, 422, "contextwindowexceeded", TR_OUT_TOO_BIG},
     {400, 422, "prompt is too long", TR_OUT_TOO_BIG},
+    {400, 422, "maximum number of tokens", TR_OUT_TOO_BIG}, /* Gemini */
     {400, 422, "string_too_long", TR_OUT_TOO_BIG},
     {400, 422, "max_tokens_exceeded", TR_OUT_TOO_BIG},
     {400, 422, "token_limit_exceeded", TR_OUT_TOO_BIG},
@@ -395,6 +399,7 @@ static const struct rule {
     {400, 400, "json_validate_failed", TR_OUT_TRANSIENT},
     {408, 409, NULL, TR_OUT_TRANSIENT},
     {425, 425, NULL, TR_OUT_TRANSIENT},
+    {501, 501, NULL, TR_OUT_FATAL}, /* the server has no such endpoint */
     {500, 599, NULL, TR_OUT_TRANSIENT},
     {400, 499, NULL, TR_OUT_BAD_REQUEST},
     {0, 999, NULL, TR_OUT_GARBLED},
@@ -422,7 +427,7 @@ static enum tr_billing billing_of(int status)
 {
     if (status >= 200 && status < 300)
         return TR_BILL_USAGE;
-    if (status < 500 || status == 503 || status == 529)
+    if (status < 500 || status == 501 || status == 503 || status == 529)
         return TR_BILL_NONE;
     return TR_BILL_UNKNOWN;
 }

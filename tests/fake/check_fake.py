@@ -209,6 +209,163 @@ def test_large_pack():
              right(0, 400))
 
 
+# ---- dialects ----------------------------------------------------------
+
+def lines(first, n):
+    return "".join(f"[{500 + i}, {json.dumps(TEXTS[first + i])}]\n"
+                   for i in range(n))
+
+
+def named(answer):
+    return {a["name"]: a for a in answer["answers"]}
+
+
+# name: path, header of the key, other headers, a request about texts 3 and 4,
+# its words in the answer, input and output tokens there, status of a wrong key
+DIALECTS = {
+    "anthropic": (
+        "/v1/messages", "x-api-key", {"anthropic-version": "2023-06-01"},
+        {"model": "m", "max_tokens": 99, "system": "Label.", "messages": [
+            {"role": "user", "content": lines(3, 2)}]},
+        lambda a: a["content"][-1]["text"],
+        lambda u: (u["usage"]["input_tokens"], u["usage"]["output_tokens"]),
+        401),
+    "gemini": (
+        "/v1beta/models/m-1:generateContent", "x-goog-api-key", {},
+        {"contents": [{"role": "user", "parts": [{"text": lines(3, 2)}]}],
+         "systemInstruction": {"parts": [{"text": "Label."}]}},
+        lambda a: a["candidates"][0]["content"]["parts"][0]["text"],
+        lambda u: (u["usageMetadata"]["promptTokenCount"],
+                   u["usageMetadata"]["candidatesTokenCount"]), 400),
+    "responses": (
+        "/v1/responses", "authorization", {},
+        {"model": "m", "instructions": "Label.", "input": lines(3, 2)},
+        lambda a: a["output"][-1]["content"][0]["text"],
+        lambda u: (u["usage"]["input_tokens"], u["usage"]["output_tokens"]),
+        401),
+    "azure": (
+        "/openai/deployments/m/chat/completions?api-version=1", "api-key", {},
+        {"messages": [{"role": "user", "content": lines(3, 2)}]},
+        lambda a: a["choices"][0]["message"]["content"],
+        lambda u: (u["usage"]["prompt_tokens"],
+                   u["usage"]["completion_tokens"]), 401),
+    "decisions": (
+        "/v1/decisions", "authorization", {},
+        {"model": "m", "input": lines(3, 2), "questions": [
+            {"type": "choice", "name": str(500 + i), "instructions": "Label.",
+             "choices": [{"value": label} for label in LABELS]}
+            for i in range(2)]},
+        lambda a: "".join(f"{q['name']} {q['choice']}\n" for q in a["answers"]),
+        lambda u: (u["usage"]["input_tokens"], u["usage"]["output_tokens"]),
+        401),
+    "systemone": (
+        "/v1/systemone", "authorization", {},
+        {"model": "m", "state": lines(3, 2), "questions": {
+            str(500 + i): {"type": "choice", "instructions": "Label.",
+                           "criteria": dict.fromkeys(LABELS)}
+            for i in range(2)}},
+        lambda a: "".join(f"{id} {q['choice']}\n"
+                          for id, q in a["answers"].items()),
+        lambda u: (u["usage"]["input_tokens"], u["usage"]["output_tokens"]),
+        401),
+}
+
+
+def post(f, name, key="sk-right", body=None, **more):
+    path, header, others = DIALECTS[name][:3]
+    body = dict(DIALECTS[name][3] if body is None else body, **more)
+    bearer = "Bearer " if header == "authorization" else ""
+    return f.call("POST", path, json.dumps(body),
+                  {header: bearer + key, **others})
+
+
+def test_dialects_answer_and_bill():
+    for name, (path, header, others, body, words, usage, wrong) \
+            in DIALECTS.items():
+        with Fake("--key", "sk-right", "--prices", "1:1") as f:
+            r = post(f, name)
+            same(r[0], 200, name)
+            same(words(json.loads(r[2])).splitlines(), right(3, 2), name)
+            same(post(f, name, key="sk-wrong")[0], wrong, name)
+            if header != "authorization": # the key elsewhere is no key
+                same(f.call("POST", path, json.dumps(body), {
+                    "authorization": "Bearer sk-right", **others})[0], wrong,
+                     name)
+            bad = f.call("POST", path, '{"model": "m"}',
+                         {header: ("Bearer " if header == "authorization"
+                                   else "") + "sk-right", **others})
+            between(bad[0], 400, 422, name)
+            bill, tokens = f.bill(), usage(json.loads(r[2]))
+            same((bill["prompt_tokens"], bill["completion_tokens"]), tokens,
+                 name)
+            same(bill["nanousd"], 1000 * sum(tokens), name)
+            same(bill["texts"], 2, name)
+
+
+def test_dialects_refuse_in_their_own_words():
+    with Fake("--rpm", "60", "--bucket", "1") as f:
+        post(f, "anthropic")
+        r = post(f, "anthropic")
+        same((r[0], json.loads(r[2])["type"], error(r)["type"]),
+             (429, "error", "rate_limit_error"))
+        same(r[1]["anthropic-ratelimit-requests-limit"], "60")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
+                            r[1]["anthropic-ratelimit-requests-reset"])
+        assert int(r[1]["retry-after"]) >= 1
+        r = post(f, "gemini")
+        same((r[0], error(r)["status"]), (429, "RESOURCE_EXHAUSTED"))
+        kinds = [d["@type"].split(".")[-1] for d in error(r)["details"]]
+        same(kinds, ["QuotaFailure", "RetryInfo"])
+        assert "PerMinute" in error(r)["details"][0]["violations"][0]["quotaId"]
+        assert not [h for h in r[1] if "ratelimit" in h or "retry" in h], r[1]
+        r = post(f, "azure")
+        same((r[0], error(r)["code"]), (429, "429"))
+        assert "x-ratelimit-remaining-requests" in r[1], r[1]
+        assert "x-ratelimit-limit-requests" not in r[1], r[1]
+        r = post(f, "systemone")
+        same((r[0], list(json.loads(r[2]))), (429, ["detail"]))
+    for name, status in (("anthropic", 529), ("gemini", 503),
+                         ("systemone", 529), ("responses", 503)):
+        with Fake("--503", "1") as f:
+            same(post(f, name)[0], status, name)
+    with Fake("--quota-after", "0") as f:
+        same([post(f, name)[0] for name in DIALECTS],
+             [400, 429, 429, 429, 429, 402])
+    with Fake() as f: # the header of the version
+        same(f.call("POST", "/v1/messages",
+                    json.dumps(DIALECTS["anthropic"][3]))[0], 400)
+
+
+def test_dialects_refusals_and_caches():
+    with Fake("--poison", "text 4 ") as f:
+        same(json.loads(post(f, "anthropic")[2])["stop_reason"], "refusal")
+        assert "blockReason" in json.loads(post(f, "gemini")[2])[
+            "promptFeedback"]
+        same(json.loads(post(f, "responses")[2])["incomplete_details"],
+             {"reason": "content_filter"})
+        same(set(a["type"] for a in json.loads(
+            post(f, "decisions")[2])["answers"]), {"refusal"})
+    with Fake() as f:
+        system = [{"type": "text", "text": "Label." * 50,
+                   "cache_control": {"type": "ephemeral"}}]
+        seen = [json.loads(post(f, "anthropic", system=system)[2])["usage"]
+                for _ in range(2)]
+        same([(u["cache_creation_input_tokens"], u["cache_read_input_tokens"])
+              for u in seen], [(75, 0), (0, 75)])
+
+
+def test_yes_or_no():
+    questions = [{"type": "predicate", "name": f"{500 + i}_{k}",
+                  "instructions": f'Does "{label}" apply?'}
+                 for i in range(2) for k, label in enumerate(LABELS)]
+    with Fake() as f:
+        a = named(json.loads(post(f, "decisions", questions=questions)[2]))
+        for i in range(2):
+            for k in range(3):
+                p = a[f"{500 + i}_{k}"]["probability"]
+                same(p > 0.5, k == (3 + i) % 3, (i, k, p))
+
+
 # ---- faults ------------------------------------------------------------
 
 def rate(option, share, is_hit, n=1000, pack=3, *more):

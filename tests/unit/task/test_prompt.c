@@ -230,6 +230,60 @@ static void our_own_form_is_readable(void **state)
     tr_task_release(&task);
 }
 
+/* The one schema goes to every vendor: only words that all of them take, and
+ * no counts, which some refuse. */
+static void the_schema_is_for_every_vendor(void **state)
+{
+    static const char *const known[] = {
+        "type", "properties", "a", "items", "anyOf", "enum", "required",
+        "additionalProperties", NULL};
+    static const char *const texts[] = {
+        "labels: [x, y]", "labels: [x, y]\nmultiple: true",
+        "labels: [x, y, z]\nmultiple: true\nnone: z"};
+    (void)state;
+
+    for (size_t i = 0; i < 3; i++) {
+        struct tr_task task;
+        struct tr_buf b;
+
+        make(&task, texts[i]);
+        tr_buf_init(&b, 0);
+        tr_prompt_schema(&b, &task);
+        assert_non_null(strstr(b.p, "\"additionalProperties\":false"));
+        for (const char *p = b.p; (p = strstr(p, "\":")); p++) {
+            const char *from = p;
+            int k = 0;
+
+            while (from[-1] != '"')
+                from--;
+            while (known[k] && !tr_str_eq_c(tr_str(from, (size_t)(p - from)),
+                                            known[k]))
+                k++;
+            if (!known[k])
+                fail_msg("%.*s is not for everybody", (int)(p - from), from);
+        }
+        tr_buf_release(&b);
+        tr_task_release(&task);
+    }
+}
+
+/* What lanes that decide are told: instruction and examples, no labels. */
+static void a_question_holds_the_examples(void **state)
+{
+    struct tr_task task;
+    struct tr_buf b;
+    (void)state;
+
+    make(&task, "instruction: Sort.\nlabels: [x, y]\nmultiple: true\n"
+                "examples: [{text: 'a \"b\"', label: [x, y]}, "
+                "{text: c, label: x}]");
+    tr_buf_init(&b, 0);
+    tr_prompt_question(&b, &task);
+    expect(&b, "Sort.\n\nExamples:\n\"a \\\"b\\\"\" is x|y\n\"c\" is x");
+    tr_buf_release(&b);
+    tr_task_release(&task);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +293,8 @@ int main(void)
         cmocka_unit_test(too_many_for_an_enum),
         cmocka_unit_test(ids_and_caps),
         cmocka_unit_test(our_own_form_is_readable),
+        cmocka_unit_test(the_schema_is_for_every_vendor),
+        cmocka_unit_test(a_question_holds_the_examples),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

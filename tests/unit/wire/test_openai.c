@@ -119,7 +119,7 @@ static enum tr_outcome refuse(struct tr_quirks *q, int status,
              message, param, code);
     r.body = tr_str_c(body);
     tr_buf_init(&scratch, 0);
-    tr_openai.decode(q, &r, &scratch, &reply);
+    tr_openai.decode(q, NULL, &r, &scratch, &reply);
     tr_buf_release(&scratch);
     assert_int_equal(reply.billing, TR_BILL_NONE);
     return reply.outcome;
@@ -256,7 +256,7 @@ static void deep_nesting_is_bounded(void **state)
     tr_buf_addz(&body, "{\"choices\":");
     for (size_t i = 0; i < n; i++)
         tr_buf_addc(&body, '[');
-    tr_openai.decode(&q,
+    tr_openai.decode(&q, NULL,
                      &(struct tr_http_result){.status = 200, .sent = true,
                                               .body = tr_buf_str(&body)},
                      &scratch, &reply);
@@ -284,7 +284,7 @@ static void every_cut_of_an_answer(void **state)
         struct tr_http_result r = {.status = 200, .sent = true};
 
         r.body = tr_str(good, n);
-        tr_openai.decode(&q, &r, &scratch, &reply);
+        tr_openai.decode(&q, NULL, &r, &scratch, &reply);
         assert_int_equal(reply.outcome, n == sizeof good - 1 ? TR_OUT_OK
                                                              : TR_OUT_GARBLED);
         assert_int_equal(reply.text.n, n == sizeof good - 1 ? 7 : 0);

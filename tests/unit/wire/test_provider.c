@@ -256,6 +256,10 @@ static const char *some_env(const char *name)
         {"GROQ_API_KEY", "gsk-canary"},
         {"BAD_KEY", "line\nend"},
         {"EMPTY_KEY", ""},
+        {"ANTHROPIC_API_KEY", "sk-ant-canary"},
+        {"GEMINI_API_KEY", "AIza-canary"},
+        {"AZURE_OPENAI_API_KEY", "azure-canary"},
+        {"AZURE_OPENAI_ENDPOINT", "https://me.openai.azure.com/"},
         {"XAI_API_KEY", "x"},
         {"XAI_BASE_URL", "http://203.0.113.5/v1"},
     };
@@ -329,6 +333,43 @@ static void keys_go_to_their_own_origin(void **state)
           .providers_yaml = YAML("mine: {like: openai, base_url: "
                                    "\"https://evil.example/v1\"}")},
          "https://evil.example/v1/chat/completions", "", "m"},
+        {{.model = "anthropic/claude-haiku-5-5"},
+         "https://api.anthropic.com/v1/messages", "sk-ant-canary",
+         "claude-haiku-5-5"},
+        {{.model = "anthropic/m", .base_url = "http://127.0.0.1:9"},
+         "http://127.0.0.1:9/v1/messages", "", "m"},
+        {{.model = "anthropic/m", .base_url = "http://127.0.0.1:9/x/v1/"},
+         "http://127.0.0.1:9/x/v1/messages", "", "m"},
+        {{.model = "anthropic/m",
+          .base_url = "http://127.0.0.1:9/v1/messages"},
+         "http://127.0.0.1:9/v1/messages", "", "m"},
+        {{.model = "gemini/gemini-3.8-flash"},
+         "https://generativelanguage.googleapis.com/v1beta/models/"
+         "gemini-3.8-flash:generateContent", "AIza-canary",
+         "gemini-3.8-flash"},
+        {{.model = "gemini/../x?key=1#", .base_url = "http://127.0.0.1:9"},
+         "http://127.0.0.1:9/v1beta/models/..%2Fx%3Fkey%3D1%23:generateContent",
+         "", "../x?key=1#"},
+        {{.model = "azure/my-gpt"},
+         "https://me.openai.azure.com/openai/v1/chat/completions",
+         "azure-canary", "my-gpt"},
+        {{.model = "azure-classic/my-gpt"},
+         "https://me.openai.azure.com/openai/deployments/my-gpt/chat/"
+         "completions?api-version=2024-10-21", "azure-canary", "my-gpt"},
+        {{.model = "azure/g", /* as Azure's portal shows it */
+          .base_url = "https://me.openai.azure.com/openai/v1/"},
+         "https://me.openai.azure.com/openai/v1/chat/completions", "", "g"},
+        {{.model = "openai-responses/gpt-6-luna"},
+         "https://api.openai.com/v1/responses", "sk-openai-canary",
+         "gpt-6-luna"},
+        {{.model = "openai-decisions/gpt-6-luna"},
+         "https://api.openai.com/v1/decisions", "sk-openai-canary",
+         "gpt-6-luna"},
+        {{.model = "fireworks-decisions/m", .key_env = "OTHER_KEY"},
+         "https://api.fireworks.ai/inference/v1/systemone", "other-canary",
+         "m"},
+        {{.model = "llama-server-messages/m"},
+         "http://127.0.0.1:8080/v1/messages", "", "m"},
     };
     (void)state;
 
@@ -387,6 +428,25 @@ static void what_is_refused_and_in_which_words(void **state)
                                                    "base_url: "
                                                    "\"https://x.example\"}")},
          "gopher"},
+        {{.model = "m/x", .providers_yaml = YAML("m: {dialect: antropic, "
+                                                   "base_url: "
+                                                   "\"https://x.example\"}")},
+         "did you mean anthropic?"},
+        {{.model = "m/x", .providers_yaml = YAML("m: {path: v1/messages}")},
+         "a path such as"},
+        {{.model = "m/x", .providers_yaml = YAML("m: {key_header: \"a:b\"}")},
+         "name of a header"},
+        {{.model = "m/x", .providers_yaml = YAML("m: {headers: {x-a: b}}")},
+         "may not name headers"},
+        {{.model = "m/x",
+          .providers_yaml = YAML("m: {like: azure, base_url_env: NO_SUCH, "
+                                 "base_url: \"https://evil.example\", "
+                                 "key_env: AZURE_OPENAI_API_KEY}")},
+         "may not send it elsewhere"},
+        {{.model = "m/x",
+          .providers_yaml = YAML("m: {like: azure, base_url_env: "
+                                 "XAI_BASE_URL}")},
+         "may not send it elsewhere"},
         {{.model = "m/x", .providers_yaml = YAML("m: {key_file: /k}")},
          "key file"},
         {{.model = "m/x", .providers_yaml = YAML("m: {rpm: many}")},
@@ -467,6 +527,12 @@ static void prices_are_exact(void **state)
          128000},
         {"deepseek/deepseek-v4-pro", true, 1740000, 3480000, 145000, 1740000,
          0},
+        {"openai-responses/gpt-6-luna", true, 100000, 500000, 10000, 125000,
+         1050000}, /* the prices of another row */
+        {"azure/gpt-6-luna", true, 100000, 500000, 10000, 125000, 1050000},
+        {"anthropic/claude-haiku-4-5-20251001", true, 1000000, 5000000, 100000,
+         1250000, 200000},
+        {"typesafe/jev-1.13.0", true, 42000, 0, 42000, 42000, 32000},
         {"openai/gpt-4o-mini-latest", false, -1, -1, -1, -1, 0},
         {"openai/unheard-of", false, -1, -1, -1, -1, 0},
         {"ollama/anything", true, 0, 0, 0, 0, 0}, /* the user's own machine */

@@ -146,6 +146,18 @@ static void check_numbers(const struct file *f, const char *key, int n,
     check_text(f, key, text);
 }
 
+static void check_sure(const struct file *f, const struct tr_reply *r)
+{
+    int64_t n[20];
+    int count = 0;
+
+    for (size_t i = 0; i < r->sure_count && count < 19; i++) {
+        n[count++] = r->sure[i].id;
+        n[count++] = r->sure[i].confidence;
+    }
+    check_numbers(f, "sure", count, n);
+}
+
 static void escaped(struct tr_str text, char *out, size_t size)
 {
     size_t n = 0;
@@ -172,6 +184,8 @@ static void check(const struct file *f, const struct tr_reply *r,
     check_text(f, "billing", billings[r->billing]);
     escaped(r->text, text, sizeof text);
     check_text(f, "text", text);
+    if (expected(f, "sure"))
+        check_sure(f, r);
     check_text(f, "served", r->served);
     check_text(f, "request_id", r->request_id);
     check_numbers(f, "usage", 5,
@@ -194,7 +208,9 @@ static void check(const struct file *f, const struct tr_reply *r,
 
 static const char *any_key(const char *name)
 {
-    return strstr(name, "KEY") ? "canary-canary" : NULL;
+    return strstr(name, "KEY")        ? "canary-canary"
+           : strstr(name, "ENDPOINT") ? "https://me.openai.azure.com"
+                                      : NULL;
 }
 
 static void run(struct file *f)
@@ -266,7 +282,8 @@ static void replies_mean_what_they_say(void **state)
 {
     static const char *const servers[] = {
         "openai", "ollama", "llama-server", "vllm", "sglang", "litellm",
-        "openrouter", "groq", "together", "deepseek", "mistral"};
+        "openrouter", "groq", "together", "deepseek", "mistral", "anthropic",
+        "gemini", "azure", "openai-responses", "openai-decisions", "typesafe"};
     (void)state;
 
     for (size_t i = 0; i < sizeof servers / sizeof *servers; i++) {
