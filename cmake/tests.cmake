@@ -45,7 +45,7 @@ set_tests_properties(fake kill PROPERTIES TIMEOUT 300)
 set(share ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/share/share.py
     $<TARGET_FILE:trommel> --loose)
 add_test(NAME share_headers COMMAND ${share})
-add_test(NAME share_ceiling COMMAND ${share} --no-headers)
+add_test(NAME share_ceiling COMMAND ${share} --no-headers --pause)
 set_tests_properties(share_headers share_ceiling PROPERTIES TIMEOUT 300)
 
 # Many small worlds around the real engine: docs/internals/simulation.md.

@@ -3,7 +3,7 @@
 each has its part, and the part of one that is killed comes back.
 
     share.py TROMMEL [--runs 3] [--rpm 1200] [--settle 4] [--look 5]
-             [--no-headers | --blind] [--loose]
+             [--no-headers | --blind] [--pause] [--loose]
 
 The limit is a bucket of `trommel fake`; --no-headers tells it to the runs as
 --rpm, --blind tells nobody. Every run labels its own rows into its own store.
@@ -13,8 +13,8 @@ it looks again and again, for a machine may be too busy for a while, and ends
 with 1 when a bound is not met once in a minute.
 SPDX-License-Identifier: MIT
 """
-import argparse, csv, json, os, shutil, subprocess, sys, tempfile, threading
-import time, urllib.request
+import argparse, csv, json, os, shutil, signal, subprocess, sys, tempfile
+import threading, time, urllib.request
 
 ap = argparse.ArgumentParser()
 ap.add_argument("trommel")
@@ -26,6 +26,7 @@ ap.add_argument("--settle", type=float, default=4)
 ap.add_argument("--look", type=float, default=5)
 ap.add_argument("--back", type=float, default=5)
 ap.add_argument("--apart", action="store_true", help="limits are not shared")
+ap.add_argument("--pause", action="store_true", help="one is stopped first")
 ap.add_argument("--no-headers", action="store_true")
 ap.add_argument("--blind", action="store_true")
 ap.add_argument("--loose", action="store_true")
@@ -100,7 +101,7 @@ limit = args.rpm / 60
 looks = 12 if args.loose else 1
 fake, runs, bad = None, [], []
 try:
-    total_s = args.settle + 2 * looks * args.look + args.back + args.runs
+    total_s = args.settle + 3 * looks * args.look + args.back + args.runs
     with open(path("in.csv"), "w", newline="") as f:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(["text"])
@@ -128,6 +129,18 @@ try:
         if 0.85 <= all_used <= 1.15 and min(parts) >= 0.5:
             break
 
+    if args.pause: # what it holds goes to the others, and no burst comes after
+        runs[0].process.send_signal(signal.SIGSTOP)
+        time.sleep(args.back)
+        for _ in range(looks):
+            rate, _, _, refused = look(url, args.look)
+            paused_used = rate / limit
+            if 0.85 <= paused_used <= 1.15:
+                break
+        runs[0].process.send_signal(signal.SIGCONT)
+        print(f"{100 * paused_used:.1f} % while one was stopped")
+        time.sleep(2)
+
     runs[0].kill()
     time.sleep(args.back)
     for _ in range(looks):
@@ -148,6 +161,8 @@ try:
             bad.append(f"{100 * all_used:.1f} % of the limit was used")
         if min(parts) < 0.5:
             bad.append(f"one had {min(parts):.2f} of its fair part")
+        if args.pause and not 0.85 <= paused_used <= 1.15:
+            bad.append(f"{100 * paused_used:.1f} % while one was stopped")
         if not 0.85 <= used_again <= 1.15:
             bad.append(f"{100 * used_again:.1f} % after the death of one")
         if refused_later > 5:
