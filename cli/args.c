@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum type { HEADING, FLAG, TEXT, LIST, INT, NUM, MONEY, TIME, CHOICE };
+enum type { HEADING, FLAG, TEXT, LIST, INT, NUM, MONEY, TIME, CHOICE, WORDS };
 enum { C = 1, E = 2, T = 4 };
 
 struct option {

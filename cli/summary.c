@@ -133,6 +133,38 @@ static void say_asked(struct term *term, const trommel_run *run)
     term_say(term, SAY_NOTE, l.text);
 }
 
+/* With several models: who answered what, and why rows went on. */
+static void say_models(struct term *term, const trommel_run *run)
+{
+    const char *model, *why;
+    int64_t rows, nano;
+
+    if (!trommel_run_model(run, 1))
+        return;
+    for (size_t i = 0; (model = trommel_run_model(run, i)); i++) {
+        struct line l = {.n = 0};
+        char n[FORMAT_BYTES];
+
+        put(&l, "  model   ", model);
+        rows = trommel_run_model_count(run, i, TROMMEL_MODEL_ROWS);
+        put_count(&l, ": ", rows, rows == 1 ? " row" : " rows");
+        rows = trommel_run_model_count(run, i, TROMMEL_MODEL_STORED);
+        if (rows > 0)
+            put_count(&l, ", ", rows, " known");
+        rows = trommel_run_model_count(run, i, TROMMEL_MODEL_REQUESTS);
+        if (rows > 0)
+            put_count(&l, ", ", rows, rows == 1 ? " request" : " requests");
+        nano = trommel_run_model_count(run, i, TROMMEL_MODEL_SPENT_NANOUSD);
+        if (nano > 0)
+            put(&l, ", ", format_money(n, nano));
+        for (size_t k = 0; (why = trommel_run_moved(run, i, k, &rows)); k++) {
+            put_count(&l, k ? ", " : "; went on: ", rows, " ");
+            put(&l, why, "");
+        }
+        term_say(term, SAY_NOTE, l.text);
+    }
+}
+
 static void say_cost_and_time(struct term *term, const trommel_run *run,
                               int64_t elapsed_ms)
 {
@@ -149,7 +181,7 @@ static void say_cost_and_time(struct term *term, const trommel_run *run,
         put(&cost, nano > 0 ? " for this job (all its runs)" : "", "");
     }
     if (nano < 0 && requests > 0)
-        put(&cost, "  cost    not known: no price for this model in "
+        put(&cost, "  cost    not known: no price for a model in "
                    "models.yaml", "");
     if (cost.n)
         term_say(term, SAY_NOTE, cost.text);
@@ -186,5 +218,6 @@ void summary_print(struct term *term, const trommel_run *run,
     say_failures(term, run);
     say_known(term, run);
     say_asked(term, run);
+    say_models(term, run);
     say_cost_and_time(term, run, elapsed_ms);
 }

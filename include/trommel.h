@@ -89,6 +89,14 @@ enum trommel_count {
     TROMMEL_IN_FLIGHT_NANOUSD /* bound of what the answers in flight cost */
 };
 
+enum trommel_model_count { /* of one model of the chain, in this run */
+    TROMMEL_MODEL_ROWS,    /* settled by it; equal rows included */
+    TROMMEL_MODEL_FAILED,  /* of those: with a reason instead of a label */
+    TROMMEL_MODEL_STORED,  /* texts whose answer by it was known before */
+    TROMMEL_MODEL_REQUESTS,
+    TROMMEL_MODEL_SPENT_NANOUSD /* -1: its price is not known */
+};
+
 TROMMEL_API const char *trommel_version(void);
 TROMMEL_API int trommel_exit_code(int code);
 
@@ -168,6 +176,16 @@ TROMMEL_API const char *trommel_run_label(const trommel_run *run, size_t i,
 TROMMEL_API const char *trommel_run_failure(const trommel_run *run, size_t i,
                                             int64_t *rows, int64_t *example,
                                             const char **text);
+/* Model i of the chain (model, then fallback), as in trommel_result_by();
+ * NULL after the last. */
+TROMMEL_API const char *trommel_run_model(const trommel_run *run, size_t i);
+/* Its part of the run; -1 when it is not known, or there is no such model. */
+TROMMEL_API int64_t trommel_run_model_count(const trommel_run *run, size_t i,
+                                            enum trommel_model_count which);
+/* Why rows went on from model i to a later one: reason k as in the setting
+ * "fallback-on", in *rows how many. NULL after the last. */
+TROMMEL_API const char *trommel_run_moved(const trommel_run *run, size_t i,
+                                          size_t k, int64_t *rows);
 /* Everything about the run as one JSON object; docs/stats.md lists its
  * members. */
 TROMMEL_API const char *trommel_run_stats_json(trommel_run *run);

@@ -237,8 +237,10 @@ void trommel_run_stop(trommel_run *run, int exit_code)
 
 void trommel_run_wakeup(trommel_run *run)
 {
-    if (run->drive.lane)
-        run->drive.lane->vt->wakeup(run->drive.lane);
+    struct tr_lane *lane = run->drive.lanes[0];
+
+    if (run->drive.lane_count)
+        lane->vt->wakeup(lane);
 }
 
 int trommel_run_exit(const trommel_run *run)
@@ -264,12 +266,40 @@ const char *trommel_run_message(trommel_run *run, int *level)
 
 /* ---- numbers ---------------------------------------------------------- */
 
+static struct tr_lane_counts lane_counts(const struct tr_drive *d, uint32_t i)
+{
+    struct tr_lane_counts c = {0};
+
+    if (d->run && i < d->lane_count)
+        tr_run_lane_counts(d->run, i, &c);
+    return c;
+}
+
+static int64_t paid_requests(const struct tr_drive *d)
+{
+    int64_t n = 0;
+
+    for (uint32_t i = 0; i < d->lane_count; i++)
+        if (!d->lanes[i]->is_local)
+            n += lane_counts(d, i).requests;
+    return n;
+}
+
+/* Of all models that were or will be asked: the first always is. */
+static bool prices_known(const struct tr_drive *d)
+{
+    for (uint32_t i = 0; i < d->lane_count; i++)
+        if (!d->lanes[i]->is_local && !tr_priced(&d->lanes[i]->facts) &&
+            (i == 0 || lane_counts(d, i).requests))
+            return false;
+    return true;
+}
+
 int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
 {
     const struct tr_drive *d = &run->drive;
     struct tr_counts c = {0};
     struct tr_money m = {0};
-    bool paid = d->lane && !d->lane->is_local;
 
     if (d->run) {
         tr_run_counts(d->run, &c);
@@ -282,16 +312,14 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
         return c.rows_written - (d->sink ? 0 : d->result_count);
     case TROMMEL_ROWS_FAILED:   return c.rows_failed;
     case TROMMEL_ROWS_STORED:   return c.rows_stored;
-    case TROMMEL_REQUESTS:      return paid ? c.requests : 0;
+    case TROMMEL_REQUESTS:      return paid_requests(d);
     case TROMMEL_RETRIES:       return c.retries;
     case TROMMEL_IN_FLIGHT:     return c.in_flight;
     case TROMMEL_TOKENS_IN:     return c.tokens_in;
     case TROMMEL_TOKENS_OUT:    return c.tokens_out;
     case TROMMEL_TOKENS_CACHED: return c.tokens_cached;
     case TROMMEL_SPENT_NANOUSD:
-        if (paid && !tr_priced(&d->lane->facts))
-            return -1;
-        return m.spent + m.unknown;
+        return prices_known(d) ? m.spent + m.unknown : -1;
     case TROMMEL_BYTES_READ:
         return d->source ? tr_source_bytes_read(d->source) : 0;
     case TROMMEL_BYTES_TOTAL:
@@ -317,6 +345,53 @@ const char *trommel_run_label(const trommel_run *run, size_t i, int64_t *rows)
     return d->task.labels[i].name.p;
 }
 
+const char *trommel_run_model(const trommel_run *run, size_t i)
+{
+    const struct tr_drive *d = &run->drive;
+
+    return i < d->lane_count ? d->lanes[i]->model : NULL;
+}
+
+int64_t trommel_run_model_count(const trommel_run *run, size_t i,
+                                enum trommel_model_count which)
+{
+    const struct tr_drive *d = &run->drive;
+    struct tr_lane_counts c;
+
+    if (i >= d->lane_count)
+        return -1;
+    c = lane_counts(d, (uint32_t)i);
+    switch (which) {
+    case TROMMEL_MODEL_ROWS:     return c.rows;
+    case TROMMEL_MODEL_FAILED:   return c.failed;
+    case TROMMEL_MODEL_STORED:   return c.stored;
+    case TROMMEL_MODEL_REQUESTS: return d->lanes[i]->is_local ? 0 : c.requests;
+    case TROMMEL_MODEL_SPENT_NANOUSD:
+        return d->lanes[i]->is_local          ? 0
+               : tr_priced(&d->lanes[i]->facts) ? c.spent_nano + c.unknown_nano
+                                                : -1;
+    }
+    return -1;
+}
+
+const char *trommel_run_moved(const trommel_run *run, size_t i, size_t k,
+                              int64_t *rows)
+{
+    const struct tr_drive *d = &run->drive;
+    struct tr_lane_counts c;
+
+    if (i >= d->lane_count)
+        return NULL;
+    c = lane_counts(d, (uint32_t)i);
+    for (int t = 0; t < TR_TRIGGER_COUNT; t++) {
+        if (!c.moved[t] || k-- > 0)
+            continue;
+        *rows = c.moved[t];
+        return tr_trigger_word((enum tr_trigger)t);
+    }
+    return NULL;
+}
+
 const char *trommel_run_failure(const trommel_run *run, size_t i,
                                 int64_t *rows, int64_t *example,
                                 const char **text)
@@ -340,6 +415,36 @@ const char *trommel_run_failure(const trommel_run *run, size_t i,
 static void add_count(struct tr_buf *b, const char *name, int64_t value)
 {
     tr_buf_addf(b, "\"%s\":%" PRId64 ",", name, value);
+}
+
+/* One object for each model of the chain. */
+static void add_models(struct tr_buf *b, const trommel_run *run)
+{
+    const struct tr_drive *d = &run->drive;
+
+    tr_buf_addz(b, "\"models\":[");
+    for (uint32_t i = 0; i < d->lane_count; i++) {
+        struct tr_lane_counts c = lane_counts(d, i);
+        const char *why;
+        int64_t rows;
+
+        tr_buf_addz(b, i ? ",{\"model\":" : "{\"model\":");
+        tr_buf_add_json(b, tr_str_c(d->lanes[i]->model));
+        tr_buf_addf(b, ",\"state\":\"%s\",", tr_health_word(c.state));
+        add_count(b, "rows", c.rows);
+        add_count(b, "failed", c.failed);
+        add_count(b, "stored", c.stored);
+        add_count(b, "requests", d->lanes[i]->is_local ? 0 : c.requests);
+        add_count(b, "tokens_in", c.tokens_in);
+        add_count(b, "tokens_out", c.tokens_out);
+        add_count(b, "spent_nanousd",
+                  trommel_run_model_count(run, i, TROMMEL_MODEL_SPENT_NANOUSD));
+        tr_buf_addz(b, "\"moved\":{");
+        for (size_t k = 0; (why = trommel_run_moved(run, i, k, &rows)); k++)
+            tr_buf_addf(b, "%s\"%s\":%" PRId64, k ? "," : "", why, rows);
+        tr_buf_addz(b, "}}");
+    }
+    tr_buf_addz(b, "],");
 }
 
 const char *trommel_run_stats_json(trommel_run *run)
@@ -381,7 +486,8 @@ const char *trommel_run_stats_json(trommel_run *run)
     }
     tr_buf_clear(b);
     tr_buf_addz(b, "{\"model\":");
-    tr_buf_add_json(b, tr_str_c(run->drive.lane ? run->drive.lane->model : ""));
+    name = trommel_run_model(run, 0);
+    tr_buf_add_json(b, tr_str_c(name ? name : ""));
     tr_buf_addc(b, ',');
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         add_count(b, members[i].name, trommel_run_count(run, members[i].which));
@@ -390,6 +496,7 @@ const char *trommel_run_stats_json(trommel_run *run)
     add_count(b, "budget_nanousd", m.cap);
     add_count(b, "items_reasked", c.items_reasked);
     add_count(b, "answers_voided", c.voided);
+    add_models(b, run);
     tr_buf_addz(b, "\"labels\":{");
     for (size_t i = 0; (name = trommel_run_label(run, i, &rows)); i++) {
         if (i)
@@ -421,9 +528,9 @@ const char *trommel_run_preview(trommel_run *run)
         tr_buf_addz(b, "nothing to ask\n");
     } else if (!v.first.n) {
         tr_buf_addf(b, "%s runs in this program: no request is sent, nothing "
-                    "is paid\n", run->drive.lane->model);
+                    "is paid\n", run->drive.lanes[0]->model);
     } else {
-        tr_buf_addf(b, "first request, to %s:\n", run->drive.lane->host);
+        tr_buf_addf(b, "first request, to %s:\n", run->drive.lanes[0]->host);
         tr_buf_adds(b, v.first);
         tr_buf_addc(b, '\n');
     }

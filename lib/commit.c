@@ -16,16 +16,20 @@ enum {
 /* What the answers so far become in the store. */
 static int gather_puts(struct tr_run *run, size_t *n, struct tr_err *err)
 {
-    int rc = tr_run_grow((void **)&run->puts, &run->put_cap, run->answered.n,
+    int rc = tr_run_grow((void **)&run->puts, &run->put_cap,
+                         run->answered.n + run->passed_count,
                          sizeof *run->puts, err);
 
     *n = 0;
     if (rc != TR_OK)
         return rc;
+    for (size_t i = 0; i < run->passed_count; i++)
+        run->puts[(*n)++] = run->passed[i];
     for (struct tr_row *r = run->answered.head; r; r = r->next)
         if (r->verdict.why == TR_WHY_NONE ||
             tr_why_stored((enum tr_why)r->verdict.why))
-            run->puts[(*n)++] = (struct tr_store_put){r->key, r->verdict};
+            run->puts[(*n)++] = (struct tr_store_put){
+                tr_chain_key(&run->lanes[r->lane], r), r->verdict};
     return TR_OK;
 }
 
@@ -73,7 +77,7 @@ static int save(struct tr_run *run, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     run->saved_at = run->now;
-    run->out_count = 0;
+    run->out_count = run->passed_count = 0;
     while (run->answered.n)
         tr_rows_add(&run->saved, tr_rows_take(&run->answered));
     return TR_OK;
@@ -83,7 +87,8 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
                   struct tr_err *err)
 {
     uint32_t pending = run->answered.n + run->saved.n +
-                       (uint32_t)run->out_count + tr_run_load(run).planned;
+                       (uint32_t)(run->out_count + run->passed_count) +
+                       tr_run_load(run).planned;
     int64_t began = run->now;
     size_t n, intents;
     int rc;
@@ -102,7 +107,7 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
         return rc;
     tr_flush_done(&run->flush, began, tr_run_tick(run));
     run->flush.oldest_at = 0;
-    run->out_count = 0;
+    run->out_count = run->passed_count = 0;
     while (run->saved.n)
         tr_run_settle_all(run, tr_rows_take(&run->saved));
     while (run->answered.n)
@@ -133,6 +138,7 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
         .text_count = p->n,
     };
 
+    tr_chain_sends(run, p);
     p->state = TR_PACK_SENT;
     p->sent_at = run->now;
     tr_queue_add(&l->sent, p);

@@ -174,6 +174,21 @@ static bool is_choice(const char *words, struct tr_str s)
     return false;
 }
 
+/* Some of them, with commas between. */
+static bool are_choices(const char *words, struct tr_str s)
+{
+    for (;;) {
+        const char *comma = memchr(s.p, ',', s.n);
+        size_t n = comma ? (size_t)(comma - s.p) : s.n;
+
+        if (!is_choice(words, tr_str_trim(tr_str(s.p, n))))
+            return false;
+        if (!comma)
+            return true;
+        s = tr_str(s.p + n + 1, s.n - n - 1);
+    }
+}
+
 /* What the option wants, for the error; NULL when s is fine. */
 static const char *wanted(const struct tr_option *opt, struct tr_str s)
 {
@@ -197,6 +212,8 @@ static const char *wanted(const struct tr_option *opt, struct tr_str s)
         return read_time(s, &n) ? NULL : "a time, such as 20s, 15m or 1h30m";
     case TR_OPT_CHOICE:
         return is_choice(opt->argument, s) ? NULL : opt->argument;
+    case TR_OPT_WORDS:
+        return are_choices(opt->argument, s) ? NULL : opt->argument;
     default:
         return NULL;
     }
@@ -305,7 +322,10 @@ int tr_config_put(struct tr_config *cfg, enum tr_rank rank, const char *name,
     if (want)
         return tr_fail(err, speakers[rank].code, "%s: \"%.*s\" is not %s%s",
                        who, value.n > 60 ? 60 : (int)value.n, value.p,
-                       opt->type == TR_OPT_CHOICE ? "one of " : "", want);
+                       opt->type == TR_OPT_CHOICE  ? "one of "
+                       : opt->type == TR_OPT_WORDS ? "some of "
+                                                   : "",
+                       want);
     if (rank < cfg->values[opt - tr_options].rank)
         return TR_OK;
     if (opt->type == TR_OPT_FLAG)
@@ -374,22 +394,52 @@ static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
     return rc;
 }
 
+/* A list of values with commas between, as in a task file. */
+static int join(struct tr_buf *out, const struct tr_option *opt,
+                const struct tr_yaml *list, const char *where,
+                struct tr_err *err)
+{
+    bool fits = list->kind == TR_YAML_LIST &&
+                (opt->type == TR_OPT_LIST || opt->type == TR_OPT_WORDS ||
+                 opt->type == TR_OPT_TEXT);
+
+    for (const struct tr_yaml *n = list->first; fits && n; n = n->next) {
+        fits = n->kind == TR_YAML_SCALAR;
+        if (n != list->first)
+            tr_buf_addc(out, ',');
+        if (fits)
+            tr_buf_adds(out, n->value);
+    }
+    if (!fits)
+        return tr_fail(err, TR_CONFIG, "%s: %s: one value belongs here", where,
+                       opt->name);
+    return tr_buf_ok(out) ? TR_OK : tr_fail(err, TR_NOMEM, "out of memory");
+}
+
 /* One "name: value" of config.yaml. */
 static int put_node(struct tr_config *cfg, const char *path,
                     const struct tr_yaml *node, struct tr_err *err)
 {
-    bool known = tr_option_find(node->key) != NULL;
+    const struct tr_option *opt = tr_option_find(node->key);
     char where[300], name[80];
+    struct tr_buf value;
+    int rc = TR_OK;
 
     snprintf(where, sizeof where, "%.250s:%d:%d", path,
-             known ? node->line : node->key_line,
-             known ? node->column : node->key_column);
+             opt ? node->line : node->key_line,
+             opt ? node->column : node->key_column);
     snprintf(name, sizeof name, "%.*s",
              node->key.n > 70 ? 70 : (int)node->key.n, node->key.p);
-    if (known && node->kind != TR_YAML_SCALAR)
-        return tr_fail(err, TR_CONFIG, "%s: %s: one value belongs here", where,
-                       name);
-    return tr_config_put(cfg, TR_FROM_CONFIG, name, node->value, where, err);
+    tr_buf_init(&value, CONFIG_BYTES_MAX);
+    if (!opt || node->kind == TR_YAML_SCALAR)
+        tr_buf_adds(&value, node->value);
+    else
+        rc = join(&value, opt, node, where, err);
+    if (rc == TR_OK)
+        rc = tr_config_put(cfg, TR_FROM_CONFIG, name, tr_buf_str(&value), where,
+                           err);
+    tr_buf_release(&value);
+    return rc;
 }
 
 /* The user's config.yaml: options by name. */

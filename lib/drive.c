@@ -13,6 +13,7 @@
 #include "wire/provider.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -324,7 +325,8 @@ static int open_task(struct tr_drive *d, struct tr_err *err)
     return rc == TR_OK ? read_examples(d, err) : rc;
 }
 
-static int open_local(struct tr_drive *d, const char *path, struct tr_err *err)
+static int open_local(struct tr_drive *d, const char *path,
+                      struct tr_lane **out, struct tr_err *err)
 {
     struct tr_task *t = &d->task;
     struct tr_local_label *labels = tr_array(t->label_count, sizeof *labels);
@@ -349,8 +351,8 @@ static int open_local(struct tr_drive *d, const char *path, struct tr_err *err)
                 texts[n++] = t->examples[e].text;
         labels[l].example_count = (size_t)(texts + n - labels[l].examples);
     }
-    rc = tr_local_lane_open(&d->lane, &o, err);
-    if (rc == TR_OK && !path) {
+    rc = tr_local_lane_open(out, &o, err);
+    if (rc == TR_OK && !path && d->lane_count == 0) {
         tr_drive_say(d, 2, "model local: the small model that comes along; no "
                      "key, nothing leaves this machine");
         tr_drive_say(d, 2, "it knows English, topics and intents, and is poor "
@@ -364,27 +366,85 @@ out:
     return rc;
 }
 
-static int open_lane(struct tr_drive *d, struct tr_err *err)
+static void say_chain(struct tr_drive *d)
 {
-    const char *model = tr_config_text(d->cfg, "model");
-    struct tr_str task_rows = d->task.providers_yaml;
+    char line[TR_LANES_MAX * 170 + 100];
+    int n = snprintf(line, sizeof line, "models: ");
+
+    for (uint32_t i = 0; i < d->lane_count; i++)
+        n += snprintf(line + n, sizeof line - (size_t)n, "%s%s",
+                      i ? ", then " : "", d->lanes[i]->model);
+    tr_drive_say(d, 2, line);
+}
+
+/* Origin, key and effort that the user gave are the first model's alone: a key
+ * must not go where a fallback is. */
+static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
+{
+    bool first = d->lane_count == 0;
     struct tr_lane_opts o = {
         .model = model,
-        .base_url = tr_config_text(d->cfg, "base-url"),
-        .key_env = tr_config_text(d->cfg, "key-env"),
-        .key_file = tr_config_text(d->cfg, "key-file"),
-        .effort = tr_config_text(d->cfg, "effort"),
+        .base_url = first ? tr_config_text(d->cfg, "base-url") : NULL,
+        .key_env = first ? tr_config_text(d->cfg, "key-env") : NULL,
+        .key_file = first ? tr_config_text(d->cfg, "key-file") : NULL,
+        .effort = first ? tr_config_text(d->cfg, "effort") : NULL,
         .proxy = tr_config_text(d->cfg, "proxy"),
         .config_dir = tr_config_dir(d->cfg),
-        .providers_yaml = task_rows,
+        .providers_yaml = d->task.providers_yaml,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
     };
+    struct tr_lane *lane = NULL;
+    int rc;
 
+    if (!first && d->lanes[d->lane_count - 1]->is_local)
+        return tr_fail(err, TR_CONFIG, "--fallback %s: the local model answers "
+                       "every text, so no other can stand behind it; name the "
+                       "first one with --model", model);
+    if (d->lane_count == TR_LANES_MAX)
+        return tr_fail(err, TR_CONFIG, "--fallback %s: a run takes %d models "
+                       "at most", model, TR_LANES_MAX);
     if (strcmp(model, "local") == 0)
-        return open_local(d, NULL, err);
-    if (strncmp(model, "local:", 6) == 0)
-        return open_local(d, model + 6, err);
-    return tr_http_lane_open(&d->lane, &o, err);
+        rc = open_local(d, NULL, &lane, err);
+    else if (strncmp(model, "local:", 6) == 0)
+        rc = open_local(d, model + 6, &lane, err);
+    else
+        rc = tr_http_lane_open(&lane, &o, err);
+    if (rc != TR_OK)
+        return rc;
+    d->lanes[d->lane_count++] = lane;
+    for (uint32_t i = 0; i + 1 < d->lane_count; i++)
+        if (strcmp(d->lanes[i]->model, lane->model) == 0 &&
+            strcmp(d->lanes[i]->host, lane->host) == 0)
+            return tr_fail(err, TR_CONFIG, "--fallback %s: this model is named "
+                           "before; a chain has each once", model);
+    return TR_OK;
+}
+
+/* --model, then every --fallback, in order. */
+static int open_lanes(struct tr_drive *d, struct tr_err *err)
+{
+    const char *const *specs;
+    size_t n = tr_config_list(d->cfg, "fallback", &specs);
+    char spec[400];
+    int rc = TR_OK;
+
+    TRY(open_lane(d, tr_config_text(d->cfg, "model"), err));
+    for (size_t i = 0; i < n; i++)
+        for (const char *s = specs[i]; *s; ) {
+            size_t length = strcspn(s, ",");
+            struct tr_str one = tr_str_trim(tr_str(s, length));
+
+            snprintf(spec, sizeof spec, "%.*s", (int)one.n, one.p);
+            s += length + (s[length] == ',');
+            if (one.n >= sizeof spec || !one.n)
+                TRY(tr_fail(err, TR_CONFIG, "--fallback \"%s\": models belong "
+                            "here, such as openai/NAME or local", specs[i]));
+            TRY(open_lane(d, spec, err));
+        }
+    if (d->lane_count > 1)
+        say_chain(d);
+out:
+    return rc;
 }
 
 /* A changed task has a store of its own; who did not mean to change it would
@@ -454,21 +514,20 @@ static void choose_peers(struct tr_drive *d)
 {
     const char *word = tr_config_text(d->cfg, "share-limits");
     const char *store = tr_config_text(d->cfg, "store");
-    bool limited = d->lane->has_key || d->lane->rpm || d->lane->tpm ||
-                   tr_config_int(d->cfg, "rpm") || tr_config_int(d->cfg, "tpm");
+    bool limited = tr_config_int(d->cfg, "rpm") || tr_config_int(d->cfg, "tpm");
     bool asked = strcmp(word, "yes") == 0;
     struct tr_buf folder;
     struct tr_err err;
 
     d->peers_asked = asked;
-    if (strcmp(word, "no") == 0 || !d->lane->account[0] || !limited ||
+    if (strcmp(word, "no") == 0 ||
         (!asked && store && strcmp(store, "none") == 0))
         return;
     tr_buf_init(&folder, 0);
     if (tr_store_default_folder(&folder, &err) == TR_OK) {
         tr_buf_addz(&folder, "/share");
         if (tr_buf_ok(&folder))
-            tr_peers_share(&d->peers, folder.p);
+            tr_peers_share(&d->peers, folder.p, limited);
     } else if (asked) {
         tr_drive_say(d, 1, "--share-limits: HOME is not set, so there is no "
                      "folder to share limits in");
@@ -601,8 +660,14 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .verbose = tr_config_flag(d->cfg, "verbose"),
         .dry_run = d->dry_run,
         .min_prompt = (int32_t)tr_config_int(d->cfg, "min-prompt"),
+        .wait_for_quota = tr_config_flag(d->cfg, "wait-for-quota"),
+        .quota_probe_ms = tr_config_ms(d->cfg, "quota-probe"),
     };
+    struct tr_str bad; /* config.c has looked at the words */
     int rc = TR_OK;
+
+    TR_ASSERT(tr_triggers_parse(tr_str_c(tr_config_text(d->cfg, "fallback-on")),
+                                &o.fallback_on, &bad));
 
     tr_buf_init(&job, 0);
     job_name(d, &job);
@@ -627,8 +692,8 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .meet = d->peers.wanted ? on_meet : NULL,
         .say = on_say,
     };
-    TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, &d->lane, 1,
-                    err));
+    TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lanes,
+                    d->lane_count, err));
 out:
     tr_buf_release(&job);
     return rc;
@@ -663,7 +728,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     d->names = tr_array(d->task.label_count, sizeof *d->names);
     if (!d->names)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
-    TRY(open_lane(d, err));
+    TRY(open_lanes(d, err));
     TRY(open_store(d, err));
     if (d->source && !d->dry_run) {
         TRY(open_sink(d, err));
@@ -759,6 +824,26 @@ out:
     return rc;
 }
 
+/* Sleeps until an attempt of any lane is done, fd can be read or the time is
+ * up. */
+static void wait_for_lanes(struct tr_drive *d, int timeout_ms, int fd)
+{
+    struct pollfd fds[TR_LANES_MAX + 1];
+    uint32_t n = d->lane_count;
+
+    if (n == 1) {
+        d->lanes[0]->vt->wait(d->lanes[0], timeout_ms, fd);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        fds[i] = (struct pollfd){
+            d->lanes[i]->vt->watch(d->lanes[i], &timeout_ms), POLLIN, 0};
+    fds[n] = (struct pollfd){fd, POLLIN, 0};
+    poll(fds, n + 1, timeout_ms); /* a signal may end it early, as it should */
+    for (uint32_t i = 0; i < n; i++)
+        d->lanes[i]->vt->wait(d->lanes[i], 0, -1);
+}
+
 int tr_drive_step(struct tr_drive *d, int timeout_ms)
 {
     struct tr_err *err = &d->err;
@@ -794,9 +879,8 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
 
         if (ms > timeout_ms)
             ms = timeout_ms;
-        d->lane->vt->wait(d->lane, (int)ms,
-                          d->source && d->source_waits
-                              ? tr_source_fd(d->source) : -1);
+        wait_for_lanes(d, (int)ms, d->source && d->source_waits
+                                       ? tr_source_fd(d->source) : -1);
     }
     return TR_RUN_MORE;
 }
@@ -816,8 +900,11 @@ void tr_drive_close(struct tr_drive *d)
     tr_run_close(d->run);
     tr_peers_release(&d->peers);
     tr_sink_close(d->sink);
-    if (d->lane)
-        d->lane->vt->close(d->lane);
+    while (d->lane_count) {
+        struct tr_lane *lane = d->lanes[--d->lane_count];
+
+        lane->vt->close(lane);
+    }
     tr_store_close(d->store);
     tr_source_close(d->source);
     tr_spill_release(&d->spill);

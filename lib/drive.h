@@ -37,7 +37,8 @@ struct tr_drive {
     struct tr_env env;
     struct tr_task task;
     struct tr_store *store;
-    struct tr_lane *lane;
+    struct tr_lane *lanes[TR_LANES_MAX]; /* --model and its fallbacks */
+    uint32_t lane_count;
     struct tr_run *run;
     struct tr_source *source; /* NULL: rows are pushed */
     struct tr_sink *sink;     /* NULL: results are taken */

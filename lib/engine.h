@@ -6,6 +6,7 @@
  *   commit.c   commit, then act: send what is committed, write what is
  *   wind.c     every way a run ends
  *   lanes.c    what a lane needs: opened, remembered, given back
+ *   chain.c    which lane takes a row; how lanes close, and rows go on
  *   run.c      the step that joins them, opening and closing
  *   engine.c   small words that all of them use
  *
@@ -19,6 +20,7 @@
 #include "base/keymap.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "plan/health.h"
 #include "plan/pack.h"
 #include "plan/retry.h"
 #include "run.h"
@@ -46,6 +48,7 @@ struct tr_pack {
     uint16_t *order;           /* item i is rows[order[i]] */
     struct tr_str *texts;      /* local lanes */
     struct tr_run_lane *lane;  /* who is asked */
+    bool probe;                /* of a lane that is closed: one row */
     uint64_t attempt, seed;    /* seed: of ids and order */
     int64_t bound;             /* money reserved */
     int64_t tokens;            /* estimate, for pace */
@@ -75,10 +78,14 @@ struct tr_rows {
 struct tr_run_lane {
     struct tr_lane *lane;
     uint32_t place;             /* in run->lanes */
+    struct tr_health health;
+    char refusal[1000];         /* the sentence it closed with, or "" */
     struct tr_key salt;         /* model and effort, part of every key */
     size_t text_max;            /* --truncate: bytes a text is cut to */
 
-    struct tr_rows fresh, redo; /* WAITING: never asked; to be asked again */
+    /* WAITING rows whose first lane this is: never asked by it; to be asked
+     * again. Whoever is open first from here on takes them (chain.c). */
+    struct tr_rows fresh, redo;
     struct tr_queue aside;      /* packs to go again, by due_at */
     struct tr_queue planned, ready, sent;
 
@@ -101,7 +108,7 @@ struct tr_run_lane {
     bool origin_known;
     bool fitted;
 
-    int64_t successes, bad_requests, stored;
+    int64_t successes, bad_requests;
     struct tr_lane_counts counts;
 };
 
@@ -135,6 +142,8 @@ struct tr_run {
     int64_t saved_at;           /* when the last save was */
     struct tr_store_put *puts;
     size_t put_cap;
+    struct tr_store_put *passed; /* failures of lanes that rows went past */
+    size_t passed_count, passed_cap;
     struct tr_store_intent *intents;
     size_t intent_cap;
     struct tr_store_outcome *outs;
@@ -151,6 +160,7 @@ struct tr_run {
     int64_t run_at;             /* Unix s */
     int64_t now;                /* monotonic ns, as of the last tick */
     char last_trouble[320];
+    const struct tr_run_lane *trouble_lane; /* whose it was */
 
     int stopping;               /* 0 no, 1 nothing leaves, 2 at once */
     int64_t stop_at;
@@ -242,6 +252,23 @@ static inline struct tr_pack *tr_queue_take(struct tr_queue *q)
     return p;
 }
 
+static inline void tr_queue_reverse(struct tr_queue *q)
+{
+    struct tr_pack *rest = q->head;
+
+    *q = (struct tr_queue){0};
+    while (rest) {
+        struct tr_pack *p = rest;
+
+        rest = p->next;
+        p->next = q->head;
+        q->head = p;
+        if (!q->tail)
+            q->tail = p;
+        q->n++;
+    }
+}
+
 static inline void tr_queue_remove(struct tr_queue *q, struct tr_pack *p)
 {
     struct tr_pack **at = &q->head, *before = NULL;
@@ -302,7 +329,7 @@ int64_t tr_run_cap(const struct tr_run *run, const struct tr_run_lane *l,
 /* The text of a row as this lane gets it: cut under --truncate. */
 struct tr_str tr_run_text(const struct tr_run_lane *l,
                           const struct tr_row *row);
-/* Its rows wait as if they had never been asked; the pack goes. */
+/* Its rows wait as if this lane had never been asked; the pack goes. */
 void tr_run_give_back(struct tr_run *run, struct tr_pack *p);
 /* Who said a verdict, as the store numbers it. */
 int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
@@ -324,6 +351,33 @@ void tr_run_wait_again(struct tr_run *run, struct tr_run_lane *l,
                        struct tr_row *row, uint16_t company);
 /* The row and all equal ones got their verdict and it is durable. */
 void tr_run_settle_all(struct tr_run *run, struct tr_row *row);
+
+/* ---- chain.c ---------------------------------------------------------- */
+
+/* The rows of the lanes from this one to l are l's to take, once it is open. */
+uint32_t tr_chain_from(const struct tr_run *run, const struct tr_run_lane *l);
+uint32_t tr_chain_waiting(const struct tr_run *run,
+                          const struct tr_run_lane *l); /* how many */
+/* A row that would end so at l goes on to the next lane; false: it ends. */
+bool tr_chain_next_row(struct tr_run *run, struct tr_run_lane *l,
+                       struct tr_row *row, enum tr_why why);
+/* The same question about a failure that the store knows. */
+bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
+                        enum tr_why why);
+/* The key under which a lane's verdict on a row is stored. */
+struct tr_key tr_chain_key(const struct tr_run_lane *l,
+                           const struct tr_row *row);
+/* A row that its own lane has refused, which l may not be asked about. */
+bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
+                        const struct tr_row *row);
+/* A pack leaves: its rows will never go back before this lane. */
+void tr_chain_sends(struct tr_run *run, const struct tr_pack *p);
+/* What a reply says about its lane's health, and what follows. */
+int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
+                   const struct tr_reply *reply, int64_t sent_at, bool probe,
+                   struct tr_err *err);
+/* Stops the run when rows wait and no lane will ever take them. */
+void tr_chain_mind(struct tr_run *run);
 
 /* ---- receive.c -------------------------------------------------------- */
 
@@ -348,6 +402,9 @@ int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err);
 
 /* ---- wind.c ----------------------------------------------------------- */
 
+/* Intents of packs that never left are taken back: they cost nothing. */
+int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
+                  struct tr_err *err);
 int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
                      struct tr_err *err);
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake);

@@ -85,6 +85,9 @@ void tr_run_answer(struct tr_run *run, struct tr_row *row,
 void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
                      struct tr_row *row, enum tr_why why)
 {
+    if (tr_chain_next_row(run, l, row, why))
+        return;
+    row->lane = (uint8_t)l->place;
     tr_run_answer(run, row, (struct tr_verdict){
         .why = (uint16_t)why,
         .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
@@ -101,6 +104,50 @@ void tr_run_wait_again(struct tr_run *run, struct tr_run_lane *l,
     tr_rows_add(&l->redo, row);
 }
 
+/* Rows just read, by the place where they stand in the arrays. */
+struct asked {
+    struct tr_row *row[FILL_ROWS];
+    struct tr_key key[FILL_ROWS]; /* as the lane looked at would store it */
+    struct tr_verdict verdict[FILL_ROWS];
+    bool found[FILL_ROWS];
+    size_t n;
+};
+
+/* What the store knows from one lane. Settled rows leave the list; a failure
+ * that leads on to the next lane makes this the row's first. */
+static int look_up_at(struct tr_run *run, struct tr_run_lane *l,
+                      struct asked *a, struct tr_err *err)
+{
+    size_t left = 0;
+    int rc = tr_store_find(run->store, &run->find, a->key, a->n, a->verdict,
+                           a->found, err);
+
+    if (rc != TR_OK)
+        return rc;
+    for (size_t i = 0; i < a->n; i++) {
+        struct tr_row *row = a->row[i];
+        enum tr_why why = (enum tr_why)a->verdict[i].why;
+        /* A failure counts only once no lane before it is left to ask. */
+        bool counts = a->found[i] &&
+                      (why == TR_WHY_NONE || row->lane == l->place);
+
+        if (counts && why != TR_WHY_NONE && tr_chain_goes_past(run, l, why)) {
+            row->lane++;
+            counts = false;
+        }
+        if (!counts) {
+            a->row[left++] = row;
+            continue;
+        }
+        row->verdict = a->verdict[i];
+        run->counts.rows_stored++;
+        l->counts.stored++;
+        tr_run_settle_all(run, row);
+    }
+    a->n = left;
+    return TR_OK;
+}
+
 /* Rows just read: known ones settle, equal ones join, the rest waits. */
 static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
                    struct tr_err *err)
@@ -110,13 +157,11 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
         .origin = TR_NO_ORIGIN,
         .confidence = TR_NO_CONFIDENCE,
     };
-    struct tr_key keys[FILL_ROWS];
-    struct tr_verdict verdicts[FILL_ROWS];
-    bool found[FILL_ROWS];
-    struct tr_run_lane *l = &run->lanes[0];
-    size_t asked = 0;
-    int rc;
+    struct tr_run_lane *lane = &run->lanes[0];
+    struct asked a;
+    int rc = TR_OK;
 
+    a.n = 0;
     for (size_t i = 0; i < n; i++) {
         struct tr_row *row = rows[i], *first;
 
@@ -124,7 +169,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
             settle(run, row);
             continue;
         }
-        row->key = tr_digest(&l->salt, tr_run_text(l, row));
+        row->key = tr_digest(&lane->salt, tr_run_text(lane, row));
         first = tr_keymap_find(&run->open_keys, &row->key);
         if (first) {
             row->state = TR_ROW_TWIN;
@@ -135,30 +180,27 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
         }
         if (!tr_keymap_add(&run->open_keys, &row->key, row))
             return tr_fail(err, TR_NOMEM, "out of memory while reading rows");
-        keys[asked] = row->key;
-        rows[asked++] = row;
+        a.key[a.n] = row->key;
+        a.row[a.n++] = row;
     }
-    rc = tr_store_find(run->store, &run->find, keys, asked, verdicts, found,
-                       err);
-    if (rc != TR_OK)
-        return rc;
-    for (size_t i = 0; i < asked; i++) {
-        struct tr_row *row = rows[i];
+    TR_EACH_LANE(run, l) {
+        for (size_t i = 0; l->place && i < a.n; i++)
+            a.key[i] = tr_digest(&l->salt, tr_run_text(l, a.row[i]));
+        TRY(look_up_at(run, l, &a, err));
+    }
+    for (size_t i = 0; i < a.n; i++) {
+        struct tr_row *row = a.row[i];
 
-        if (found[i]) {
-            row->verdict = verdicts[i];
-            run->counts.rows_stored++;
-            l->stored++;
-            tr_run_settle_all(run, row);
-        } else if (run->opts.offline) {
+        if (run->opts.offline) {
             row->verdict = unasked;
             tr_run_settle_all(run, row);
         } else {
             row->state = TR_ROW_WAITING;
-            tr_rows_add(&l->fresh, row);
+            tr_rows_add(&run->lanes[row->lane].fresh, row);
         }
     }
-    return TR_OK;
+out:
+    return rc;
 }
 
 int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err)

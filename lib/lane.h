@@ -91,6 +91,10 @@ struct tr_lane_vt {
     /* Sleeps until an attempt finishes, extra_fd (or -1) is readable, wakeup
      * is called, or timeout_ms passed. NULL in the simulator. */
     void (*wait)(struct tr_lane *lane, int timeout_ms, int extra_fd);
+    /* For who waits on several lanes: a descriptor that can be read when
+     * wait() would have something to do, or -1; *timeout_ms is lowered to how
+     * long it can do without a call. */
+    int (*watch)(struct tr_lane *lane, int *timeout_ms);
     /* Makes wait() return; may be called from any thread. */
     void (*wakeup)(struct tr_lane *lane);
     /* Drops all attempts in flight: their replies never come. */

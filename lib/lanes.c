@@ -116,7 +116,10 @@ void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
         struct tr_row *row = p->rows[i];
 
         row->state = TR_ROW_WAITING;
-        tr_rows_push(&run->lanes[row->lane].fresh, row);
+        if (p->probe) /* not the same one every time: it may be poison */
+            tr_rows_add(&run->lanes[row->lane].fresh, row);
+        else
+            tr_rows_push(&run->lanes[row->lane].fresh, row);
     }
     tr_pack_free(run, p);
 }

@@ -142,6 +142,8 @@ struct tr_row {
     uint16_t company;         /* largest pack it may be in; 0: no limit yet */
     uint8_t lane;             /* first lane of the run it may be asked by; when
                                  ANSWERED, the one that said so */
+    bool went_on;             /* it ended badly at a lane before */
+    bool refused;             /* alone, by the lane it may be asked by first */
     struct tr_block *block;   /* its owner; set by run.c */
     struct tr_key key;        /* set when READ is left */
     struct tr_verdict verdict;

@@ -128,11 +128,14 @@ out:
     return rc;
 }
 
-static uint32_t pack_limit(const struct tr_run *run, const struct tr_run_lane *l)
+static uint32_t pack_limit(const struct tr_run *run,
+                           const struct tr_run_lane *l)
 {
     uint32_t want = run->opts.pack ? run->opts.pack : l->lane->pack_auto;
     uint32_t each = 1, max = TR_PACK_MAX;
 
+    if (l->health.state != TR_LANE_OPEN)
+        return 1; /* a probe */
     if (l->lane->is_local)
         return LOCAL_PACK;
     if (l->lane->decides && l->lane->questions_max) {
@@ -183,6 +186,13 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
     uint32_t n = 0;
 
     while (q->n) {
+        /* It goes alone, so it comes to stand in front. */
+        if (tr_chain_withholds(run, l, q->head)) {
+            struct tr_run_lane *by = &run->lanes[q->head->lane];
+
+            tr_run_fail_row(run, by, tr_rows_take(q), TR_WHY_BLOCKED);
+            continue;
+        }
         n = take_count(run, l, q, &too_long);
         if (!too_long)
             break;
@@ -243,15 +253,18 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
         TRY(tr_store_get(run->store, name, &kept, &found, err));
     if (!found && !(run->env->sample &&
                     run->env->sample(run->env->ctx, &texts, &n))) {
-        if (l->fresh.n < LOCAL_SAMPLE && !run->input_ended &&
+        uint32_t waiting = tr_chain_waiting(run, l);
+
+        if (waiting < LOCAL_SAMPLE && !run->input_ended &&
             run->window.bytes < run->window.bytes_max / 2)
             goto out; /* more rows first */
-        own = tr_array(l->fresh.n, sizeof *own);
+        own = tr_array(waiting + 1, sizeof *own);
         if (!own)
             TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-        for (struct tr_row *r = l->fresh.head; r && n < LOCAL_SAMPLE;
-             r = r->next)
-            own[n++] = tr_run_text(l, r);
+        for (uint32_t i = tr_chain_from(run, l); i <= l->place; i++)
+            for (struct tr_row *r = run->lanes[i].fresh.head;
+                 r && n < LOCAL_SAMPLE; r = r->next)
+                own[n++] = tr_run_text(l, r);
         texts = own;
     }
     rc = lane->vt->fit(lane, texts, n, tr_buf_str(&kept), &out, err);
@@ -270,22 +283,32 @@ out:
     return rc;
 }
 
+static bool redo_is_due(const struct tr_run *run, const struct tr_run_lane *l)
+{
+    return l->redo.n &&
+           (l->redo.n >= REDO_WORTH || l->redo.head->company == 1 ||
+            !l->fresh.n || run->now - l->redo.head->since >= TR_REDO_AGE);
+}
+
 /* The rows of the next pack: packs that are due again first, then items that
- * came back invalid, then the oldest rows never asked. */
+ * came back invalid, then the oldest rows never asked; those that a closed
+ * lane left behind before the lane's own. */
 static struct tr_pack *next_pack(struct tr_run *run, struct tr_run_lane *l,
                                  struct tr_err *err)
 {
-    int64_t now = run->now;
-
-    if (l->aside.head && l->aside.head->due_at <= now)
+    if (l->aside.head && l->aside.head->due_at <= run->now)
         return tr_queue_take(&l->aside);
     if (run->free_slot_count == 0 || run->body_bytes > TR_BODIES_BYTES)
         return NULL;
-    if (l->redo.n &&
-        (l->redo.n >= REDO_WORTH || l->redo.head->company == 1 ||
-         !l->fresh.n || now - l->redo.head->since >= TR_REDO_AGE))
-        return form_pack(run, l, &l->redo, err);
-    return l->fresh.n ? form_pack(run, l, &l->fresh, err) : NULL;
+    for (uint32_t i = tr_chain_from(run, l); i <= l->place; i++) {
+        struct tr_run_lane *at = &run->lanes[i];
+        struct tr_rows *q = redo_is_due(run, at) ? &at->redo : &at->fresh;
+        struct tr_pack *p = form_pack(run, l, q, err);
+
+        if (p || err->code != TR_OK)
+            return p;
+    }
+    return NULL;
 }
 
 /* Before the first paid request: what the whole run may cost at most, from
@@ -326,11 +349,17 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
 static void no_money(struct tr_run *run, struct tr_pack *p)
 {
     struct tr_run_load load = tr_run_load(run);
+    int64_t bound = p->bound;
     char need[32], left[32], text[400];
 
-    p->state = TR_PACK_ASIDE;
-    p->due_at = 0;
-    tr_queue_add_due(&p->lane->aside, p);
+    if (p->probe) {
+        p->lane->health.probing = false;
+        tr_run_give_back(run, p);
+    } else {
+        p->state = TR_PACK_ASIDE;
+        p->due_at = 0;
+        tr_queue_add_due(&p->lane->aside, p);
+    }
     run->money_waits = true;
     if (load.sent || load.ready || load.planned || run->money.reserved)
         return; /* replies give money back */
@@ -338,7 +367,7 @@ static void no_money(struct tr_run *run, struct tr_pack *p)
              "the budget is reached: the next request could cost %s and %s is "
              "left. Raise --budget and run the same command again; every "
              "answer so far is safe",
-             tr_money_text(p->bound, need, sizeof need),
+             tr_money_text(bound, need, sizeof need),
              tr_money_text(tr_money_left(&run->money), left, sizeof left));
     tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
 }
@@ -369,13 +398,15 @@ static void preview(struct tr_run *run, struct tr_pack *p)
 static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
                     struct tr_err *err)
 {
-    uint32_t want = ahead_wanted(l);
     bool local = l->lane->is_local;
+    bool open = l->health.state == TR_LANE_OPEN;
+    uint32_t want = open ? ahead_wanted(l) : 1;
     struct tr_pack *p;
     bool ready;
     int rc;
 
-    if (!l->fresh.n && !l->redo.n && !l->aside.n)
+    if ((!open && !tr_health_wants_probe(&l->health, run->now)) ||
+        (!l->aside.n && !tr_chain_waiting(run, l)))
         return TR_OK;
     if (!local) {
         rc = tr_run_stable_parts(run, l, (enum tr_form)l->form.form, err);
@@ -394,6 +425,9 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
         p = next_pack(run, l, err);
         if (!p)
             return err->code;
+        p->probe = !open;
+        if (p->probe)
+            l->health.probing = true;
         rc = build(run, p, err);
         if (rc != TR_OK)
             return rc;

@@ -16,8 +16,9 @@ void tr_peers_init(struct tr_peers *p)
     tr_buf_init(&p->folder, 0);
 }
 
-void tr_peers_share(struct tr_peers *p, const char *folder)
+void tr_peers_share(struct tr_peers *p, const char *folder, bool limited)
 {
+    p->limited = limited;
     tr_buf_clear(&p->folder);
     tr_buf_addz(&p->folder, folder);
     p->wanted = tr_buf_ok(&p->folder);
@@ -85,7 +86,9 @@ int tr_peers_meet(struct tr_peers *p, const struct tr_lane *lane,
     int rc;
 
     line[0] = '\0';
-    if (!p->wanted || at == TR_LANES_MAX || p->lanes[at].failed)
+    if (!p->wanted || at == TR_LANES_MAX || p->lanes[at].failed ||
+        !lane->account[0] ||
+        !(lane->has_key || lane->rpm || lane->tpm || p->limited))
         return TR_PEERS_NONE;
     if (!p->lanes[at].share) {
         struct tr_share_opts o = {.folder = p->folder.p,

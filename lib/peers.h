@@ -11,6 +11,7 @@
 
 struct tr_peers {
     bool wanted;             /* limits are shared */
+    bool limited;            /* the user set ceilings for all lanes */
     struct tr_buf folder;
     struct {
         const struct tr_lane *lane;
@@ -21,8 +22,9 @@ struct tr_peers {
 };
 
 void tr_peers_init(struct tr_peers *p);
-/* From now on with this folder; taken over by name. */
-void tr_peers_share(struct tr_peers *p, const char *folder);
+/* From now on, in this folder. limited: the user gave limits, so that lanes
+ * without a key have something to share as well. */
+void tr_peers_share(struct tr_peers *p, const char *folder, bool limited);
 void tr_peers_release(struct tr_peers *p);
 
 /* One exchange for a lane. TR_PEERS_MET; TR_PEERS_BUSY: again in a moment;

@@ -13,13 +13,19 @@ enum {
     BAD_REQUESTS = 3 /* rows alone, before any success: it is not the rows */
 };
 
-/* The pack goes again later, as it is. */
+/* The pack goes again later, as it is; its rows to whoever takes them, when the
+ * lane is closed. */
 static void put_aside(struct tr_run *run, struct tr_pack *p, int64_t wait)
 {
+    run->counts.retries++;
+    if (p->lane->health.state != TR_LANE_OPEN) {
+        tr_run_give_back(run, p);
+        return;
+    }
+    p->probe = false; /* it has opened the lane */
     p->state = TR_PACK_ASIDE;
     p->due_at = run->now + wait;
     tr_queue_add_due(&p->lane->aside, p);
-    run->counts.retries++;
 }
 
 static void again(struct tr_run *run, struct tr_pack *p,
@@ -47,10 +53,14 @@ static void halve(struct tr_run *run, struct tr_pack *p, enum tr_why why,
 
         for (uint32_t i = 0; i < p->n; i++)
             tr_run_wait_again(run, p->lane, p->rows[i], company);
-    } else if (++p->rows[0]->alone_tries >= tries_max) {
-        tr_run_fail_row(run, p->lane, p->rows[0], why);
     } else {
-        tr_run_wait_again(run, p->lane, p->rows[0], 1);
+        struct tr_row *row = p->rows[0];
+
+        row->refused = row->refused || why == TR_WHY_BLOCKED;
+        if (++row->alone_tries >= tries_max)
+            tr_run_fail_row(run, p->lane, row, why);
+        else
+            tr_run_wait_again(run, p->lane, row, 1);
     }
     run->counts.items_reasked += p->n;
     tr_pack_free(run, p);
@@ -193,58 +203,45 @@ static void lane_trouble(struct tr_run *run, struct tr_pack *p,
     again(run, p, reply);
 }
 
-static void lane_refuses(struct tr_run *run, struct tr_run_lane *l,
-                         const struct tr_reply *reply,
-                         const struct tr_rule *rule)
-{
-    bool gone = reply->outcome == TR_OUT_EXHAUSTED;
-    bool comes_back = gone && reply->retry_after_ms >= 0; /* a day's limit */
-    char text[1000], when[60] = "";
-    const char *what = comes_back
-        ? "the limit of the day is reached: nothing more was sent. Run the "
-          "same command again when it has been reset"
-        : gone ? "the quota of this key is used up: nothing more was sent. Add "
-                 "credit, then run the same command again"
-               : "the provider refuses this key, model or request for good. "
-                 "Mend that, then run the same command again";
-
-    if (comes_back && reply->retry_after_ms > 0)
-        snprintf(when, sizeof when, " (in %" PRId64 " min)",
-                 (reply->retry_after_ms + 59999) / 60000);
-    snprintf(text, sizeof text, "%s: %s%s; every answer so far is safe (HTTP "
-             "%d from %s: %s)", l->lane->model, what, when, reply->status,
-             l->lane->host, reply->message);
-    tr_run_event(run, gone ? TR_EVENT_QUOTA : TR_EVENT_LANE_DOWN, l->lane,
-                 comes_back ? (reply->retry_after_ms + 999) / 1000 : -1);
-    tr_run_stop_with(run, tr_exit_code(comes_back ? TR_STOPPED
-                                                  : rule->stop_code), text);
-}
-
 /* It never served anybody, in this run or before. */
 static bool never_served(const struct tr_run_lane *l)
 {
-    return !l->successes && !l->stored;
+    return !l->successes && !l->counts.stored;
+}
+
+/* Of all that is left, nothing but rows that were refused alone. */
+static bool only_bad_ones(const struct tr_run *run)
+{
+    struct tr_run_load load = tr_run_load(run);
+
+    if (!run->input_ended || load.waiting || load.planned || load.ready ||
+        load.sent)
+        return false;
+    for (uint32_t i = 0; i < run->lane_count; i++)
+        for (const struct tr_pack *p = run->lanes[i].aside.head; p; p = p->next)
+            if (p->n > 1 || !p->rows[0]->alone_tries)
+                return false;
+    return true;
 }
 
 /* A bad request for a row alone before anybody was served: the row may be
- * poison, or every request is bad. Three rows, or the only one, tell. */
-static void blame_nobody(struct tr_run *run, struct tr_pack *p,
-                         const struct tr_reply *reply)
+ * poison, or every request is bad. Three rows, or the last ones, tell. */
+static int blame_nobody(struct tr_run *run, struct tr_pack *p,
+                        const struct tr_reply *reply, struct tr_err *err)
 {
-    struct tr_run_load load = tr_run_load(run);
+    struct tr_reply fatal = *reply;
     struct tr_run_lane *l = p->lane;
-    bool only_one = run->input_ended && !load.waiting && !load.aside &&
-                    !load.planned && !load.ready && !load.sent;
 
     if (p->rows[0]->alone_tries++ == 0)
         l->bad_requests++;
     if (l->bad_requests < BAD_REQUESTS &&
-        !(only_one && p->rows[0]->alone_tries >= BAD_REQUESTS)) {
+        !(p->rows[0]->alone_tries >= BAD_REQUESTS && only_bad_ones(run))) {
         again(run, p, reply);
-        return;
+        return TR_OK;
     }
+    fatal.outcome = TR_OUT_FATAL;
     tr_run_give_back(run, p);
-    lane_refuses(run, l, reply, tr_rule(TR_OUT_FATAL));
+    return tr_chain_reply(run, l, &fatal, run->now, false, err);
 }
 
 /* Money, tokens and pace of one attempt; its outcome joins the next commit. */
@@ -341,6 +338,7 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         if (!run->trouble_since)
             run->trouble_since = p->sent_at > run->last_served_at
                                      ? p->sent_at : run->last_served_at;
+        run->trouble_lane = l;
         snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
                  tr_outcome_word(reply->outcome),
                  reply->message[0] ? ": " : "", reply->message);
@@ -354,6 +352,9 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         tr_retry_budget_earn(&l->retries);
     }
     run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
+    rc = tr_chain_reply(run, l, reply, p->sent_at, p->probe, err);
+    if (rc != TR_OK)
+        return rc;
 
     switch (rule->action) {
     case TR_DO_CHECK:
@@ -375,14 +376,11 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return TR_OK;
     case TR_DO_STOP:
         tr_run_give_back(run, p);
-        lane_refuses(run, l, reply, rule);
         return TR_OK;
     case TR_DO_HALVE:
         if (reply->outcome == TR_OUT_BAD_REQUEST && p->n == 1 &&
-            never_served(l)) {
-            blame_nobody(run, p, reply);
-            return TR_OK;
-        }
+            never_served(l) && !p->rows[0]->went_on)
+            return blame_nobody(run, p, reply, err);
         halve(run, p, rule->why, tries_for(reply->outcome));
         return TR_OK;
     case TR_DO_AGAIN:
@@ -405,5 +403,6 @@ int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err)
             *moved = true;
             rc = on_reply(run, &reply, err);
         }
+    tr_chain_mind(run);
     return rc;
 }

@@ -79,6 +79,9 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
             wake_at(&wake, l->aside.head->due_at, began);
         if (l->redo.n)
             wake_at(&wake, l->redo.head->since + TR_REDO_AGE, began);
+        if (l->health.state != TR_LANE_OPEN && !l->health.probing &&
+            l->health.probe_at != TR_NEVER && tr_chain_waiting(run, l))
+            wake_at(&wake, l->health.probe_at, began);
     }
     if (run->flush.oldest_at)
         wake_at(&wake, tr_flush_wake(&run->flush), began);
@@ -212,6 +215,7 @@ void tr_run_close(struct tr_run *run)
         tr_buf_release(&run->spare[--run->spare_count]);
     tr_buf_release(&run->preview_body);
     tr_free(run->puts);
+    tr_free(run->passed);
     tr_free(run->intents);
     tr_free(run->outs);
     tr_free(run->label_counts);
@@ -243,6 +247,7 @@ void tr_run_lane_counts(const struct tr_run *run, uint32_t lane,
                         struct tr_lane_counts *counts)
 {
     *counts = run->lanes[lane].counts;
+    counts->state = run->lanes[lane].health.state;
 }
 
 void tr_run_money(const struct tr_run *run, struct tr_money *money)

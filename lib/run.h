@@ -10,6 +10,7 @@
 
 #include "lane.h"
 #include "plan/fair.h"
+#include "plan/health.h"
 #include "plan/pace.h"
 #include "plan/tally.h"
 #include "store/store.h"
@@ -77,6 +78,9 @@ struct tr_run_opts {
     int64_t max_wait_ms, grace_ms, request_timeout_ms;
     bool offline, truncate, fresh, retry_failed, as_completed, verbose;
     bool dry_run;           /* plan everything, send and keep nothing */
+    unsigned fallback_on;   /* mask of enum tr_trigger (plan/health.h) */
+    bool wait_for_quota;    /* with no lane left, wait for a used-up quota */
+    int64_t quota_probe_ms; /* first wait then; it grows */
     int32_t min_prompt;
     const char *job;
     size_t window_bytes;    /* memory for rows; 0: default of bounds.h */
@@ -104,6 +108,9 @@ struct tr_lane_counts {
     int64_t requests;
     int64_t tokens_in, tokens_out, tokens_cached;
     int64_t spent_nano, unknown_nano; /* of this run */
+    int64_t stored;          /* rows whose answer by it was known before */
+    int64_t moved[TR_TRIGGER_COUNT]; /* rows that went on to another, by why */
+    enum tr_health_state state;
 };
 
 struct tr_run;

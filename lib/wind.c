@@ -17,12 +17,12 @@ void tr_run_stop(struct tr_run *run, int exit_code)
         tr_run_stop_with(run, exit_code, "");
 }
 
-/* Intents of packs that never left are taken back: they cost nothing. */
-static int unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
+int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
                   struct tr_err *err)
 {
     struct tr_pack *p;
 
+    tr_queue_reverse(q); /* the oldest comes to stand in front again */
     while ((p = tr_queue_take(q))) {
         if (!p->lane->lane->is_local) {
             tr_money_unreserve(&run->money, p->bound);
@@ -36,6 +36,8 @@ static int unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
                     (struct tr_store_outcome){.attempt = p->attempt};
             }
         }
+        if (p->probe)
+            p->lane->health.probing = false;
         tr_run_give_back(run, p);
     }
     return TR_OK;
@@ -96,8 +98,8 @@ int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
     int rc = TR_OK;
 
     TR_EACH_LANE(run, l) {
-        TRY(unplan(run, &l->planned, false, err));
-        TRY(unplan(run, &l->ready, true, err));
+        TRY(tr_run_unplan(run, &l->planned, false, err));
+        TRY(tr_run_unplan(run, &l->ready, true, err));
     }
     if (tr_run_load(run).sent && run->stopping == 1 && now < give_up) {
         if (give_up < *wake)
@@ -143,9 +145,9 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
              "%s: no answer for %" PRId64 " s (%s). Nothing is lost: run the "
              "same command again when the provider is back; --max-wait sets "
              "how long to go on",
-             run->lanes[0].lane->host, run->opts.max_wait_ms / 1000,
+             run->trouble_lane->lane->host, run->opts.max_wait_ms / 1000,
              run->last_trouble[0] ? run->last_trouble : "no reply");
-    tr_run_event(run, TR_EVENT_LANE_DOWN, run->lanes[0].lane, -1);
+    tr_run_event(run, TR_EVENT_LANE_DOWN, run->trouble_lane->lane, -1);
     tr_run_stop_with(run, tr_exit_code(served(run) ? TR_STOPPED : TR_UNAVAILABLE),
               text);
 }

@@ -20,6 +20,7 @@
     X(FAKE_END_429, "429", 0)                                                  \
     X(FAKE_END_QUOTA, "quota", 0)                                              \
     X(FAKE_END_DAILY, "daily", 0)                                              \
+    X(FAKE_END_RETIRED, "retired", 0)                                          \
     X(FAKE_END_500, "500", 0)                                                  \
     X(FAKE_END_502, "502", 0)                                                  \
     X(FAKE_END_503, "503", 0)                                                  \

@@ -200,6 +200,7 @@ int fake_options_read(struct fake_options *o, int argc, char **argv,
 
     *o = (struct fake_options){.seed = 1, .headers = true, .bucket_s = 60,
                                .quota_after = -1, .daily_after = -1,
+                               .retired_after = -1, .down_after = -1,
                                .text = "text", .label = "label"};
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i] + 2, *eq, *value = NULL;

@@ -21,7 +21,9 @@ enum fake_retry { FAKE_RETRY_SECONDS, FAKE_RETRY_MS, FAKE_RETRY_DATE,
 /* Texts are borrowed from argv. Counts that are -1 were not given. */
 struct fake_options {
     int64_t port, max_requests, seed, reasoning, rpm, tpm;
-    int64_t quota_after, daily_after, too_long_tokens;
+    int64_t quota_after, daily_after, retired_after, down_after;
+    int64_t too_long_tokens;
+    double quota_for_s, down_for_s; /* 0: for ever */
     const char *port_file, *key, *bill_file;
     const char *gold, *text, *label, *labels;
     const char *poison, *efforts;

@@ -46,6 +46,8 @@ static const struct fake_error errors[] = {
     {FAKE_END_QUOTA, 429, "insufficient_quota", NULL, "insufficient_quota",
      "You exceeded your current quota, please check your plan and billing "
      "details."},
+    {FAKE_END_RETIRED, 404, "invalid_request_error", NULL, "model_not_found",
+     "The model does not exist or you do not have access to it."},
     {FAKE_END_500, 500, "server_error", NULL, NULL,
      "The server had an error while processing your request. Sorry about "
      "that!"},
@@ -624,6 +626,17 @@ static void serve(struct fake_provider *p, struct fake_reply *reply,
     }
 }
 
+/* What begins behind so many requests, and ends after so many seconds. */
+static bool lasts(const struct fake_provider *p, int64_t after, double for_s,
+                  int64_t *since_ns, int64_t now_ns)
+{
+    if (after < 0 || (!*since_ns && p->bill.requests <= (uint64_t)after))
+        return false;
+    if (!*since_ns)
+        *since_ns = now_ns;
+    return for_s <= 0 || (double)(now_ns - *since_ns) < for_s * TR_S;
+}
+
 static void decide(struct fake_provider *p, struct fake_reply *reply,
                    const struct fake_ask *ask, int64_t now_ns, int64_t wall_ms)
 {
@@ -647,7 +660,16 @@ static void decide(struct fake_provider *p, struct fake_reply *reply,
     }
     if (check_parameters(p, reply))
         return;
-    if (o->quota_after >= 0 && p->bill.requests > (uint64_t)o->quota_after) {
+    if (lasts(p, o->down_after, o->down_for_s, &p->down_since_ns, now_ns)) {
+        refuse_as(p, reply, FAKE_END_500);
+        return;
+    }
+    if (o->retired_after >= 0 &&
+        p->bill.requests > (uint64_t)o->retired_after) {
+        refuse_as(p, reply, FAKE_END_RETIRED);
+        return;
+    }
+    if (lasts(p, o->quota_after, o->quota_for_s, &p->quota_since_ns, now_ns)) {
         refuse_as(p, reply, FAKE_END_QUOTA);
         return;
     }

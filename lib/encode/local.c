@@ -356,18 +356,26 @@ static int local_next(struct tr_lane *lane, struct tr_reply *reply)
     return 1;
 }
 
+static int local_watch(struct tr_lane *lane, int *timeout_ms)
+{
+    struct local *l = (struct local *)lane;
+
+    pthread_mutex_lock(&l->lock);
+    if (l->done.first)
+        *timeout_ms = 0;
+    pthread_mutex_unlock(&l->lock);
+    return l->bell[0];
+}
+
 static void local_wait(struct tr_lane *lane, int timeout_ms, int extra_fd)
 {
     struct local *l = (struct local *)lane;
-    struct pollfd fds[2] = {{l->bell[0], POLLIN, 0}, {extra_fd, POLLIN, 0}};
+    struct pollfd fds[2] = {{local_watch(lane, &timeout_ms), POLLIN, 0},
+                            {extra_fd, POLLIN, 0}};
     char bytes[64];
-    bool ready;
 
-    pthread_mutex_lock(&l->lock);
-    ready = l->done.first != NULL;
-    pthread_mutex_unlock(&l->lock);
     /* A signal ends the sleep early, which the engine wants. */
-    poll(fds, 2, ready ? 0 : timeout_ms);
+    poll(fds, 2, timeout_ms);
     while (read(l->bell[0], bytes, sizeof bytes) > 0)
         ;
 }
@@ -706,6 +714,7 @@ static const struct tr_lane_vt local_vt = {
     .start = local_start,
     .next = local_next,
     .wait = local_wait,
+    .watch = local_watch,
     .wakeup = local_wakeup,
     .cancel = local_cancel,
     .fit = local_fit,

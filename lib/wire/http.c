@@ -567,20 +567,36 @@ static int until_ms(int64_t then_ns, int64_t now_ns)
     return ms < 0 ? 0 : ms > 60000 ? 60000 : (int)ms;
 }
 
-static void http_wait(struct tr_transport *t, int timeout_ms, int extra_fd)
+/* How long it may sleep, at most timeout_ms. */
+static int sleep_ms(struct http *h, int timeout_ms)
 {
-    struct http *h = (struct http *)t;
     int64_t now;
 
     run_timer(h); /* what start() added leaves before we sleep */
-    h->drove = true;
     if (h->done || (size_t)h->running < h->active)
-        timeout_ms = 0;
+        return 0;
     now = tr_clock_mono_ns();
     if (h->due_ns >= 0 && until_ms(h->due_ns, now) < timeout_ms)
         timeout_ms = until_ms(h->due_ns, now);
     if (h->active && until_ms(h->earliest_ns, now) < timeout_ms)
         timeout_ms = until_ms(h->earliest_ns, now);
+    return timeout_ms;
+}
+
+static int http_watch(struct tr_transport *t, int *timeout_ms)
+{
+    struct http *h = (struct http *)t;
+
+    *timeout_ms = sleep_ms(h, *timeout_ms);
+    return h->epoll;
+}
+
+static void http_wait(struct tr_transport *t, int timeout_ms, int extra_fd)
+{
+    struct http *h = (struct http *)t;
+
+    timeout_ms = sleep_ms(h, timeout_ms);
+    h->drove = true;
     if (extra_fd >= 0) { /* may be a kind of file that epoll does not take */
         struct pollfd both[2] = {{h->epoll, POLLIN, 0}, {extra_fd, POLLIN, 0}};
 
@@ -865,7 +881,8 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     if (!h)
         return tr_fail(err, TR_NOMEM, "out of memory");
     h->t = (struct tr_transport){.start = http_start, .next = http_next,
-                                 .wait = http_wait, .wakeup = http_wakeup,
+                                 .wait = http_wait, .watch = http_watch,
+                                 .wakeup = http_wakeup,
                                  .cancel = http_cancel, .close = http_close};
     h->epoll = h->wake = -1;
     h->due_ns = -1;

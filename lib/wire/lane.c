@@ -111,6 +111,13 @@ static void lane_wait(struct tr_lane *lane, int timeout_ms, int extra_fd)
     l->transport->wait(l->transport, timeout_ms, extra_fd);
 }
 
+static int lane_watch(struct tr_lane *lane, int *timeout_ms)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+
+    return l->transport->watch(l->transport, timeout_ms);
+}
+
 static void lane_wakeup(struct tr_lane *lane)
 {
     struct http_lane *l = (struct http_lane *)lane;
@@ -213,6 +220,7 @@ static const struct tr_lane_vt lane_vt = {
     .start = lane_start,
     .next = lane_next,
     .wait = lane_wait,
+    .watch = lane_watch,
     .wakeup = lane_wakeup,
     .cancel = lane_cancel,
     .learned = lane_learned,
@@ -233,6 +241,8 @@ int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
     l->vt = lane_vt;
     if (!transport->wait)
         l->vt.wait = NULL;
+    if (!transport->watch)
+        l->vt.watch = NULL;
     l->lane.vt = &l->vt;
     l->lane.facts = *facts;
     l->lane.decides = dialect->decides;

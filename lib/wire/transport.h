@@ -43,6 +43,7 @@ struct tr_transport {
     int (*next)(struct tr_transport *t, struct tr_http_result *result);
     /* NULL where there is nothing to wait for (virtual time). */
     void (*wait)(struct tr_transport *t, int timeout_ms, int extra_fd);
+    int (*watch)(struct tr_transport *t, int *timeout_ms); /* lane.h */
     void (*wakeup)(struct tr_transport *t); /* any thread */
     void (*cancel)(struct tr_transport *t);
     void (*close)(struct tr_transport *t);

@@ -9,6 +9,7 @@
 #include "plan/retry.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 /* An answer is durable after so long at most, however rare the commits are:
  * the age of tr_flush_due(), some looks at a sluggish clock, and the commit
@@ -18,11 +19,48 @@ static int64_t durable_ns(const struct sim *w)
     return TR_S + 3 * w->o.disk_ms * TR_MS;
 }
 
-/* I4: a text is asked again only if nobody can know what came of it. */
-void sim_check_ask(struct sim *w, struct sim_text *t)
+/* Nothing leaves for a provider that has said its quota is used up, but one
+ * text at a time to find out whether that is over, and rarely. */
+void sim_check_send(struct sim *w, struct sim_provider *p, int items)
+{
+    int64_t since = w->now - p->told_at;
+
+    if (p->told_gone)
+        sim_fail(w, "P4", "provider %d is asked after it said that the model "
+                 "does not exist", p->place);
+    if (p->recovered)
+        w->marks[M_RECOVERED]++;
+    if (!p->told_exhausted)
+        return;
+    if (p->told_until ? w->now < p->told_until : !w->o.wait_for_quota)
+        sim_fail(w, "P4", "provider %d is asked %.1f s after it said that its "
+                 "quota is used up", p->place, (double)since / TR_S);
+    else if (!p->told_until && since < SIM_QUOTA_PROBE_S * TR_S * 3 / 4)
+        sim_fail(w, "P4", "provider %d is probed after %.1f s only", p->place,
+                 (double)since / TR_S);
+    if (items != 1 || p->after_told)
+        sim_fail(w, "P4", "provider %d is probed with %d texts, %d probes in "
+                 "flight", p->place, items, p->after_told);
+}
+
+/* I4: a text is asked again only if nobody can know what came of it. I8: it
+ * goes along the chain and never back; a refusal is not got round unasked. */
+void sim_check_ask(struct sim *w, const struct sim_provider *p,
+                   struct sim_text *t)
 {
     int number = (int)(t - w->texts);
 
+    /* Where a row ended badly, a later equal one begins anew. */
+    if (t->asked_run == w->run_number && p->place < t->asked_at && t->rows == 1)
+        sim_fail(w, "I8", "text %d goes back from provider %d to %d", number,
+                 t->asked_at, p->place);
+    t->asked_run = w->run_number;
+    t->asked_at = p->place;
+    for (int i = 0; i < p->place; i++)
+        if (t->at[i].blocked_run == w->run_number && t->at[i].blocked >= 1 &&
+            !(w->o.fallback_on & 1 << TR_ON_BLOCKED))
+            sim_fail(w, "K", "text %d, which provider %d refused, is asked at "
+                     "%d", number, i, p->place);
     if (t->in_flight)
         sim_fail(w, "I4", "text %d is asked twice at the same time", number);
     if (t->shown)
@@ -47,7 +85,7 @@ void sim_check_ask(struct sim *w, struct sim_text *t)
 void sim_check_money(struct sim *w)
 {
     struct tr_money m;
-    int64_t held, bill = w->bill - w->billed_before;
+    int64_t held, bill = sim_bill(w) - w->billed_before;
 
     if (!w->o.priced || w->dead)
         return;
@@ -79,33 +117,58 @@ static uint32_t set_mask(const struct sim *w, uint32_t set)
     return mask;
 }
 
-static bool was_said(const struct sim_text *t, uint32_t mask)
+/* The provider that NAME_by names; -1: none of ours. */
+static int said_by(const struct sim *w, const struct tr_verdict *v)
 {
-    for (int i = 0; i < t->said_count; i++)
-        if (t->said[i] == mask)
+    const struct tr_origin *o = tr_store_origin_at(w->store, v->origin);
+
+    for (int i = 0; o && i < w->o.lanes; i++)
+        if (strcmp(o->by, sim_model(i)) == 0)
+            return i;
+    return -1;
+}
+
+static bool was_said(const struct sim_seen *seen, uint32_t mask)
+{
+    for (int i = 0; i < seen->said_count; i++)
+        if (seen->said[i] == mask)
             return true;
     return false;
 }
 
-/* May a text end without a label for this reason? */
-static bool may_fail(const struct sim *w, const struct sim_text *t,
-                     enum tr_why why)
+/* May a text end without a label for this reason, at this provider? */
+static bool may_fail_at(const struct sim *w, const struct sim_text *t,
+                        int place, enum tr_why why)
 {
+    const struct sim_seen *seen = &t->at[place];
+    int64_t context = w->o.lane[place].context;
+
     switch (why) {
     case TR_WHY_BLOCKED:
-        return t->kind == K_BLOCKED;
+        return seen->kind == K_BLOCKED;
     case TR_WHY_REJECTED:
-        return t->kind == K_REJECTED;
+        return seen->kind == K_REJECTED || seen->mended;
     case TR_WHY_TOO_LONG: /* by estimate: a token is at most three bytes */
-        return w->o.context && (int64_t)t->text.n > w->o.context;
+        return context && (int64_t)t->text.n > context;
     case TR_WHY_NO_ANSWER:
-        return t->alone_bad >= TR_TRIES_ALONE;
     case TR_WHY_INVALID:
     case TR_WHY_TRUNCATED:
-        return t->alone_bad >= TR_TRIES_ALONE;
+        return seen->alone_bad >= TR_TRIES_ALONE;
     default:
         return false;
     }
+}
+
+/* Who never answered anybody has no name yet. */
+static bool may_fail(const struct sim *w, const struct sim_text *t,
+                     const struct tr_verdict *v)
+{
+    int by = said_by(w, v);
+
+    for (int i = 0; i < w->o.lanes; i++)
+        if ((by < 0 || by == i) && may_fail_at(w, t, i, (enum tr_why)v->why))
+            return true;
+    return false;
 }
 
 /* I1, I2, I7 as each row is shown. */
@@ -113,6 +176,7 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
 {
     const struct tr_verdict *v = &row->verdict;
     struct sim_text *t;
+    int by;
 
     if (ordinal < 0 || ordinal >= w->o.rows) {
         sim_fail(w, "I1", "row %" PRId64 " does not exist", ordinal);
@@ -142,16 +206,18 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
     if (v->why == TR_WHY_NOT_ASKED)
         return; /* judged at the end */
     if (v->why != TR_WHY_NONE) {
-        if (!may_fail(w, t, (enum tr_why)v->why))
-            sim_fail(w, "I1", "row %" PRId64 " ends as %s; it was refused "
-                     "alone %d times", ordinal,
-                     tr_why_code((enum tr_why)v->why), t->alone_bad);
+        if (!may_fail(w, t, v))
+            sim_fail(w, "I1", "row %" PRId64 " ends as %s, by provider %d; it "
+                     "was refused alone %d times by the first", ordinal,
+                     tr_why_code((enum tr_why)v->why), said_by(w, v),
+                     t->at[0].alone_bad);
         return;
     }
-    if (!was_said(t, set_mask(w, v->set)))
-        sim_fail(w, "I7", "row %" PRId64 " has labels %x, gold %x, which the "
-                 "provider never said for it", ordinal, set_mask(w, v->set),
-                 t->gold);
+    by = said_by(w, v);
+    if (by < 0 || !was_said(&t->at[by], set_mask(w, v->set)))
+        sim_fail(w, "I7", "row %" PRId64 " has labels %x, gold %x, which "
+                 "provider %d never said for it", ordinal, set_mask(w, v->set),
+                 t->gold, by);
     /* Shown once is durable: no later run shows another label. */
     if (t->shown && t->shown != set_mask(w, v->set) + 1)
         sim_fail(w, "I2", "row %" PRId64 " was shown as %x before and as %x "
@@ -159,18 +225,18 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
     t->shown = set_mask(w, v->set) + 1;
 }
 
-static int64_t most_in(const struct sim *w, int64_t window, int *runs)
+static int64_t most_in(const struct sim_provider *p, int64_t window, int *runs)
 {
     int64_t most = 0;
     size_t from = 0;
 
     *runs = 1;
-    for (size_t i = 0; i < w->receipt_count; i++) {
-        while (w->receipts[i].at - w->receipts[from].at >= window)
+    for (size_t i = 0; i < p->receipt_count; i++) {
+        while (p->receipts[i].at - p->receipts[from].at >= window)
             from++;
         if ((int64_t)(i - from) + 1 > most) {
             most = (int64_t)(i - from) + 1;
-            *runs = w->receipts[i].run - w->receipts[from].run + 1;
+            *runs = p->receipts[i].run - p->receipts[from].run + 1;
         }
     }
     return most;
@@ -179,16 +245,14 @@ static int64_t most_in(const struct sim *w, int64_t window, int *runs)
 /* I6 at the provider's door: in any window the user's ceiling, and a burst of
  * a tenth of a second or two requests for each process that began in it. What
  * the wire delays by up to 20 ms moves closer together. */
-void sim_check_rates(struct sim *w)
+static void check_rates_of(struct sim *w, const struct sim_provider *p)
 {
     static const int64_t windows_s[] = {1, 10, 60};
 
-    if (w->o.rpm <= 0)
-        return;
     for (size_t i = 0; i < sizeof windows_s / sizeof *windows_s; i++) {
         double rate = w->o.rpm / 60;
         int runs;
-        int64_t most = most_in(w, windows_s[i] * TR_S, &runs);
+        int64_t most = most_in(p, windows_s[i] * TR_S, &runs);
         double allowed = rate * ((double)windows_s[i] + 0.02) + 1 +
                          runs * (rate * 0.1 > 1 ? rate * 0.1 + 1 : 2);
 
@@ -197,6 +261,55 @@ void sim_check_rates(struct sim *w)
                      " s, %.1f allowed at %.0f a minute", most, windows_s[i],
                      allowed, w->o.rpm);
     }
+}
+
+void sim_check_rates(struct sim *w)
+{
+    for (int i = 0; i < w->o.lanes && w->o.rpm > 0; i++)
+        check_rates_of(w, &w->providers[i]);
+}
+
+/* A label stands in the store under the model that said it. */
+void sim_check_stored(struct sim *w)
+{
+    const struct tr_store_find any = {0};
+    struct tr_verdict v;
+    struct tr_err err;
+
+    for (int i = 0; i < w->text_count && !w->failure[0]; i++) {
+        struct sim_text *t = &w->texts[i];
+        bool known = false;
+
+        for (int p = 0; t->shown && p < w->o.lanes; p++) {
+            char name[40];
+            struct tr_key salt, key;
+            bool found;
+
+            snprintf(name, sizeof name, "%s\n", sim_model(p));
+            salt = tr_digest(NULL, tr_str_c(name));
+            key = tr_digest(&salt, t->text);
+            if (tr_store_find(w->store, &any, &key, 1, &v, &found, &err) !=
+                TR_OK)
+                sim_fail(w, "store", "%s", err.text);
+            if (!found || v.why != TR_WHY_NONE)
+                continue;
+            known = true;
+            if (said_by(w, &v) != p)
+                sim_fail(w, "I7", "text %d: what provider %d said is stored "
+                         "under %d", i, said_by(w, &v), p);
+        }
+        if (t->shown && !known)
+            sim_fail(w, "I13", "text %d was shown and is not in the store", i);
+    }
+}
+
+static bool was_refused(const struct sim *w, const struct sim_text *t)
+{
+    for (int i = 0; i < w->o.lanes; i++)
+        if (t->at[i].alone_bad || t->at[i].kind == K_REJECTED ||
+            t->at[i].kind == K_BLOCKED)
+            return true;
+    return false;
 }
 
 /* I1 and I12 when a run says that it is done. */
@@ -213,8 +326,8 @@ void sim_check_end(struct sim *w, int exit_code)
         sim_fail(w, "I1", "%" PRId64 " rows written of %d", w->written,
                  w->o.rows);
     for (int i = 0; i < w->text_count; i++)
-        if (w->texts[i].kind == K_PLAIN && !w->texts[i].shown &&
-            !w->texts[i].alone_bad)
+        if (w->texts[i].at[0].kind == K_PLAIN && !w->texts[i].shown &&
+            !was_refused(w, &w->texts[i]))
             sim_fail(w, "I1", "text %d has no label and no reason", i);
     if (exit_code != (w->failed_rows > 0))
         sim_fail(w, "I12", "exit code %d with %" PRId64 " failed rows",
@@ -226,16 +339,23 @@ void sim_check_end(struct sim *w, int exit_code)
 void sim_check_time(struct sim *w, int64_t born)
 {
     double requests = 0, s = (double)(w->now - born) / TR_S, allowed = 180;
-    double rpm = w->o.rpm;
 
     if (w->faults_on || w->o.tpm > 0 || w->failure[0])
         return;
-    for (size_t i = 0; i < w->receipt_count; i++)
-        requests += w->receipts[i].run == w->run_number;
-    if (w->o.hidden_rpm > 0 && (rpm <= 0 || w->o.hidden_rpm < rpm))
-        rpm = w->o.hidden_rpm;
-    allowed += requests * (0.02 + 0.015 * w->o.latency_ms);
-    allowed += rpm > 0 ? 2 * requests * 60 / rpm : 0;
+    for (int k = 0; k < w->o.lanes; k++) {
+        const struct sim_provider *p = &w->providers[k];
+        double n = 0, rpm = w->o.rpm;
+
+        for (size_t i = 0; i < p->receipt_count; i++)
+            n += p->receipts[i].run == w->run_number;
+        if (p->o->hidden_rpm > 0 && (rpm <= 0 || p->o->hidden_rpm < rpm))
+            rpm = p->o->hidden_rpm;
+        allowed += n * (0.02 + 0.015 * p->o->latency_ms);
+        allowed += rpm > 0 ? 2 * n * 60 / rpm : 0;
+        if (p->told_exhausted || p->recovered) /* it was waited for */
+            allowed += 2 * p->o->quota_for_s + 15 * SIM_QUOTA_PROBE_S;
+        requests += n;
+    }
     allowed += (double)w->o.rows * w->o.slow_input_ms / 1000;
     allowed += w->o.full_output_pct ? 0.2 * w->o.rows * 10 : 0;
     allowed += requests * 3 * w->o.disk_ms / 1000;

@@ -32,6 +32,24 @@ static bool one_in(struct tr_rng *r, int n)
     return tr_rng_below(r, (uint64_t)n) == 0;
 }
 
+static void draw_lane(struct sim_lane_options *o, struct tr_rng *r, int place)
+{
+    o->hidden_rpm = one_in(r, 2) ? between(r, 30, 3000) : 0;
+    o->hidden_burst_s = one_in(r, 2) ? 60 : between(r, 1, 10);
+    o->headers = one_in(r, 2);
+    o->retry_after = one_in(r, 2);
+    o->quota_after = one_in(r, 8) ? between(r, 1, 100) : 0;
+    o->quota_for_s = one_in(r, 2) ? between(r, 10, 4000) : 0;
+    o->quota_is_day = one_in(r, 3);
+    o->gone_after = one_in(r, 16) ? between(r, 1, 60) : 0;
+    o->latency_ms = one_in(r, 3) ? between(r, 300, 5000) : between(r, 1, 300);
+    o->context = one_in(r, 3) ? between(r, 1200, 8000) : 0;
+    o->old_cap = one_in(r, 6);
+    o->outage_at_s = one_in(r, 6) ? between(r, 1, 60) : 0;
+    o->outage_s = one_in(r, 2) ? between(r, 1, 100) : between(r, 100, 2000);
+    o->price_pct = place == 0 ? 100 : between(r, 10, 400);
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
     struct tr_rng r = {sim_stream(seed, 1)};
@@ -63,17 +81,16 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
             o->rate[f] = between(&r, 1, fault_most[f]);
     if (one_in(&r, 8)) /* a good day */
         memset(o->rate, 0, sizeof o->rate);
-    o->hidden_rpm = one_in(&r, 2) ? between(&r, 30, 3000) : 0;
-    o->hidden_burst_s = one_in(&r, 2) ? 60 : between(&r, 1, 10);
-    o->headers = one_in(&r, 2);
-    o->retry_after = one_in(&r, 2);
-    o->quota_after = one_in(&r, 8) ? between(&r, 1, 100) : 0;
-    o->latency_ms = one_in(&r, 3) ? between(&r, 300, 5000)
-                                  : between(&r, 1, 300);
-    o->context = one_in(&r, 3) ? between(&r, 1200, 8000) : 0;
-    o->old_cap = one_in(&r, 6);
-    o->outage_at_s = one_in(&r, 6) ? between(&r, 1, 60) : 0;
-    o->outage_s = one_in(&r, 2) ? between(&r, 1, 100) : between(&r, 100, 2000);
+    o->lanes = one_in(&r, 2) ? 1 : between(&r, 2, SIM_LANES);
+    for (int i = 0; i < SIM_LANES; i++)
+        draw_lane(&o->lane[i], &r, i);
+    o->fallback_on = (1 << TR_TRIGGER_COUNT) - 1;
+    if (!one_in(&r, 3))
+        o->fallback_on = between(&r, 0, o->fallback_on);
+    o->wait_for_quota = one_in(&r, 4);
+    for (int i = 0; i < SIM_LANES && o->wait_for_quota; i++)
+        if (!o->lane[i].quota_for_s) /* who waits must be able to have it */
+            o->lane[i].quota_for_s = between(&r, 10, 4000);
 
     o->crashes = one_in(&r, 2) ? between(&r, 1, 4) : 0;
     o->crash_every = one_in(&r, 2) ? between(&r, 1, 60) : between(&r, 60, 1500);
@@ -99,14 +116,24 @@ static const struct field {
     F(poison_pct, INT), F(long_pct, INT), F(multiple, BOOL),
     F(slow_input_ms, INT), F(pack, INT), F(concurrency, INT), F(form, INT),
     F(rpm, DOUBLE), F(tpm, DOUBLE), F(budget_pct, INT),
-    F(as_completed, BOOL), F(window_kib, INT), F(hidden_rpm, DOUBLE),
-    F(hidden_burst_s, DOUBLE), F(headers, BOOL), F(retry_after, BOOL),
-    F(quota_after, INT), F(latency_ms, INT), F(context, INT64),
-    F(priced, BOOL), F(old_cap, BOOL), F(outage_at_s, INT), F(outage_s, INT),
+    F(as_completed, BOOL), F(window_kib, INT), F(fallback_on, INT),
+    F(wait_for_quota, BOOL), F(lanes, INT), F(priced, BOOL),
     F(crashes, INT), F(crash_every, INT), F(stops, INT), F(sluggish_us, INT),
     F(disk_ms, INT), F(disk_error_in, INT),
     F(full_output_pct, INT), F(faulty_runs, INT),
 #undef F
+/* quota_after, quota_after1, quota_after2: of the first provider, the second */
+#define X(name, type) {#name, type, offsetof(struct sim_options, lane[0].name)},
+    SIM_LANE_OPTIONS(X)
+#undef X
+#define X(name, type)                                                          \
+    {#name "1", type, offsetof(struct sim_options, lane[1].name)},
+    SIM_LANE_OPTIONS(X)
+#undef X
+#define X(name, type)                                                          \
+    {#name "2", type, offsetof(struct sim_options, lane[2].name)},
+    SIM_LANE_OPTIONS(X)
+#undef X
 };
 #define FIELD_COUNT (sizeof fields / sizeof *fields)
 

@@ -13,7 +13,10 @@
 #include <stdio.h>
 #include <yyjson.h>
 
-enum { ITEMS_MAX = 512, FLIGHTS_MAX = 2100, LABEL_BYTES = 16 };
+enum {
+    ITEMS_MAX = 512, FLIGHTS_MAX = 2100, LABEL_BYTES = 16,
+    LONG_WAIT_S = 900 /* as wire/reply.c has it */
+};
 
 enum stage { FREE, ON_WIRE, ON_WAY_BACK };
 
@@ -27,6 +30,7 @@ struct item {
 
 struct sim_flight {
     enum stage stage;
+    struct sim_provider *p;
     uint64_t tag;
     int run;
     bool forgotten;           /* nobody waits for the result any more */
@@ -34,6 +38,8 @@ struct sim_flight {
     struct item *items;
     int n;
     int64_t content_bytes, cap;
+    bool blocked, quota;      /* it says so */
+    bool told;                /* sent after its lane was told to stop */
     bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
     enum tr_net net;
     bool sent;
@@ -42,9 +48,25 @@ struct sim_flight {
     size_t body_n;
 };
 
-static struct sim *world_of(struct tr_transport *t)
+static struct sim_provider *provider_of(struct tr_transport *t)
 {
-    return (struct sim *)((char *)t - offsetof(struct sim, transport));
+    return (struct sim_provider *)t;
+}
+
+int64_t sim_bill(const struct sim *w)
+{
+    int64_t sum = 0;
+
+    for (int i = 0; i < w->o.lanes; i++)
+        sum += w->providers[i].bill;
+    return sum;
+}
+
+static struct sim_flight *flights_end(struct sim *w)
+{
+    while (w->flight_end && w->flights[w->flight_end - 1].stage == FREE)
+        w->flight_end--;
+    return w->flights + w->flight_end;
 }
 
 static void flight_free(struct sim_flight *f)
@@ -233,7 +255,8 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     for (int k = 0; k < f->n; k++) {
         struct item *it = &f->items[order[k]];
         bool here = order[k] == hit || (missing && sim_chance(w, 200));
-        bool nonsense = (here && bad) || w->texts[it->text].kind == K_CONFUSING;
+        bool nonsense = (here && bad) || w->texts[it->text].at[f->p->place]
+                                                 .kind == K_CONFUSING;
 
         it->mask = w->texts[it->text].gold;
         it->states = it->usable = true;
@@ -305,12 +328,12 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     }
 }
 
-static void bill(struct sim *w, int64_t in, int64_t out)
+static void bill(struct sim_provider *p, int64_t in, int64_t out)
 {
-    int64_t pico = in * w->facts.price_in + out * w->facts.price_out;
+    int64_t pico = in * p->facts.price_in + out * p->facts.price_out;
 
-    if (w->o.priced)
-        w->bill += (pico + 999) / 1000;
+    if (p->w->o.priced)
+        p->bill += (pico + 999) / 1000;
 }
 
 static void complete(struct sim *w, struct sim_flight *f, struct tr_str text,
@@ -335,90 +358,133 @@ static void complete(struct sim *w, struct sim_flight *f, struct tr_str text,
     tr_buf_release(&b);
 }
 
-static const struct sim_text *worst(const struct sim *w,
-                                    const struct sim_flight *f)
+static enum sim_kind worst(const struct sim *w, const struct sim_flight *f)
 {
-    const struct sim_text *found = NULL;
+    enum sim_kind found = K_PLAIN;
 
     for (int i = 0; i < f->n; i++) {
-        const struct sim_text *t = &w->texts[f->items[i].text];
+        enum sim_kind kind = w->texts[f->items[i].text].at[f->p->place].kind;
 
-        if (t->kind == K_CRASHER && !w->faults_on)
+        if (kind == K_CRASHER && !w->faults_on)
             continue; /* the server was mended */
-        if (t->kind >= K_BLOCKED && (!found || t->kind > found->kind))
-            found = t;
+        if (kind >= K_BLOCKED && kind > found)
+            found = kind;
     }
     return found;
 }
 
 /* Its own limit: a bucket. False: not now. */
-static bool admit(struct sim *w, struct tr_buf *headers)
+static bool admit(struct sim_provider *p, struct tr_buf *headers)
 {
-    double rate = w->o.hidden_rpm / 60, size = rate * w->o.hidden_burst_s;
+    double rate = p->o->hidden_rpm / 60, size = rate * p->o->hidden_burst_s;
+    int64_t now = p->w->now;
     bool ok;
 
     if (rate <= 0)
         return true;
     if (size < 1)
         size = 1;
-    w->hidden_level += rate * (double)(w->now - w->hidden_at) / TR_S;
-    if (w->hidden_level > size)
-        w->hidden_level = size;
-    w->hidden_at = w->now;
-    ok = w->hidden_level >= 1;
+    p->hidden_level += rate * (double)(now - p->hidden_at) / TR_S;
+    if (p->hidden_level > size)
+        p->hidden_level = size;
+    p->hidden_at = now;
+    ok = p->hidden_level >= 1;
     if (ok)
-        w->hidden_level -= 1;
-    if (w->o.headers) {
+        p->hidden_level -= 1;
+    if (p->o->headers) {
         tr_buf_addf(headers, "x-ratelimit-limit-requests: %d\n",
-                    (int)w->o.hidden_rpm);
+                    (int)p->o->hidden_rpm);
         tr_buf_addf(headers, "x-ratelimit-remaining-requests: %d\n",
-                    (int)(w->o.hidden_rpm - size + w->hidden_level));
+                    (int)(p->o->hidden_rpm - size + p->hidden_level));
         tr_buf_addf(headers, "x-ratelimit-reset-requests: %dms\n",
-                    (int)((size - w->hidden_level) / rate * 1000));
+                    (int)((size - p->hidden_level) / rate * 1000));
     }
-    if (!ok && w->o.retry_after)
+    if (!ok && p->o->retry_after)
         tr_buf_addf(headers, "retry-after: %.3f\n",
-                    (1 - w->hidden_level) / rate);
+                    (1 - p->hidden_level) / rate);
     return ok;
+}
+
+/* Its credit, or its day: used up for some time, or until a person pays. */
+static bool quota_is_gone(struct sim_provider *p)
+{
+    struct sim *w = p->w;
+    const struct sim_lane_options *o = p->o;
+
+    if (p->quota_gone && w->now >= p->quota_back_at) {
+        p->quota_gone = false;
+        p->requests = 0;
+    }
+    if (o->quota_after && p->requests > o->quota_after && w->faults_on &&
+        !p->quota_gone) {
+        p->quota_gone = true;
+        p->quota_back_at = o->quota_for_s ? w->now + o->quota_for_s * TR_S
+                                          : TR_NEVER;
+    }
+    return p->quota_gone;
+}
+
+static void refuse_quota(struct sim_provider *p, struct sim_flight *f,
+                         struct tr_buf *headers)
+{
+    /* A day that ends soon is no more than a pause. */
+    f->quota = !p->o->quota_is_day || p->quota_back_at == TR_NEVER ||
+               (p->quota_back_at - p->w->now) / TR_S + 1 >= LONG_WAIT_S;
+    f->excused = true;
+    if (!p->o->quota_is_day) {
+        refuse(f, 429, "insufficient_quota", "insufficient_quota",
+               "You exceeded your current quota, please check your plan and "
+               "billing details.");
+        return;
+    }
+    if (p->quota_back_at != TR_NEVER)
+        tr_buf_addf(headers, "retry-after: %" PRId64 "\n",
+                    (p->quota_back_at - p->w->now) / TR_S + 1);
+    refuse(f, 429, "requests", "rate_limit_exceeded",
+           "Rate limit reached for requests per day (RPD)");
 }
 
 /* The request has arrived: what becomes of it is decided at once. */
 static void process(struct sim *w, struct sim_flight *f)
 {
     int64_t in = f->content_bytes / 4 + 8, out, slow;
-    const struct sim_text *poison = worst(w, f);
+    enum sim_kind poison = worst(w, f);
+    struct sim_provider *p = f->p;
+    const struct sim_lane_options *o = p->o;
     struct tr_buf text, headers;
     bool cut = false, outage;
     int64_t since = w->now - TR_S;
 
-    if (w->receipt_count == w->receipt_cap) {
-        w->receipt_cap = w->receipt_cap ? w->receipt_cap * 2 : 256;
-        w->receipts = tr_resize(w->receipts,
-                                w->receipt_cap * sizeof *w->receipts);
+    if (p->receipt_count == p->receipt_cap) {
+        p->receipt_cap = p->receipt_cap ? p->receipt_cap * 2 : 256;
+        p->receipts = tr_resize(p->receipts,
+                                p->receipt_cap * sizeof *p->receipts);
     }
-    w->receipts[w->receipt_count++] = (struct sim_receipt){w->now, f->run};
+    p->receipts[p->receipt_count++] = (struct sim_receipt){w->now, f->run};
 
     tr_buf_init(&text, 0);
     tr_buf_init(&headers, 0);
-    slow = (int64_t)(w->o.latency_ms * (0.5 + tr_rng_unit(&w->rng))) + 1;
+    slow = (int64_t)(o->latency_ms * (0.5 + tr_rng_unit(&w->rng))) + 1;
     if (sim_chance(w, 20))
         slow *= 10;
     f->back_at = w->now + slow * TR_MS;
-    w->requests++;
-    if (w->o.quota_after && w->requests > w->o.quota_after && w->faults_on)
-        w->quota_gone = true;
-    outage = w->o.outage_at_s && w->faults_on &&
-             since >= w->o.outage_at_s * TR_S &&
-             since < (w->o.outage_at_s + w->o.outage_s) * TR_S;
+    p->requests++;
+    if (o->gone_after && p->requests > o->gone_after && w->faults_on)
+        p->model_gone = true;
+    outage = o->outage_at_s && w->faults_on &&
+             since >= o->outage_at_s * TR_S &&
+             since < (o->outage_at_s + o->outage_s) * TR_S;
 
-    if (w->quota_gone) {
-        refuse(f, 429, "insufficient_quota", "insufficient_quota",
-               "You exceeded your current quota, please check your plan and "
-               "billing details.");
+    if (p->model_gone) {
+        refuse(f, 404, "invalid_request_error", "model_not_found",
+               "The model `sim` does not exist or you do not have access to "
+               "it.");
+    } else if (quota_is_gone(p)) {
+        refuse_quota(p, f, &headers);
     } else if (outage) {
         f->excused = true;
         refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
-    } else if (!admit(w, &headers)) {
+    } else if (!admit(p, &headers)) {
         f->excused = true;
         w->marks[M_REFUSED_FOR_PACE]++;
         refuse(f, 429, "requests", "rate_limit_exceeded",
@@ -430,7 +496,7 @@ static void process(struct sim *w, struct sim_flight *f)
     } else if (strikes(w, F_ERROR_503)) {
         f->excused = true;
         refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
-    } else if (w->o.old_cap && f->sends_new_cap) {
+    } else if (o->old_cap && f->sends_new_cap) {
         w->marks[M_ADAPTED]++;
         f->excused = true;
         reply(f, 400,
@@ -439,32 +505,33 @@ static void process(struct sim *w, struct sim_flight *f)
               "'max_tokens' instead.\",\"type\":\"invalid_request_error\","
               "\"param\":\"max_completion_tokens\","
               "\"code\":\"unsupported_parameter\"}}");
-    } else if (w->o.context && in + f->cap > w->o.context) {
+    } else if (o->context && in + f->cap > o->context) {
         w->marks[M_TOO_BIG]++;
         refuse(f, 400, "invalid_request_error", "context_length_exceeded",
                "This model's maximum context length is exceeded.");
-    } else if (poison && poison->kind == K_REJECTED) {
+    } else if (poison == K_REJECTED) {
         refuse(f, 400, "invalid_request_error", "invalid_value",
                "Invalid content in the request.");
     } else if (strikes(w, F_ERROR_500) ||
-               (poison && poison->kind == K_CRASHER)) {
+               poison == K_CRASHER) {
         if (tr_rng_below(&w->rng, 2))
-            bill(w, in, 1);
+            bill(p, in, 1);
         refuse(f, 500, "server_error", "internal_error",
                "The server had an error while processing your request.");
     } else if (strikes(w, F_HTML)) {
         if (tr_rng_below(&w->rng, 2))
-            bill(w, in, 1);
+            bill(p, in, 1);
         reply(f, 200, "<html><body>Please sign in</body></html>");
     } else if (poison) {
-        bill(w, in, 1);
+        bill(p, in, 1);
+        f->blocked = true;
         complete(w, f, TR_STR(""), "content_filter", in, 1);
     } else {
         answer(w, f, &text, &cut);
         out = (int64_t)text.n / 3 + 1;
         if (f->cap > 0 && out > f->cap)
             out = f->cap;
-        bill(w, in, out);
+        bill(p, in, out);
         complete(w, f, tr_buf_str(&text), cut ? "length" : "stop", in, out);
         if (strikes(w, F_CUT)) {
             f->net = TR_NET_CUT;
@@ -485,8 +552,8 @@ static void process(struct sim *w, struct sim_flight *f)
     f->headers = tr_dup(headers.p ? headers.p : "", headers.n);
     f->stage = ON_WAY_BACK;
     sim_event(w, 'P', f->status, f->n);
-    sim_trace(w, "provider: %d items, cap %" PRId64 ", net %d status %d, back "
-              "in %.1f ms%s%.*s", f->n, f->cap, (int)f->net, f->status,
+    sim_trace(w, "provider %d: %d items, cap %" PRId64 ", net %d status %d, back "
+              "in %.1f ms%s%.*s", p->place, f->n, f->cap, (int)f->net, f->status,
               (double)(f->back_at - w->now) / TR_MS, text.n ? ": " : "",
               (int)(text.n < 60 ? text.n : 60), text.n ? text.p : "");
     tr_buf_release(&text);
@@ -498,7 +565,8 @@ static void process(struct sim *w, struct sim_flight *f)
 static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
                  int64_t deadline_ms, struct tr_err *err)
 {
-    struct sim *w = world_of(t);
+    struct sim_provider *p = provider_of(t);
+    struct sim *w = p->w;
     struct sim_flight *f = w->flights;
 
     if (w->dead || sim_point(w))
@@ -509,8 +577,10 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         sim_fail(w, "I10", "more than %d requests in flight", FLIGHTS_MAX);
         return tr_fail(err, TR_BUG, "too many in flight");
     }
+    if (f - w->flights >= w->flight_end)
+        w->flight_end = (int)(f - w->flights) + 1;
     *f = (struct sim_flight){
-        .stage = ON_WIRE, .tag = tag, .run = w->run_number,
+        .stage = ON_WIRE, .p = p, .tag = tag, .run = w->run_number,
         .sent_at = w->now,
         .arrive_at = w->now + TR_MS + (int64_t)tr_rng_below(&w->rng, 19) * TR_MS,
         .deadline_at = w->now + deadline_ms * TR_MS,
@@ -518,8 +588,11 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     };
     read_request(w, f, body);
     sim_event(w, 'S', (int64_t)tag, f->n);
+    sim_check_send(w, p, f->n);
+    f->told = p->told_exhausted;
+    p->after_told += f->told;
     for (int i = 0; i < f->n; i++) {
-        sim_check_ask(w, &w->texts[f->items[i].text]);
+        sim_check_ask(w, p, &w->texts[f->items[i].text]);
         w->texts[f->items[i].text].in_flight++;
     }
     if (strikes(w, F_UNREACHED)) {
@@ -535,39 +608,71 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     return TR_OK;
 }
 
+/* Whether the process now knows that it may not ask, or may again. */
+static void note_health(struct sim *w, const struct sim_flight *f)
+{
+    struct sim_provider *p = f->p;
+    bool quota = f->net == TR_NET_OK && f->status == 429 && f->quota;
+
+    p->after_told -= f->told;
+    if (f->net == TR_NET_OK && f->status == 404)
+        p->told_gone = true;
+    if (quota) {
+        if (!p->told_exhausted || f->told) {
+            p->told_at = w->now;
+            p->told_until = p->o->quota_is_day && p->quota_back_at != TR_NEVER
+                                ? p->quota_back_at : 0;
+        }
+        p->told_exhausted = true;
+    } else if (f->told && f->net == TR_NET_OK &&
+               (f->status == 200 || f->status == 400)) {
+        w->marks[M_QUOTA_WAITED] += w->o.wait_for_quota;
+        p->told_exhausted = false;
+        p->recovered = true;
+    }
+}
+
 /* What the process now knows for certain. */
 static void delivered(struct sim *w, const struct sim_flight *f)
 {
     for (int i = 0; i < f->n; i++) {
         const struct item *it = &f->items[i];
         struct sim_text *t = &w->texts[it->text];
+        struct sim_seen *seen = &t->at[f->p->place];
         int k = 0;
 
         t->in_flight--;
         if (it->states) {
-            while (k < t->said_count && t->said[k] != it->mask)
+            while (k < seen->said_count && seen->said[k] != it->mask)
                 k++;
-            if (k == t->said_count && k < SIM_SAID_MAX)
-                t->said[t->said_count++] = it->mask;
+            if (k == seen->said_count && k < SIM_SAID_MAX)
+                seen->said[seen->said_count++] = it->mask;
         }
         if (it->usable) {
             t->answered_at = w->now;
             t->answered_run = w->run_number;
         } else if (f->n == 1 && !f->excused) {
-            t->alone_bad++;
+            seen->alone_bad++;
+        }
+        if (f->blocked && f->n == 1 && f->net == TR_NET_OK) {
+            seen->blocked = seen->blocked_run == w->run_number
+                                ? seen->blocked + 1 : 1;
+            seen->blocked_run = w->run_number;
         }
     }
+    note_health(w, f);
 }
 
 static int next(struct tr_transport *t, struct tr_http_result *r)
 {
-    struct sim *w = world_of(t);
-    struct sim_flight *found = NULL;
+    struct sim_provider *p = provider_of(t);
+    struct sim *w = p->w;
+    struct sim_flight *found = NULL, *end = flights_end(w);
 
     if (w->dead || sim_point(w))
         return 0;
-    for (struct sim_flight *f = w->flights; f < w->flights + FLIGHTS_MAX; f++)
-        if (f->stage == ON_WAY_BACK && !f->forgotten && f->back_at <= w->now &&
+    for (struct sim_flight *f = w->flights; f < end; f++)
+        if (f->stage == ON_WAY_BACK && f->p == p && !f->forgotten && f->back_at <= w->now &&
             (!found || f->back_at < found->back_at))
             found = f;
     if (!found)
@@ -595,9 +700,30 @@ static int next(struct tr_transport *t, struct tr_http_result *r)
     return 1;
 }
 
+/* The process is gone or looks away: what is on the wire arrives all the
+ * same, and is billed. */
+static void forget(struct sim *w, const struct sim_provider *p)
+{
+    struct sim_flight *end = flights_end(w);
+
+    for (struct sim_flight *f = w->flights; f < end; f++) {
+        if (f->stage == FREE || f->forgotten || (p && f->p != p))
+            continue;
+        f->forgotten = true;
+        f->p->after_told -= f->told;
+        for (int i = 0; i < f->n; i++)
+            w->texts[f->items[i].text].in_flight--;
+    }
+}
+
+void sim_provider_forget(struct sim *w)
+{
+    forget(w, NULL);
+}
+
 static void cancel(struct tr_transport *t)
 {
-    sim_provider_forget(world_of(t));
+    forget(provider_of(t)->w, provider_of(t));
 }
 
 static void wakeup(struct tr_transport *t)
@@ -614,13 +740,28 @@ static void close_transport(struct tr_transport *t)
 
 void sim_provider_init(struct sim *w)
 {
-    w->transport = (struct tr_transport){
-        .start = start, .next = next, .cancel = cancel, .wakeup = wakeup,
-        .close = close_transport,
-    };
+    for (int i = 0; i < w->o.lanes; i++) {
+        struct sim_provider *p = &w->providers[i];
+        int64_t pct;
+
+        p->transport = (struct tr_transport){
+            .start = start, .next = next, .cancel = cancel, .wakeup = wakeup,
+            .close = close_transport,
+        };
+        p->w = w;
+        p->place = i;
+        p->o = &w->o.lane[i];
+        pct = p->o->price_pct;
+        p->hidden_level = p->o->hidden_rpm / 60 * p->o->hidden_burst_s;
+        p->hidden_at = w->now;
+        p->facts = (struct tr_model_facts){
+            .price_in = w->o.priced ? 10000 * pct : -1,
+            .price_out = w->o.priced ? 50000 * pct : -1,
+            .price_cached = -1, .price_cache_write = -1,
+            .context = p->o->context,
+        };
+    }
     w->flights = tr_array(FLIGHTS_MAX, sizeof *w->flights);
-    w->hidden_level = w->o.hidden_rpm / 60 * w->o.hidden_burst_s;
-    w->hidden_at = w->now;
     tr_buf_init(&w->reply_body, 0);
     tr_buf_init(&w->reply_headers, 0);
 }
@@ -630,7 +771,8 @@ void sim_provider_release(struct sim *w)
     for (int i = 0; w->flights && i < FLIGHTS_MAX; i++)
         flight_free(&w->flights[i]);
     tr_free(w->flights);
-    tr_free(w->receipts);
+    for (int i = 0; i < w->o.lanes; i++)
+        tr_free(w->providers[i].receipts);
     tr_buf_release(&w->reply_body);
     tr_buf_release(&w->reply_headers);
 }
@@ -640,7 +782,7 @@ int64_t sim_provider_next(const struct sim *w)
     int64_t at = INT64_MAX;
 
     for (const struct sim_flight *f = w->flights;
-         f < w->flights + FLIGHTS_MAX; f++) {
+         f < w->flights + w->flight_end; f++) {
         if (f->stage == ON_WIRE && f->arrive_at < at)
             at = f->arrive_at;
         if (f->stage == ON_WAY_BACK && !f->forgotten && f->back_at < at)
@@ -651,23 +793,12 @@ int64_t sim_provider_next(const struct sim *w)
 
 void sim_provider_advance(struct sim *w)
 {
-    for (struct sim_flight *f = w->flights; f < w->flights + FLIGHTS_MAX; f++) {
+    struct sim_flight *end = flights_end(w);
+
+    for (struct sim_flight *f = w->flights; f < end; f++) {
         if (f->stage == ON_WIRE && f->arrive_at <= w->now)
             process(w, f);
         if (f->stage == ON_WAY_BACK && f->forgotten)
             flight_free(f);
-    }
-}
-
-/* The process is gone or looks away: what is on the wire arrives all the
- * same, and is billed. */
-void sim_provider_forget(struct sim *w)
-{
-    for (struct sim_flight *f = w->flights; f < w->flights + FLIGHTS_MAX; f++) {
-        if (f->stage == FREE || f->forgotten)
-            continue;
-        f->forgotten = true;
-        for (int i = 0; i < f->n; i++)
-            w->texts[f->items[i].text].in_flight--;
     }
 }

@@ -1,8 +1,9 @@
 /* sim.h - the simulated world around the real engine.
  *
  *   options.c   a seed becomes options: sizes, limits, which faults at what rate
- *   provider.c  the simulated provider behind a struct tr_transport: reads the
- *               request, answers or fails, and keeps its own bill
+ *   provider.c  one to three simulated providers, each behind a struct
+ *               tr_transport: reads the request, answers or fails, and keeps
+ *               its own bill
  *   world.c     clock, input, output, crashes: drives the engine to its end
  *   check.c     the promises, checked from what provider and output saw
  *   main.c      command line, seeds, determinism
@@ -71,7 +72,17 @@ enum sim_fault {
     X(M_REJECTED, row_rejected)                                                \
     X(M_INVALID, row_invalid)                                                  \
     X(M_TOO_LONG, row_too_long)                                                \
-    X(M_NO_ANSWER, row_without_answer)
+    X(M_NO_ANSWER, row_without_answer)                                         \
+    X(M_NEXT_EXHAUSTED, went_on_exhausted)                                     \
+    X(M_NEXT_GONE, went_on_gone)                                               \
+    X(M_NEXT_DOWN, went_on_down)                                               \
+    X(M_NEXT_BLOCKED, went_on_blocked)                                         \
+    X(M_NEXT_TOO_LONG, went_on_too_long)                                       \
+    X(M_NEXT_INVALID, went_on_invalid)                                         \
+    X(M_RECOVERED, asked_after_recovery)                                       \
+    X(M_QUOTA_WAITED, waited_for_quota)                                        \
+    X(M_DAY, stopped_by_day)                                                   \
+    X(M_NOBODY_LEFT, no_model_left)
 
 enum sim_mark {
     M_BEFORE = F_COUNT - 1,
@@ -79,6 +90,39 @@ enum sim_mark {
     SIM_MARKS(X)
 #undef X
     M_COUNT
+};
+
+#define SIM_LANES 3
+
+/* One provider. name, type */
+#define SIM_LANE_OPTIONS(X)                                                    \
+    X(hidden_rpm, DOUBLE)     /* its own limit; 0: none */                     \
+    X(hidden_burst_s, DOUBLE)                                                  \
+    X(headers, BOOL)                                                           \
+    X(retry_after, BOOL)                                                       \
+    X(quota_after, INT)       /* requests until the quota is gone; 0: never */ \
+    X(quota_for_s, INT)       /* until it comes back; 0: when a person pays */ \
+    X(quota_is_day, BOOL)     /* a limit of the day, and when it ends */       \
+    X(gone_after, INT)        /* requests until the model is retired */        \
+    X(latency_ms, INT)                                                         \
+    X(context, INT64)         /* of the model, tokens; 0: unknown */           \
+    X(old_cap, BOOL)                                                           \
+    X(outage_at_s, INT)                                                        \
+    X(outage_s, INT)                                                           \
+    X(price_pct, INT)         /* of the first one's */
+
+struct sim_lane_options {
+#define INT int
+#define BOOL bool
+#define DOUBLE double
+#define INT64 int64_t
+#define X(name, type) type name;
+    SIM_LANE_OPTIONS(X)
+#undef X
+#undef INT
+#undef BOOL
+#undef DOUBLE
+#undef INT64
 };
 
 struct sim_options {
@@ -93,16 +137,13 @@ struct sim_options {
     int budget_pct;        /* of the expected cost; 0: none */
     bool as_completed;
     int window_kib;
-    /* the provider */
+    int fallback_on;       /* mask of enum tr_trigger */
+    bool wait_for_quota;
+    /* the providers */
     int rate[F_COUNT];     /* per thousand */
-    double hidden_rpm;     /* its own limit; 0: none */
-    double hidden_burst_s;
-    bool headers, retry_after;
-    int quota_after;       /* requests until the quota is gone; 0: never */
-    int latency_ms;
-    int64_t context;       /* of the model, tokens; 0: unknown */
-    bool priced, old_cap;
-    int outage_at_s, outage_s;
+    int lanes;             /* providers in the chain, 1 to SIM_LANES */
+    struct sim_lane_options lane[SIM_LANES];
+    bool priced;
     /* the machine */
     int crashes;           /* at most, at random points */
     int crash_every;       /* mean points between them */
@@ -142,14 +183,24 @@ enum sim_kind {
     K_CRASHER    /* the server fails on it, until it is mended */
 };
 
-struct sim_text {
-    struct tr_str text;     /* owned by the world */
+/* A text as one provider sees it. */
+struct sim_seen {
     enum sim_kind kind;
-    uint32_t gold;          /* bit set of labels */
     /* what the provider has said, faithfully, for this text */
     uint32_t said[SIM_SAID_MAX];
     int said_count;
     int alone_bad;          /* attempts alone that ended without a label */
+    bool mended;            /* it was K_REJECTED before */
+    int blocked_run;        /* last run that heard it refused alone, and */
+    int blocked;            /* how often in that run */
+};
+
+struct sim_text {
+    struct tr_str text;     /* owned by the world */
+    uint32_t gold;          /* bit set of labels */
+    struct sim_seen at[SIM_LANES];
+    int rows;               /* that have this text */
+    int asked_run, asked_at; /* last run that asked it, its last provider */
     int in_flight;          /* requests of the living process that ask it */
     int64_t answered_at;    /* a usable answer was handed over; 0: never */
     int answered_run;
@@ -163,6 +214,27 @@ struct sim_flight;
 struct sim_receipt { /* a request as the provider received it */
     int64_t at;
     int run;
+};
+
+struct sim_provider {
+    struct tr_transport transport; /* first: the two are cast to each other */
+    struct sim *w;
+    int place;                   /* in the chain */
+    const struct sim_lane_options *o;
+    double hidden_level;
+    int64_t hidden_at;
+    int64_t requests;            /* processed or refused */
+    bool quota_gone, model_gone;
+    int64_t quota_back_at;       /* TR_NEVER: when a person pays */
+    int64_t bill;                /* nano-dollars: the truth */
+    struct sim_receipt *receipts;
+    size_t receipt_count, receipt_cap;
+    struct tr_model_facts facts;
+    /* what the living process was told */
+    bool told_exhausted, told_gone;
+    int64_t told_at, told_until; /* the day's end, 0: not stated */
+    bool recovered;              /* it was closed, and answered since */
+    int after_told;              /* requests sent since, in flight now */
 };
 
 struct sim {
@@ -180,26 +252,19 @@ struct sim {
     struct tr_str labels_list;
     const char *label_names[SIM_LABELS_MAX];
 
-    /* the provider */
-    struct tr_transport transport;
-    struct sim_flight *flights;
+    /* the providers */
+    struct sim_provider providers[SIM_LANES];
+    struct sim_flight *flights;  /* of all of them */
+    int flight_end;              /* behind the last one in use */
     struct tr_buf reply_body, reply_headers;
     bool faults_on;
-    double hidden_level;
-    int64_t hidden_at;
-    int64_t requests;            /* processed or refused */
-    bool quota_gone;
-    int64_t bill;                /* nano-dollars: the truth */
     int64_t billed_before;       /* in rounds of the job that are finished */
     bool round_over;
-    struct sim_receipt *receipts;
-    size_t receipt_count, receipt_cap;
-    struct tr_model_facts facts;
 
     /* the living process */
     struct tr_store *store;
     struct tr_task task;
-    struct tr_lane *lane;
+    struct tr_lane *lanes[SIM_LANES];
     struct tr_run *run;
     int run_number;
     int64_t died_at[SIM_RUNS_MAX + 2]; /* by run; 0: it ended in good order */
@@ -237,11 +302,14 @@ static inline bool sim_chance(struct sim *w, int per_thousand)
 bool sim_run(struct sim *w, const struct sim_options *o, bool verbose);
 
 /* world.c */
+#define SIM_QUOTA_PROBE_S 20
+const char *sim_model(int place); /* "sim/sim-1": as in NAME_by */
 struct sim_text *sim_text_find(struct sim *w, struct tr_str text);
 /* True: the process dies at this very point. */
 bool sim_point(struct sim *w);
 
 /* provider.c */
+int64_t sim_bill(const struct sim *w); /* of all providers */
 void sim_provider_init(struct sim *w);
 void sim_provider_release(struct sim *w);
 int64_t sim_provider_next(const struct sim *w); /* next event, INT64_MAX */
@@ -249,7 +317,10 @@ void sim_provider_advance(struct sim *w);       /* everything due by now */
 void sim_provider_forget(struct sim *w);        /* the process is gone */
 
 /* check.c */
-void sim_check_ask(struct sim *w, struct sim_text *t);
+void sim_check_send(struct sim *w, struct sim_provider *p, int items);
+void sim_check_ask(struct sim *w, const struct sim_provider *p,
+                   struct sim_text *t);
+void sim_check_stored(struct sim *w);
 void sim_check_money(struct sim *w);
 void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal);
 void sim_check_rates(struct sim *w);

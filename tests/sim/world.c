@@ -96,13 +96,19 @@ static void make_text(struct sim *w, int number)
                                            sizeof nasty / sizeof *nasty)]);
     for (int n = (int)tr_rng_below(&w->rng, 12); n > 0; n--)
         tr_buf_addz(&b, " word");
-    if (sim_chance(w, w->o.poison_pct * 10))
-        t->kind = (enum sim_kind)(K_CONFUSING + tr_rng_below(&w->rng, 4));
+    for (int p = 0; p < SIM_LANES; p++)
+        if (p && sim_chance(w, 500)) /* poison for one is poison for another */
+            t->at[p].kind = t->at[p - 1].kind;
+        else if (sim_chance(w, w->o.poison_pct * 10))
+            t->at[p].kind =
+                (enum sim_kind)(K_CONFUSING + tr_rng_below(&w->rng, 4));
     if (sim_chance(w, w->o.long_pct * 10)) {
-        int64_t most = w->o.context ? w->o.context * 5 : 20000;
+        int64_t context = w->o.lane[0].context;
+        int64_t most = context ? context * 5 : 20000;
         size_t n = (size_t)tr_rng_below(&w->rng, (uint64_t)most);
 
-        t->kind = K_LONG;
+        for (int p = 0; p < SIM_LANES; p++)
+            t->at[p].kind = K_LONG;
         while (b.n < n)
             tr_buf_addz(&b, " longer");
     }
@@ -139,6 +145,8 @@ static void make_rows(struct sim *w)
             w->row_text[i] = w->text_count;
             make_text(w, i);
         }
+        if (w->row_text[i] >= 0)
+            w->texts[w->row_text[i]].rows++;
     }
 }
 
@@ -313,12 +321,21 @@ int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err)
 
 /* ---- one process ------------------------------- */
 
+const char *sim_model(int place)
+{
+    static const char *const names[SIM_LANES] = {"sim/sim-1", "sim/sim-2",
+                                                 "sim/sim-3"};
+
+    return names[place];
+}
+
 static int64_t first_budget(const struct sim *w)
 {
     /* Roughly what the rows cost when all goes well. */
-    double per_row = 30 * (double)w->facts.price_in +
-                     4 * (double)w->facts.price_out;
-    double per_pack = 120 * (double)w->facts.price_in;
+    const struct tr_model_facts *facts = &w->providers[0].facts;
+    double per_row = 30 * (double)facts->price_in +
+                     4 * (double)facts->price_out;
+    double per_pack = 120 * (double)facts->price_in;
     double packs = (double)w->text_count / (w->o.pack ? w->o.pack : 16) + 1;
 
     if (!w->o.budget_pct)
@@ -339,6 +356,9 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         .as_completed = w->o.as_completed,
         .verbose = w->verbose,
         .job = "sim",
+        .fallback_on = (unsigned)w->o.fallback_on,
+        .wait_for_quota = w->o.wait_for_quota,
+        .quota_probe_ms = SIM_QUOTA_PROBE_S * 1000,
         .window_bytes = (size_t)w->o.window_kib << 10,
     };
     char list[160];
@@ -347,7 +367,7 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
     snprintf(list, sizeof list, "%.*s", (int)w->labels_list.n,
              w->labels_list.p);
     if (w->round_over) /* it died between its last commit and its end */
-        w->billed_before = w->bill;
+        w->billed_before = sim_bill(w);
     w->dead = w->round_over = w->disk_failed = false;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
@@ -359,12 +379,17 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
     rc = tr_task_from_labels(&w->task, list, err);
     if (rc == TR_OK) {
         w->task.multiple = w->o.multiple;
-        rc = tr_lane_over(&w->lane, tr_dialects[0], "sim/sim-1", &w->facts,
-                          &w->transport, err);
+        for (int i = 0; rc == TR_OK && i < w->o.lanes; i++) {
+            struct sim_provider *p = &w->providers[i];
+
+            p->told_exhausted = p->told_gone = p->recovered = false;
+            rc = tr_lane_over(&w->lanes[i], tr_dialects[0], sim_model(i),
+                              &p->facts, &p->transport, err);
+        }
     }
     if (rc == TR_OK)
-        rc = tr_run_open(&w->run, env, &opts, &w->task, w->store, &w->lane, 1,
-                         err);
+        rc = tr_run_open(&w->run, env, &opts, &w->task, w->store, w->lanes,
+                         (uint32_t)w->o.lanes, err);
     return rc;
 }
 
@@ -372,13 +397,22 @@ static void burial(struct sim *w)
 {
     struct tr_err err;
 
+    for (int i = 0; w->run && i < w->o.lanes; i++) {
+        struct tr_lane_counts c;
+
+        tr_run_lane_counts(w->run, (uint32_t)i, &c);
+        for (int t = 0; t < TR_TRIGGER_COUNT; t++)
+            w->marks[M_NEXT_EXHAUSTED + t] += c.moved[t];
+    }
     sim_provider_forget(w);
     tr_run_close(w->run);
-    if (w->lane)
-        w->lane->vt->close(w->lane);
+    for (int i = 0; i < w->o.lanes; i++) {
+        if (w->lanes[i])
+            w->lanes[i]->vt->close(w->lanes[i]);
+        w->lanes[i] = NULL;
+    }
     tr_task_release(&w->task);
     w->run = NULL;
-    w->lane = NULL;
     if (tr_store_crash(w->store, &err) != TR_OK)
         sim_fail(w, "store", "%s", err.text);
 }
@@ -452,24 +486,45 @@ static int live(struct sim *w, struct tr_err *err)
     }
 }
 
-/* Every request was refused as bad, and no row read so far ever had an answer:
- * then it was right to stop, and the person asks the provider to take those
- * texts. */
+/* Every request was refused as bad, and a provider never said anything about
+ * any text: then it was right to stop, and the person asks it to take them. */
 static bool mend_rejected(struct sim *w)
 {
     bool any = false;
 
-    for (int64_t row = 0; row < w->read_next; row++) {
-        struct sim_text *t = &w->texts[w->row_text[row]];
+    for (int p = 0; p < w->o.lanes; p++) {
+        bool said = false;
 
-        if (w->row_text[row] < 0)
-            continue;
-        if (t->shown)
-            return false;
-        if (t->kind == K_REJECTED && t->alone_bad) {
-            t->kind = K_PLAIN;
+        for (int i = 0; i < w->text_count; i++)
+            said = said || w->texts[i].at[p].said_count;
+        for (int i = 0; !said && i < w->text_count; i++) {
+            struct sim_seen *seen = &w->texts[i].at[p];
+
+            if (seen->kind != K_REJECTED || !seen->alone_bad)
+                continue;
+            seen->kind = K_PLAIN;
+            seen->mended = true;
             any = true;
         }
+    }
+    return any;
+}
+
+/* Credit is added, a day has passed, another model has the retired one's name;
+ * false: nothing was amiss. */
+static bool pay(struct sim *w)
+{
+    bool any = false;
+
+    for (int i = 0; i < w->o.lanes; i++) {
+        struct sim_provider *p = &w->providers[i];
+
+        any = any || p->quota_gone || p->model_gone;
+        if (p->quota_gone)
+            w->o.lane[i].quota_after = 0;
+        if (p->model_gone)
+            w->o.lane[i].gone_after = 0;
+        p->quota_gone = p->model_gone = false;
     }
     return any;
 }
@@ -480,7 +535,11 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
     sim_trace(w, "=== exit %d: %s", exit_code, sentence);
     switch (exit_code) {
     case 75:
-        w->marks[strstr(sentence, "budget") ? M_BUDGET : M_OUTAGE]++;
+        w->marks[strstr(sentence, "budget")        ? M_BUDGET
+                 : strstr(sentence, "of the day")  ? M_DAY
+                                                   : M_OUTAGE]++;
+        w->marks[M_NOBODY_LEFT] += strstr(sentence, "no model") != NULL;
+        pay(w); /* the day after */
         if (strstr(sentence, "budget")) {
             if (w->budget < 0)
                 sim_fail(w, "I12", "a budget nobody set is reached");
@@ -491,11 +550,10 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
         }
         break;
     case 77:
-        if (!w->quota_gone && !mend_rejected(w))
+        w->marks[M_NOBODY_LEFT] += strstr(sentence, "no model") != NULL;
+        w->marks[M_QUOTA]++;
+        if (!pay(w) && !mend_rejected(w))
             sim_fail(w, "I12", "exit 77 without reason: %s", sentence);
-        w->marks[M_QUOTA] += w->quota_gone;
-        w->quota_gone = false; /* credit was added */
-        w->o.quota_after = 0;
         break;
     case 69:
         w->marks[M_OUTAGE]++;
@@ -551,6 +609,7 @@ static void run_job(struct sim *w)
             sim_fail(w, "I12", "exit %d, but a commit failed", code);
         if (code == 0 || code == 1) {
             sim_check_end(w, code);
+            sim_check_stored(w);
             sim_check_time(w, born);
         } else if (code > 1 && !w->failure[0])
             respond(w, code, sentence);
@@ -571,15 +630,11 @@ bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
         .rng = {sim_stream(o->seed, 2)}, .env_rng = {sim_stream(o->seed, 3)},
         .hash = UINT64_C(0xcbf29ce484222325),
         .crashes_left = o->crashes, .stops_left = o->stops,
-        .facts = {.price_in = o->priced ? 1000000 : -1,
-                  .price_out = o->priced ? 5000000 : -1,
-                  .price_cached = -1, .price_cache_write = -1,
-                  .context = o->context},
     };
     living = w;
     make_rows(w);
-    w->budget = first_budget(w);
     sim_provider_init(w);
+    w->budget = first_budget(w);
     if (tr_store_open_memory(&w->store, &err) != TR_OK)
         sim_fail(w, "store", "%s", err.text);
     else

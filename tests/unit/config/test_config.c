@@ -302,6 +302,10 @@ static void test_config_file_errors(void **state)
         {"output: x\n", ":1:9: output cannot be set here; give it on the "
                         "command line: --output"},
         {"rpm: [1, 2]\n", ":1:6: rpm: one value belongs here"},
+        {"fallback: [a/b, [c]]\n", ":1:11: fallback: one value belongs here"},
+        {"fallback-on: [down, now]\n",
+         ":1:14: fallback-on: \"down,now\" is not some of exhausted|gone|down|"
+         "blocked|too_long|invalid"},
         {"- rpm\n", ": options belong here, one a line, such as model: local"},
     };
 
@@ -318,6 +322,24 @@ static void test_config_file_errors(void **state)
         assert_string_equal(err.text, says);
         tr_config_free(cfg);
     }
+}
+
+/* A list is what a task file makes of it: its values, with commas. */
+static void test_config_file_lists(void **state)
+{
+    struct tr_config *cfg = tr_config_new();
+    const char *const *values;
+    struct tr_err err;
+
+    (void)state;
+    assert_int_equal(load_text(cfg, "fallback: [mine/a, local]\n"
+                                    "fallback-on: [down, blocked]\n", &err),
+                     0);
+    drop_config_home();
+    assert_int_equal(tr_config_list(cfg, "fallback", &values), 1);
+    assert_string_equal(values[0], "mine/a,local");
+    assert_string_equal(tr_config_text(cfg, "fallback-on"), "down,blocked");
+    tr_config_free(cfg);
 }
 
 /* Every allocation fails once: an error or nothing, never a leak or crash. */
@@ -350,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_list_and_dup), cmocka_unit_test(test_environment),
         cmocka_unit_test(test_config_file),
         cmocka_unit_test(test_config_file_errors),
+        cmocka_unit_test(test_config_file_lists),
         cmocka_unit_test(test_memory),
     };
 
