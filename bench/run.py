@@ -269,7 +269,8 @@ def share():
     """Processes with one key against one limit; one of them is killed."""
     out = []
     for runs in (2, 8):
-        for told, more in (("headers", []), ("--rpm", ["--no-headers"])):
+        for told, more in (("headers", []), ("--rpm", ["--no-headers"]),
+                           ("nobody", ["--blind", "--settle", "45"])):
             line = subprocess.run(
                 [sys.executable, os.path.join(BENCH, "../tests/share/share.py"),
                  args.trommel, "--runs", str(runs), "--rpm", "6000", "--look",

@@ -71,6 +71,7 @@ struct tr_reply {
     struct tr_usage usage;
     struct tr_limits limits;
     int64_t retry_after_ms;        /* server's wish, -1: none */
+    bool slow_down;                /* told to go back to an earlier rate */
     int64_t latency_ms;
     char served[96];               /* model that really answered, or "" */
     char request_id[80];

@@ -286,10 +286,13 @@ struct tr_limit {
     int64_t limit;      /* size of the window or bucket */
     int64_t remaining;
     int64_t reset_ms;   /* until full again, or until the window ends */
+    int64_t window_ms;  /* what it is counted over, where that is stated; 0 */
 };
 
+/* tokens: input and output together; input, output: where they are limited
+ * apart (Anthropic). */
 struct tr_limits {
-    struct tr_limit requests, tokens;
+    struct tr_limit requests, tokens, input, output;
 };
 
 /* What a model costs and takes. Prices are pico-dollars per token (1 USD per
@@ -312,6 +315,7 @@ enum { TR_LIMIT_REQUESTS, TR_LIMIT_TOKENS, TR_LIMIT_KINDS };
  * several times a second (share/share.h). Times are those of the monotonic
  * clock, 0: never. A lease that is not renewed ends by itself. */
 struct tr_lease {
+    uint64_t id;                  /* of the process's lane, drawn; 0: none */
     int64_t beat_at;              /* when it was said */
     double want[TR_LIMIT_KINDS];  /* part of the key's rate it can use, 0..1 */
     double part[TR_LIMIT_KINDS];  /* part it holds: all leases together 1 */

@@ -102,6 +102,7 @@ int tr_peers_meet(struct tr_peers *p, const struct tr_lane *lane,
     if (rc == TR_SHARE_BUSY)
         return TR_PEERS_BUSY;
     if (rc == TR_OK) {
+        fair->mine.id = tr_share_id(p->lanes[at].share);
         tr_fair_take(fair, all, n, now);
         rc = tr_share_put(p->lanes[at].share, &fair->mine, TR_FAIR_LIVE_NS,
                           &no_place, &err);

@@ -346,8 +346,9 @@ static int local_next(struct tr_lane *lane, struct tr_reply *reply)
     reply->billing = TR_BILL_NONE;
     reply->scores = job->scores;
     reply->usage = (struct tr_usage){-1, -1, -1, -1, -1};
-    reply->limits.requests = (struct tr_limit){-1, -1, -1};
-    reply->limits.tokens = reply->limits.requests;
+    reply->limits.requests = (struct tr_limit){-1, -1, -1, 0};
+    reply->limits.tokens = reply->limits.input = reply->limits.output =
+        reply->limits.requests;
     reply->retry_after_ms = -1;
     reply->latency_ms = job->latency_ms;
     snprintf(reply->served, sizeof reply->served, "%s",

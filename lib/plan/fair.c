@@ -6,6 +6,7 @@
 #include "base/clock.h"
 
 #include <math.h>
+#include <string.h>
 
 #define USED_OVER_S 1.0      /* time over which use is averaged */
 #define ROOM 1.25            /* above what was used: room to grow */
@@ -70,7 +71,7 @@ void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, int64_t now)
     double s = (double)(now - f->looked_at) / TR_S;
 
     for (int k = 0; k < TR_LIMIT_KINDS; k++) {
-        double rate = tr_pace_key_rate(p, k), sent = p->sent[k];
+        double rate = tr_pace_key_rate(p, k, now), sent = p->sent[k];
 
         if (s > 0)
             f->used[k] += (1 - exp(-s / USED_OVER_S)) *
@@ -78,7 +79,7 @@ void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, int64_t now)
         mine->want[k] = now < f->short_until[k] || rate <= 0
                             ? 1 : bounded(ROOM * f->used[k] / rate);
         mine->sent[k] = sent;
-        mine->rate[k] = tr_pace_learned_rate(p, k);
+        mine->rate[k] = tr_pace_learned_rate(p, k, now);
     }
     mine->rate_at = p->rate_at;
     mine->refused_at = p->refused_at;
@@ -108,12 +109,60 @@ void tr_fair_take(struct tr_fair *f, const struct tr_lease *all, uint32_t n,
     }
 }
 
+/* What the others sent since we last looked flows out of the same bucket. */
+static void hear_sends(struct tr_fair *f, struct tr_pace *p,
+                       const struct tr_lease *all, uint32_t n, int64_t now)
+{
+    struct tr_fair_seen seen[TR_FAIR_MAX];
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tr_lease *l = &all[i];
+        uint32_t k = 0;
+
+        seen[i] = (struct tr_fair_seen){l->id, l->beat_at, {0}};
+        memcpy(seen[i].sent, l->sent, sizeof seen[i].sent);
+        while (k < f->seen_count && f->seen[k].id != l->id)
+            k++;
+        if (k < f->seen_count && l->beat_at > f->seen[k].beat_at &&
+            l->beat_at <= now) {
+            double units[TR_LIMIT_KINDS];
+
+            for (int u = 0; u < TR_LIMIT_KINDS; u++) {
+                units[u] = l->sent[u] - f->seen[k].sent[u];
+                if (!isfinite(units[u]))
+                    units[u] = 0;
+            }
+            tr_pace_sent_elsewhere(p, units, f->seen[k].beat_at, l->beat_at);
+        }
+    }
+    memcpy(f->seen, seen, n * sizeof *seen);
+    f->seen_count = n;
+}
+
+/* Of those who are kept back by a limit one leads, and the others aim at the
+ * rate it finds: the same for all who look, for as long as it is there. */
+static const struct tr_lease *leader(const struct tr_fair *f,
+                                     const struct tr_lease *all, uint32_t n,
+                                     int kind, int64_t now)
+{
+    const struct tr_lease *first = f->mine.want[kind] >= 1 ? &f->mine : NULL;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (tr_lease_is_live(&all[i], now) && all[i].want[kind] >= 1 &&
+            all[i].rate[kind] > 0 && (!first || all[i].id < first->id))
+            first = &all[i];
+    return first;
+}
+
 void tr_fair_tell(struct tr_fair *f, struct tr_pace *p,
                   const struct tr_lease *all, uint32_t n, int64_t now)
 {
     const struct tr_lease *learned = NULL;
     int64_t heard = f->heard_at;
+    double told[TR_LIMIT_KINDS];
+    bool follows[TR_LIMIT_KINDS];
 
+    hear_sends(f, p, all, n, now);
     for (uint32_t i = 0; i < n; i++) {
         const struct tr_lease *l = &all[i];
 
@@ -130,7 +179,12 @@ void tr_fair_tell(struct tr_fair *f, struct tr_pace *p,
         }
     }
     f->heard_at = heard;
-    if (learned)
-        tr_pace_told(p, learned->rate, now);
+    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
+        const struct tr_lease *first = leader(f, all, n, k, now);
+
+        follows[k] = first && first != &f->mine;
+        told[k] = follows[k] ? first->rate[k] : learned ? learned->rate[k] : 0;
+    }
+    tr_pace_told(p, told, follows, now);
     tr_pace_part(p, f->mine.part, now);
 }

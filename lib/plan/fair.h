@@ -24,6 +24,12 @@ struct tr_fair {
     double used[TR_LIMIT_KINDS];  /* units per second, of late */
     int64_t short_until[TR_LIMIT_KINDS]; /* counts as kept back until */
     int64_t heard_at;             /* refusals up to here are known to pace */
+    struct tr_fair_seen {         /* of each other, what pace has heard */
+        uint64_t id;
+        int64_t beat_at;
+        double sent[TR_LIMIT_KINDS];
+    } seen[TR_FAIR_MAX];
+    uint32_t seen_count;
 };
 
 void tr_fair_init(struct tr_fair *f, int64_t now);

@@ -1,4 +1,4 @@
-/* pace.c - when the next request may leave: two pacers and a window.
+/* pace.c - when the next request may leave: pacers and a window.
  *
  * SPDX-License-Identifier: MIT */
 #include "plan/pace.h"
@@ -11,77 +11,135 @@
 #define WINDOW_START 4
 #define HEADROOM 0.997          /* of a learned rate: jitter costs no refusal */
 #define BURST_S 0.1             /* or two requests, whichever is more */
+#define BURST_BLIND_S 0.03      /* where the limit is only estimated */
+#define BURST_TIGHT_S 0.01      /* where a bucket holds a few requests */
+#define HELD_S 0.01             /* a sender that lags so little still waits */
 #define DEBT_MAX_S (24 * 3600.0)
 #define TRUST_CUT 0.85
 #define TRUST_LEAST 0.1
 #define TRUST_GROWS_PER_S 0.005
-#define VOTES_NEEDED 3
-#define PROBE_LIMIT 30          /* so small a limit may be one a second: */
-#define PROBE_PER_S 2.0         /* not slower than this */
-#define PROBES 6                /* for so many replies */
 #define HOLD_MAX_MS (24 * 3600 * INT64_C(1000))
+#define TOLD_MOST 2             /* refusals in a row that headers explain */
+#define LITTLE 3.0              /* times rate and latency: they vary */
+#define PRESSED (10 * TR_S)     /* an overload counts more for so long */
+#define EASE_HOLD (15 * 60 * TR_S)
+#define EASE_OVER (75 * 60 * TR_S)
+#define EASE_STEP 1.1           /* a minute, after the hold */
 
-/* Windows in which providers count; the day is Groq's for requests. */
-static const double windows_s[] = {1, 60, 3600, 86400};
-#define WINDOW_COUNT (sizeof windows_s / sizeof *windows_s)
-#define WINDOW_USUAL_S 60
+static double window_max(const struct tr_pace_opts *opts)
+{
+    int most = opts->room > 0 ? opts->room : TR_CONCURRENCY_MAX;
+
+    if (opts->concurrency > 0)
+        most = opts->concurrency;
+    if (opts->concurrency_max > 0 && opts->concurrency_max < most)
+        most = opts->concurrency_max;
+    return most;
+}
 
 void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
                   int64_t now)
 {
     *p = (struct tr_pace){
         .opts = *opts,
-        .requests = {.ceiling = opts->rpm / 60, .correction = 1},
-        .tokens = {.ceiling = opts->tpm / 60, .correction = 1},
-        .window = opts->concurrency > 0 ? opts->concurrency : WINDOW_START,
         .trust = 1,
         .trust_at = now,
         .cut_at = INT64_MIN,
         .headers_at = INT64_MIN,
+        .lowered_at = INT64_MIN,
         .hold_until = now,
         .seen_at = now,
         .sent_at = now,
+        .minute_at = now,
+        .share = {0, 1, 0.9, 0.1},
+        .part = {1, 1},
     };
-    p->requests.due_at = p->tokens.due_at = now;
-    p->part[TR_LIMIT_REQUESTS] = p->part[TR_LIMIT_TOKENS] = 1;
-    if (opts->concurrency_max > 0 && p->window > opts->concurrency_max)
-        p->window = opts->concurrency_max;
-}
-
-static double window_max(const struct tr_pace *p)
-{
-    int most = p->opts.concurrency > 0 ? p->opts.concurrency
-                                       : TR_CONCURRENCY_MAX;
-
-    if (p->opts.concurrency_max > 0 && p->opts.concurrency_max < most)
-        most = p->opts.concurrency_max;
-    return most;
+    p->buckets[TR_PACE_REQUESTS].ceiling = opts->rpm / 60;
+    p->buckets[TR_PACE_TOKENS].ceiling = opts->tpm / 60;
+    for (int u = 0; u < TR_PACE_UNITS; u++) {
+        p->buckets[u].correction = p->buckets[u].boost = 1;
+        p->buckets[u].due_at = now;
+        tr_estimate_init(&p->buckets[u].estimate, now);
+    }
+    tr_inflight_init(&p->flight,
+                     opts->concurrency > 0 ? opts->concurrency : WINDOW_START,
+                     window_max(opts), now);
+    p->window = p->flight.limit;
 }
 
 /* ---- rates ------------------------------- */
 
-/* Units per second as replies taught them, or others; 0: unknown. */
-static double learned_rate(const struct tr_pace *p, const struct tr_bucket *b)
+static bool knows_a_limit(const struct tr_pace *p)
 {
-    return b->learned > 0 ? HEADROOM * b->learned * b->correction * p->trust
-                          : b->told;
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        if (p->buckets[u].learned > 0 || p->buckets[u].ceiling > 0)
+            return true;
+    return false;
 }
 
-/* Units per second now aimed at for the whole key; 0: no limit known. */
-static double key_rate(const struct tr_pace *p, const struct tr_bucket *b)
+/* Nobody knows a limit, so feel for one carefully. The user's own number of
+ * requests in flight, or very few, is careful enough. */
+static bool is_careful(const struct tr_pace *p)
 {
-    double learned = learned_rate(p, b);
-
-    if (learned <= 0)
-        return b->ceiling > 0 ? b->ceiling * p->trust : 0;
-    return b->ceiling > 0 && b->ceiling < learned ? b->ceiling : learned;
+    return p->opts.concurrency <= 0 && !knows_a_limit(p) &&
+           p->flight.most > WINDOW_START;
 }
 
-/* What of it is ours. */
-static double rate(const struct tr_pace *p, const struct tr_bucket *b)
+static bool is_estimated(const struct tr_pace *p, int unit)
 {
-    return key_rate(p, b) *
-           p->part[b == &p->tokens ? TR_LIMIT_TOKENS : TR_LIMIT_REQUESTS];
+    return unit <= TR_PACE_TOKENS && p->buckets[unit].learned <= 0;
+}
+
+static double eased(const struct tr_pace *p, int64_t now)
+{
+    double minutes = (double)(now - p->eased_at - EASE_HOLD) / (60.0 * TR_S);
+
+    return p->eased * (minutes > 0 ? pow(EASE_STEP, minutes) : 1);
+}
+
+/* The parts of tokens are tokens. */
+static int kind_of(int unit)
+{
+    return unit == TR_PACE_REQUESTS ? TR_LIMIT_REQUESTS : TR_LIMIT_TOKENS;
+}
+
+static double lower(double a, double b) /* 0: no limit */
+{
+    return a <= 0 || (b > 0 && b < a) ? b : a;
+}
+
+/* Units per second for the whole key as our own replies taught it; 0:
+ * unknown. */
+static double own_rate(const struct tr_pace *p, int unit, int64_t now)
+{
+    const struct tr_bucket *b = &p->buckets[unit];
+
+    if (b->learned > 0)
+        return HEADROOM * b->learned * b->correction * p->trust;
+    if (!is_estimated(p, unit))
+        return 0;
+    return tr_estimate_rate(&b->estimate,
+                            unit == TR_PACE_REQUESTS && is_careful(p), now);
+}
+
+/* Several estimates of one limit drift apart: where the refusals of all teach
+ * all, one of those who share the key leads (fair.c). */
+static double key_rate(const struct tr_pace *p, int unit, int64_t now)
+{
+    const struct tr_bucket *b = &p->buckets[unit];
+    bool told = b->told > 0 && is_estimated(p, unit) &&
+                (b->follows || b->estimate.phase == TR_EST_START);
+
+    return lower(told ? b->told : own_rate(p, unit, now), b->ceiling);
+}
+
+/* Units per second now aimed at; 0: no limit known. */
+static double rate(const struct tr_pace *p, int unit, int64_t now)
+{
+    double r = key_rate(p, unit, now) * p->part[kind_of(unit)];
+
+    return unit == TR_PACE_REQUESTS && p->eased > 0 ? lower(r, eased(p, now))
+                                                    : r;
 }
 
 static int64_t span_ns(double seconds)
@@ -96,24 +154,51 @@ static int64_t later(int64_t t, int64_t by)
     return t > INT64_MAX - by ? INT64_MAX : t + by;
 }
 
-static int64_t bucket_wait(const struct tr_pace *p, const struct tr_bucket *b,
-                           double unit, int64_t now)
+/* How much may come at once. */
+static double burst_s(const struct tr_pace *p, int unit, double r)
 {
-    double r = rate(p, b), whole = key_rate(p, b);
-    /* The bursts of all who share the key together are one. */
-    double burst = r > 0 && unit / whole > BURST_S ? unit / whole : BURST_S;
+    const struct tr_bucket *b = &p->buckets[unit];
+
+    if (is_estimated(p, unit))
+        return tr_estimate_is_tight(&b->estimate) ? BURST_TIGHT_S
+                                                  : BURST_BLIND_S;
+    if (unit == TR_PACE_REQUESTS && r < 1 / BURST_S)
+        return BURST_S * BURST_S * r * BURST_S * r; /* may count by the second */
+    return BURST_S;
+}
+
+/* The rate may grow with time: what was sent is paid at the rate of then. */
+static int64_t bucket_wait(const struct tr_pace *p, int unit, int64_t now)
+{
+    const struct tr_bucket *b = &p->buckets[unit];
+    double r = rate(p, unit, now);
     int64_t from;
 
+    if (is_estimated(p, unit) && b->estimate.hold_until > now)
+        return b->estimate.hold_until - now;
     if (r <= 0 || b->due_at <= now)
         return 0;
-    from = b->due_at - span_ns(burst);
+    from = b->due_at - span_ns(burst_s(p, unit, r));
     return from > now ? from - now : 0;
 }
 
-static void bucket_take(const struct tr_pace *p, struct tr_bucket *b,
-                        double units, int64_t now)
+/* An estimator that holds knows the bucket to be empty: nothing comes at once
+ * afterwards. */
+static void heed_hold(struct tr_pace *p, int unit, int64_t now)
 {
-    double r = rate(p, b);
+    struct tr_bucket *b = &p->buckets[unit];
+    double r = rate(p, unit, now);
+    int64_t due = later(b->estimate.hold_until, span_ns(burst_s(p, unit, r)));
+
+    if (is_estimated(p, unit) && b->estimate.phase != TR_EST_DARK &&
+        b->estimate.hold_until > now && r > 0 && b->due_at < due)
+        b->due_at = due;
+}
+
+static void bucket_take(struct tr_pace *p, int unit, double units, int64_t now)
+{
+    struct tr_bucket *b = &p->buckets[unit];
+    double r = rate(p, unit, now);
 
     if (b->due_at < now)
         b->due_at = now;
@@ -121,13 +206,12 @@ static void bucket_take(const struct tr_pace *p, struct tr_bucket *b,
         b->due_at = later(b->due_at, span_ns(units / r));
 }
 
-static void bucket_give(const struct tr_pace *p, struct tr_bucket *b,
-                        double units)
+static void bucket_give(struct tr_pace *p, int unit, double units, int64_t now)
 {
-    double r = rate(p, b);
+    double r = rate(p, unit, now);
 
     if (r > 0)
-        b->due_at -= span_ns(units / r);
+        p->buckets[unit].due_at -= span_ns(units / r);
 }
 
 /* A debt was made at the old rate and is paid at the new one. */
@@ -139,6 +223,19 @@ static void bucket_rescale(struct tr_bucket *b, double before, double after,
                                        before / after));
 }
 
+static void rates(const struct tr_pace *p, double r[TR_PACE_UNITS], int64_t now)
+{
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        r[u] = rate(p, u, now);
+}
+
+static void rescale(struct tr_pace *p, const double before[TR_PACE_UNITS],
+                    int64_t now)
+{
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        bucket_rescale(&p->buckets[u], before[u], rate(p, u, now), now);
+}
+
 /* A monotonic clock that stepped back: keep all distances, so that no wait
  * becomes longer than it was. */
 static void follow_clock(struct tr_pace *p, int64_t now)
@@ -146,14 +243,21 @@ static void follow_clock(struct tr_pace *p, int64_t now)
     int64_t back = p->seen_at - now;
 
     if (back > 0) {
-        int64_t *const times[] = {&p->requests.due_at, &p->tokens.due_at,
-                                  &p->hold_until, &p->sent_at, &p->trust_at};
+        int64_t *const times[] = {&p->hold_until, &p->pressed_until,
+                                  &p->sent_at,    &p->trust_at,
+                                  &p->eased_at,   &p->minute_at,
+                                  &p->flight.looked_at};
 
         for (size_t i = 0; i < sizeof times / sizeof *times; i++)
             *times[i] -= back;
+        for (int u = 0; u < TR_PACE_UNITS; u++) {
+            p->buckets[u].due_at -= back;
+            p->buckets[u].guess.at = p->buckets[u].level_at = 0;
+            p->buckets[u].boosted_at -= back;
+            tr_estimate_shift(&p->buckets[u].estimate, back);
+        }
         /* Orders of sends cannot be compared across the step. */
-        p->cut_at = p->headers_at = INT64_MIN;
-        p->requests.guess.at = p->tokens.guess.at = 0;
+        p->cut_at = p->headers_at = p->lowered_at = INT64_MIN;
     }
     p->seen_at = now;
 }
@@ -162,7 +266,7 @@ static void follow_clock(struct tr_pace *p, int64_t now)
 
 int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now)
 {
-    int64_t wait, more;
+    int64_t wait;
 
     (void)tokens; /* debts are paid after the send, so none is too large */
     if (p->in_flight >= (int)p->window)
@@ -171,147 +275,118 @@ int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now)
     if (now < p->seen_at && p->in_flight == 0)
         return 0;
     wait = p->hold_until > now ? p->hold_until - now : 0;
-    more = bucket_wait(p, &p->requests, 1, now);
-    if (more > wait)
-        wait = more;
-    more = bucket_wait(p, &p->tokens, 0, now);
-    return more > wait ? more : wait;
+    for (int u = 0; u < TR_PACE_UNITS; u++) {
+        int64_t more = bucket_wait(p, u, now);
+
+        if (more > wait)
+            wait = more;
+    }
+    return wait;
 }
 
-static void count_sent(struct tr_pace *p, double requests, double tokens)
+/* What a request of so many tokens takes from a bucket. */
+static double cost(const struct tr_pace *p, int unit, int64_t tokens)
 {
-    p->sent[TR_LIMIT_REQUESTS] += requests;
-    p->sent[TR_LIMIT_TOKENS] += tokens;
+    if (unit == TR_PACE_REQUESTS)
+        return 1;
+    return tokens > 0 ? p->share[unit] * (double)tokens : 0;
+}
+
+static void count_minute(struct tr_pace *p, int64_t now)
+{
+    double minute = 60.0 * TR_S, passed = (double)(now - p->minute_at);
+
+    if (passed >= minute) {
+        p->minute_rate[2] = p->minute_rate[1];
+        p->minute_rate[1] = p->minute_rate[0];
+        p->minute_rate[0] = p->minute_sent / passed * TR_S;
+        p->minute_sent = 0;
+        p->minute_at = now;
+    }
+    p->minute_sent++;
+}
+
+static void count_sent(struct tr_pace *p, int64_t tokens, double times)
+{
+    p->sent[TR_LIMIT_REQUESTS] += times;
+    p->sent[TR_LIMIT_TOKENS] += times * cost(p, TR_PACE_TOKENS, tokens);
 }
 
 void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
 {
     int64_t wait_from, ready;
+    double r[TR_PACE_UNITS];
 
     follow_clock(p, now);
+    rates(p, r, now);
     /* The share of the time since the last send that limits forbade. */
     wait_from = p->sent_at;
     ready = p->hold_until;
-    if (rate(p, &p->requests) > 0 && p->requests.due_at > ready)
-        ready = p->requests.due_at;
-    if (rate(p, &p->tokens) > 0 && p->tokens.due_at > ready)
-        ready = p->tokens.due_at;
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        if (r[u] > 0 && p->buckets[u].due_at > ready)
+            ready = p->buckets[u].due_at;
     if (ready > now)
         ready = now;
     if (ready > wait_from)
         p->wait_ns += ready - wait_from;
     p->sent_at = now;
 
-    bucket_take(p, &p->requests, 1, now);
-    bucket_take(p, &p->tokens, tokens > 0 ? (double)tokens : 0, now);
+    for (int u = 0; u < TR_PACE_UNITS; u++) {
+        double units = cost(p, u, tokens);
+
+        tr_estimate_sent(&p->buckets[u].estimate, units,
+                         r[u] > 0 && now - p->buckets[u].due_at <=
+                                         span_ns(HELD_S + 1 / r[u]), now);
+        bucket_take(p, u, units, now);
+        heed_hold(p, u, now);
+    }
     p->in_flight++;
-    count_sent(p, 1, tokens > 0 ? (double)tokens : 0);
+    count_minute(p, now);
+    count_sent(p, tokens, 1);
     if (tokens > 0)
         p->tokens_in_flight += tokens;
 }
 
 /* ---- headers ------------------------------- */
 
-/* Two samples, two hypotheses. A bucket refills all the time, so the time
- * until it is full grows with what is used; a fixed window ends when it ends,
- * so its reset comes nearer as time passes. Where they differ clearly, the
- * better one gets a vote. */
-static void guess_window(struct tr_window_guess *g, const struct tr_limit *l,
-                         int64_t at)
+static void learn_limits(struct tr_pace *p, const struct tr_pace_news *news,
+                         int64_t now)
 {
-    double used = (double)(l->limit - l->remaining);
-    double reset_s = (double)l->reset_ms / 1000;
-    double as_bucket, as_fixed, bucket_off, fixed_off, size_s = 0;
-    bool fixed;
+    const struct tr_limits *limits = news->limits;
+    bool served = !tr_rule(news->outcome)->slows;
+    int64_t sent_at = news->sent_at;
+    const struct tr_limit *const stated[TR_PACE_UNITS] = {
+        &limits->requests, &limits->tokens, &limits->input, &limits->output};
+    double before[TR_PACE_UNITS];
 
-    /* Half used or more may be a bucket smaller than the limit it states. */
-    if (used < 1 || used > (double)l->limit / 2 || reset_s <= 0)
+    /* Replies overtake each other: only newer news counts. */
+    if (sent_at < p->headers_at)
         return;
-    if (g->at == 0 || at < g->at)
-        goto sample;
-    as_bucket = g->reset_s * used / g->used;
-    as_fixed = g->reset_s - (double)(at - g->at) / TR_S;
-    if (fabs(as_bucket - as_fixed) < 0.25 * fmax(as_bucket, reset_s))
-        return; /* too close to tell */
-    bucket_off = fabs(reset_s - as_bucket);
-    fixed_off = fabs(reset_s - as_fixed);
-    fixed = fixed_off < bucket_off;
-    if (fmin(bucket_off, fixed_off) > 0.15 * reset_s ||
-        fmax(bucket_off, fixed_off) < 2 * fmin(bucket_off, fixed_off))
-        goto sample;
-    for (size_t i = 0; i < WINDOW_COUNT && size_s == 0; i++) {
-        double w = windows_s[i];
-        double implied = (double)l->limit * reset_s / used;
+    p->headers_at = sent_at;
+    rates(p, before, now);
+    for (int u = 0; u < TR_PACE_UNITS; u++) {
+        struct tr_bucket *b = &p->buckets[u];
+        double learned = b->learned;
 
-        if (fixed ? reset_s <= 1.02 * w : fabs(implied - w) < 0.25 * w)
-            size_s = w;
+        tr_bucket_learn(b, stated[u], served, p->in_flight, sent_at);
+        if (b->learned > 0 && b->learned < 0.99 * learned)
+            p->lowered_at = now;
+        p->saw_headers |= b->learned > 0;
     }
-    if (size_s == 0)
-        goto sample;
-    if (fixed && g->says_fixed && size_s < g->says_s)
-        size_s = g->says_s; /* late in the same window */
-    if (g->says_s != size_s || g->says_fixed != fixed)
-        g->votes = 0;
-    g->says_s = size_s;
-    g->says_fixed = fixed;
-    if (++g->votes >= VOTES_NEEDED) {
-        g->window_s = size_s;
-        g->fixed = fixed;
-    }
-sample:
-    g->used = used;
-    g->reset_s = reset_s;
-    g->at = at;
-}
-
-static void learn_limit(struct tr_pace *p, struct tr_bucket *b,
-                        const struct tr_limit *l, int64_t sent_at, int64_t now)
-{
-    double before = rate(p, b);
-    double reset_s = (double)l->reset_ms / 1000;
-
-    if (l->limit <= 0)
-        return;
-    if ((double)l->limit != b->limit)
-        b->guess = (struct tr_window_guess){.window_s = b->guess.window_s,
-                                            .fixed = b->guess.fixed};
-    b->limit = (double)l->limit;
-    if (l->remaining >= 0 && l->reset_ms >= 0)
-        guess_window(&b->guess, l, sent_at);
-    b->learned = b->limit / (b->guess.window_s > 0 ? b->guess.window_s
-                                                   : WINDOW_USUAL_S);
-    if (b->guess.window_s <= 0 && l->limit <= PROBE_LIMIT &&
-        l->remaining > l->limit / 2 && b->guess.samples++ < PROBES)
-        b->learned = PROBE_PER_S;
-    /* What is left, spread over the time until reset, is enough in a fixed
-     * window that goes to plan and in a bucket at least half full. Below that
-     * somebody else is drawing too. */
-    b->correction = 1;
-    if (l->remaining >= 0 && l->reset_ms > 0) {
-        double share = (double)l->remaining / (reset_s * b->learned);
-
-        b->correction = share < 1 ? 0.5 + 0.5 * share : 1;
-    }
-    bucket_rescale(b, before, rate(p, b), now);
-    if (l->remaining == 0 && b->guess.fixed && l->reset_ms > 0) {
-        int64_t open = later(sent_at, span_ns(reset_s));
-
-        if (b->due_at < open)
-            b->due_at = open;
-    }
-    p->saw_headers = true;
-    p->rate_at = now;
+    if (p->saw_headers)
+        p->rate_at = now;
+    rescale(p, before, now);
 }
 
 /* ---- replies ------------------------------- */
 
 static void scale_trust(struct tr_pace *p, double to, int64_t now)
 {
-    double requests = rate(p, &p->requests), tokens = rate(p, &p->tokens);
+    double before[TR_PACE_UNITS];
 
+    rates(p, before, now);
     p->trust = fmin(1, fmax(TRUST_LEAST, to));
-    bucket_rescale(&p->requests, requests, rate(p, &p->requests), now);
-    bucket_rescale(&p->tokens, tokens, rate(p, &p->tokens), now);
+    rescale(p, before, now);
 }
 
 static void hold(struct tr_pace *p, int64_t ns, int64_t now)
@@ -322,48 +397,206 @@ static void hold(struct tr_pace *p, int64_t ns, int64_t now)
         p->hold_until = until;
 }
 
-/* A refusal that the rate in force does not explain. */
-static void doubt(struct tr_pace *p, int64_t now)
+/* Does a refusal say something about a rate that is not known? */
+static bool is_blind(const struct tr_pace *p)
 {
-    if (p->requests.learned > 0 || p->tokens.learned > 0 ||
-        p->requests.ceiling > 0 || p->tokens.ceiling > 0)
-        scale_trust(p, p->trust * TRUST_CUT, now);
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        if (p->buckets[u].learned > 0)
+            return p->buckets[TR_PACE_REQUESTS].guess.window_s >=
+                       TR_LONG_WINDOW_S &&
+                   p->buckets[TR_PACE_REQUESTS].learned <= 0;
+    return true;
+}
+
+/* A refusal of so many (1; 0: of somebody else's, which never counted) for the
+ * rate, where no header states one, teaches the estimators.
+ * Of requests and tokens the one that was near its limit is to blame; when
+ * neither is known to have been, both learn. False: nobody to teach. */
+static bool teach(struct tr_pace *p, double times, int64_t tokens,
+                  double wait_s, int64_t sent_at, int64_t now)
+{
+    double before[TR_PACE_UNITS];
+    bool taught = false, blamed = false, blind = is_blind(p);
+
+    rates(p, before, now);
+    for (int u = 0; u <= TR_PACE_TOKENS; u++)
+        if (is_estimated(p, u) &&
+            tr_estimate_explains(&p->buckets[u].estimate, sent_at))
+            blamed = true;
+    for (int u = 0; u <= TR_PACE_TOKENS; u++) {
+        struct tr_estimate *e = &p->buckets[u].estimate;
+        double units = cost(p, u, tokens);
+
+        if (units <= 0)
+            continue;
+        if (!blind || !is_estimated(p, u) ||
+            (blamed && !tr_estimate_explains(e, sent_at))) {
+            tr_estimate_uncount(e, times * units, sent_at);
+            continue;
+        }
+        tr_estimate_refused(e, times * units, wait_s, sent_at, now);
+        taught = true;
+    }
+    rescale(p, before, now);
+    for (int u = 0; u <= TR_PACE_TOKENS; u++)
+        heed_hold(p, u, now);
+    return taught;
+}
+
+/* Requests per second of the last two seconds. */
+static double rate_lately(const struct tr_pace *p, int64_t now)
+{
+    const struct tr_estimate *e = &p->buckets[TR_PACE_REQUESTS].estimate;
+    double span = fmin(2, fmax(0.1, (double)(now - e->began_at) / TR_S));
+
+    return (tr_estimate_taken(e, now) -
+            tr_estimate_taken(e, now - span_ns(span))) / span;
+}
+
+/* Told to go back to an older rate, keep it for a quarter of an hour, and only
+ * then to come up again in steps. The older rate is the lowest of the last
+ * minutes; in the first, half of the present one. */
+static void ease(struct tr_pace *p, int64_t now)
+{
+    double rate = 0;
+
+    if (p->eased > 0 && now - p->eased_at < 60 * TR_S)
+        return; /* an echo */
+    for (int i = 0; i < 3; i++)
+        rate = lower(rate, p->minute_rate[i]);
+    if (rate <= 0)
+        rate = rate_lately(p, now) * p->part[TR_LIMIT_REQUESTS] / 2;
+    p->eased = fmax(rate, 1.0 / 60);
+    p->eased_at = now;
+}
+
+/* Do the headers of the refusal itself say why? */
+static bool is_told(const struct tr_limits *l)
+{
+    return l && ((l->requests.limit > 0 && l->requests.remaining == 0) ||
+                 (l->tokens.limit > 0 && l->tokens.remaining == 0) ||
+                 (l->input.limit > 0 && l->input.remaining == 0) ||
+                 (l->output.limit > 0 && l->output.remaining == 0));
+}
+
+static void tell_refusal(struct tr_pace *p, const struct tr_pace_news *news,
+                         int64_t now)
+{
+    p->refused_at = now;
+    p->refused_sent_at = news->sent_at;
+    p->asked_until = news->retry_after_ms >= 0 ? p->hold_until : 0;
 }
 
 static void refused(struct tr_pace *p, const struct tr_pace_news *news,
                     int64_t now)
 {
+    bool overload = news->status == 503 || news->status == 529;
+    bool fresh = news->sent_at >= p->cut_at;
+
     p->refusals++;
-    p->refused_at = now;
-    p->refused_sent_at = news->sent_at;
-    p->asked_until = news->retry_after_ms >= 0 ? p->hold_until : 0;
-    /* Whatever left before the last cut only echoes it. */
-    if (news->sent_at < p->cut_at)
+    if (news->slow_down)
+        ease(p, now);
+    if (!overload && teach(p, 1, news->tokens_estimate,
+                           (double)news->retry_after_ms / 1000, news->sent_at,
+                           now)) {
+        tell_refusal(p, news, now);
+        return;
+    }
+    /* Whatever left before the last cut, or before the headers told of a lower
+     * limit, only echoes it. */
+    if (!fresh || news->sent_at <= p->lowered_at)
         return;
     p->cut_at = now;
     p->refused_in_row++;
-    p->window = fmax(1, p->window / 2);
-    doubt(p, now);
+    if (!overload && p->refused_in_row <= TOLD_MOST && is_told(news->limits)) {
+        double r = rate(p, TR_PACE_REQUESTS, now);
+
+        if (news->retry_after_ms < 0 && r > 0)
+            hold(p, span_ns(fmin(1 / r, 1)), now);
+        return;
+    }
+    tell_refusal(p, news, now);
+    p->pressed_until = later(now, PRESSED);
+    tr_inflight_halve(&p->flight);
+    if (knows_a_limit(p))
+        scale_trust(p, p->trust * TRUST_CUT, now);
     if (news->retry_after_ms < 0)
         hold(p, tr_backoff_ns((uint32_t)p->refused_in_row - 1, 0,
                               0.5 + 0.5 * news->unit), now);
 }
 
-static void succeeded(struct tr_pace *p, int64_t sent_at, int64_t now)
+/* An estimate worth telling others. */
+static bool is_settled(const struct tr_estimate *e)
 {
-    bool paced = rate(p, &p->requests) > 0 || rate(p, &p->tokens) > 0;
+    return e->phase == TR_EST_CRUISE || e->phase == TR_EST_WINDOW;
+}
 
-    if (sent_at >= p->cut_at)
+static void succeeded(struct tr_pace *p, const struct tr_pace_news *news,
+                      int64_t now)
+{
+    if (news->sent_at >= p->cut_at)
         p->refused_in_row = 0;
+    for (int u = 0; u <= TR_PACE_TOKENS; u++)
+        if (is_estimated(p, u)) {
+            tr_estimate_accepted(&p->buckets[u].estimate, news->sent_at, now);
+            if (is_settled(&p->buckets[u].estimate))
+                p->rate_at = now;
+        }
     /* A window that is not used says nothing about a larger one. in_flight
      * was lowered by this reply. */
-    if (p->in_flight + 1 >= (int)p->window)
-        p->window = fmin(window_max(p),
-                         p->window + (paced ? 1 : 1 / p->window));
+    tr_inflight_answer(&p->flight, p->in_flight + 1 >= (int)p->window,
+                       news->sent_at, now);
     if (p->trust < 1 && now > p->trust_at)
         scale_trust(p, p->trust + TRUST_GROWS_PER_S *
                                       (double)(now - p->trust_at) / TR_S, now);
     p->trust_at = now;
+    if (p->eased > 0 && now - p->eased_at > EASE_OVER)
+        p->eased = 0;
+}
+
+/* What it really took, where that is known; a refusal took nothing. */
+static void settle(struct tr_pace *p, const struct tr_pace_news *news,
+                   int64_t now)
+{
+    int64_t took[TR_PACE_UNITS] = {-1, news->tokens_true, news->in_true,
+                                   news->out_true};
+    int64_t estimate = news->tokens_estimate > 0 ? news->tokens_estimate : 0;
+
+    for (int u = 0; u < TR_PACE_UNITS; u++) {
+        double guess = cost(p, u, estimate), more;
+
+        if (news->outcome == TR_OUT_UNREACHED) {
+            bucket_give(p, u, guess, now);
+            if (is_estimated(p, u))
+                tr_estimate_uncount(&p->buckets[u].estimate, guess,
+                                    news->sent_at);
+            continue;
+        }
+        if (took[u] < 0 || (u > TR_PACE_TOKENS && took[u] == 0))
+            continue;
+        more = (double)took[u] - guess;
+        if (more > 0)
+            bucket_take(p, u, more, now);
+        else
+            bucket_give(p, u, -more, now);
+        if (u > TR_PACE_TOKENS && estimate > 0)
+            p->share[u] += 0.1 * ((double)took[u] / (double)estimate -
+                                  p->share[u]);
+    }
+}
+
+/* Little's law: a rate that is known needs so many under way, whatever the
+ * latencies of the moment seem to say. */
+static double enough(const struct tr_pace *p, int64_t now)
+{
+    const struct tr_bucket *b = &p->buckets[TR_PACE_REQUESTS];
+    bool known = b->learned > 0 || b->follows || is_settled(&b->estimate);
+    double need = WINDOW_START + LITTLE * rate(p, TR_PACE_REQUESTS, now) *
+                                     p->flight.base_ns / TR_S;
+
+    if (!known || p->flight.base_ns <= 0 || now < p->pressed_until)
+        return p->flight.limit;
+    return fmin(p->flight.most, fmax(p->flight.limit, need));
 }
 
 void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
@@ -378,27 +611,10 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
                                ? estimate
                                : p->tokens_in_flight;
     if (news->outcome == TR_OUT_UNREACHED || tr_rule(news->outcome)->slows)
-        count_sent(p, -1, -(double)estimate);
-    else if (news->tokens_true >= 0)
-        count_sent(p, 0, (double)news->tokens_true - (double)estimate);
-    if (news->outcome == TR_OUT_UNREACHED) {
-        bucket_give(p, &p->requests, 1);
-        bucket_give(p, &p->tokens, (double)estimate);
-    } else if (news->tokens_true >= 0) {
-        double more = (double)news->tokens_true - (double)estimate;
-
-        if (more > 0)
-            bucket_take(p, &p->tokens, more, now);
-        else
-            bucket_give(p, &p->tokens, -more);
-    }
-    /* Replies overtake each other: only newer news counts. */
-    if (news->limits && news->sent_at >= p->headers_at) {
-        p->headers_at = news->sent_at;
-        learn_limit(p, &p->requests, &news->limits->requests, news->sent_at,
-                    now);
-        learn_limit(p, &p->tokens, &news->limits->tokens, news->sent_at, now);
-    }
+        count_sent(p, estimate, -1);
+    settle(p, news, now);
+    if (news->limits)
+        learn_limits(p, news, now);
     if (news->retry_after_ms >= 0 && news->outcome != TR_OUT_OK) {
         int64_t ms = news->retry_after_ms < HOLD_MAX_MS ? news->retry_after_ms
                                                         : HOLD_MAX_MS;
@@ -411,12 +627,13 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
     case TR_OUT_OK:
     case TR_OUT_CUT_SHORT:
     case TR_OUT_REFUSED:
-        succeeded(p, news->sent_at, now);
+        succeeded(p, news, now);
         break;
     default:
         if (tr_rule(news->outcome)->slows)
             refused(p, news, now);
     }
+    p->window = enough(p, now);
 }
 
 /* ---- one key, several processes ------------------------------- */
@@ -424,30 +641,48 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
 /* Never nothing: debts are kept as times, which a part of 0 would lose. */
 #define PART_LEAST 0.001
 
-void tr_pace_part(struct tr_pace *p, const double *part, int64_t now)
+static int unit_of(int kind)
 {
-    struct tr_bucket *const buckets[] = {&p->requests, &p->tokens};
-
-    follow_clock(p, now);
-    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
-        double before = rate(p, buckets[k]);
-
-        p->part[k] = part[k] > PART_LEAST ? fmin(part[k], 1) : PART_LEAST;
-        bucket_rescale(buckets[k], before, rate(p, buckets[k]), now);
-    }
+    return kind == TR_LIMIT_TOKENS ? TR_PACE_TOKENS : TR_PACE_REQUESTS;
 }
 
-void tr_pace_told(struct tr_pace *p, const double *said, int64_t now)
+void tr_pace_part(struct tr_pace *p, const double *part, int64_t now)
 {
-    struct tr_bucket *const buckets[] = {&p->requests, &p->tokens};
+    double before[TR_PACE_UNITS];
 
     follow_clock(p, now);
-    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
-        double before = rate(p, buckets[k]);
+    rates(p, before, now);
+    for (int k = 0; k < TR_LIMIT_KINDS; k++)
+        p->part[k] = part[k] > PART_LEAST ? fmin(part[k], 1) : PART_LEAST;
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        p->buckets[u].estimate.others = 1 - p->part[kind_of(u)];
+    rescale(p, before, now);
+}
 
-        buckets[k]->told = isfinite(said[k]) && said[k] > 0 ? said[k] : 0;
-        bucket_rescale(buckets[k], before, rate(p, buckets[k]), now);
+void tr_pace_told(struct tr_pace *p, const double *said, const bool *follows,
+                  int64_t now)
+{
+    double before[TR_PACE_UNITS];
+
+    follow_clock(p, now);
+    rates(p, before, now);
+    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
+        struct tr_bucket *b = &p->buckets[unit_of(k)];
+
+        b->told = isfinite(said[k]) && said[k] > 0 ? said[k] : 0;
+        b->follows = follows[k] && b->told > 0;
     }
+    rescale(p, before, now);
+}
+
+void tr_pace_sent_elsewhere(struct tr_pace *p, const double *units,
+                            int64_t from, int64_t to)
+{
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        tr_estimate_others(&p->buckets[u].estimate,
+                           units[kind_of(u)] *
+                               (u > TR_PACE_TOKENS ? p->share[u] : 1),
+                           from, to);
 }
 
 void tr_pace_refused_elsewhere(struct tr_pace *p, int64_t sent_at,
@@ -459,31 +694,40 @@ void tr_pace_refused_elsewhere(struct tr_pace *p, int64_t sent_at,
         hold(p, hold_until - now < HOLD_MAX_MS * TR_MS ? hold_until - now
                                                        : HOLD_MAX_MS * TR_MS,
              now);
-    if (sent_at < p->cut_at)
+    if (teach(p, 0, 1,
+              hold_until > refused_at
+                  ? (double)(hold_until - refused_at) / TR_S : -1,
+              sent_at, now))
+        return;
+    if (sent_at < p->cut_at || sent_at <= p->lowered_at)
         return; /* an echo of what we know */
     p->cut_at = refused_at;
-    doubt(p, now);
+    if (knows_a_limit(p))
+        scale_trust(p, p->trust * TRUST_CUT, now);
 }
 
-double tr_pace_key_rate(const struct tr_pace *p, int kind)
+double tr_pace_key_rate(const struct tr_pace *p, int kind, int64_t now)
 {
-    return key_rate(p, kind == TR_LIMIT_TOKENS ? &p->tokens : &p->requests);
+    return key_rate(p, unit_of(kind), now);
 }
 
-double tr_pace_learned_rate(const struct tr_pace *p, int kind)
+double tr_pace_learned_rate(const struct tr_pace *p, int kind, int64_t now)
 {
-    return learned_rate(p, kind == TR_LIMIT_TOKENS ? &p->tokens
-                                                   : &p->requests);
+    const struct tr_bucket *b = &p->buckets[unit_of(kind)];
+
+    return b->learned > 0 || b->estimate.phase != TR_EST_START
+               ? own_rate(p, unit_of(kind), now) : 0;
 }
 
 bool tr_pace_is_short(const struct tr_pace *p, int kind, int64_t now)
 {
-    return kind == TR_LIMIT_TOKENS
-               ? bucket_wait(p, &p->tokens, 0, now) > 0
-               : bucket_wait(p, &p->requests, 1, now) > 0;
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        if (kind_of(u) == kind && bucket_wait(p, u, now) > 0)
+            return true;
+    return false;
 }
 
 double tr_pace_rpm(const struct tr_pace *p)
 {
-    return rate(p, &p->requests) * 60;
+    return rate(p, TR_PACE_REQUESTS, p->seen_at) * 60;
 }

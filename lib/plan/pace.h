@@ -1,63 +1,62 @@
 /* pace.h - when the next request may leave. Pure: time is a parameter.
  *
- * Two controllers, requests and tokens, each a smooth pacer (GCRA, a fraction
+ * Controllers for requests and tokens, each a smooth pacer (GCRA, a fraction
  * of a second of burst, never a full minute) under a rate that comes from the
- * user's ceilings and the provider's headers; and a limit on requests in
- * flight, which grows additively and halves on refusals. A server's
- * Retry-After is a floor for the whole lane, with jitter behind it.
+ * user's ceilings, from the provider's headers, or, where there are none, from
+ * its refusals (estimate.h); and a limit on requests in flight (inflight.h). A
+ * server's Retry-After is a floor for the whole lane, with jitter behind it.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_PLAN_PACE_H
 #define TR_PLAN_PACE_H
 
 #include "nouns.h"
+#include "plan/bucket.h"
+#include "plan/inflight.h"
 
-/* What successive replies say about the window a limit belongs to. */
-struct tr_window_guess {
-    double used, reset_s;  /* the sample last compared with */
-    int64_t at;            /* when it was taken; 0: none */
-    double window_s;       /* the window in force; 0: none proven, a minute */
-    bool fixed;            /* all comes back at once, when the window ends */
-    double says_s;         /* candidate of the last votes, and how many */
-    bool says_fixed;
-    int votes;
-    int samples;           /* replies looked at while none is proven */
-};
-
-/* One controller: rates in units per second, GCRA in nanoseconds. */
-struct tr_bucket {
-    double ceiling;      /* units/s by the user or provider row; 0: none */
-    double learned;      /* units/s from headers; 0: unknown */
-    double limit;        /* size stated by the headers; 0 unknown */
-    double told;         /* units/s as others with this key say; 0: unknown */
-    double correction;   /* 0.5..1, from the level the headers stated */
-    int64_t due_at;      /* GCRA: theoretical arrival time of the next unit */
-    struct tr_window_guess guess;
+/* Anthropic limits input and output apart; TOKENS is both together. Only
+ * requests and tokens are estimated: the parts have limits by headers alone. */
+enum tr_pace_unit {
+    TR_PACE_REQUESTS,
+    TR_PACE_TOKENS,
+    TR_PACE_INPUT,
+    TR_PACE_OUTPUT,
+    TR_PACE_UNITS
 };
 
 struct tr_pace_opts {
     int concurrency;     /* user's ceiling, also the start; 0: learn, start 4 */
-    int concurrency_max; /* never more (lane); 0: TR_CONCURRENCY_MAX */
+    int concurrency_max; /* never more (lane); 0: none of its own */
+    int room;            /* what the caller can hold; 0: TR_CONCURRENCY_MAX */
     double rpm, tpm;     /* ceilings per minute; 0: none */
 };
 
 struct tr_pace {
     struct tr_pace_opts opts;
-    struct tr_bucket requests, tokens;
+    struct tr_bucket buckets[TR_PACE_UNITS];
+    struct tr_inflight flight;
     double window;        /* requests allowed in flight */
     int in_flight;
     int64_t hold_until;   /* nothing leaves before (Retry-After, back-off) */
-    int64_t cut_at;       /* last halving: refusals of requests sent before it
-                             are echoes and do not halve again */
+    int64_t pressed_until; /* an overload: the window alone decides */
+    int64_t cut_at;       /* last cut: refusals of requests sent before it
+                             are echoes and do not cut again */
     int64_t refused_in_row; /* fresh refusals without a success between */
     int64_t tokens_in_flight;
+    double share[TR_PACE_UNITS]; /* units per token of the estimate */
     double trust;         /* 0.1..1 of the learned rate: falls on refusals
                              that the headers do not explain */
     int64_t trust_at;
+    int64_t lowered_at;   /* when headers last told of a lower limit */
     int64_t headers_at;   /* when the newest request with headers left */
     int64_t seen_at;      /* latest time seen: the clock may step back */
     int64_t sent_at;      /* when the last request left */
     bool saw_headers;
+    /* "Slow Down": the rate of before, kept, then raised in steps */
+    double eased;         /* requests per second; 0: not told to */
+    int64_t eased_at;
+    int64_t minute_at;    /* sends in this minute, the rates of those before */
+    double minute_sent, minute_rate[3];
     /* Of several processes with one key (fair.h): the part of each rate that
      * is ours, and what the others want to know. */
     double part[TR_LIMIT_KINDS];
@@ -87,6 +86,9 @@ struct tr_pace_news {
     enum tr_outcome outcome;
     int64_t sent_at;
     int64_t tokens_estimate, tokens_true; /* true -1: unknown */
+    int64_t in_true, out_true;            /* parts of it; <= 0: unknown */
+    int status;                           /* of HTTP; 0: none */
+    bool slow_down;                       /* told to go back to an older rate */
     const struct tr_limits *limits;       /* may be NULL */
     int64_t retry_after_ms;               /* -1: none */
     double unit;
@@ -99,16 +101,21 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
 /* From now on these parts of the key's rates are ours, 0..1. */
 void tr_pace_part(struct tr_pace *p, const double *part, int64_t now);
 /* What the others take the key to allow, units per second, 0: unknown: in
- * force until our own replies say. */
-void tr_pace_told(struct tr_pace *p, const double *rate, int64_t now);
-/* Another process was refused at refused_at a request that left at sent_at. */
+ * force until our own replies say; with follows, until our own headers say. */
+void tr_pace_told(struct tr_pace *p, const double *rate, const bool *follows,
+                  int64_t now);
+/* Another process sent so many units from..to. */
+void tr_pace_sent_elsewhere(struct tr_pace *p, const double *units,
+                            int64_t from, int64_t to);
+/* Another process was refused at refused_at a request that left at sent_at,
+ * and nothing that it knew explained it. */
 void tr_pace_refused_elsewhere(struct tr_pace *p, int64_t sent_at,
                                int64_t hold_until, int64_t refused_at,
                                int64_t now);
 /* Units per second aimed at for the whole key, and without the user's ceiling
  * (as replies taught it); 0: unknown. kind: TR_LIMIT_... */
-double tr_pace_key_rate(const struct tr_pace *p, int kind);
-double tr_pace_learned_rate(const struct tr_pace *p, int kind);
+double tr_pace_key_rate(const struct tr_pace *p, int kind, int64_t now);
+double tr_pace_learned_rate(const struct tr_pace *p, int kind, int64_t now);
 /* Is it this limit that lets nothing leave now? */
 bool tr_pace_is_short(const struct tr_pace *p, int kind, int64_t now);
 

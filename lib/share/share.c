@@ -32,9 +32,8 @@ enum {
 
 /* 128 bytes: 32 of them in a page, none across two. */
 struct record {
-    uint64_t id;            /* of this opening, drawn; 0: empty */
+    struct tr_lease lease;  /* id 0: empty */
     int64_t pid;            /* for people who look */
-    struct tr_lease lease;
     uint64_t check;
 };
 _Static_assert(sizeof(struct record) == 128, "records fill pages exactly");
@@ -88,7 +87,7 @@ static uint64_t check_of(const struct record *r)
 
 static bool is_whole(const struct record *r)
 {
-    return r->id && r->check == check_of(r);
+    return r->lease.id && r->check == check_of(r);
 }
 
 /* ---- the file ------------------------------- */
@@ -251,6 +250,11 @@ out:
     return rc;
 }
 
+uint64_t tr_share_id(const struct tr_share *s)
+{
+    return s->id;
+}
+
 int tr_share_get(struct tr_share *s, struct tr_lease *all, uint32_t *n,
                  struct tr_err *err)
 {
@@ -272,8 +276,8 @@ int tr_share_get(struct tr_share *s, struct tr_lease *all, uint32_t *n,
         struct record *r = &s->records[i];
 
         if (!is_whole(r))
-            r->id = 0;
-        else if (r->id == s->id)
+            r->lease.id = 0;
+        else if (r->lease.id == s->id)
             s->slot = i;
         else
             all[(*n)++] = r->lease;
@@ -284,14 +288,15 @@ int tr_share_get(struct tr_share *s, struct tr_lease *all, uint32_t *n,
 int tr_share_put(struct tr_share *s, const struct tr_lease *mine,
                  int64_t live_ns, bool *no_place, struct tr_err *err)
 {
-    struct record r = {.id = s->id, .pid = getpid(), .lease = *mine};
+    struct record r = {.lease = *mine, .pid = getpid()};
     int rc = TR_OK;
 
+    r.lease.id = s->id;
     for (int i = 0; i < TR_SHARE_SLOTS && s->slot < 0; i++) {
         const struct record *there = &s->records[i];
         int64_t age = mine->beat_at - there->lease.beat_at;
 
-        if (!there->id || age > live_ns || age < -live_ns)
+        if (!there->lease.id || age > live_ns || age < -live_ns)
             s->slot = i;
     }
     *no_place = s->slot < 0;

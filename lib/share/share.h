@@ -24,6 +24,8 @@ struct tr_share_opts {
 };
 int tr_share_open(struct tr_share **out, const struct tr_share_opts *opts,
                   struct tr_err *err);
+/* Ours in the table. */
+uint64_t tr_share_id(const struct tr_share *s);
 /* Our lease ends now, and not only when its time is over. Accepts NULL. */
 void tr_share_close(struct tr_share *s);
 

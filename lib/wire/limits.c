@@ -325,30 +325,42 @@ struct tr_str tr_wire_header(struct tr_str headers, const char *name)
     return (struct tr_str){0};
 }
 
-enum family { REQUESTS, TOKENS, PROJECT_TOKENS, FAMILIES };
+enum family {
+    REQUESTS, TOKENS, PROJECT_TOKENS, INPUT, OUTPUT, DAY_REQUESTS, DAY_TOKENS,
+    FAMILIES
+};
 enum part { LIMIT, REMAINING, RESET };
 
+#define SECOND_MS 1000
+#define MINUTE_MS 60000
+
 /* A header name is FRONT part BACK or FRONT part alone; the table lists what
- * stands around limit, remaining and reset. */
-static const struct {
+ * stands around limit, remaining and reset, and the window where the name
+ * says it. Looked up 2026-11. */
+static const struct shape {
     const char *front, *back;
     enum family family;
+    int64_t window_ms;
 } shapes[] = {
-    {"x-ratelimit-", "-requests", REQUESTS}, /* OpenAI, Azure, Groq */
-    {"x-ratelimit-", "-tokens", TOKENS},
-    {"x-ratelimit-", "-project-tokens", PROJECT_TOKENS},
-    {"x-ratelimit-", "", REQUESTS}, /* Together, OpenRouter */
-    {"x-tokenlimit-", "", TOKENS},
-    {"x-ratelimit-", "-req-minute", REQUESTS}, /* Mistral */
-    {"x-ratelimit-", "-tokens-minute", TOKENS},
-    {"x-ratelimit-", "-requests-minute", REQUESTS}, /* Cerebras */
-    {"ratelimit-", "", REQUESTS}, /* IETF draft */
-    {"anthropic-ratelimit-requests-", "", REQUESTS},
-    {"anthropic-ratelimit-tokens-", "", TOKENS},
+    {"x-ratelimit-", "-requests", REQUESTS, 0}, /* OpenAI, Azure, Groq */
+    {"x-ratelimit-", "-tokens", TOKENS, 0},
+    {"x-ratelimit-", "-project-tokens", PROJECT_TOKENS, 0},
+    {"x-ratelimit-", "", REQUESTS, 0}, /* Together, OpenRouter */
+    {"x-tokenlimit-", "", TOKENS, 0},
+    {"x-ratelimit-", "-req-second", REQUESTS, SECOND_MS}, /* Mistral */
+    {"x-ratelimit-", "-req-minute", REQUESTS, MINUTE_MS},
+    {"x-ratelimit-", "-tokens-minute", TOKENS, MINUTE_MS},
+    {"x-ratelimit-", "-requests-minute", REQUESTS, MINUTE_MS}, /* Cerebras */
+    {"x-ratelimit-", "-requests-day", DAY_REQUESTS, DAY_MS},
+    {"x-ratelimit-", "-tokens-day", DAY_TOKENS, DAY_MS},
+    {"ratelimit-", "", REQUESTS, 0}, /* IETF draft */
+    {"anthropic-ratelimit-requests-", "", REQUESTS, MINUTE_MS},
+    {"anthropic-ratelimit-tokens-", "", TOKENS, MINUTE_MS},
+    {"anthropic-ratelimit-input-tokens-", "", INPUT, MINUTE_MS},
+    {"anthropic-ratelimit-output-tokens-", "", OUTPUT, MINUTE_MS},
 };
 
-static bool find_shape(struct tr_str name, enum family *family,
-                       enum part *part)
+static const struct shape *find_shape(struct tr_str name, enum part *part)
 {
     static const char *const parts[] = {"limit", "remaining", "reset"};
 
@@ -361,13 +373,12 @@ static bool find_shape(struct tr_str name, enum family *family,
             struct tr_str rest = s;
 
             if (take(&rest, parts[k]) && tr_str_eq_c(rest, shapes[i].back)) {
-                *family = shapes[i].family;
                 *part = (enum part)k;
-                return true;
+                return &shapes[i];
             }
         }
     }
-    return false;
+    return NULL;
 }
 
 static int64_t count_of(struct tr_str value)
@@ -390,6 +401,25 @@ static struct tr_limit tighter(struct tr_limit a, struct tr_limit b)
     return a.remaining < 0 || b.remaining < a.remaining ? b : a;
 }
 
+/* "100, 100;w=60" of the IETF draft: the window in seconds, 0: not said. */
+static int64_t window_of(struct tr_str value)
+{
+    for (; value.n; value.p++, value.n--) {
+        struct tr_str at = value;
+        int64_t whole, nano;
+
+        if (take(&at, ";w=") && take_number(&at, &whole, &nano))
+            return clamp_ms(to_ms(whole, nano, 1000 * NS_PER_MS));
+    }
+    return 0;
+}
+
+/* A day's limit is told beside a minute's and matters when it is used up. */
+static struct tr_limit unless_spent(struct tr_limit minute, struct tr_limit day)
+{
+    return day.remaining == 0 ? day : minute;
+}
+
 static int64_t retry_after(struct tr_str headers, int64_t now_wall_s)
 {
     struct tr_str ms = tr_wire_header(headers, "retry-after-ms");
@@ -409,25 +439,36 @@ void tr_wire_limits(struct tr_str headers, int64_t now_wall_s,
     int64_t server_s;
 
     for (int i = 0; i < FAMILIES; i++)
-        seen[i] = (struct tr_limit){-1, -1, -1};
+        seen[i] = (struct tr_limit){-1, -1, -1, 0};
     /* Our clock may be wrong; the server's own date is what it counts by. */
     server_s = tr_wire_date_s(tr_wire_header(headers, "date"));
     if (server_s >= 0)
         now_wall_s = server_s;
     while (next_line(&rest, &name, &value)) {
-        enum family family;
         enum part part;
+        const struct shape *shape = find_shape(name, &part);
+        struct tr_limit *l;
 
-        if (!find_shape(name, &family, &part))
+        if (!shape)
             continue;
-        if (part == LIMIT)
-            seen[family].limit = count_of(value);
-        else if (part == REMAINING)
-            seen[family].remaining = count_of(value);
-        else
-            seen[family].reset_ms = tr_wire_duration_ms(value, now_wall_s);
+        l = &seen[shape->family];
+        l->window_ms = shape->window_ms ? shape->window_ms : l->window_ms;
+        if (part == LIMIT) {
+            l->limit = count_of(value);
+            l->window_ms = l->window_ms ? l->window_ms : window_of(value);
+        } else if (part == REMAINING) {
+            l->remaining = count_of(value);
+        } else {
+            l->reset_ms = tr_wire_duration_ms(value, now_wall_s);
+        }
     }
-    limits->requests = seen[REQUESTS];
-    limits->tokens = tighter(seen[TOKENS], seen[PROJECT_TOKENS]);
+    limits->requests = unless_spent(seen[REQUESTS], seen[DAY_REQUESTS]);
+    limits->tokens = unless_spent(tighter(seen[TOKENS], seen[PROJECT_TOKENS]),
+                                  seen[DAY_TOKENS]);
+    limits->input = seen[INPUT];
+    limits->output = seen[OUTPUT];
+    /* Anthropic's "tokens" repeats the tighter of the two in unknown units. */
+    if (limits->input.limit >= 0 && limits->output.limit >= 0)
+        limits->tokens = (struct tr_limit){-1, -1, -1, 0};
     *retry_after_ms = retry_after(headers, now_wall_s);
 }

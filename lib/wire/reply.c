@@ -456,12 +456,15 @@ static bool says(const struct tr_wire_error *e, const char *word)
 static void wait_from_words(const struct tr_wire_error *e,
                             struct tr_reply *reply)
 {
+    const struct tr_limit *const limits[] = {
+        &reply->limits.requests, &reply->limits.tokens, &reply->limits.input,
+        &reply->limits.output};
+
     if (reply->retry_after_ms < 0)
         reply->retry_after_ms = tr_wire_try_again_ms(tr_str_c(e->message));
-    if (reply->retry_after_ms < 0 && reply->limits.requests.remaining == 0)
-        reply->retry_after_ms = reply->limits.requests.reset_ms;
-    if (reply->retry_after_ms < 0 && reply->limits.tokens.remaining == 0)
-        reply->retry_after_ms = reply->limits.tokens.reset_ms;
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        if (reply->retry_after_ms < 0 && limits[i]->remaining == 0)
+            reply->retry_after_ms = limits[i]->reset_ms;
 }
 
 static void day_or_throttle(const struct rule *rule, struct tr_reply *reply)
@@ -518,6 +521,7 @@ void tr_wire_classify(const struct tr_http_result *r,
     if (r->status == 429 || r->status == 503 || r->status == 529 ||
         r->status == 498)
         wait_from_words(e, reply);
+    reply->slow_down = r->status == 503 && says(e, "slow down");
     day_or_throttle(rule, reply);
     say(r, e, reply);
 }

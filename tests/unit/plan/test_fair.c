@@ -15,6 +15,12 @@
 #include <cmocka.h>
 
 #define START (5 * TR_S)
+
+static const struct tr_limits silent = {
+    .requests = {.limit = -1, .remaining = -1, .reset_ms = -1},
+    .tokens = {.limit = -1, .remaining = -1, .reset_ms = -1},
+    .input = {.limit = -1, .remaining = -1, .reset_ms = -1},
+    .output = {.limit = -1, .remaining = -1, .reset_ms = -1}};
 #define MEMBERS 8
 
 /* ---- the rule ------------------------------- */
@@ -115,7 +121,7 @@ static void parts_never_add_to_more_than_one(void **state)
         assert_true(held < 1 + 1e-9);
         assert_true(table[i].part[0] >= 0 && table[i].part[0] <= 1);
         tr_fair_tell(&fair[i], &pace[i], others, 8, now);
-        assert_true(tr_pace_key_rate(&pace[i], 0) > 0);
+        assert_true(tr_pace_key_rate(&pace[i], 0, now) > 0);
     }
 }
 
@@ -163,14 +169,15 @@ static void ask(struct world *w, struct flight *f, int64_t now)
     w->level_at = now;
     f->refused = w->level < cost;
     f->wait_ms = -1;
-    f->limits = (struct tr_limits){{-1, -1, -1}, {-1, -1, -1}};
+    f->limits = silent;
     if (!f->refused)
         w->level -= cost;
     else if (w->retry_after)
         f->wait_ms = 1 + (int64_t)((cost - w->level) / w->per_s * 1000);
-    said = (struct tr_limit){(int64_t)(w->per_s * 60),
-                             (int64_t)(w->per_s * 60 - size + w->level),
-                             (int64_t)((size - w->level) / w->per_s * 1000)};
+    said = (struct tr_limit){
+        .limit = (int64_t)(w->per_s * 60),
+        .remaining = (int64_t)(w->per_s * 60 - size + w->level),
+        .reset_ms = (int64_t)((size - w->level) / w->per_s * 1000)};
     if (w->headers && w->limits_tokens)
         f->limits.tokens = said;
     else if (w->headers)
@@ -210,6 +217,7 @@ static void go(struct world *w, uint64_t seed, int64_t until)
 
         tr_pace_init(&m->pace, &w->opts, m->from);
         tr_fair_init(&m->fair, m->from);
+        m->fair.mine.id = (uint64_t)i + 1;
         m->next_work = m->next_beat = m->from;
     }
     while (now < until) {
@@ -239,7 +247,7 @@ static void go(struct world *w, uint64_t seed, int64_t until)
                 *f = (struct flight){.sent_at = now, .who = i};
                 tr_pace_sent(&m->pace, (int64_t)w->weight, now);
                 ask(w, f, now);
-                f->back_at = now + (int64_t)((0.5 + tr_rng_unit(&rng)) *
+                f->back_at = now + (int64_t)((0.9 + 0.2 * tr_rng_unit(&rng)) *
                                              w->latency_s * TR_S);
                 if (m->at_most > 0)
                     m->next_work += (int64_t)(TR_S / m->at_most);
@@ -349,6 +357,44 @@ static void equal_ones_share_all_of_it(void **state)
     assert_int_equal(failed, 0);
 }
 
+/* The limit is told by nobody: refusals of all teach all. */
+static void an_untold_limit_is_found_together(void **state)
+{
+    static const int members[] = {1, 2, 8};
+    static const double rates[] = {100, 500};
+    static struct world w;
+    int failed = 0;
+    (void)state;
+
+    for (int retry_after = 0; retry_after < 2; retry_after++)
+    for (size_t n = 0; n < 3; n++)
+    for (size_t r = 0; r < 2; r++) {
+        int64_t least = INT64_MAX, sum;
+        double ideal = rates[r] * 120;
+
+        w = world(members[n], rates[r], false);
+        w.retry_after = retry_after;
+        w.opts = (struct tr_pace_opts){0};
+        w.look_from = START + 60 * TR_S;
+        go(&w, 1 + n, START + 180 * TR_S);
+        sum = total(&w);
+        for (int i = 0; i < w.members; i++)
+            if (w.m[i].served < least)
+                least = w.m[i].served;
+        if ((double)sum < 0.95 * ideal - 2 ||
+            (double)least < 0.7 * ideal / members[n] - 2) {
+            print_error("%d members, %g/s, retry-after %d: %lld of %g (%.1f "
+                        "%%), least %.2f, refused %lld\n", members[n],
+                        rates[r], retry_after, (long long)sum, ideal,
+                        100 * (double)sum / ideal,
+                        (double)least * members[n] / ideal,
+                        (long long)w.refused);
+            failed++;
+        }
+    }
+    assert_int_equal(failed, 0);
+}
+
 /* 100/s for four: one dies at the middle of what is looked at, another has
  * little to do, and a third comes late. */
 static void a_killed_ones_part_comes_back(void **state)
@@ -432,14 +478,16 @@ static void anothers_refusal_is_not_met_twice(void **state)
 
 static void what_others_learned_is_a_beginning(void **state)
 {
-    struct tr_limits said = {{1200, 1200, 0}, {-1, -1, -1}};
+    struct tr_limits said = silent;
     double rate[] = {7, 0};
+    bool follows[] = {false, false};
     struct tr_pace p;
     (void)state;
 
+    said.requests.limit = said.requests.remaining = 1200;
+    said.requests.reset_ms = 50;
     tr_pace_init(&p, &(struct tr_pace_opts){0}, START);
-    assert_true(tr_pace_rpm(&p) == 0);
-    tr_pace_told(&p, rate, START);
+    tr_pace_told(&p, rate, follows, START);
     tr_pace_part(&p, halves, START);
     assert_true(fabs(tr_pace_rpm(&p) - 210) < 1e-6);
     tr_pace_sent(&p, 0, START);
@@ -480,6 +528,7 @@ int main(void)
         cmocka_unit_test(all_is_divided_whatever_is_wanted),
         cmocka_unit_test(parts_never_add_to_more_than_one),
         cmocka_unit_test(equal_ones_share_all_of_it),
+        cmocka_unit_test(an_untold_limit_is_found_together),
         cmocka_unit_test(a_killed_ones_part_comes_back),
         cmocka_unit_test(one_with_little_to_do_leaves_the_rest),
         cmocka_unit_test(a_late_one_gets_its_part),

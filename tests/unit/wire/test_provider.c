@@ -107,6 +107,102 @@ static void any_retry_after_is_bounded(void **state)
     }
 }
 
+/* What every family of headers says: limit, remaining, reset in ms, window in
+ * ms where it is stated. */
+static void limits_of_every_family(void **state)
+{
+#define NOTHING {-1, -1, -1, 0}
+    static const struct {
+        const char *headers;
+        struct tr_limits limits;
+    } cases[] = {
+        {"x-ratelimit-limit-requests: 500\n" /* OpenAI */
+         "x-ratelimit-remaining-requests: 499\n"
+         "x-ratelimit-reset-requests: 120ms\n"
+         "x-ratelimit-limit-tokens: 200000\n"
+         "x-ratelimit-remaining-tokens: 195588\n"
+         "x-ratelimit-reset-tokens: 6m0s\n",
+         {{500, 499, 120, 0}, {200000, 195588, 360000, 0}, NOTHING, NOTHING}},
+        {"x-ratelimit-remaining-requests: 17\n" /* Azure */
+         "x-ratelimit-remaining-tokens: 5031\n",
+         {{-1, 17, -1, 0}, {-1, 5031, -1, 0}, NOTHING, NOTHING}},
+        {"date: Tue, 24 Nov 2026 10:00:00 GMT\n" /* Anthropic */
+         "anthropic-ratelimit-requests-limit: 4000\n"
+         "anthropic-ratelimit-requests-remaining: 3999\n"
+         "anthropic-ratelimit-requests-reset: 2026-11-24T10:00:01Z\n"
+         "anthropic-ratelimit-input-tokens-limit: 2000000\n"
+         "anthropic-ratelimit-input-tokens-remaining: 1990000\n"
+         "anthropic-ratelimit-input-tokens-reset: 2026-11-24T10:00:02Z\n"
+         "anthropic-ratelimit-output-tokens-limit: 400000\n"
+         "anthropic-ratelimit-output-tokens-remaining: 399000\n"
+         "anthropic-ratelimit-output-tokens-reset: 2026-11-24T10:00:00Z\n"
+         "anthropic-ratelimit-tokens-limit: 2400000\n"
+         "anthropic-ratelimit-tokens-remaining: 2389000\n"
+         "anthropic-ratelimit-tokens-reset: 2026-11-24T10:00:02Z\n",
+         {{4000, 3999, 1000, 60000}, NOTHING, {2000000, 1990000, 2000, 60000},
+          {400000, 399000, 0, 60000}}},
+        {"anthropic-ratelimit-tokens-limit: 50000\n" /* older Anthropic */
+         "anthropic-ratelimit-tokens-remaining: 41000\n",
+         {NOTHING, {50000, 41000, -1, 60000}, NOTHING, NOTHING}},
+        {"x-ratelimit-limit-requests: 14400\n" /* Groq: a day, a minute */
+         "x-ratelimit-remaining-requests: 14370\n"
+         "x-ratelimit-reset-requests: 2m59.56s\n"
+         "x-ratelimit-limit-tokens: 18000\n"
+         "x-ratelimit-remaining-tokens: 17997\n"
+         "x-ratelimit-reset-tokens: 7.66s\n",
+         {{14400, 14370, 179560, 0}, {18000, 17997, 7660, 0}, NOTHING,
+          NOTHING}},
+        {"x-ratelimit-limit-req-second: 6\n" /* Mistral */
+         "x-ratelimit-remaining-req-second: 5\n"
+         "x-ratelimit-limit-tokens-minute: 500000\n"
+         "x-ratelimit-remaining-tokens-minute: 499000\n",
+         {{6, 5, -1, 1000}, {500000, 499000, -1, 60000}, NOTHING, NOTHING}},
+        {"x-ratelimit-limit: 20\n" /* OpenRouter, on 429 only */
+         "x-ratelimit-remaining: 0\n"
+         "x-ratelimit-reset: 1795514430000\n",
+         {{20, 0, 30000, 0}, NOTHING, NOTHING, NOTHING}},
+        {"x-ratelimit-limit-requests-minute: 30\n" /* Cerebras */
+         "x-ratelimit-remaining-requests-minute: 29\n"
+         "x-ratelimit-limit-requests-day: 900\n"
+         "x-ratelimit-remaining-requests-day: 12\n",
+         {{30, 29, -1, 60000}, NOTHING, NOTHING, NOTHING}},
+        {"x-ratelimit-limit-requests-minute: 30\n" /* the day is used up */
+         "x-ratelimit-remaining-requests-minute: 29\n"
+         "x-ratelimit-limit-requests-day: 900\n"
+         "x-ratelimit-remaining-requests-day: 0\n"
+         "x-ratelimit-reset-requests-day: 33011.38\n",
+         {{900, 0, 33011380, 86400000}, NOTHING, NOTHING, NOTHING}},
+        {"ratelimit-limit: 100, 100;w=60\n" /* the IETF's draft */
+         "ratelimit-remaining: 40\n"
+         "ratelimit-reset: 12\n",
+         {{100, 40, 12000, 60000}, NOTHING, NOTHING, NOTHING}},
+        {"x-ratelimit-limit-requests: many\n"
+         "x-ratelimit-remaining-requests: -3\n"
+         "x-ratelimit-reset-requests: soon\n",
+         {NOTHING, NOTHING, NOTHING, NOTHING}},
+        {"", {NOTHING, NOTHING, NOTHING, NOTHING}},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_limits l;
+        int64_t wait_ms;
+
+        tr_wire_limits(tr_str_c(cases[i].headers), NOW, &l, &wait_ms);
+        if (memcmp(&l, &cases[i].limits, sizeof l) != 0)
+            fail_msg("%s: requests %lld %lld %lld %lld tokens %lld %lld %lld "
+                     "%lld", cases[i].headers, (long long)l.requests.limit,
+                     (long long)l.requests.remaining,
+                     (long long)l.requests.reset_ms,
+                     (long long)l.requests.window_ms,
+                     (long long)l.tokens.limit, (long long)l.tokens.remaining,
+                     (long long)l.tokens.reset_ms,
+                     (long long)l.tokens.window_ms);
+        assert_int_equal(wait_ms, -1);
+    }
+#undef NOTHING
+}
+
 /* ---- redaction -------------------------------------------------------- */
 
 static void redaction(void **state)
@@ -717,6 +813,7 @@ int main(void)
         cmocka_unit_test(durations),
         cmocka_unit_test(try_again),
         cmocka_unit_test(any_retry_after_is_bounded),
+        cmocka_unit_test(limits_of_every_family),
         cmocka_unit_test(redaction),
         cmocka_unit_test(network_failures),
         cmocka_unit_test(bare_statuses),

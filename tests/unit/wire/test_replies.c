@@ -195,6 +195,14 @@ static void check(const struct file *f, const struct tr_reply *r,
                   (int64_t[]){req->limit, req->remaining, req->reset_ms});
     check_numbers(f, "tokens", 3,
                   (int64_t[]){tok->limit, tok->remaining, tok->reset_ms});
+    check_numbers(f, "input", 3,
+                  (int64_t[]){r->limits.input.limit, r->limits.input.remaining,
+                              r->limits.input.reset_ms});
+    check_numbers(f, "output", 3,
+                  (int64_t[]){r->limits.output.limit,
+                              r->limits.output.remaining,
+                              r->limits.output.reset_ms});
+    check_numbers(f, "slow_down", 1, (int64_t[]){r->slow_down});
     check_numbers(f, "retry_after_ms", 1, &r->retry_after_ms);
     if (message && !strstr(r->message, message))
         fail_msg("%s: message is \"%s\"", f->name, r->message);

@@ -1,0 +1,765 @@
+/* estimate.c - what refusals say about a limit that nobody states.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "plan/estimate.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+#include <string.h>
+
+/* START. A refusal takes a moment to come back; what left meanwhile is refused
+ * too. So the rate may grow fast while it is small, and later only in step
+ * with what was accepted: a bucket of a minute then costs a permille. */
+#define START_RATE 2.0
+#define START_FLIGHT 3.0   /* under way at a time: never slower than that */
+#define START_FOLD_S 0.5   /* e-fold while below START_EASY */
+#define START_EASY 50.0
+#define GROW_FOLD_S 3.0    /* later, and in RAMP */
+#define FIND_FOLD_S 3.0
+#define OTHERS_S 0.06      /* so uncertain is when others sent */
+#define JITTER_S 0.003     /* requests may arrive that much earlier */
+#define SPAN_LEAST_S 0.01  /* refusals nearer than that are one */
+#define SURE 1.6           /* high/low that ends FIND */
+#define AIM 0.25           /* between low and high */
+#define HOLD_MAX_S 66.0
+#define HOLD_MIN_S 4.0
+#define REFUSALS 0.0003    /* share of refusals that looking upwards may cost */
+#define LOOK_FOLD_S 5.8    /* doubles every 4 s */
+#define TIGHT 3            /* requests that such a bucket holds, at most */
+#define SUSPECT 1.25       /* accepted that far above the bound: tight */
+#define SUSPECT_CUT 0.25
+#define SUSPECT_SENDS 30   /* a larger one would refuse again within so many */
+#define TIGHT_CUT 0.004
+#define TIGHT_CUT_MOST 0.6
+#define TIGHT_FOLD_S 20.0
+#define TIGHT_HOLD_S 50.0
+#define DARK_S 2.0
+#define WINDOW_QUICK_S 5.0 /* one window's quota is spent in so long, once */
+#define WINDOW_USE 0.997
+#define WINDOW_PROBE_S 0.25
+#define WINDOW_LOOK 0.1    /* above the base at most: the answer comes late */
+
+static double seconds(int64_t ns)
+{
+    return (double)ns / TR_S;
+}
+
+static int64_t nanos(double s)
+{
+    return s < 0 ? 0 : s > 86400 ? 86400 * TR_S : (int64_t)(s * TR_S);
+}
+
+static int64_t later(int64_t t, int64_t by)
+{
+    return t > INT64_MAX - by ? INT64_MAX : t + by;
+}
+
+void tr_estimate_init(struct tr_estimate *e, int64_t now)
+{
+    memset(e, 0, sizeof *e);
+    e->since = e->hold_until = e->last_at = e->began_at = now;
+    e->reacted_at = INT64_MIN;
+    e->most = 1;
+}
+
+/* ---- what was accepted until a time ------------------------------- */
+
+static void mark(struct tr_mark *ring, int size, int *n, int *newest,
+                 int64_t step, int64_t at, double sum)
+{
+    /* A mark moves until the one before it is `step` away. */
+    if (*n >= 2 && at - ring[(*newest + size - 1) % size].at < step) {
+        ring[*newest] = (struct tr_mark){at, sum};
+        return;
+    }
+    *newest = *n ? (*newest + 1) % size : 0;
+    ring[*newest] = (struct tr_mark){at, sum};
+    if (*n < size)
+        ++*n;
+}
+
+/* Sum at a time, by the marks of one ring; false: older than all of them. */
+static bool look(const struct tr_mark *ring, int size, int n, int newest,
+                 int64_t at, double now_sum, double *sum)
+{
+    struct tr_mark after = {INT64_MAX, now_sum};
+
+    for (int k = 0; k < n; k++) {
+        struct tr_mark m = ring[(newest + size - k) % size];
+
+        if (m.at <= at) {
+            double share = after.at == INT64_MAX || after.at <= m.at
+                               ? 0
+                               : (double)(at - m.at) /
+                                     (double)(after.at - m.at);
+
+            *sum = m.sum + (k ? share * (after.sum - m.sum) : 0);
+            return true;
+        }
+        after = m;
+    }
+    return false;
+}
+
+static double sum_at(const struct tr_estimate *e, int64_t at)
+{
+    double sum = 0;
+
+    if (look(e->recent, TR_EST_MARKS, e->recent_n, e->recent_at, at, e->sum,
+             &sum) ||
+        look(e->past, TR_EST_PAST, e->past_n, e->past_at, at, e->sum, &sum))
+        return sum;
+    return e->past_n && e->past_n == TR_EST_PAST
+               ? e->past[(e->past_at + 1) % TR_EST_PAST].sum
+               : 0;
+}
+
+void tr_estimate_uncount(struct tr_estimate *e, double units,
+                         int64_t sent_at)
+{
+    e->sum -= units;
+    for (int i = 0; i < e->recent_n; i++)
+        if (e->recent[i].at >= sent_at)
+            e->recent[i].sum -= units;
+    for (int i = 0; i < e->past_n; i++)
+        if (e->past[i].at >= sent_at)
+            e->past[i].sum -= units;
+    for (int i = 0; i < e->anchor_count; i++)
+        if (e->anchors[i].at > sent_at)
+            e->anchors[i].sum -= units;
+}
+
+static void add_evenly(struct tr_mark *m, int n, double units, int64_t from,
+                       int64_t to)
+{
+    for (int i = 0; i < n; i++)
+        if (m[i].at >= to)
+            m[i].sum += units;
+        else if (m[i].at > from)
+            m[i].sum += units * (double)(m[i].at - from) / (double)(to - from);
+}
+
+void tr_estimate_others(struct tr_estimate *e, double units, int64_t from,
+                        int64_t to)
+{
+    if (to <= from || units == 0)
+        return;
+    add_evenly(e->recent, e->recent_n, units, from, to);
+    add_evenly(e->past, e->past_n, units, from, to);
+    add_evenly(e->anchors, e->anchor_count, units, from, to);
+    e->sum += units;
+    if (!e->recent_n || e->recent[e->recent_at].at < to)
+        mark(e->recent, TR_EST_MARKS, &e->recent_n, &e->recent_at, 2 * TR_MS,
+             to, e->sum);
+    if (!e->past_n || e->past[e->past_at].at < to)
+        mark(e->past, TR_EST_PAST, &e->past_n, &e->past_at, 2 * TR_S, to,
+             e->sum);
+}
+
+/* ---- bounds ------------------------------- */
+
+static double slack(const struct tr_estimate *e, double rate)
+{
+    return 1.05 * e->most + rate * (JITTER_S + OTHERS_S * e->others);
+}
+
+static void add_anchor(struct tr_estimate *e, int64_t at)
+{
+    struct tr_mark new = {at, sum_at(e, at)};
+    int n = e->anchor_count, i;
+
+    if (n == TR_EST_ANCHORS) {
+        int worst = 1;
+        double least = INFINITY;
+
+        /* The one whose neighbours are nearest, as seen from now. */
+        for (i = 1; i + 1 < n; i++) {
+            double gap = (double)(e->anchors[i + 1].at - e->anchors[i - 1].at) /
+                         (double)(at - e->anchors[i - 1].at + 1);
+
+            if (gap < least) {
+                least = gap;
+                worst = i;
+            }
+        }
+        memmove(e->anchors + worst, e->anchors + worst + 1,
+                (size_t)(n - worst - 1) * sizeof *e->anchors);
+        n--;
+    }
+    for (i = n; i > 0 && e->anchors[i - 1].at > at; i--)
+        e->anchors[i] = e->anchors[i - 1];
+    e->anchors[i] = new;
+    e->anchor_count = n + 1;
+}
+
+static void forget(struct tr_estimate *e, int count)
+{
+    memmove(e->anchors, e->anchors + count,
+            (size_t)(e->anchor_count - count) * sizeof *e->anchors);
+    e->anchor_count -= count;
+}
+
+/* From the newest refusal back as far as they agree. */
+static void bound(struct tr_estimate *e)
+{
+    int last = e->anchor_count - 1;
+    struct tr_mark new = e->anchors[last];
+
+    e->low = 0;
+    e->high = 0;
+    for (int i = last - 1; i >= 0; i--) {
+        double span = seconds(new.at - e->anchors[i].at);
+        double n = fmax(0, new.sum - e->anchors[i].sum), m, low, high;
+
+        if (span < SPAN_LEAST_S)
+            continue;
+        m = slack(e, n / span);
+        low = (n - m) / span;
+        high = (n + m) / span;
+        if ((e->high > 0 && low > e->high) || high < e->low) {
+            forget(e, i + 1);
+            e->cleared = false; /* the limit is another one */
+            return;
+        }
+        if (low > e->low)
+            e->low = low;
+        if (e->high <= 0 || high < e->high)
+            e->high = high;
+    }
+}
+
+/* ---- rates ------------------------------- */
+
+static double start_rate(const struct tr_estimate *e)
+{
+    double n = e->sum / e->most;
+    double rate = fmax(fmin(n / START_FOLD_S, START_EASY), n / GROW_FOLD_S);
+
+    if (e->latency_s > 0)
+        rate = fmax(rate, START_FLIGHT / e->latency_s);
+    return e->most * fmax(rate, START_RATE);
+}
+
+/* A bucket of one or two requests is full nearly always: what was accepted
+ * between two refusals says nothing, only how fast the refused one came. */
+bool tr_estimate_is_tight(const struct tr_estimate *e)
+{
+    return e->size > 0 && e->size < TIGHT * e->most;
+}
+
+/* So much above the base that one request more than flows in is sent within
+ * some ten seconds, or that the middle between the bounds is soon reached. */
+static double first_look(const struct tr_estimate *e)
+{
+    double look = fmax(0.1 * e->most, 0.25 * (e->high - e->low)) / e->base;
+
+    if (tr_estimate_is_tight(e) && e->tuned)
+        return TIGHT_CUT;
+    if (tr_estimate_is_tight(e))
+        return 0.3;
+    return fmin(0.1, fmax(0.0002, look));
+}
+
+static double look_fold(const struct tr_estimate *e)
+{
+    if (tr_estimate_is_tight(e) && e->tuned)
+        return TIGHT_FOLD_S;
+    return LOOK_FOLD_S * fmax(1, e->most / e->base);
+}
+
+double tr_estimate_rate(const struct tr_estimate *e, bool slow_start,
+                        int64_t now)
+{
+    double t = seconds(now - e->since), held;
+
+    switch (e->phase) {
+    case TR_EST_START:
+        return slow_start ? start_rate(e) : 0;
+    case TR_EST_FIND:
+        return e->base * exp(fmin(fmax(t, 0), 60) / FIND_FOLD_S);
+    case TR_EST_RAMP:
+        return e->base + fmax(0, e->sum - e->ramp_from) / GROW_FOLD_S;
+    case TR_EST_CRUISE:
+    case TR_EST_WINDOW:
+        held = seconds(e->hold_s_ns);
+        if (t <= held)
+            return e->base;
+        return e->base *
+               (1 + fmin(e->phase == TR_EST_WINDOW ? WINDOW_LOOK : 4,
+                         first_look(e) * exp((t - held) / look_fold(e))));
+    case TR_EST_DARK:
+        return e->trusted;
+    }
+    return 0;
+}
+
+static void enter(struct tr_estimate *e, enum tr_estimate_phase phase,
+                  double base, int64_t now)
+{
+    e->phase = phase;
+    e->base = base;
+    e->since = now > e->hold_until ? now : e->hold_until;
+}
+
+static void cruise(struct tr_estimate *e, int64_t now)
+{
+    double span = seconds(e->anchors[e->anchor_count - 1].at -
+                          e->anchors[0].at);
+    double hold, base = e->low + AIM * (e->high - e->low);
+
+    /* As long as the aim may be two requests too low, and not so short that
+     * looking upwards costs many refusals. */
+    hold = fmax(tr_estimate_is_tight(e) ? 0 : 1.5 * span, HOLD_MIN_S);
+    hold = fmin(hold, fmax(HOLD_MIN_S, e->most / (REFUSALS * base)));
+    e->hold_s_ns = nanos(fmin(hold, HOLD_MAX_S));
+    enter(e, TR_EST_CRUISE, base, now);
+}
+
+/* Refused at `rate`: a little less, and twice as much less when that is refused
+ * at once. False: the bucket is not tight after all. */
+static bool cruise_tight(struct tr_estimate *e, double rate, int64_t now)
+{
+    /* As coarse as the steps that led here. */
+    double step = (rate / e->base - 1) / look_fold(e) * e->most / rate;
+    double sends = seconds(now - e->since) * e->base / e->most;
+
+    if (e->suspected && e->tuned && sends < SUSPECT_SENDS)
+        return false;
+    if (e->suspected && !e->tuned)
+        e->cut = fmin(SUSPECT_CUT, 1 - sqrt(e->bar / rate));
+    else if (e->tuned && now - e->since < e->hold_s_ns)
+        e->cut *= 2;
+    else
+        e->cut = fmin(0.1, fmax(TIGHT_CUT, 1.2 * step));
+    if (e->cut > TIGHT_CUT_MOST)
+        return false;
+    if (e->tuned || !e->suspected) {
+        e->suspected = false;
+        forget(e, e->anchor_count - 1);
+    }
+    e->high = rate;
+    e->low = (1 - 2 * e->cut) * rate;
+    e->hold_s_ns = nanos(e->cut > 2 * TIGHT_CUT ? HOLD_MIN_S : TIGHT_HOLD_S);
+    e->tuned = true;
+    enter(e, TR_EST_CRUISE, (1 - e->cut) * rate, now);
+    return true;
+}
+
+/* ---- windows ------------------------------- */
+
+/* Lengths that providers use. */
+static const double lengths_s[] = {5, 10, 15, 20, 30, 60, 120, 300, 600, 3600};
+#define LENGTHS (sizeof lengths_s / sizeof *lengths_s)
+
+static int64_t window_start(const struct tr_estimate *e, int64_t at)
+{
+    int64_t length = nanos(e->window_s);
+
+    return e->boundary + (at - e->boundary) / length * length;
+}
+
+static void window(struct tr_estimate *e, double quota, int64_t now)
+{
+    e->quota = fmax(quota, e->most);
+    e->hold_s_ns = nanos(HOLD_MAX_S);
+    enter(e, TR_EST_WINDOW, WINDOW_USE * e->quota / e->window_s, now);
+}
+
+/* Accepted between the start of the window of `from` and a refusal. The start
+ * is known to `slack`: rather count too much, the next refusal corrects it. */
+static double count_window(const struct tr_estimate *e, int64_t from,
+                           int64_t refused_at)
+{
+    return sum_at(e, refused_at) - sum_at(e, from - e->slack);
+}
+
+/* The second dark: the window is as long as one of those known, so that there
+ * is only so often something to try. */
+static void wait_for_length(struct tr_estimate *e, int64_t now)
+{
+    e->hold_until = later(now, nanos(600));
+    for (size_t i = 0; i < LENGTHS; i++) {
+        int64_t end = later(e->boundary, nanos(lengths_s[i]) + 50 * TR_MS);
+
+        if (end > now) {
+            e->hold_until = end;
+            return;
+        }
+    }
+}
+
+/* Nothing is accepted any more. Each probe that is refused costs one; the
+ * window's end is found to a third of the time gone by, or better where the
+ * quota is large. Once it is known, a quarter of the doubt is enough. */
+static void dark_wait(struct tr_estimate *e, double wait_s, int64_t now)
+{
+    double gap = fmin(0.5 * seconds(now - e->dark_from),
+                      4000 * e->most / fmax(e->sum, 1));
+
+    if (e->measuring) {
+        wait_for_length(e, now);
+        return;
+    }
+    if (e->window_s > 0) {
+        int64_t end = later(window_start(e, e->dark_from),
+                            nanos(e->window_s));
+
+        if (now < end - e->slack) {
+            e->hold_until = end - e->slack;
+            return;
+        }
+        if (now - e->slack < end)
+            gap = seconds(e->slack) / 4;
+    }
+    gap = fmax(fmax(gap, WINDOW_PROBE_S), wait_s);
+    e->hold_until = later(now, nanos(fmin(gap, 30)));
+}
+
+static void dark(struct tr_estimate *e, int64_t from, double wait_s,
+                 int64_t now)
+{
+    e->phase = TR_EST_DARK;
+    e->dark_from = from;
+    e->dark_last = now - e->turn;
+    dark_wait(e, wait_s, now);
+}
+
+/* The first boundary: how long is a window? Its quota is spent quickly, which
+ * costs nothing, and the next boundary tells. */
+static void measure(struct tr_estimate *e, int64_t sent_at, int64_t now)
+{
+    e->measuring = true;
+    e->window_s = 3600;
+    e->boundary = sent_at;
+    e->slack = sent_at - e->dark_last;
+    e->quota = fmax(e->most, sum_at(e, e->dark_from) -
+                                 sum_at(e, e->dark_last - nanos(60)));
+    e->hold_s_ns = nanos(HOLD_MAX_S);
+    enter(e, TR_EST_WINDOW, fmin(e->trusted, e->quota / WINDOW_QUICK_S), now);
+}
+
+static void measured(struct tr_estimate *e, int64_t sent_at)
+{
+    double length = seconds(sent_at - e->boundary);
+    size_t best = 0;
+
+    for (size_t i = 1; i < LENGTHS; i++)
+        if (fabs(log(lengths_s[i] / length)) <
+            fabs(log(lengths_s[best] / length)))
+            best = i;
+    e->measuring = false;
+    e->window_s = lengths_s[best];
+    e->quota = count_window(e, e->boundary, e->dark_from);
+}
+
+/* The first request since the dark was accepted: a window began. */
+static void dawn(struct tr_estimate *e, int64_t sent_at, int64_t now)
+{
+    double off;
+
+    e->misses = 0;
+    e->hold_until = now;
+    if (e->window_s <= 0) {
+        measure(e, sent_at, now);
+        return;
+    }
+    if (e->measuring)
+        measured(e, sent_at);
+    off = fmod(seconds(sent_at - e->boundary), e->window_s);
+    off = fmin(off, e->window_s - off);
+    if (off > seconds(sent_at - e->dark_last + e->slack) + 1) {
+        measure(e, sent_at, now); /* windows of another length */
+        return;
+    }
+    if (e->slack > sent_at - e->dark_last)
+        e->slack = sent_at - e->dark_last;
+    e->boundary = sent_at;
+    window(e, e->quota, now);
+}
+
+/* A refusal while windows are known. False: it does not fit them. */
+static bool end_of_quota(struct tr_estimate *e, double wait_s, int64_t sent_at,
+                         int64_t now)
+{
+    double quota = count_window(e, window_start(e, sent_at), sent_at);
+
+    if (quota < 0.2 * e->quota || quota < 3 * e->most) {
+        e->window_s = 0;
+        e->measuring = false;
+        return false;
+    }
+    e->anchor_count = 0;
+    e->quota = quota;
+    if (!e->measuring)
+        e->trusted = WINDOW_USE * quota / e->window_s;
+    dark(e, sent_at, wait_s, now);
+    return true;
+}
+
+/* ---- refusals ------------------------------- */
+
+/* Consecutive refusals: gaps that double until something is accepted. */
+static void gap(struct tr_estimate *e, double rate, int64_t now)
+{
+    double factor = pow(e->low > 0 ? 2 : 4, fmin(e->misses, 20));
+
+    e->hold_until = later(now, nanos(fmin(factor * e->most / rate, 5)));
+}
+
+/* The rate to look around with: what the bounds allow at most, or below what
+ * was refused. */
+static void find(struct tr_estimate *e, double rate, int64_t now)
+{
+    double base = e->high > 0 && e->high < rate ? e->high : rate;
+
+    enter(e, TR_EST_FIND, e->low > 0 ? base : 0.7 * base, now);
+}
+
+/* First refusal after a climb: wait for those of all that left meanwhile, their
+ * spacing is the first idea of the limit. */
+static void top_of_climb(struct tr_estimate *e, double rate, double taken,
+                         int64_t sent_at, int64_t now)
+{
+    double span = fmin(2, seconds(now - e->began_at));
+    double lately = (e->sum - sum_at(e, now - nanos(span))) / fmax(span, 1e-3);
+
+    /* Something else may have held us below what the climb allowed. */
+    rate = fmin(rate, 2 * fmax(lately, e->most));
+    e->size = taken;
+    e->tuned = e->suspected = e->cleared = false;
+    e->trusted = e->passed = rate;
+    e->dark_from = sent_at;
+    e->misses = 0;
+    if (seconds(e->turn) * rate > 0.5 * e->most)
+        e->hold_until = later(now, e->turn + e->turn / 10);
+    find(e, rate, now);
+}
+
+/* The limit is known, and yet a request far above it was accepted before this
+ * one was refused: perhaps the bucket is small and was full all the time. */
+static void suspect(struct tr_estimate *e, double rate, double low, double high)
+{
+    if (high > 0 && high < 1.1 * low && rate > SUSPECT * high &&
+        !tr_estimate_is_tight(e) && !e->cleared && e->others <= 0) {
+        e->size = e->most;
+        e->tuned = false;
+        e->suspected = true;
+        e->bar = high;
+    }
+}
+
+static bool refused_tight(struct tr_estimate *e, double rate, bool none,
+                          int64_t now)
+{
+    if (e->phase != TR_EST_CRUISE || !tr_estimate_is_tight(e) || (none && e->misses))
+        return false;
+    e->misses = none;
+    e->hold_until = later(now - e->turn, nanos(e->most / rate));
+    if (cruise_tight(e, rate, now))
+        return true;
+    e->cleared = e->suspected;
+    e->size = 0;
+    e->suspected = false;
+    return false;
+}
+
+/* Longer than a bucket of the trusted rate takes to fill? */
+static bool is_long(const struct tr_estimate *e, int64_t at)
+{
+    return seconds(at - e->dark_from) >
+           fmax(DARK_S, 8 * e->most / e->trusted);
+}
+
+/* Refused, and nothing was accepted since the last refusal. True: for too long
+ * to be a bucket that fills. */
+static bool missed(struct tr_estimate *e, double rate, double wait_s,
+                   int64_t sent_at, int64_t now)
+{
+    e->misses++;
+    e->blank = e->misses > 1;
+    e->dark_last = sent_at;
+    gap(e, rate, now);
+    if (!is_long(e, sent_at))
+        return false;
+    dark(e, e->dark_from, wait_s, now);
+    return true;
+}
+
+/* A refusal that is no echo; low and high are the bounds of before. */
+static void react(struct tr_estimate *e, double taken, double wait_s,
+                  double low, double high, int64_t sent_at, int64_t now)
+{
+    double rate = tr_estimate_rate(e, true, now);
+    bool none = taken < 0.5 * e->most;
+
+    e->reacted_at = now;
+    e->passed = rate;
+    e->turn = now > sent_at ? now - sent_at : 0;
+    e->probe_at = 0;
+    if ((e->phase == TR_EST_WINDOW || e->phase == TR_EST_RAMP) &&
+        e->window_s > 0) {
+        if (end_of_quota(e, wait_s, sent_at, now))
+            return;
+        e->phase = TR_EST_FIND;
+        rate = e->trusted;
+    }
+    if (e->phase == TR_EST_START || e->phase == TR_EST_RAMP) {
+        top_of_climb(e, rate, taken, sent_at, now);
+        return;
+    }
+    if (e->phase == TR_EST_CRUISE && !none)
+        suspect(e, rate, low, high);
+    if (none && e->misses == 0) {
+        e->dark_from = e->anchor_count > 1
+                           ? e->anchors[e->anchor_count - 2].at : sent_at;
+        if (e->phase == TR_EST_CRUISE)
+            e->trusted = e->base;
+    }
+    if (refused_tight(e, rate, none, now))
+        return;
+    if (none && missed(e, rate, wait_s, sent_at, now))
+        return;
+    if (!none) {
+        e->misses = 0;
+        e->blank = false;
+        e->hold_until = later(sent_at, nanos(e->most / rate));
+    }
+    if (e->low > 0 && e->high < SURE * e->low)
+        cruise(e, now);
+    else
+        find(e, rate, now);
+}
+
+void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
+                         int64_t sent_at, int64_t now)
+{
+    double taken, low = e->low, high = e->high;
+    bool echo = sent_at < e->reacted_at;
+
+    tr_estimate_uncount(e, units, sent_at);
+    taken = sum_at(e, sent_at) -
+            (e->anchor_count ? e->anchors[e->anchor_count - 1].sum : 0);
+    if (e->phase == TR_EST_DARK) {
+        e->reacted_at = now;
+        e->dark_last = sent_at;
+        dark_wait(e, wait_s, now);
+        return;
+    }
+    add_anchor(e, sent_at);
+    bound(e);
+    if (!echo)
+        react(e, taken, wait_s, low, high, sent_at, now);
+    else if (e->phase == TR_EST_FIND && e->last_at <= e->reacted_at)
+        find(e, e->passed, now); /* nothing left since: look again */
+}
+
+/* ---- sends and answers ------------------------------- */
+
+/* After refusals in a row one request tries, the others wait whether it is
+ * refused as well. */
+static void probe(struct tr_estimate *e, int64_t now)
+{
+    if (e->probe_at > 0) { /* the last one was not: there is room again */
+        e->misses = 0;
+        e->probe_at = 0;
+        return;
+    }
+    e->probe_at = now;
+    e->hold_until = later(now, e->turn + e->turn / 4);
+}
+
+void tr_estimate_sent(struct tr_estimate *e, double units, bool held,
+                      int64_t now)
+{
+    /* Time in which nothing held us back says nothing about the limit. */
+    if (!held && e->last_at > e->since)
+        e->since += now - e->last_at;
+    if (e->phase == TR_EST_DARK)
+        dark_wait(e, -1, now);
+    else if (e->misses > 0)
+        probe(e, now);
+    e->most = fmax(e->most, units);
+    e->last_at = now;
+    e->sum += units;
+    mark(e->recent, TR_EST_MARKS, &e->recent_n, &e->recent_at, 2 * TR_MS, now,
+         e->sum);
+    mark(e->past, TR_EST_PAST, &e->past_n, &e->past_at, 2 * TR_S, now, e->sum);
+}
+
+/* More was accepted than the limit allows: it was raised. */
+static bool is_raised(const struct tr_estimate *e, int64_t sent_at)
+{
+    struct tr_mark last;
+
+    if (e->measuring)
+        return false;
+    if (e->phase == TR_EST_WINDOW)
+        return sum_at(e, sent_at) - sum_at(e, window_start(e, sent_at)) >
+               1.02 * e->quota + 2 * e->most;
+    if (e->phase != TR_EST_CRUISE || !e->anchor_count)
+        return false;
+    last = e->anchors[e->anchor_count - 1];
+    return sent_at > last.at &&
+           sum_at(e, sent_at) - last.sum >
+               e->high * seconds(sent_at - last.at) + slack(e, e->high);
+}
+
+void tr_estimate_accepted(struct tr_estimate *e, int64_t sent_at, int64_t now)
+{
+    if (e->latency_s <= 0)
+        e->latency_s = fmax(1e-6, seconds(now - sent_at));
+    if (e->phase == TR_EST_DARK) {
+        if (sent_at > e->dark_from && sent_at >= e->reacted_at)
+            dawn(e, sent_at, now);
+        return;
+    }
+    if (e->phase == TR_EST_FIND && e->blank && sent_at > e->dark_last) {
+        e->blank = false; /* the dark may have ended between two probes */
+        if (sent_at >= e->reacted_at && is_long(e, sent_at)) {
+            dawn(e, sent_at, now);
+            return;
+        }
+    }
+    if (now - e->since > e->hold_s_ns && is_raised(e, sent_at)) {
+        double rate = tr_estimate_rate(e, true, now);
+
+        if (e->phase == TR_EST_CRUISE)
+            e->anchor_count = 0;
+        e->ramp_from = e->sum;
+        enter(e, TR_EST_RAMP, rate, now);
+    }
+}
+
+double tr_estimate_taken(const struct tr_estimate *e, int64_t at)
+{
+    return sum_at(e, at);
+}
+
+bool tr_estimate_explains(const struct tr_estimate *e, int64_t sent_at)
+{
+    struct tr_mark last;
+
+    if (e->phase != TR_EST_CRUISE || !e->anchor_count)
+        return false;
+    last = e->anchors[e->anchor_count - 1];
+    return e->low * seconds(sent_at - last.at) <
+           sum_at(e, sent_at) - last.sum + 2 * slack(e, e->high);
+}
+
+void tr_estimate_shift(struct tr_estimate *e, int64_t back)
+{
+    int64_t *const times[] = {&e->since, &e->hold_until, &e->reacted_at,
+                              &e->last_at, &e->began_at, &e->dark_from,
+                              &e->dark_last, &e->boundary};
+
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+        if (*times[i] > INT64_MIN + back)
+            *times[i] -= back;
+    for (int i = 0; i < e->anchor_count; i++)
+        e->anchors[i].at -= back;
+    for (int i = 0; i < e->recent_n; i++)
+        e->recent[i].at -= back;
+    for (int i = 0; i < e->past_n; i++)
+        e->past[i].at -= back;
+}

@@ -1,0 +1,114 @@
+/* estimate.h - what refusals say about a limit that nobody states. Pure.
+ *
+ * A refusal says that the provider's bucket holds less than one request. So
+ * between two refusals all that was accepted is what flowed in: the rate is
+ * known to one request in as many as were accepted, whatever the size of the
+ * bucket. The estimator aims just below what is certain, and now and then a
+ * little above it, which costs one refusal and finds a limit that was raised.
+ *
+ *            refused             two refusals agree
+ *   START ─────────────▶ FIND ──────────────────────▶ CRUISE
+ *     ▲  doubles          ▲ │  between the bounds      │ │
+ *     │                   │ │                          │ │ more accepted than
+ *     │  refusals no rate │ │ nothing accepted         │ │ the bounds allow
+ *     │  explains (cut)   └─┼──────────────────────────┘ ▼
+ *     │                     ▼ for long                  RAMP ──▶ FIND
+ *     └──────────────── DARK ◀── a window's quota is used up
+ *
+ * DARK ends with the first request that is accepted: a window began. From
+ * then on WINDOW spreads the quota over whole windows.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TR_PLAN_ESTIMATE_H
+#define TR_PLAN_ESTIMATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum tr_estimate_phase {
+    TR_EST_START,  /* no refusal yet: faster and faster */
+    TR_EST_FIND,   /* limit passed: somewhere between the bounds */
+    TR_EST_CRUISE, /* known to a few percent or better */
+    TR_EST_RAMP,   /* the limit was raised: how far? */
+    TR_EST_DARK,   /* nothing is accepted: wait for the window's end */
+    TR_EST_WINDOW  /* fixed windows: quota and boundary known */
+};
+
+enum { TR_EST_ANCHORS = 12, TR_EST_MARKS = 1024, TR_EST_PAST = 64 };
+
+/* Units sent and not refused until a time. */
+struct tr_mark {
+    int64_t at;
+    double sum;
+};
+
+struct tr_estimate {
+    enum tr_estimate_phase phase;
+    double base;            /* rate the phase began with, units per second */
+    double low, high;       /* the limit lies between; 0: not known */
+    double passed;          /* rate that was refused */
+    double trusted;         /* rate before the refusals of DARK */
+    int64_t since;          /* growth counts from here */
+    int64_t hold_s_ns;      /* CRUISE: how long the base is kept */
+    int64_t hold_until;     /* nothing leaves before: echoes, gaps, windows */
+    int64_t reacted_at;     /* refusals of older requests are echoes */
+    int64_t last_at;        /* last send */
+    int64_t began_at;
+    int64_t turn;           /* a refusal's round trip */
+    int64_t probe_at;       /* one request tries since then; 0: none */
+    int misses;             /* refusals in a row */
+    double sum;             /* units sent and not refused */
+    double latency_s;       /* of the first answer; 0: none yet */
+    bool blank;             /* several misses, and nothing accepted since */
+    double size;            /* accepted until the first refusal */
+    bool suspected;         /* may be tight: anchors are kept */
+    double bar;             /* bound that a suspect passed */
+    bool cleared;           /* was suspected, and is not */
+    bool tuned;             /* a tight bucket's rate was met from above */
+    double cut;             /* of the last refusal of a tight bucket */
+    double ramp_from;       /* sum when RAMP began */
+    double most;            /* size of a large request, units */
+    double others;          /* part of what is sent that others send */
+    /* refusals that speak about the limit in force, oldest first */
+    struct tr_mark anchors[TR_EST_ANCHORS];
+    int anchor_count;
+    /* fixed windows */
+    int64_t dark_from;      /* first refusal of DARK */
+    int64_t dark_last;      /* last refusal of it */
+    int64_t boundary;       /* a window began here, */
+    int64_t slack;          /* or so much earlier */
+    double window_s, quota;
+    bool measuring;         /* the length of windows is not known yet */
+    struct tr_mark recent[TR_EST_MARKS]; /* every send, or every 2 ms */
+    struct tr_mark past[TR_EST_PAST];    /* every 2 s */
+    int recent_n, recent_at, past_n, past_at;
+};
+
+void tr_estimate_init(struct tr_estimate *e, int64_t now);
+/* Units per second now aimed at; 0: no limit felt (yet). slow_start: bounded
+ * from the first request; else unbounded until something is refused. */
+double tr_estimate_rate(const struct tr_estimate *e, bool slow_start,
+                        int64_t now);
+/* held: the request waited for this limit and for nothing else. */
+void tr_estimate_sent(struct tr_estimate *e, double units, bool held,
+                      int64_t now);
+void tr_estimate_accepted(struct tr_estimate *e, int64_t sent_at, int64_t now);
+/* wait_s: what the server asked to wait, < 0: nothing. */
+void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
+                         int64_t sent_at, int64_t now);
+/* A request did not count after all: refused for another reason, or never
+ * sent. */
+void tr_estimate_uncount(struct tr_estimate *e, double units, int64_t sent_at);
+/* Other processes sent these against the same limit, evenly from..to. */
+void tr_estimate_others(struct tr_estimate *e, double units, int64_t from,
+                        int64_t to);
+/* Units sent until then and not refused, since the beginning. */
+double tr_estimate_taken(const struct tr_estimate *e, int64_t at);
+/* Would this refusal be no surprise: is the level known to be near nothing? */
+bool tr_estimate_explains(const struct tr_estimate *e, int64_t sent_at);
+/* Does the bucket seem to hold only one to three requests? */
+bool tr_estimate_is_tight(const struct tr_estimate *e);
+/* A monotonic clock stepped back. */
+void tr_estimate_shift(struct tr_estimate *e, int64_t back);
+
+#endif

@@ -1,0 +1,252 @@
+/* test_estimate.c - limits that nobody states are found from refusals, used,
+ * and followed when they change. The whole table: bench/bench_pace.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "pace_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#define LATENCY_S 0.7
+#define REFUSAL_S 0.05
+
+static struct world_result result;
+static struct tr_pace pace;
+
+static void drive(const struct world *w, uint64_t seed, double length_s)
+{
+    struct tr_pace_opts opts = {.room = 8192};
+    struct world_client c = world_pace(&pace);
+
+    tr_pace_init(&pace, &opts, WORLD_START);
+    world_run(&result, w, &c, seed, length_s);
+}
+
+static struct world silent(double rate, double burst_s)
+{
+    return (struct world){.rate = rate, .burst_s = burst_s,
+                          .style = WORLD_SILENT, .latency_s = LATENCY_S,
+                          .refusal_s = REFUSAL_S};
+}
+
+/* Looking for a raised limit costs a refusal every minute and a half: at a few
+ * requests a second these are more than a permille. */
+static double allowed(double rate)
+{
+    return rate >= 20 ? 0.001 * 600 * rate : 25;
+}
+
+static void a_steady_bucket_is_used_up(void **state)
+{
+    static const double rates[] = {2, 20, 300}, bursts[] = {1, 10, 60};
+    (void)state;
+
+    for (size_t r = 0; r < 3; r++)
+    for (size_t b = 0; b < 3; b++)
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        struct world w = silent(rates[r], bursts[b]);
+        double all, later, few = rates[r] * bursts[b] < 4 ? 0.05 : 0;
+
+        drive(&w, seed, 600);
+        all = world_used(&result, &w, 0, 600);
+        later = world_used(&result, &w, 60, 600);
+        if (all < 0.98 - few ||
+            later < 0.997 - few - 1 / (540 * rates[r]))
+            fail_msg("%g/s burst %g s seed %d: used %.4f, after a minute %.4f",
+                     rates[r], bursts[b], (int)seed, all, later);
+        /* A bucket of a minute: what a climb costs (docs/internals/pace.md). */
+        if ((double)result.refusals >
+            (bursts[b] > 10 ? 2.5 : 1) * allowed(rates[r]) + 15)
+            fail_msg("%g/s burst %g s seed %d: refused %d", rates[r],
+                     bursts[b], (int)seed, (int)result.refusals);
+    }
+}
+
+static void a_limit_that_changes_is_followed(void **state)
+{
+    static const double bursts[] = {1, 10, 60},
+                        factors[] = {0.25, 0.5, 2, 4};
+    (void)state;
+
+    for (size_t b = 0; b < 3; b++)
+    for (size_t f = 0; f < 4; f++) {
+        struct world w = silent(30, bursts[b]);
+        int back;
+
+        w.changes_at_s = 200;
+        w.factor = factors[f];
+        drive(&w, 7, 400);
+        back = world_back(&result, &w);
+        if (back < 0 || back > (factors[f] < 1 ? 5 : 90))
+            fail_msg("burst %g s, x%g: back in %d s", bursts[b], factors[f],
+                     back);
+    }
+}
+
+static void fixed_windows_are_recognised(void **state)
+{
+    static const double rates[] = {5, 50};
+    (void)state;
+
+    for (size_t r = 0; r < 2; r++)
+    for (double phase = 0; phase < 60; phase += 25) {
+        struct world w = silent(rates[r], 60);
+        double used;
+
+        w.fixed = true;
+        w.phase_s = phase;
+        drive(&w, 5, 900);
+        used = world_used(&result, &w, 0, 900);
+        if (used < 0.96 ||
+            (double)result.refusals > 0.009 * (double)result.requests)
+            fail_msg("%g/s at %g s: used %.4f, refused %d of %d", rates[r],
+                     phase, used, (int)result.refusals, (int)result.requests);
+    }
+}
+
+/* A minute's limit that is counted second by second: one request at a time. */
+static void a_bucket_of_one_is_met_from_below(void **state)
+{
+    struct world w = silent(1, 1);
+    (void)state;
+
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        drive(&w, seed, 900);
+        assert_true(world_used(&result, &w, 200, 900) > 0.97);
+        assert_true(result.refusals < 60);
+    }
+}
+
+/* Tokens are limited, and every request takes another number of them. */
+static void a_limit_of_tokens_is_found(void **state)
+{
+    static const double bursts[] = {1, 10, 60};
+    (void)state;
+
+    for (size_t b = 0; b < 3; b++) {
+        struct world w = silent(50000, bursts[b]);
+        double later;
+
+        w.tokens_from = 200;
+        w.tokens_to = 2000;
+        drive(&w, 5, 600);
+        later = world_used(&result, &w, 60, 600);
+        if (later < 0.985 || result.refusals > 100)
+            fail_msg("burst %g s: used %.4f, refused %d", bursts[b], later,
+                     (int)result.refusals);
+    }
+}
+
+/* Frames of a second hidden in the minute (P2 of the fault model). */
+static void a_hidden_frame_is_lived_with(void **state)
+{
+    struct world w = silent(20, 10);
+    (void)state;
+
+    w.fixed = true; /* ten-second windows that nobody told of */
+    drive(&w, 3, 600);
+    assert_true(world_used(&result, &w, 120, 600) > 0.9);
+    assert_true((double)world_refused(&result, 120, 600) <
+                0.01 * 20 * 480);
+}
+
+/* A busy machine wakes up late; what flowed in meanwhile is not lost. */
+static void waking_late_costs_nothing(void **state)
+{
+    static const double rates[] = {5, 50, 300};
+    (void)state;
+
+    for (size_t r = 0; r < 3; r++)
+    for (int told = 0; told < 2; told++) {
+        struct world w = silent(rates[r], 10);
+        double later;
+
+        w.lag_s = 0.01;
+        w.style = told ? WORLD_PER_MINUTE : WORLD_SILENT;
+        drive(&w, 3, 600);
+        later = world_used(&result, &w, 60, 600);
+        if (later < (rates[r] < 10 ? 0.95 : 0.99) || result.refusals > 250)
+            fail_msg("%g/s style %d: used %.4f, refused %d", rates[r],
+                     (int)w.style, later, (int)result.refusals);
+    }
+}
+
+/* Nothing to send for a while is no sign that more is allowed. */
+static void idle_time_teaches_nothing(void **state)
+{
+    struct tr_estimate e;
+    int64_t now = WORLD_START;
+    double before;
+    (void)state;
+
+    tr_estimate_init(&e, now);
+    for (int i = 0; i < 200; i++) {
+        now += 50 * TR_MS;
+        tr_estimate_sent(&e, 1, true, now);
+        if (i >= 100 && i % 4 == 0)
+            tr_estimate_refused(&e, 1, -1, now - 10 * TR_MS, now);
+    }
+    before = tr_estimate_rate(&e, true, now);
+    now += 3600 * TR_S;
+    tr_estimate_sent(&e, 1, false, now);
+    assert_true(tr_estimate_rate(&e, true, now) < 1.5 * before);
+}
+
+/* Whatever comes, in whatever order: rates stay finite and above nothing. */
+static void nothing_breaks_it(void **state)
+{
+    struct tr_rng rng = {42};
+    (void)state;
+
+    for (int run = 0; run < 300; run++) {
+        struct tr_estimate e;
+        int64_t now = WORLD_START;
+
+        tr_estimate_init(&e, now);
+        for (int i = 0; i < 400; i++) {
+            int64_t back = (int64_t)(tr_rng_unit(&rng) * 3 * TR_S);
+            double units = tr_rng_below(&rng, 50) ? 1 : 1e12, rate;
+
+            now += tr_rng_below(&rng, 20)
+                       ? (int64_t)(tr_rng_unit(&rng) * 100 * TR_MS)
+                       : (int64_t)(tr_rng_unit(&rng) * 4000 * TR_S);
+            switch (tr_rng_below(&rng, 5)) {
+            case 0:
+                tr_estimate_refused(&e, units, tr_rng_unit(&rng) * 9 - 1,
+                                    now - back, now);
+                break;
+            case 1:
+                tr_estimate_accepted(&e, now - back, now);
+                break;
+            case 2:
+                tr_estimate_uncount(&e, units, now - back);
+                break;
+            default:
+                tr_estimate_sent(&e, units, tr_rng_below(&rng, 2), now);
+            }
+            rate = tr_estimate_rate(&e, true, now);
+            if (!(rate > 0 && isfinite(rate)) ||
+                e.hold_until > now + 2 * 86400 * TR_S)
+                fail_msg("run %d step %d: rate %g", run, i, rate);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_steady_bucket_is_used_up),
+        cmocka_unit_test(a_limit_that_changes_is_followed),
+        cmocka_unit_test(fixed_windows_are_recognised),
+        cmocka_unit_test(a_bucket_of_one_is_met_from_below),
+        cmocka_unit_test(a_limit_of_tokens_is_found),
+        cmocka_unit_test(a_hidden_frame_is_lived_with),
+        cmocka_unit_test(waking_late_costs_nothing),
+        cmocka_unit_test(idle_time_teaches_nothing),
+        cmocka_unit_test(nothing_breaks_it),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
