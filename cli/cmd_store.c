@@ -24,10 +24,11 @@ static const char usage[] =
     "it, or a path.\n"
     "\n"
     "  ls        every store: task, answers, failures, money, last use\n"
-    "  show      one store: its answers by model\n"
+    "  show      one store: its answers by model, its open batches\n"
     "  rm        removes stores; their answers would have to be paid again\n"
     "  forgive   releases the money reserved for requests whose outcome is\n"
-    "            unknown, when you know that they were not charged\n"
+    "            unknown, when you know that they were not charged; gives up\n"
+    "            open batches, whose answers are paid for all the same\n"
     "\n"
     "  --store DIR   the folder (default: TROMMEL_STORE, store: of config.yaml,\n"
     "                $XDG_STATE_HOME/trommel)\n"
@@ -219,6 +220,28 @@ static void print_origin(void *ctx, const struct tr_origin *o, int64_t verdicts)
     printf(", prompt version %d\n", (int)o->prompt_version);
 }
 
+/* What goes on at a provider without us. */
+static int print_batches(struct tr_store *st, struct tr_err *err)
+{
+    struct tr_batch *list;
+    size_t n;
+    char t[2][FORMAT_BYTES];
+    int rc = tr_store_batches(st, &list, &n, err);
+
+    for (size_t i = 0; rc == TR_OK && i < n; i++)
+        printf("batch     %s: %s request%s to %s since %s%s\n",
+               list[i].name[0] ? list[i].name : list[i].mark,
+               format_count(t[0], list[i].requests),
+               list[i].requests == 1 ? "" : "s", list[i].lane,
+               minute(t[1], list[i].created_at),
+               list[i].name[0] ? "" : " (whether it was made is looked up)");
+    if (rc == TR_OK && n)
+        printf("          the same command takes the answers; trommel store "
+               "forgive gives them up\n");
+    tr_free(list);
+    return rc;
+}
+
 static int show(const struct args *a, const struct tr_store_info *s)
 {
     struct tr_store *st;
@@ -246,6 +269,8 @@ static int show(const struct args *a, const struct tr_store_info *s)
                format_count(t[0], s->failures));
     putchar('\n');
     rc = tr_store_origins(st, print_origin, NULL, &err);
+    if (rc == TR_OK)
+        rc = print_batches(st, &err);
     tr_store_close(st);
     return rc == TR_OK ? 0 : complain(&err);
 }

@@ -133,6 +133,9 @@ void progress_line(char *out, size_t size, const struct progress_view *v,
         put_part(&p, PART_ETA, "ETA ", format_span(n, v->eta_s));
     if (v->in_flight > 0)
         put_part(&p, PART_FLIGHT, format_count(n, v->in_flight), " in flight");
+    else if (v->in_batches > 0)
+        put_part(&p, PART_FLIGHT, format_count(n, v->in_batches),
+                 " in batches");
     if (v->limits)
         put_part(&p, PART_LIMITS, "waiting for limits", "");
     if (v->retries > 0)
@@ -209,6 +212,7 @@ static void view_of(const struct progress *p, const trommel_run *run,
         .done = trommel_run_count(run, TROMMEL_ROWS_SETTLED),
         .failed = trommel_run_count(run, TROMMEL_ROWS_FAILED),
         .in_flight = trommel_run_count(run, TROMMEL_IN_FLIGHT),
+        .in_batches = trommel_run_count(run, TROMMEL_IN_BATCHES),
         .retries = trommel_run_count(run, TROMMEL_RETRIES),
         .tokens = trommel_run_count(run, TROMMEL_TOKENS_IN) +
                   trommel_run_count(run, TROMMEL_TOKENS_OUT),

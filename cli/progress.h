@@ -29,7 +29,7 @@ struct progress {
 struct progress_view {
     int64_t done, total; /* total -1: unknown */
     bool estimated;      /* total is guessed from bytes */
-    int64_t failed, in_flight, retries, tokens;
+    int64_t failed, in_flight, in_batches, retries, tokens;
     int64_t nano;        /* money, -1: price unknown */
     bool limits;         /* limits keep requests back now */
     double rate, eta_s;  /* negative: unknown */

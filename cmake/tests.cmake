@@ -39,7 +39,9 @@ add_test(NAME fake COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/fake/check_fake.py $<TARGET_FILE:trommel>)
 add_test(NAME kill COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>)
-set_tests_properties(fake kill PROPERTIES TIMEOUT 300)
+add_test(NAME batches COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/batch/batch.py $<TARGET_FILE:trommel>)
+set_tests_properties(fake kill batches PROPERTIES TIMEOUT 300)
 
 # Real processes with one key against one limit, told by headers and by --rpm.
 set(share ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/share/share.py

@@ -86,7 +86,8 @@ enum trommel_count {
     TROMMEL_THROTTLED,     /* requests a limit refused */
     TROMMEL_LIMIT_WAIT_MS, /* time in which only limits kept requests back */
     TROMMEL_LIMIT_WAITING, /* 1: limits keep requests back now */
-    TROMMEL_IN_FLIGHT_NANOUSD /* bound of what the answers in flight cost */
+    TROMMEL_IN_FLIGHT_NANOUSD, /* bound of what the answers in flight cost */
+    TROMMEL_IN_BATCHES     /* requests in batches: no stop needs to await them */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */

@@ -315,6 +315,7 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     case TROMMEL_REQUESTS:      return paid_requests(d);
     case TROMMEL_RETRIES:       return c.retries;
     case TROMMEL_IN_FLIGHT:     return c.in_flight;
+    case TROMMEL_IN_BATCHES:    return c.in_batches;
     case TROMMEL_TOKENS_IN:     return c.tokens_in;
     case TROMMEL_TOKENS_OUT:    return c.tokens_out;
     case TROMMEL_TOKENS_CACHED: return c.tokens_cached;
@@ -465,6 +466,7 @@ const char *trommel_run_stats_json(trommel_run *run)
         {"retries", TROMMEL_RETRIES},
         {"throttled", TROMMEL_THROTTLED},
         {"in_flight", TROMMEL_IN_FLIGHT},
+        {"in_batches", TROMMEL_IN_BATCHES},
         {"tokens_in", TROMMEL_TOKENS_IN},
         {"tokens_out", TROMMEL_TOKENS_OUT},
         {"tokens_cached", TROMMEL_TOKENS_CACHED},

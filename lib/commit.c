@@ -17,7 +17,8 @@ enum {
 static int gather_puts(struct tr_run *run, size_t *n, struct tr_err *err)
 {
     int rc = tr_run_grow((void **)&run->puts, &run->put_cap,
-                         run->answered.n + run->passed_count,
+                         run->answered.n + run->passed_count +
+                             run->absent_count,
                          sizeof *run->puts, err);
 
     *n = 0;
@@ -30,6 +31,32 @@ static int gather_puts(struct tr_run *run, size_t *n, struct tr_err *err)
             tr_why_stored((enum tr_why)r->verdict.why))
             run->puts[(*n)++] = (struct tr_store_put){
                 tr_chain_key(&run->lanes[r->lane], r), r->verdict};
+    for (size_t i = 0; i < run->absent_count; i++)
+        run->puts[(*n)++] = run->absent[i];
+    return TR_OK;
+}
+
+/* The keys of what will go by batch: the rows of its answers may be gone when
+ * they come. */
+static int gather_keys(struct tr_run *run, struct tr_err *err)
+{
+    size_t n = 0;
+    int rc;
+
+    TR_EACH_LANE(run, l)
+        for (const struct tr_pack *p = l->planned.head;
+             p && l->lane->in_batches; p = p->next)
+            n += p->n;
+    rc = tr_run_grow((void **)&run->keys, &run->key_cap, n, sizeof *run->keys,
+                     err);
+    if (rc != TR_OK)
+        return rc;
+    n = 0;
+    TR_EACH_LANE(run, l)
+        for (const struct tr_pack *p = l->planned.head;
+             p && l->lane->in_batches; p = p->next)
+            for (uint32_t i = 0; i < p->n; i++)
+                run->keys[n++] = tr_chain_key(l, p->rows[i]);
     return TR_OK;
 }
 
@@ -38,14 +65,22 @@ static int gather_intents(struct tr_run *run, size_t *n, struct tr_err *err)
 {
     int rc = tr_run_grow((void **)&run->intents, &run->intent_cap,
                          tr_run_load(run).planned, sizeof *run->intents, err);
+    size_t keys = 0;
 
     *n = 0;
+    if (rc == TR_OK)
+        rc = gather_keys(run, err);
     if (rc != TR_OK)
         return rc;
     TR_EACH_LANE(run, l)
-        for (const struct tr_pack *p = l->planned.head; p; p = p->next)
+        for (const struct tr_pack *p = l->planned.head; p; p = p->next) {
+            bool batch = l->lane->in_batches;
+
             run->intents[(*n)++] = (struct tr_store_intent){
-                p->attempt, p->seed, p->bound, p->n};
+                p->attempt, p->seed, p->bound, p->n,
+                batch ? run->keys + keys : NULL};
+            keys += batch ? p->n : 0;
+        }
     return TR_OK;
 }
 
@@ -78,6 +113,7 @@ static int save(struct tr_run *run, struct tr_err *err)
         return rc;
     run->saved_at = run->now;
     run->out_count = run->passed_count = 0;
+    run->absent_count = 0;
     while (run->answered.n)
         tr_rows_add(&run->saved, tr_rows_take(&run->answered));
     return TR_OK;
@@ -87,7 +123,8 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
                   struct tr_err *err)
 {
     uint32_t pending = run->answered.n + run->saved.n +
-                       (uint32_t)(run->out_count + run->passed_count) +
+                       (uint32_t)(run->out_count + run->passed_count +
+                                  run->absent_count) +
                        tr_run_load(run).planned;
     int64_t began = run->now;
     size_t n, intents;
@@ -95,7 +132,9 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
 
     if (!pending)
         return TR_OK;
-    if (!now_please && !tr_flush_due(&run->flush, starved(run), pending, began))
+    /* An answer to a row that may be read next must be found by then. */
+    if (!now_please && !run->absent_count &&
+        !tr_flush_due(&run->flush, starved(run), pending, began))
         return TR_OK;
     rc = gather_puts(run, &n, err);
     if (rc == TR_OK)
@@ -108,6 +147,7 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
     tr_flush_done(&run->flush, began, tr_run_tick(run));
     run->flush.oldest_at = 0;
     run->out_count = run->passed_count = 0;
+    run->absent_count = 0;
     while (run->saved.n)
         tr_run_settle_all(run, tr_rows_take(&run->saved));
     while (run->answered.n)
@@ -132,20 +172,29 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
     struct tr_pack *p = tr_queue_take(&l->ready);
     struct tr_shot shot = {
         .tag = p->attempt * TR_PACKS_MAX + p->slot,
+        .attempt = p->attempt,
+        .tokens = p->tokens,
         .deadline_ms = run->opts.request_timeout_ms,
         .body = tr_buf_str(&p->body),
         .texts = p->texts,
         .text_count = p->n,
     };
+    int rc;
 
     tr_chain_sends(run, p);
     p->state = TR_PACK_SENT;
     p->sent_at = run->now;
     tr_queue_add(&l->sent, p);
-    tr_pace_sent(&l->pace, p->tokens, run->now);
     l->counts.requests++;
     l->sends_since_commit++;
-    return l->lane->vt->start(l->lane, &shot, err);
+    if (!l->lane->in_batches) {
+        tr_pace_sent(&l->pace, p->tokens, run->now);
+        return l->lane->vt->start(l->lane, &shot, err);
+    }
+    rc = l->lane->vt->start(l->lane, &shot, err);
+    run->body_bytes -= p->body.cap; /* the lane has it on disk */
+    tr_buf_release(&p->body);
+    return rc;
 }
 
 static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
@@ -153,7 +202,8 @@ static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
 {
     while (l->ready.n && !run->stopping) {
         int64_t now = run->now;
-        int64_t wait = tr_pace_wait(&l->pace, l->ready.head->tokens, now);
+        int64_t wait = l->lane->in_batches
+            ? 0 : tr_pace_wait(&l->pace, l->ready.head->tokens, now);
         int rc;
 
         if (wait == TR_PACE_FULL)
@@ -170,7 +220,7 @@ static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
             run->counts.wait_limits_ns += now - l->wait_since;
             l->wait_since = 0;
         }
-        if (run->out_count &&
+        if (run->out_count && !l->lane->in_batches &&
             l->sent.n + run->out_count >= (size_t)l->pace.window) {
             if (now < run->saved_at + SAVE_EVERY_NS) {
                 if (run->saved_at + SAVE_EVERY_NS < *wake)

@@ -366,6 +366,37 @@ out:
     return rc;
 }
 
+/* What a batch needs to be durable; the store is open by then. */
+static int on_batch_creating(void *ctx, struct tr_batch *batch,
+                             const uint64_t *attempts, size_t n,
+                             struct tr_err *err)
+{
+    return tr_store_batch_creating(((struct tr_drive *)ctx)->store, batch,
+                                   attempts, n, err);
+}
+
+static int on_batch_opened(void *ctx, const struct tr_batch *batch,
+                           struct tr_err *err)
+{
+    return tr_store_batch_opened(((struct tr_drive *)ctx)->store, batch, err);
+}
+
+static void say_batches(struct tr_drive *d, const struct tr_lane *lane)
+{
+    char line[400];
+
+    if (lane->batch_pct)
+        snprintf(line, sizeof line, "%s: in batches at %d %% of the price; "
+                 "answers come within 24 hours, mostly much sooner. Stop when "
+                 "you like: the batch goes on, and the same command picks it "
+                 "up", lane->model, lane->batch_pct);
+    else
+        snprintf(line, sizeof line, "%s: in batches; answers come within 24 "
+                 "hours. Their price is not known, so the full one counts "
+                 "(batch: in models.yaml)", lane->model);
+    tr_drive_say(d, 2, line);
+}
+
 static void say_chain(struct tr_drive *d)
 {
     char line[TR_LANES_MAX * 170 + 100];
@@ -382,6 +413,12 @@ static void say_chain(struct tr_drive *d)
 static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
 {
     bool first = d->lane_count == 0;
+    struct tr_batch_keep keep = {d, on_batch_creating, on_batch_opened};
+    struct tr_batch_opts batch = {
+        .keep = &keep,
+        .tokens_max = tr_config_int(d->cfg, "batch-tokens"),
+        .poll_ms = tr_config_ms(d->cfg, "batch-poll"),
+    };
     struct tr_lane_opts o = {
         .model = model,
         .base_url = first ? tr_config_text(d->cfg, "base-url") : NULL,
@@ -392,10 +429,20 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
         .config_dir = tr_config_dir(d->cfg),
         .providers_yaml = d->task.providers_yaml,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
+        /* who steps in answers at once */
+        .batch = first && tr_config_flag(d->cfg, "batch") ? &batch : NULL,
     };
     struct tr_lane *lane = NULL;
     int rc;
 
+    if (o.batch && strncmp(model, "local", 5) == 0 &&
+        (!model[5] || model[5] == ':'))
+        return tr_fail(err, TR_USAGE, "--batch is for providers that offer "
+                       "batches; the local model answers at once");
+    if (o.batch && tr_config_text(d->cfg, "store") &&
+        strcmp(tr_config_text(d->cfg, "store"), "none") == 0)
+        return tr_fail(err, TR_USAGE, "--batch needs a store: without one a "
+                       "stopped run would leave paid answers behind");
     if (!first && d->lanes[d->lane_count - 1]->is_local)
         return tr_fail(err, TR_CONFIG, "--fallback %s: the local model answers "
                        "every text, so no other can stand behind it; name the "
@@ -411,6 +458,8 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
         rc = tr_http_lane_open(&lane, &o, err);
     if (rc != TR_OK)
         return rc;
+    if (o.batch)
+        say_batches(d, lane);
     d->lanes[d->lane_count++] = lane;
     for (uint32_t i = 0; i + 1 < d->lane_count; i++)
         if (strcmp(d->lanes[i]->model, lane->model) == 0 &&
@@ -660,6 +709,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .verbose = tr_config_flag(d->cfg, "verbose"),
         .dry_run = d->dry_run,
         .min_prompt = (int32_t)tr_config_int(d->cfg, "min-prompt"),
+        .window_bytes = d->lanes[0]->in_batches ? TR_BATCH_WINDOW_BYTES : 0,
         .wait_for_quota = tr_config_flag(d->cfg, "wait-for-quota"),
         .quota_probe_ms = tr_config_ms(d->cfg, "quota-probe"),
     };

@@ -4,6 +4,7 @@
  *   receive.c  take replies, check answers, settle money, learn
  *   packs.c    plan: form packs, build requests, reserve money
  *   commit.c   commit, then act: send what is committed, write what is
+ *   adopt.c    batches of earlier runs, and their rows
  *   wind.c     every way a run ends
  *   lanes.c    what a lane needs: opened, remembered, given back
  *   chain.c    which lane takes a row; how lanes close, and rows go on
@@ -29,7 +30,8 @@
 #include "window.h"
 
 enum {
-    TR_PACKS_MAX = 2048, /* packs alive: planned, waiting to go again, sent */
+    TR_PACKS_MAX = 8192, /* packs alive: planned, waiting to go again, sent */
+    TR_PACKS_ONLINE = 2048, /* the same without batches */
     TR_SPARE_BODIES = 64
 };
 #define TR_REDO_AGE (2 * TR_S) /* an invalid item waits this long for company */
@@ -39,11 +41,18 @@ enum {
  * durable. */
 enum tr_pack_state { TR_PACK_ASIDE, TR_PACK_PLANNED, TR_PACK_READY, TR_PACK_SENT };
 
+/* Where a row belongs that an adopted pack asks about. */
+struct tr_seat {
+    struct tr_key key;
+    struct tr_pack *pack;
+};
+
 struct tr_pack {
     enum tr_pack_state state;
     uint32_t n;                /* rows */
     uint32_t slot;             /* own index in run->packs */
-    struct tr_row **rows;      /* n, in the order of the queue */
+    struct tr_row **rows;      /* n, in the order of the queue; of an adopted
+                                  pack NULL until the row is read */
     struct tr_item *items;     /* n, in the order sent */
     uint16_t *order;           /* item i is rows[order[i]] */
     struct tr_str *texts;      /* local lanes */
@@ -56,6 +65,9 @@ struct tr_pack {
     size_t content_bytes;      /* system, user and schema */
     enum tr_form form;
     struct tr_buf body;
+    struct tr_seat *seats;     /* n, of an adopted pack: adopt.c; owned */
+    uint32_t seated;
+    bool of_other;             /* another job or round pays for it */
     int64_t sent_at, due_at;
     uint32_t tries;            /* attempts without success, for back-off */
     uint32_t lane_tries;       /* of those, charged to the lane */
@@ -125,6 +137,11 @@ struct tr_run {
     struct tr_store_find find;
     bool input_ended, input_waits, new_block;
 
+    struct tr_keymap seats;     /* key -> struct tr_seat still free */
+    uint32_t unseated;          /* adopted packs none of whose rows was read */
+    struct tr_store_put *absent; /* answers to rows that are not here */
+    size_t absent_count, absent_cap;
+
     struct tr_pack *packs[TR_PACKS_MAX]; /* by slot; a tag names slot and attempt */
     uint32_t free_slots[TR_PACKS_MAX], free_slot_count;
     size_t body_bytes;          /* of all packs alive */
@@ -146,6 +163,8 @@ struct tr_run {
     size_t passed_count, passed_cap;
     struct tr_store_intent *intents;
     size_t intent_cap;
+    struct tr_key *keys;        /* of intents that go by batch */
+    size_t key_cap;
     struct tr_store_outcome *outs;
     size_t out_count, out_cap;
 
@@ -386,9 +405,33 @@ int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err);
 int tr_run_book(struct tr_run *run, struct tr_pack *p,
                 const struct tr_reply *reply, int64_t now, struct tr_err *err);
 
+/* What the answer says about each of p's items; new label sets are noted. */
+int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
+                       const struct tr_reply *reply, struct tr_answer *a,
+                       struct tr_item_answer *got, struct tr_err *err);
+
+/* How sure the lane is of an item, where it says so. */
+uint16_t tr_run_confidence(const struct tr_reply *reply, uint32_t id);
+
+/* ---- adopt.c ---------------------------------------------------------- */
+
+/* Takes over the batches of earlier runs; open_nano is reserved for those of
+ * this job. */
+int tr_run_adopt(struct tr_run *run, int64_t open_nano, struct tr_err *err);
+/* True: the row's answer is under way, and it sits in its pack now. */
+bool tr_run_seat(struct tr_run *run, struct tr_row *row);
+/* The pack goes: nobody finds a seat in it any more. */
+void tr_run_unseat(struct tr_run *run, struct tr_pack *p);
+/* Its money is booked; the rest of what a reply means. */
+int tr_run_adopted_reply(struct tr_run *run, struct tr_pack *p,
+                         const struct tr_reply *reply, struct tr_err *err);
+
 /* ---- packs.c ---------------------------------------------------------- */
 
 int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err);
+/* NULL: *err says why. */
+struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
+                            uint32_t n, struct tr_err *err);
 void tr_pack_free(struct tr_run *run, struct tr_pack *p);
 
 /* ---- commit.c --------------------------------------------------------- */

@@ -194,7 +194,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
         if (run->opts.offline) {
             row->verdict = unasked;
             tr_run_settle_all(run, row);
-        } else {
+        } else if (!tr_run_seat(run, row)) {
             row->state = TR_ROW_WAITING;
             tr_rows_add(&run->lanes[row->lane].fresh, row);
         }

@@ -39,7 +39,9 @@ struct tr_call {
 
 /* One attempt, ready to leave. body and texts live until its reply. */
 struct tr_shot {
-    uint64_t tag;               /* the attempt; comes back in the reply */
+    uint64_t tag;               /* comes back in the reply; never 0 */
+    uint64_t attempt;           /* its number in the store, for batches */
+    int64_t tokens;             /* estimate, for batches */
     int64_t deadline_ms;        /* total time allowed, from start */
     struct tr_str body;         /* HTTP lanes: the request body */
     const struct tr_str *texts; /* local lanes: one per item */
@@ -60,7 +62,7 @@ struct tr_sure {
 };
 
 struct tr_reply {
-    uint64_t tag;
+    uint64_t tag;                  /* 0: about no attempt, the lane stops */
     enum tr_outcome outcome;
     enum tr_billing billing;
     int status;                    /* HTTP status, 0: none */
@@ -76,6 +78,17 @@ struct tr_reply {
     char served[96];               /* model that really answered, or "" */
     char request_id[80];
     char message[300];             /* provider's words, redacted, one line */
+};
+
+/* Makes a lane's batches durable; who opens the lane gives it. The store's
+ * tr_store_batch_*(), seen from a lane. */
+struct tr_batch_keep {
+    void *ctx;
+    /* Before the provider may hear of it; sets batch->id. */
+    int (*creating)(void *ctx, struct tr_batch *batch,
+                    const uint64_t *attempts, size_t n, struct tr_err *err);
+    /* Before the first question about it. */
+    int (*opened)(void *ctx, const struct tr_batch *batch, struct tr_err *err);
 };
 
 struct tr_lane;
@@ -111,6 +124,13 @@ struct tr_lane_vt {
      * copies the texts, later ones look at none. NULL for others. */
     int (*fit)(struct tr_lane *lane, const struct tr_str *texts, size_t n,
                struct tr_str fitted, struct tr_buf *out, struct tr_err *err);
+    /* Lanes in batches, NULL for others. Takes over a batch of an earlier run:
+     * replies for its attempts will come under these tags. */
+    int (*adopt)(struct tr_lane *lane, const struct tr_batch *batch,
+                 const uint64_t *attempts, const uint64_t *tags, size_t n,
+                 struct tr_err *err);
+    /* True while an attempt waits for its batch and has not left. */
+    bool (*waits)(struct tr_lane *lane, uint64_t tag);
     void (*close)(struct tr_lane *lane);
 };
 
@@ -125,6 +145,9 @@ struct tr_lane {
     struct tr_model_facts facts;
     bool wants_sample;           /* call fit() before the first start() */
     bool is_local;               /* no prompt, no tokens, no money */
+    bool in_batches;             /* answers come within a day; what has left
+                                    goes on without us; has its own pace */
+    int batch_pct;               /* their price in percent; 0: not known */
     bool decides;                /* takes struct tr_question, not a prompt */
     uint32_t pack_auto;          /* texts per request unless the user says
                                     more; 0: as many as are useful */

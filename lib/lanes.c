@@ -115,6 +115,8 @@ void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
     for (uint32_t i = p->n; i-- > 0; ) {
         struct tr_row *row = p->rows[i];
 
+        if (!row) /* of an adopted pack, and not read */
+            continue;
         row->state = TR_ROW_WAITING;
         if (p->probe) /* not the same one every time: it may be poison */
             tr_rows_add(&run->lanes[row->lane].fresh, row);

@@ -7,6 +7,7 @@
  *   pack     items that share one request
  *   attempt  one request of a pack: intent, reservation, outcome
  *   outcome  what came of an attempt: what to do next, and who pays
+ *   batch    attempts that leave together and are answered within a day
  *   event    what an operator may want to be told of at once
  *
  * SPDX-License-Identifier: MIT */
@@ -222,6 +223,26 @@ static inline const char *tr_outcome_word(enum tr_outcome o)
     };
     return words[o];
 }
+
+/* ---- batch ------------------------------------------------------------ */
+
+/*   CREATING ──► OPEN ──► gone, when its last attempt has an outcome
+ *
+ * CREATING: the provider may or may not have heard of it; it is looked for by
+ * its mark. OPEN: the provider's name of it is durable, so that whoever comes
+ * next asks about it and never makes it again. */
+enum tr_batch_state { TR_BATCH_CREATING = 1, TR_BATCH_OPEN = 2 };
+
+struct tr_batch {
+    int64_t id;         /* the store's number; 0: not stored yet */
+    enum tr_batch_state state;
+    int64_t created_at; /* Unix s: when we began to make it */
+    int64_t requests;   /* attempts in it that have no outcome yet */
+    char lane[340];     /* "openai/gpt-6-luna@api.openai.com" */
+    char mark[24];      /* ours: begins every custom_id, stands in metadata */
+    char name[120];     /* the provider's; "" while CREATING */
+    char file[120];     /* the provider's name of its input file, or "" */
+};
 
 /* ---- event ------------------------------------------------------------ */
 

@@ -17,7 +17,7 @@ enum {
     SPARE_BYTES = 32 << 10 /* a body with more room than this is not kept */
 };
 
-static struct tr_pack *pack_new(struct tr_run *run, struct tr_run_lane *l,
+struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
                                 uint32_t n, struct tr_err *err)
 {
     struct tr_pack *p;
@@ -57,6 +57,7 @@ static struct tr_pack *pack_new(struct tr_run *run, struct tr_run_lane *l,
 /* Its rows have been moved on before. */
 void tr_pack_free(struct tr_run *run, struct tr_pack *p)
 {
+    tr_run_unseat(run, p);
     run->body_bytes -= p->body.cap;
     run->packs[p->slot] = NULL;
     run->free_slots[run->free_slot_count++] = p->slot;
@@ -200,7 +201,7 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
     }
     if (!q->n)
         return NULL;
-    p = pack_new(run, l, n, err);
+    p = tr_pack_new(run, l, n, err);
     if (!p)
         return NULL;
     for (uint32_t i = 0; i < n; i++) {
@@ -220,6 +221,8 @@ static uint32_t ahead_wanted(const struct tr_run_lane *l)
 
     if (l->lane->is_local)
         return 2;
+    if (l->lane->in_batches)
+        return TR_PACKS_MAX / 4;
     if (want < free_slots)
         want = free_slots;
     if (rpm > 0 && want > (int64_t)(rpm / 60 / 4))

@@ -34,6 +34,12 @@ static void again(struct tr_run *run, struct tr_pack *p,
     int64_t wait = tr_backoff_ns(p->tries++, reply->retry_after_ms,
                                  tr_rng_unit(&run->rng));
 
+    if (p->lane->lane->in_batches && reply->retry_after_ms == 0) {
+        /* It had no luck in its batch: the next one is wait enough. */
+        run->counts.retried[reply->outcome]++;
+        put_aside(run, p, 0);
+        return;
+    }
     /* An empty retry budget delays, it never fails a row. Refusals for pace
      * cost nothing of it: the pace slows down by itself. */
     if (!tr_rule(reply->outcome)->slows &&
@@ -99,7 +105,7 @@ static void score_rows(struct tr_run *run, struct tr_pack *p,
 }
 
 /* How sure the lane is of an item, where it says so. */
-static uint16_t confidence_of(const struct tr_reply *reply, uint32_t id)
+uint16_t tr_run_confidence(const struct tr_reply *reply, uint32_t id)
 {
     for (size_t i = 0; i < reply->sure_count; i++) {
         if (reply->sure[i].id == id)
@@ -108,20 +114,13 @@ static uint16_t confidence_of(const struct tr_reply *reply, uint32_t id)
     return TR_NO_CONFIDENCE;
 }
 
-/* Reads an answer: what is right settles, what is not is asked again in
- * smaller company, never the whole pack. */
-static int check(struct tr_run *run, struct tr_pack *p,
-                 const struct tr_reply *reply, uint16_t origin,
-                 struct tr_err *err)
+int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
+                       const struct tr_reply *reply, struct tr_answer *a,
+                       struct tr_item_answer *got, struct tr_err *err)
 {
-    struct tr_item_answer got[TR_PACK_MAX];
-    struct tr_run_lane *l = p->lane;
-    struct tr_answer a;
-    bool cut = reply->outcome == TR_OUT_CUT_SHORT;
     uint32_t sets = run->task->set_count;
-    uint32_t bad;
-    int rc = tr_answer_read(&a, got, run->task, p->items, p->n, reply->text,
-                            cut, err);
+    int rc = tr_answer_read(a, got, run->task, p->items, p->n, reply->text,
+                            reply->outcome == TR_OUT_CUT_SHORT, err);
 
     if (rc != TR_OK)
         return rc;
@@ -135,7 +134,25 @@ static int check(struct tr_run *run, struct tr_pack *p,
         if (rc != TR_OK)
             return rc;
     }
-    run->counts.forgiven += a.forgiven;
+    run->counts.forgiven += a->forgiven;
+    return TR_OK;
+}
+
+/* Reads an answer: what is right settles, what is not is asked again in
+ * smaller company, never the whole pack. */
+static int check(struct tr_run *run, struct tr_pack *p,
+                 const struct tr_reply *reply, uint16_t origin,
+                 struct tr_err *err)
+{
+    struct tr_item_answer got[TR_PACK_MAX];
+    struct tr_run_lane *l = p->lane;
+    struct tr_answer a;
+    bool cut = reply->outcome == TR_OUT_CUT_SHORT;
+    uint32_t bad;
+    int rc = tr_run_read_answer(run, p, reply, &a, got, err);
+
+    if (rc != TR_OK)
+        return rc;
     bad = a.is_void ? p->n : a.missing + a.invalid;
     if (!cut && !l->lane->decides) {
         int before = l->form.form;
@@ -163,7 +180,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
             tr_run_answer(run, row, (struct tr_verdict){
                 .set = got[i].set,
                 .origin = origin,
-                .confidence = confidence_of(reply, p->items[i].id),
+                .confidence = tr_run_confidence(reply, p->items[i].id),
                 .pack_size = (uint16_t)p->n,
                 .position = (uint16_t)i,
             });
@@ -251,6 +268,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     const struct tr_usage *u = &reply->usage;
     struct tr_run_lane *l = p->lane;
     struct tr_settled s;
+    struct tr_money other = {.cap = -1}; /* another job's or round's */
     struct tr_pace_news news = {
         .outcome = reply->outcome,
         .sent_at = p->sent_at,
@@ -267,11 +285,12 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     int rc;
 
     tr_run_ended(run, l->lane, p, reply);
-    tr_pace_reply(&l->pace, &news, now);
+    if (!l->lane->in_batches)
+        tr_pace_reply(&l->pace, &news, now);
     if (l->lane->is_local)
         return TR_OK;
-    s = tr_money_settle(&run->money, p->bound, reply->billing,
-                        &l->lane->facts, u);
+    s = tr_money_settle(p->of_other ? &other : &run->money, p->bound,
+                        reply->billing, &l->lane->facts, u);
     l->counts.spent_nano += s.spent;
     l->counts.unknown_nano += s.unknown;
     run->money_waits = false;
@@ -294,6 +313,8 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
         .tokens_out = u->out > 0 ? u->out : 0,
         .tokens_cached = u->cached > 0 ? u->cached : 0,
         .is_unknown = reply->billing == TR_BILL_UNKNOWN || s.unknown > 0,
+        .in_batch = l->lane->in_batches,
+        .of_other = p->of_other,
     };
     if (!run->flush.oldest_at)
         run->flush.oldest_at = now;
@@ -317,8 +338,24 @@ static void log_reply(const struct tr_run *run, const struct tr_pack *p,
     tr_run_say(run, 3, line);
 }
 
-static int on_reply(struct tr_run *run, const struct tr_reply *reply,
-                    struct tr_err *err)
+/* Nobody tells about batches that are under way: whatever else could be asked,
+ * their answers are paid for, so the run ends. */
+static int batches_refused(struct tr_run *run, struct tr_run_lane *l,
+                           const struct tr_reply *reply, struct tr_err *err)
+{
+    char text[900];
+    int rc = tr_chain_reply(run, l, reply, run->now, false, err);
+
+    snprintf(text, sizeof text, "%s: nothing can be learned about its batches, "
+             "which stay at the provider (HTTP %d from %s: %s). Mend that, "
+             "then run the same command again", l->lane->model, reply->status,
+             l->lane->host, reply->message);
+    tr_run_stop_with(run, tr_exit_code(TR_NOPERM), text);
+    return rc;
+}
+
+static int on_reply(struct tr_run *run, struct tr_run_lane *from,
+                    const struct tr_reply *reply, struct tr_err *err)
 {
     uint32_t slot = (uint32_t)(reply->tag % TR_PACKS_MAX);
     struct tr_pack *p = run->packs[slot];
@@ -328,6 +365,9 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     uint16_t origin;
     int rc;
 
+    if (!reply->tag) { /* the lane itself is refused */
+        return batches_refused(run, from, reply, err);
+    }
     /* A reply for a pack that is gone has nobody to be told to. */
     if (!p || p->state != TR_PACK_SENT || p->attempt != reply->tag / TR_PACKS_MAX)
         return TR_OK;
@@ -339,9 +379,11 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         return rc;
     if (rule->action == TR_DO_AGAIN || rule->action == TR_DO_NOW ||
         (reply->outcome == TR_OUT_BAD_REQUEST && never_served(l))) {
+        int64_t since = l->lane->in_batches ? now : p->sent_at;
+
         if (!run->trouble_since)
-            run->trouble_since = p->sent_at > run->last_served_at
-                                     ? p->sent_at : run->last_served_at;
+            run->trouble_since = since > run->last_served_at
+                                     ? since : run->last_served_at;
         run->trouble_lane = l;
         snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
                  tr_outcome_word(reply->outcome),
@@ -359,6 +401,8 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
     rc = tr_chain_reply(run, l, reply, p->sent_at, p->probe, err);
     if (rc != TR_OK)
         return rc;
+    if (p->seats && rule->action != TR_DO_STOP)
+        return tr_run_adopted_reply(run, p, reply, err);
 
     switch (rule->action) {
     case TR_DO_CHECK:
@@ -382,8 +426,18 @@ static int on_reply(struct tr_run *run, const struct tr_reply *reply,
         tr_run_give_back(run, p);
         return TR_OK;
     case TR_DO_HALVE:
+        if (reply->outcome == TR_OUT_BAD_REQUEST && l->lane->in_batches &&
+            never_served(l) && ++l->bad_requests >= BAD_REQUESTS) {
+            /* Halving down to single rows would take a day each time. */
+            struct tr_reply fatal = *reply;
+
+            fatal.outcome = TR_OUT_FATAL;
+            tr_run_give_back(run, p);
+            return tr_chain_reply(run, l, &fatal, now, false, err);
+        }
         if (reply->outcome == TR_OUT_BAD_REQUEST && p->n == 1 &&
-            never_served(l) && !p->rows[0]->went_on)
+            !l->lane->in_batches && never_served(l) &&
+            !p->rows[0]->went_on)
             return blame_nobody(run, p, reply, err);
         halve(run, p, rule->why, tries_for(reply->outcome));
         return TR_OK;
@@ -405,7 +459,7 @@ int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err)
     TR_EACH_LANE(run, l)
         while (rc == TR_OK && l->lane->vt->next(l->lane, &reply)) {
             *moved = true;
-            rc = on_reply(run, &reply, err);
+            rc = on_reply(run, l, &reply, err);
         }
     tr_chain_mind(run);
     return rc;

@@ -27,13 +27,13 @@ static void wake_at(int64_t *wake, int64_t at, int64_t began)
         *wake = at;
 }
 
-/* Nothing waits and nothing is under way. */
+/* Nothing waits and nothing is under way but what no row of this run is in. */
 static bool idle(const struct tr_run *run)
 {
     struct tr_run_load load = tr_run_load(run);
 
     return !load.waiting && !load.aside && !load.planned && !load.ready &&
-           !load.sent;
+           load.sent == run->unseated;
 }
 
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
@@ -119,12 +119,13 @@ static bool priced(const struct tr_run *run)
     return false;
 }
 
-static int open_job(struct tr_run *run, struct tr_err *err)
+static int open_job(struct tr_run *run, int64_t *open_nano, struct tr_err *err)
 {
     struct tr_job job = {0};
     int rc;
 
     run->money.cap = run->opts.budget_nano;
+    *open_nano = 0;
     if (run->opts.dry_run)
         return TR_OK;
     rc = tr_store_job(run->store, run->opts.job, run->run_at, run->opts.fresh,
@@ -134,6 +135,7 @@ static int open_job(struct tr_run *run, struct tr_err *err)
     run->run_at = job.run_at;
     run->money.spent = job.spent_nano;
     run->money.unknown = job.unknown_nano;
+    *open_nano = job.open_nano;
     if (run->opts.fresh)
         run->find.not_before = job.started_at;
     if (run->opts.retry_failed)
@@ -160,6 +162,8 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
                 uint32_t lane_count, struct tr_err *err)
 {
     struct tr_run *run = tr_alloc(sizeof *run);
+    uint32_t packs = TR_PACKS_ONLINE;
+    int64_t open_nano;
     int rc = TR_OK;
 
     TR_ASSERT(lane_count >= 1 && lane_count <= TR_LANES_MAX);
@@ -181,8 +185,12 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     tr_keymap_init(&run->open_keys);
     tr_buf_init(&run->user, TR_BODIES_BYTES);
     tr_buf_init(&run->preview_body, 0);
-    for (uint32_t i = 0; i < TR_PACKS_MAX; i++)
-        run->free_slots[run->free_slot_count++] = TR_PACKS_MAX - 1 - i;
+    tr_keymap_init(&run->seats);
+    for (uint32_t i = 0; i < lane_count; i++)
+        if (lanes[i]->in_batches)
+            packs = TR_PACKS_MAX;
+    for (uint32_t i = 0; i < packs; i++)
+        run->free_slots[run->free_slot_count++] = packs - 1 - i;
     run->label_counts = tr_array(task->label_count, sizeof(int64_t));
     if (!run->label_counts)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
@@ -190,7 +198,8 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
         TRY(tr_run_lane_open(run, lanes[i], err));
     TRY(tr_run_recall(run, err));
     TRY(restore_sets(run, err));
-    TRY(open_job(run, err));
+    TRY(open_job(run, &open_nano, err));
+    TRY(tr_run_adopt(run, open_nano, err));
 
     *out = run;
     run = NULL;
@@ -208,6 +217,7 @@ void tr_run_close(struct tr_run *run)
             tr_pack_free(run, run->packs[i]);
     tr_window_release(&run->window);
     tr_keymap_release(&run->open_keys);
+    tr_keymap_release(&run->seats);
     TR_EACH_LANE(run, l)
         tr_run_lane_close(l);
     tr_buf_release(&run->user);
@@ -217,6 +227,8 @@ void tr_run_close(struct tr_run *run)
     tr_free(run->puts);
     tr_free(run->passed);
     tr_free(run->intents);
+    tr_free(run->keys);
+    tr_free(run->absent);
     tr_free(run->outs);
     tr_free(run->label_counts);
     tr_free(run);
@@ -238,7 +250,10 @@ void tr_run_counts(const struct tr_run *run, struct tr_counts *counts)
         counts->tokens_in += l->counts.tokens_in;
         counts->tokens_out += l->counts.tokens_out;
         counts->tokens_cached += l->counts.tokens_cached;
-        counts->in_flight += l->sent.n;
+        if (l->lane->in_batches)
+            counts->in_batches += l->sent.n;
+        else
+            counts->in_flight += l->sent.n;
         counts->waiting += l->wait_since ? l->ready.n : 0;
     }
 }

@@ -92,6 +92,8 @@ struct tr_counts {
     int64_t rows_stored;     /* answered by the store */
     int64_t rows_twin;       /* equal to another row of this run */
     int64_t requests, retries, in_flight, items_reasked, voided;
+    int64_t in_batches;      /* requests without an answer that need not be
+                                awaited: they go on without us */
     int64_t tokens_in, tokens_out, tokens_cached;
     int64_t throttled, wait_limits_ns, waiting;
     int64_t unknown_attempts;

@@ -33,7 +33,9 @@ int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
                 if (rc != TR_OK)
                     return rc;
                 run->outs[run->out_count++] =
-                    (struct tr_store_outcome){.attempt = p->attempt};
+                    (struct tr_store_outcome){
+                        .attempt = p->attempt,
+                        .in_batch = p->lane->lane->in_batches};
             }
         }
         if (p->probe)
@@ -41,6 +43,43 @@ int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
         tr_run_give_back(run, p);
     }
     return TR_OK;
+}
+
+static uint64_t tag_of(const struct tr_pack *p)
+{
+    return p->attempt * TR_PACKS_MAX + p->slot;
+}
+
+/* What is in a batch goes on without us, and the next run takes its answers;
+ * what waited for one has never left. */
+static int leave(struct tr_run *run, struct tr_run_lane *l, struct tr_err *err)
+{
+    struct tr_pack *p;
+    int64_t left = 0;
+    char text[300];
+    int rc = TR_OK;
+
+    while ((p = tr_queue_take(&l->sent))) {
+        if (l->lane->vt->waits(l->lane, tag_of(p))) {
+            TRY(tr_run_grow((void **)&run->outs, &run->out_cap,
+                            run->out_count + 1, sizeof *run->outs, err));
+            run->outs[run->out_count++] = (struct tr_store_outcome){
+                .attempt = p->attempt, .in_batch = true};
+            tr_money_unreserve(&run->money, p->bound);
+        } else {
+            left++;
+        }
+        tr_run_give_back(run, p);
+    }
+    l->lane->vt->cancel(l->lane);
+    if (left) {
+        snprintf(text, sizeof text, "%" PRId64 " requests are in a batch at "
+                 "%s, which goes on; the same command picks it up", left,
+                 l->lane->host);
+        tr_run_say(run, 2, text);
+    }
+out:
+    return rc;
 }
 
 /* Requests whose answers nobody awaits any more: their outcome is unknown. */
@@ -100,6 +139,8 @@ int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
     TR_EACH_LANE(run, l) {
         TRY(tr_run_unplan(run, &l->planned, false, err));
         TRY(tr_run_unplan(run, &l->ready, true, err));
+        if (l->sent.n && l->lane->in_batches)
+            TRY(leave(run, l, err));
     }
     if (tr_run_load(run).sent && run->stopping == 1 && now < give_up) {
         if (give_up < *wake)
@@ -118,6 +159,20 @@ out:
     return rc;
 }
 
+/* An answer may take a day, and a batch is no outage. The oldest request is
+ * the first to be in one. */
+static bool is_in_batches(const struct tr_run *run)
+{
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        struct tr_lane *lane = run->lanes[i].lane;
+        const struct tr_pack *oldest = run->lanes[i].sent.head;
+
+        if (lane->in_batches && oldest && !lane->vt->waits(lane, tag_of(oldest)))
+            return true;
+    }
+    return false;
+}
+
 static bool served(const struct tr_run *run)
 {
     for (uint32_t i = 0; i < run->lane_count; i++)
@@ -134,7 +189,7 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
     int64_t limit = run->trouble_since + run->opts.max_wait_ms * TR_MS;
     char text[900];
 
-    if (!run->trouble_since)
+    if (!run->trouble_since || is_in_batches(run))
         return;
     if (now < limit) {
         if (limit < *wake)

@@ -117,6 +117,8 @@ void fake_bill_write(struct tr_buf *out, const struct fake_bill *b)
         {"asked_items", b->items_asked},
         {"refused_by_limit", b->ends[FAKE_END_LIMITED]},
         {"refused_after_quota", b->ends[FAKE_END_QUOTA]},
+        {"batches", b->batches},
+        {"batch_requests", b->batch_requests},
         {"in_flight", b->in_flight},
         {"in_flight_max", b->in_flight_max},
         {"requests_max_1s", b->second.max},

@@ -52,6 +52,7 @@ struct fake_bill {
     uint64_t items_asked, items_answered; /* answered: and charged */
     uint64_t texts, paid_twice, paid_again;
     uint64_t pico_usd;
+    uint64_t batches, batch_requests;     /* made; charged requests in them */
     int64_t first_ms, last_ms;            /* Unix; 0: none yet */
     uint64_t in_flight, in_flight_max;
     struct fake_peak second, minute;          /* requests that came */

@@ -199,6 +199,7 @@ int fake_options_read(struct fake_options *o, int argc, char **argv,
     const char *why;
 
     *o = (struct fake_options){.seed = 1, .headers = true, .bucket_s = 60,
+                               .batch_delay_s = 1, .batch_price = 50,
                                .quota_after = -1, .daily_after = -1,
                                .retired_after = -1, .down_after = -1,
                                .text = "text", .label = "label"};

@@ -49,6 +49,7 @@ struct fake_provider {
     struct fake_said *said;       /* its answer; owned */
     size_t said_n, said_cap;
     struct tr_buf content, odd;   /* its text; labels made up for it */
+    bool is_batch;                /* asked in a batch: its price, no limits */
     uint64_t marked_hash;         /* what the prompt cache holds */
 };
 
@@ -59,5 +60,8 @@ void fake_provider_close(struct fake_provider *p);
 void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
                        const struct fake_ask *ask, int64_t now_ns,
                        int64_t wall_ms);
+/* Is this the key? */
+bool fake_provider_knows(const struct fake_provider *p,
+                         const struct fake_dialect *dialect, const char *key);
 
 #endif

@@ -9,6 +9,8 @@
 #define _GNU_SOURCE /* ppoll */
 #include "fake/server.h"
 
+#include "fake/batches.h"
+
 #include "base/clock.h"
 #include "base/mem.h"
 
@@ -24,7 +26,7 @@
 #include <time.h>
 
 #define LOOK_NS (250 * TR_MS)         /* between looks at a hung client */
-#define BODY_BYTES_MAX (64u << 20)
+#define BODY_BYTES_MAX (256u << 20)   /* a file of a batch */
 #define BODY_KEPT_MAX (256u << 10)    /* larger buffers are not kept */
 #define PADDING 8                     /* room behind a body, for the parser */
 
@@ -47,6 +49,7 @@ struct exchange {
 
 struct fake_server {
     struct fake_provider *provider;
+    struct fake_batches batches;
     struct MHD_Daemon *daemon;
     struct exchange **heap; /* WAITING ones, the next due first; owned */
     size_t heap_n, heap_cap;
@@ -365,6 +368,33 @@ static enum MHD_Result page_ask(struct exchange *x)
     return MHD_YES;
 }
 
+static const char *value_of(struct exchange *x, enum MHD_ValueKind kind,
+                            const char *name)
+{
+    return MHD_lookup_connection_value(x->connection, kind, name);
+}
+
+static enum MHD_Result page_batches(struct exchange *x, const char *path,
+                                    const char *method)
+{
+    const struct fake_dialect *dialect = fake_batches_at(path);
+    struct fake_batch_ask ask = {
+        .dialect = dialect, .method = method, .path = path,
+        .type = value_of(x, MHD_HEADER_KIND, "content-type"),
+        .after = value_of(x, MHD_GET_ARGUMENT_KIND, "after"),
+        .host = value_of(x, MHD_HEADER_KIND, "host"),
+        .key = value_of(x, MHD_HEADER_KIND, dialect->key_header),
+        .body = tr_buf_str(&x->body),
+    };
+
+    if (!ask.after)
+        ask.after = value_of(x, MHD_GET_ARGUMENT_KIND, "after_id");
+    fake_batches_serve(&x->server->batches, &x->reply, &ask,
+                       tr_clock_mono_ns(), wall_ms());
+    x->reply.dialect = NULL;
+    return send_reply(x);
+}
+
 static const struct page {
     const char *method, *path;
     enum MHD_Result (*serve)(struct exchange *x);
@@ -397,6 +427,8 @@ static enum MHD_Result serve_page(struct exchange *x, const char *path,
     for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
         if (!strcmp(path, pages[i].path) && !strcmp(method, pages[i].method))
             return pages[i].serve(x);
+    if (fake_batches_at(path))
+        return page_batches(x, path, method);
     return page_none(x);
 }
 
@@ -550,6 +582,7 @@ int fake_server_open(struct fake_server **out, struct fake_provider *provider,
     if (!s)
         return tr_fail(err, TR_NOMEM, "out of memory");
     s->provider = provider;
+    fake_batches_init(&s->batches, provider);
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO, 0, NULL, NULL,
         on_request, s, MHD_OPTION_SOCK_ADDR, &at,
@@ -596,6 +629,7 @@ void fake_server_close(struct fake_server *s)
         tr_buf_release(&x->reply.body);
         tr_free(x);
     }
+    fake_batches_release(&s->batches);
     tr_free(s->heap);
     tr_free(s);
 }

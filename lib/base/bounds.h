@@ -8,7 +8,8 @@
  *   seen-keys filter    TR_FILTER_BYTES
  *   saved answers       TR_STAGED_MAX
  *   output buffer       TR_SINK_BYTES
- * which stays within 64 MiB together with code and libraries.
+ * which stays within 64 MiB together with code and libraries. --batch holds
+ * more rows (TR_BATCH_WINDOW_BYTES) and stays within 192 MiB.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_BASE_BOUNDS_H
@@ -20,6 +21,8 @@
 #define TR_BLOCK_BYTES (256u << 10)     /* bytes of a block, unless one record
                                            is larger */
 #define TR_WINDOW_BYTES (12u << 20)     /* rows in memory, structs included */
+#define TR_BATCH_WINDOW_BYTES (96u << 20) /* the same with --batch: every row
+                                 that a batch asks about is in memory */
 #define TR_REPLY_BYTES_MAX (8u << 20)   /* one response body */
 #define TR_HEADER_BYTES_MAX (64u << 10) /* all headers of one response */
 #define TR_BODIES_BYTES (8u << 20)      /* request bodies planned or in flight */

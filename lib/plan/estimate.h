@@ -6,17 +6,21 @@
  * bucket. The estimator aims just below what is certain, and now and then a
  * little above it, which costs one refusal and finds a limit that was raised.
  *
- *            refused             two refusals agree
- *   START ─────────────▶ FIND ──────────────────────▶ CRUISE
- *     ▲  doubles          ▲ │  between the bounds      │ │
- *     │                   │ │                          │ │ more accepted than
- *     │  refusals no rate │ │ nothing accepted         │ │ the bounds allow
- *     │  explains (cut)   └─┼──────────────────────────┘ ▼
- *     │                     ▼ for long                  RAMP ──▶ FIND
- *     └──────────────── DARK ◀── a window's quota is used up
+ *          refused         bounds agree
+ *   START ─────────▶ FIND ──────────────▶ CRUISE
+ *                     ▲ │ ◀── bounds wide ── │
+ *             refused │ │                    │ more accepted than
+ *              RAMP ──┘ │                    │ the bounds allow
+ *                ▲      │                    │
+ *                └──────┼────────────────────┘
+ *                       │ nothing accepted for long
+ *                       ▼   a window began
+ *                      DARK ──────────────▶ WINDOW
+ *                        ◀── quota used up ── │
  *
- * DARK ends with the first request that is accepted: a window began. From
- * then on WINDOW spreads the quota over whole windows.
+ * DARK ends with the first request that is accepted: a window began, and
+ * WINDOW spreads its quota over all of it. A limit that was cut shows as bounds
+ * that do not agree: the older ones are forgotten.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_PLAN_ESTIMATE_H

@@ -32,8 +32,11 @@
 
 /* what and v are a verdict as two integers, see pack_verdict(). attempt.id
  * never repeats: AUTOINCREMENT keeps its high-water mark in the file. tally
- * counts verdicts per origin, so that looking needs no scan. since: the layout
- * that brought the table; an older file gets what it lacks when it is opened. */
+ * counts verdicts per origin, so that looking needs no scan. in_batch.keys are
+ * the keys of the attempt's rows one after another, digest is over them, seed
+ * and number; of_batch 0: it waits for a batch and has never left. since: the
+ * layout that brought the table; an older file gets what it lacks when it is
+ * opened. */
 static const struct {
     int since;
     const char *sql;
@@ -60,6 +63,12 @@ static const struct {
     {1, "CREATE TABLE value(name TEXT PRIMARY KEY, value BLOB NOT NULL)"
     " WITHOUT ROWID"},
     {2, "CREATE TABLE fresh(id INTEGER PRIMARY KEY, answers BLOB NOT NULL)"},
+    {3, "CREATE TABLE batch(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+     " state INTEGER NOT NULL, created_at INTEGER NOT NULL,"
+     " lane TEXT NOT NULL, mark TEXT NOT NULL, name TEXT NOT NULL,"
+     " file TEXT NOT NULL)"},
+    {3, "CREATE TABLE in_batch(attempt INTEGER PRIMARY KEY,"
+     " of_batch INTEGER NOT NULL, keys BLOB NOT NULL, digest INTEGER NOT NULL)"},
 };
 enum { TABLES = sizeof schema / sizeof *schema };
 
@@ -79,11 +88,14 @@ enum { TABLES = sizeof schema / sizeof *schema };
     X(SETTLE, "DELETE FROM attempt WHERE id = ?1")                             \
     X(UNKNOWN, "UPDATE attempt SET unknown = 1, bound = ?2 WHERE id = ?1")     \
     X(UNKNOWN_SUM, "SELECT count(*), coalesce(sum(bound), 0) FROM attempt")    \
+    X(UNHEARD_SUM, "SELECT count(*), coalesce(sum(bound), 0) FROM attempt"     \
+        " WHERE id NOT IN (SELECT attempt FROM in_batch)")                     \
     X(FORGIVE, "DELETE FROM attempt")                                          \
     X(LOST_COUNT, "UPDATE job SET requests = requests + (SELECT count(*)"      \
         " FROM attempt WHERE of_job = job.id AND of_round = job.round"         \
-        " AND unknown = 0)")                                                   \
-    X(LOST, "UPDATE attempt SET unknown = 1 WHERE unknown = 0")                \
+        " AND unknown = 0 AND id NOT IN (SELECT attempt FROM in_batch))")      \
+    X(LOST, "UPDATE attempt SET unknown = 1 WHERE unknown = 0"                 \
+        " AND id NOT IN (SELECT attempt FROM in_batch)")                       \
     X(JOB_MAKE, "INSERT OR IGNORE INTO job"                                    \
         " VALUES(NULL, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0)")                        \
     X(JOB_ROUND, "UPDATE job SET round = round + 1, under_way = 1,"            \
@@ -91,10 +103,12 @@ enum { TABLES = sizeof schema / sizeof *schema };
         " tokens_in = 0, tokens_out = 0, tokens_cached = 0"                    \
         " WHERE name = ?1 AND under_way = 0")                                  \
     X(JOB_READ, "SELECT job.id, round, started_at, spent, requests,"           \
-        " tokens_in, tokens_out, tokens_cached, coalesce(sum(bound), 0),"      \
-        " count(bound)"                                                        \
+        " tokens_in, tokens_out, tokens_cached,"                               \
+        " coalesce(sum(bound * (unknown <> 0)), 0),"                           \
+        " coalesce(sum(unknown <> 0), 0),"                                     \
+        " coalesce(sum(bound * (unknown = 0)), 0)"                             \
         " FROM job LEFT JOIN attempt ON of_job = job.id"                       \
-        " AND of_round = job.round AND unknown WHERE name = ?1"                \
+        " AND of_round = job.round WHERE name = ?1"                            \
         " GROUP BY job.id")                                                    \
     X(JOB_ADD, "UPDATE job SET spent = spent + ?2, requests = requests + ?3,"  \
         " tokens_in = tokens_in + ?4, tokens_out = tokens_out + ?5,"           \
@@ -107,10 +121,37 @@ enum { TABLES = sizeof schema / sizeof *schema };
         " ORDER BY id")                                                        \
     X(SET, "INSERT INTO label_set VALUES(?1, ?2, ?3)")                         \
     X(SETS, "SELECT id, names, digest FROM label_set ORDER BY id")             \
-    X(HIGH_WATER, "SELECT coalesce(max(seq), 0)"                            \
-        " FROM main.sqlite_sequence")         \
+    X(HIGH_WATER, "SELECT coalesce(max(seq), 0) FROM main.sqlite_sequence"     \
+        " WHERE name = 'attempt'")                                             \
     X(VALUE_GET, "SELECT value FROM value WHERE name = ?1")                    \
-    X(VALUE_SET, "INSERT OR REPLACE INTO value VALUES(?1, ?2)")
+    X(VALUE_SET, "INSERT OR REPLACE INTO value VALUES(?1, ?2)")                \
+    X(NEVER_LEFT, "DELETE FROM attempt WHERE id IN"                            \
+        " (SELECT attempt FROM in_batch WHERE of_batch = 0)")                  \
+    X(NOT_WAITING, "DELETE FROM in_batch WHERE of_batch = 0")                  \
+    X(WAIT_BATCH, "INSERT INTO in_batch VALUES(?1, 0, ?2, ?3)")                \
+    X(JOIN_BATCH, "UPDATE in_batch SET of_batch = ?2 WHERE attempt = ?1")      \
+    X(LEAVE_BATCH, "DELETE FROM in_batch WHERE attempt = ?1")                  \
+    X(EMPTY_BATCHES, "DELETE FROM batch WHERE id NOT IN"                       \
+        " (SELECT of_batch FROM in_batch)")                                    \
+    X(LEAVE_ALL, "DELETE FROM in_batch")                                       \
+    X(BATCH_ADD, "INSERT INTO batch VALUES(NULL, ?1, ?2, ?3, ?4, '', '')")     \
+    X(BATCH_OPENED, "UPDATE batch SET state = ?1, name = ?2, file = ?3"        \
+        " WHERE id = ?4")                                                      \
+    X(BATCHES, "SELECT id, state, created_at, lane, mark, name, file,"         \
+        " (SELECT count(*) FROM in_batch WHERE of_batch = batch.id)"           \
+        " FROM batch ORDER BY id")                                             \
+    X(ITEMS, "SELECT id, seed, bound, of_job, of_round, keys, digest"         \
+        " FROM in_batch"                                                       \
+        " JOIN attempt ON id = attempt WHERE of_batch = ?1 ORDER BY id")       \
+    X(JOB_ADD_OF, "UPDATE job SET"                                             \
+        " spent = spent + ?2 * (round = a.of_round),"                          \
+        " before = before + ?2 * (round <> a.of_round),"                       \
+        " requests = requests + (round = a.of_round),"                         \
+        " tokens_in = tokens_in + ?3 * (round = a.of_round),"                  \
+        " tokens_out = tokens_out + ?4 * (round = a.of_round),"                \
+        " tokens_cached = tokens_cached + ?5 * (round = a.of_round)"           \
+        " FROM (SELECT of_job, of_round FROM attempt WHERE id = ?1) AS a"      \
+        " WHERE job.id = a.of_job")
 
 enum stmt {
 #define X(name, sql) S_##name,
@@ -1413,23 +1454,37 @@ static int fold(struct tr_store *st, const struct tr_store_outcome *outs,
                 size_t n, struct tr_err *err)
 {
     struct tr_store_outcome sum = {0};
+    int64_t ours = 0;
+    bool batches = false;
     int rc = TR_OK;
 
     for (size_t i = 0; i < n; i++) {
         const struct tr_store_outcome *o = &outs[i];
+        int64_t spent = o->spent_nano + (o->is_unknown ? 0 : o->unknown_nano);
 
+        if (o->of_other)
+            TRY(RUN(st, S_JOB_ADD_OF, err, (int64_t)o->attempt, spent,
+                    o->tokens_in, o->tokens_out, o->tokens_cached));
+        if (o->in_batch)
+            TRY(RUN(st, S_LEAVE_BATCH, err, (int64_t)o->attempt));
+        batches |= o->in_batch;
         if (o->is_unknown)
             TRY(RUN(st, S_UNKNOWN, err, (int64_t)o->attempt, o->unknown_nano));
         else
             TRY(RUN(st, S_SETTLE, err, (int64_t)o->attempt));
-        sum.spent_nano += o->spent_nano + (o->is_unknown ? 0 : o->unknown_nano);
+        if (o->of_other)
+            continue;
+        ours++;
+        sum.spent_nano += spent;
         sum.tokens_in += o->tokens_in;
         sum.tokens_out += o->tokens_out;
         sum.tokens_cached += o->tokens_cached;
     }
-    if (n)
-        TRY(RUN(st, S_JOB_ADD, err, st->job, sum.spent_nano, (int64_t)n,
+    if (ours)
+        TRY(RUN(st, S_JOB_ADD, err, st->job, sum.spent_nano, ours,
                 sum.tokens_in, sum.tokens_out, sum.tokens_cached));
+    if (batches)
+        TRY(run(st, S_EMPTY_BATCHES, err));
 out:
     return rc;
 }
@@ -1445,6 +1500,32 @@ static int check_file(struct tr_store *st, struct tr_err *err)
         return TR_OK;
     return tr_fail(err, TR_IO, "%s was moved or removed while in use: put it "
                    "back and run the same command again", st->path);
+}
+
+/* A changed bit must not bring one request's answer to another's rows. */
+static int64_t keys_digest(uint64_t attempt, uint64_t seed,
+                           const struct tr_key *keys, uint32_t n)
+{
+    struct tr_key salt;
+
+    for (int i = 0; i < 8; i++) {
+        salt.b[i] = (unsigned char)(attempt >> 8 * i);
+        salt.b[8 + i] = (unsigned char)(seed >> 8 * i);
+    }
+    salt = tr_digest(&salt, tr_str((const char *)keys, n * sizeof *keys));
+    return (int64_t)little_endian(salt.b);
+}
+
+/* It will go by a batch; until then it stands in none. */
+static int wait_batch(struct tr_store *st, const struct tr_store_intent *in,
+                      struct tr_err *err)
+{
+    sqlite3_bind_int64(st->stmts[S_WAIT_BATCH], 3,
+                       keys_digest(in->attempt, in->seed, in->keys, in->items));
+    sqlite3_bind_int64(st->stmts[S_WAIT_BATCH], 1, (int64_t)in->attempt);
+    sqlite3_bind_blob64(st->stmts[S_WAIT_BATCH], 2, in->keys,
+                        in->items * sizeof *in->keys, SQLITE_STATIC);
+    return run(st, S_WAIT_BATCH, err);
 }
 
 int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
@@ -1467,6 +1548,9 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
         TRY(RUN(st, S_INTENT, err, (int64_t)intents[i].attempt, st->job,
                 st->round, (int64_t)intents[i].seed, intents[i].bound_nano,
                 intents[i].items));
+    for (size_t i = 0; i < intent_count; i++)
+        if (intents[i].keys)
+            TRY(wait_batch(st, &intents[i], err));
     TRY(fold(st, outs, out_count, err));
     TRY(end(st, err));
     st->unsynced = false;
@@ -1521,6 +1605,8 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
             now_s = st->origins[i].run_at + 1;
     *job = (struct tr_job){0};
     TRY(begin(st, err));
+    TRY(run(st, S_NEVER_LEFT, err));
+    TRY(run(st, S_NOT_WAITING, err));
     /* What a dead process left open: nobody will ever know its outcome. */
     TRY(run(st, S_LOST_COUNT, err));
     TRY(run(st, S_LOST, err));
@@ -1544,6 +1630,7 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
         .tokens_cached = sqlite3_column_int64(s, 7),
         .unknown_nano = sqlite3_column_int64(s, 8),
         .unknown_count = sqlite3_column_int64(s, 9),
+        .open_nano = sqlite3_column_int64(s, 10),
     };
     sqlite3_reset(s); /* a statement under way would hold the commit back */
     TRY(commit_pending(st, err));
@@ -1563,12 +1650,12 @@ out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
-static int unknown_sum(struct tr_store *st, int64_t *count, int64_t *nano,
-                       struct tr_err *err)
+static int sum_of(struct tr_store *st, enum stmt which, int64_t *count,
+                  int64_t *nano, struct tr_err *err)
 {
-    sqlite3_stmt *s = st->stmts[S_UNKNOWN_SUM];
+    sqlite3_stmt *s = st->stmts[which];
     bool row;
-    int rc = step(st, S_UNKNOWN_SUM, &row, err);
+    int rc = step(st, which, &row, err);
 
     *count = sqlite3_column_int64(s, 0);
     *nano = sqlite3_column_int64(s, 1);
@@ -1582,11 +1669,135 @@ int tr_store_forgive(struct tr_store *st, int64_t *count, int64_t *nano,
     int rc = TR_OK;
 
     TRY(begin(st, err));
-    TRY(unknown_sum(st, count, nano, err));
+    TRY(sum_of(st, S_UNKNOWN_SUM, count, nano, err));
     TRY(run(st, S_FORGIVE, err));
+    TRY(run(st, S_LEAVE_ALL, err));
+    TRY(run(st, S_EMPTY_BATCHES, err));
     TRY(commit_pending(st, err));
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
+}
+
+/* ---- batches ---------------------------------------------------------- */
+
+int tr_store_batch_creating(struct tr_store *st, struct tr_batch *batch,
+                            const uint64_t *attempts, size_t n,
+                            struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_BATCH_ADD];
+    int rc = TR_OK;
+
+    TRY(begin(st, err));
+    sqlite3_bind_int64(s, 1, TR_BATCH_CREATING);
+    sqlite3_bind_int64(s, 2, batch->created_at);
+    bind_text(st, S_BATCH_ADD, 3, tr_str_c(batch->lane));
+    bind_text(st, S_BATCH_ADD, 4, tr_str_c(batch->mark));
+    TRY(run(st, S_BATCH_ADD, err));
+    batch->id = sqlite3_last_insert_rowid(st->db);
+    batch->state = TR_BATCH_CREATING;
+    for (size_t i = 0; i < n; i++)
+        TRY(RUN(st, S_JOIN_BATCH, err, (int64_t)attempts[i], batch->id));
+    TRY(run(st, S_EMPTY_BATCHES, err));
+    TRY(commit_pending(st, err));
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
+}
+
+int tr_store_batch_opened(struct tr_store *st, const struct tr_batch *batch,
+                          struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_BATCH_OPENED];
+    int rc = TR_OK;
+
+    TRY(begin(st, err));
+    sqlite3_bind_int64(s, 1, TR_BATCH_OPEN);
+    bind_text(st, S_BATCH_OPENED, 2, tr_str_c(batch->name));
+    bind_text(st, S_BATCH_OPENED, 3, tr_str_c(batch->file));
+    sqlite3_bind_int64(s, 4, batch->id);
+    TRY(run(st, S_BATCH_OPENED, err));
+    TRY(commit_pending(st, err));
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
+}
+
+int tr_store_batches(struct tr_store *st, struct tr_batch **list, size_t *n,
+                     struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_BATCHES];
+    size_t cap = 0;
+    bool row;
+    int rc = TR_OK;
+
+    *list = NULL;
+    *n = 0;
+    for (;;) {
+        struct tr_batch *b;
+
+        TRY(step(st, S_BATCHES, &row, err));
+        if (!row)
+            break;
+        TRY(room((void **)list, &cap, *n + 1, sizeof **list, err));
+        b = &(*list)[(*n)++];
+        *b = (struct tr_batch){
+            .id = sqlite3_column_int64(s, 0),
+            .state = sqlite3_column_int(s, 1) == TR_BATCH_OPEN
+                         ? TR_BATCH_OPEN : TR_BATCH_CREATING,
+            .created_at = sqlite3_column_int64(s, 2),
+            .requests = sqlite3_column_int64(s, 7),
+        };
+        if (!copy_text(b->lane, sizeof b->lane, text_at(s, 3)) ||
+            !copy_text(b->mark, sizeof b->mark, text_at(s, 4)) ||
+            !copy_text(b->name, sizeof b->name, text_at(s, 5)) ||
+            !copy_text(b->file, sizeof b->file, text_at(s, 6)))
+            TRY(damaged(st, "the list of batches", err));
+    }
+out:
+    sqlite3_reset(s);
+    if (rc != TR_OK) {
+        tr_free(*list);
+        *list = NULL;
+        *n = 0;
+    }
+    return rc;
+}
+
+int tr_store_batch_items(struct tr_store *st, int64_t batch,
+                         int (*each)(void *ctx,
+                                     const struct tr_store_item *item,
+                                     struct tr_err *err),
+                         void *ctx, struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_ITEMS];
+    bool row;
+    int rc = TR_OK;
+
+    sqlite3_bind_int64(s, 1, batch);
+    for (;;) {
+        struct tr_store_item item;
+        int bytes;
+
+        TRY(step(st, S_ITEMS, &row, err));
+        if (!row)
+            break;
+        bytes = sqlite3_column_bytes(s, 5);
+        item = (struct tr_store_item){
+            .attempt = (uint64_t)sqlite3_column_int64(s, 0),
+            .seed = (uint64_t)sqlite3_column_int64(s, 1),
+            .bound_nano = sqlite3_column_int64(s, 2),
+            .ours = sqlite3_column_int64(s, 3) == st->job &&
+                    sqlite3_column_int64(s, 4) == st->round,
+            .keys = sqlite3_column_blob(s, 5),
+            .items = (uint32_t)bytes / sizeof(struct tr_key),
+        };
+        if (!item.items || bytes % (int)sizeof(struct tr_key) ||
+            sqlite3_column_int64(s, 6) !=
+                keys_digest(item.attempt, item.seed, item.keys, item.items))
+            TRY(damaged(st, "a batch", err));
+        TRY(each(ctx, &item, err));
+    }
+out:
+    sqlite3_reset(s);
+    return rc;
 }
 
 /* ---- small values ----------------------------------------------------- */
@@ -1638,7 +1849,8 @@ int tr_store_look(struct tr_store *st, struct tr_store_info *info,
     info->failures = 0;
     for (size_t i = 0; i <= st->origin_count; i++)
         info->failures += st->tallies[i].failures;
-    TRY(unknown_sum(st, &info->unknown_count, &info->unknown_nano, err));
+    TRY(sum_of(st, S_UNHEARD_SUM, &info->unknown_count, &info->unknown_nano,
+               err));
     TRY(step(st, S_JOB_SUM, &row, err));
     info->spent_nano = sqlite3_column_int64(s, 0);
     info->first_at = sqlite3_column_int64(s, 1);

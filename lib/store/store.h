@@ -8,7 +8,8 @@
  *
  * An attempt stands in the table from its intent until its outcome is known;
  * then its money is folded into the job's sums and the row goes. What is left
- * after a crash is exactly what is unknown.
+ * after a crash is exactly what is unknown, but for what is in a batch: that
+ * goes on without us, and the next run picks it up.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_STORE_STORE_H
@@ -18,7 +19,7 @@
 #include "base/err.h"
 #include "nouns.h"
 
-#define TR_STORE_LAYOUT 2
+#define TR_STORE_LAYOUT 3
 
 struct tr_store;
 
@@ -102,6 +103,8 @@ struct tr_store_intent {
     uint64_t seed;        /* ids and order of the pack */
     int64_t bound_nano;   /* money reserved, nano-dollars */
     uint32_t items;
+    const struct tr_key *keys; /* to go by batch: of its rows, before they are
+                                  drawn; items of them. Else NULL */
 };
 struct tr_store_outcome {
     uint64_t attempt;
@@ -109,6 +112,9 @@ struct tr_store_outcome {
     int64_t unknown_nano; /* outcome unknown: the bound, stays charged */
     int64_t tokens_in, tokens_out, tokens_cached;
     bool is_unknown;      /* keep as an unknown attempt */
+    bool in_batch;        /* takes it out of its batch */
+    bool of_other;        /* in_batch: of another job or round, see
+                             tr_store_item.ours: the money goes there */
 };
 /* All of it in one durable transaction (puts in key order inside; an existing
  * key is replaced), with what tr_store_origin(), _set_add() and _set() left
@@ -140,20 +146,53 @@ struct tr_job {
     int64_t spent_nano;     /* settled, this round */
     int64_t unknown_nano;   /* bounds of unknown outcomes, this round */
     int64_t unknown_count;
+    int64_t open_nano;      /* bounds of attempts in batches, this round */
     int64_t requests, tokens_in, tokens_out, tokens_cached;
 };
 /* All three are durable when they return TR_OK.
  *
  * Begins (or goes on with) job name; attempts left open by a crash are turned
- * into unknown ones of this job and counted. fresh starts a new round for
+ * into unknown ones of this job and counted, those in a batch stay open, and
+ * those that waited for one never left and are forgotten. fresh starts a new round for
  * verdicts (started_at = now) unless one is under way. */
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
                  bool fresh, struct tr_job *job, struct tr_err *err);
 /* The next tr_store_job() of this name starts a new round, nothing spent. */
 int tr_store_job_finish(struct tr_store *st, struct tr_err *err);
-/* Releases the unknown money of all jobs of this file; returns how much. */
+/* Releases the unknown money of all jobs of this file, open batches included:
+ * nobody will ask about them any more. Returns how much. */
 int tr_store_forgive(struct tr_store *st, int64_t *count, int64_t *nano,
                      struct tr_err *err);
+
+/* ---- batches ---------------------------------------------------------- */
+
+/* An attempt whose intent named keys waits for a batch. An outcome takes it
+ * out of its batch, and the last one takes the batch away; the money goes to
+ * the job that asked, whoever hears the answer. */
+
+/* Durable when they return TR_OK. Creating: batch->id is set; attempts that
+ * stood in another batch leave it. Opened: batch's name, file and state. */
+int tr_store_batch_creating(struct tr_store *st, struct tr_batch *batch,
+                            const uint64_t *attempts, size_t n,
+                            struct tr_err *err);
+int tr_store_batch_opened(struct tr_store *st, const struct tr_batch *batch,
+                          struct tr_err *err);
+/* Every batch of the file, oldest first; *list is tr_free()d by the caller. */
+int tr_store_batches(struct tr_store *st, struct tr_batch **list, size_t *n,
+                     struct tr_err *err);
+struct tr_store_item {
+    uint64_t attempt, seed;
+    int64_t bound_nano;
+    bool ours;              /* of the job and round that tr_store_job() began */
+    const struct tr_key *keys; /* during the call */
+    uint32_t items;
+};
+/* The attempts of a batch in order of their number; each() != TR_OK ends. */
+int tr_store_batch_items(struct tr_store *st, int64_t batch,
+                         int (*each)(void *ctx,
+                                     const struct tr_store_item *item,
+                                     struct tr_err *err),
+                         void *ctx, struct tr_err *err);
 
 /* ---- small values kept by name: what a lane learned, local fits -------- */
 

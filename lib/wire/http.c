@@ -55,6 +55,13 @@ struct slot {
     bool resent;          /* libcurl wanted to send it a second time */
     int tries;
     CURLcode code;
+    struct asked {        /* what an ask needs beyond a request */
+        CURLU *address;   /* NULL: no ask */
+        curl_mime *form;
+        int file_fd, save_fd; /* save_fd -1: to memory */
+        int64_t file_bytes, file_at, save_max, saved;
+        bool disk;        /* the file could not be written */
+    } ask;
     struct slot *next;    /* in the free or done list */
     char error[CURL_ERROR_SIZE];
 };
@@ -68,7 +75,7 @@ struct watch {
 struct http {
     struct tr_transport t; /* first: the two are cast to each other */
     CURLM *multi;
-    struct curl_slist *headers;
+    struct curl_slist *headers, *plain; /* plain: without a content type */
     char *url, *proxy, *ca_file;
     CURLU *address;       /* url, parsed once for all requests */
     bool secure, allow_http;
@@ -178,11 +185,46 @@ static size_t take_header(char *p, size_t size, size_t n, void *user)
     return n;
 }
 
+/* The body of an ask that is to be saved; refusals are read, not saved. */
+static bool is_saved(struct slot *s)
+{
+    long status = 0;
+
+    curl_easy_getinfo(s->easy, CURLINFO_RESPONSE_CODE, &status);
+    return s->ask.address && s->ask.save_fd >= 0 && status / 100 == 2;
+}
+
+static size_t save_body(struct slot *s, const char *p, size_t n)
+{
+    size_t left = n;
+
+    if (s->ask.saved + (int64_t)n > s->ask.save_max) {
+        s->too_big = true;
+        return 0;
+    }
+    while (left) {
+        ssize_t done = pwrite(s->ask.save_fd, p, left, s->ask.saved);
+
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0) {
+            s->ask.disk = true;
+            return 0;
+        }
+        p += done;
+        left -= (size_t)done;
+        s->ask.saved += done;
+    }
+    return n;
+}
+
 static size_t take_body(char *p, size_t size, size_t n, void *user)
 {
     struct slot *s = user;
 
     (void)size;
+    if (is_saved(s))
+        return save_body(s, p, n);
     if (s->h->held_bytes + n > REPLIES_BYTES_MAX) {
         s->too_big = true;
         return 0;
@@ -446,9 +488,27 @@ static struct slot *take_slot(struct http *h)
     return s;
 }
 
+/* Makes the handle one for requests again. */
+static void end_ask(struct slot *s)
+{
+    if (!s->ask.address)
+        return;
+    curl_easy_setopt(s->easy, CURLOPT_MIMEPOST, NULL);
+    curl_easy_setopt(s->easy, CURLOPT_READFUNCTION, NULL);
+    curl_easy_setopt(s->easy, CURLOPT_SEEKFUNCTION, NULL);
+    curl_easy_setopt(s->easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, s->h->headers);
+    curl_easy_setopt(s->easy, CURLOPT_CURLU, s->h->address);
+    curl_mime_free(s->ask.form);
+    curl_url_cleanup(s->ask.address);
+    s->ask = (struct asked){.file_fd = -1, .save_fd = -1};
+}
+
 static void give_back(struct slot *s)
 {
     struct http *h = s->h;
+
+    end_ask(s);
 
     h->held_bytes -= s->body.n;
     if (s->body.cap > KEEP_BYTES)
@@ -615,15 +675,13 @@ static void http_wakeup(struct tr_transport *t)
         return; /* full: it wakes anyway */
 }
 
-static int http_start(struct tr_transport *t, uint64_t tag, struct tr_str body,
-                      int64_t deadline_ms, struct tr_err *err)
+/* Body, address and all are set: off it goes. */
+static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
+                 struct tr_err *err)
 {
-    struct http *h = (struct http *)t;
-    struct slot *s = take_slot(h);
+    struct http *h = s->h;
     CURLMcode bad;
 
-    if (!s)
-        return tr_fail(err, TR_NOMEM, "out of memory for a request");
     if (deadline_ms < 1)
         deadline_ms = 1;
     if (deadline_ms > 24 * 3600 * 1000)
@@ -632,8 +690,6 @@ static int http_start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, (long)deadline_ms);
         s->timeout_ms = (long)deadline_ms;
     }
-    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDS, body.p ? body.p : "");
-    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
     s->tag = tag;
     s->tries = 0;
     s->too_big = s->resent = false;
@@ -653,6 +709,147 @@ static int http_start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     h->active++;
     h->running++; /* until libcurl counts it */
     return TR_OK;
+}
+
+static void set_body(struct slot *s, struct tr_str body)
+{
+    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDS, body.p ? body.p : "");
+    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
+}
+
+static int http_start(struct tr_transport *t, uint64_t tag, struct tr_str body,
+                      int64_t deadline_ms, struct tr_err *err)
+{
+    struct slot *s = take_slot((struct http *)t);
+
+    if (!s)
+        return tr_fail(err, TR_NOMEM, "out of memory for a request");
+    set_body(s, body);
+    return leave(s, tag, deadline_ms, err);
+}
+
+/* ---- other requests --------------------------------------------------- */
+
+static size_t read_file(char *out, size_t size, size_t n, void *user)
+{
+    struct slot *s = user;
+    ssize_t got;
+
+    n *= size;
+    if ((int64_t)n > s->ask.file_bytes - s->ask.file_at)
+        n = (size_t)(s->ask.file_bytes - s->ask.file_at);
+    do
+        got = pread(s->ask.file_fd, out, n, s->ask.file_at);
+    while (got < 0 && errno == EINTR);
+    if (got < 0 || (n && !got))
+        return CURL_READFUNC_ABORT;
+    s->ask.file_at += got;
+    return (size_t)got;
+}
+
+static int seek_file(void *user, curl_off_t offset, int origin)
+{
+    struct slot *s = user;
+
+    if (origin != SEEK_SET)
+        return CURL_SEEKFUNC_CANTSEEK;
+    s->ask.file_at = offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+/* A body that is not in memory. */
+static void set_file_body(struct slot *s)
+{
+    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDS, NULL);
+    curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                     (curl_off_t)s->ask.file_bytes);
+    curl_easy_setopt(s->easy, CURLOPT_READFUNCTION, read_file);
+    curl_easy_setopt(s->easy, CURLOPT_READDATA, s);
+    curl_easy_setopt(s->easy, CURLOPT_SEEKFUNCTION, seek_file);
+    curl_easy_setopt(s->easy, CURLOPT_SEEKDATA, s);
+}
+
+static bool fill_form(struct slot *s, const struct tr_http_ask *ask)
+{
+    curl_mime *form = s->ask.form = curl_mime_init(s->easy);
+    curl_mimepart *part;
+    bool bad = !form;
+
+    for (size_t i = 0; !bad && ask->fields[i]; i += 2) {
+        part = curl_mime_addpart(form);
+        bad = !part || curl_mime_name(part, ask->fields[i]) ||
+              curl_mime_data(part, ask->fields[i + 1], CURL_ZERO_TERMINATED);
+    }
+    if (bad)
+        return false;
+    part = curl_mime_addpart(form);
+    return part && !curl_mime_name(part, "file") &&
+           !curl_mime_filename(part, ask->file_name) &&
+           !curl_mime_type(part, "application/jsonl") &&
+           !curl_mime_data_cb(part, ask->file_bytes, read_file, seek_file,
+                              NULL, s) &&
+           !curl_easy_setopt(s->easy, CURLOPT_MIMEPOST, form);
+}
+
+static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
+{
+    char *x = NULL, *y = NULL;
+    bool same = !curl_url_get(a, part, &x, CURLU_DEFAULT_PORT) &&
+                !curl_url_get(b, part, &y, CURLU_DEFAULT_PORT) &&
+                strcmp(x, y) == 0;
+
+    curl_free(x);
+    curl_free(y);
+    return same;
+}
+
+/* The key is in the headers: it goes nowhere else, whoever gave the url. */
+static bool same_origin(CURLU *a, CURLU *b)
+{
+    return same_part(a, b, CURLUPART_SCHEME) &&
+           same_part(a, b, CURLUPART_HOST) && same_part(a, b, CURLUPART_PORT);
+}
+
+static int http_ask(struct tr_transport *t, uint64_t tag,
+                    const struct tr_http_ask *ask, int64_t deadline_ms,
+                    struct tr_err *err)
+{
+    struct http *h = (struct http *)t;
+    struct slot *s = take_slot(h);
+    bool json = ask->post && !ask->fields;
+
+    if (!s)
+        return tr_fail(err, TR_NOMEM, "out of memory for a request");
+    s->ask = (struct asked){
+        .address = curl_url(),
+        .file_fd = ask->file_fd,
+        .file_bytes = ask->file_bytes,
+        .save_fd = ask->save ? ask->save_fd : -1,
+        .save_max = ask->save_bytes_max,
+    };
+    if (!s->ask.address) {
+        give_back(s);
+        return tr_fail(err, TR_NOMEM, "out of memory for a request");
+    }
+    if (curl_url_set(s->ask.address, CURLUPART_URL, ask->url, 0) ||
+        !same_origin(s->ask.address, h->address)) {
+        give_back(s);
+        return tr_fail(err, TR_CONFIG, "%.200s: not an address of %.200s, and "
+                       "the key goes nowhere else", ask->url, h->url);
+    }
+    curl_easy_setopt(s->easy, CURLOPT_CURLU, s->ask.address);
+    curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, json ? h->headers : h->plain);
+    if (json && ask->file_bytes)
+        set_file_body(s);
+    else if (json)
+        set_body(s, ask->body);
+    else if (!ask->post)
+        curl_easy_setopt(s->easy, CURLOPT_HTTPGET, 1L);
+    else if (!fill_form(s, ask)) {
+        give_back(s);
+        return tr_fail(err, TR_NOMEM, "out of memory for a file");
+    }
+    return leave(s, tag, deadline_ms, err);
 }
 
 /* ---- results ---------------------------------------------------------- */
@@ -713,6 +910,7 @@ static void show(struct slot *s, struct tr_http_result *r)
     r->status = (int)status;
     r->headers = tr_buf_str(&s->headers);
     r->body = tr_buf_str(&s->body);
+    r->saved_bytes = s->ask.saved;
     r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
     r->message[0] = '\0';
     if (status)
@@ -720,7 +918,9 @@ static void show(struct slot *s, struct tr_http_result *r)
     if (r->net == TR_NET_OK)
         return;
     snprintf(r->message, sizeof r->message, "%.199s",
-             r->net == TR_NET_TOO_BIG ? "the response is larger than 8 MiB, "
+             s->ask.disk ? "the response cannot be written to a temporary "
+                           "file; is the disk full?"
+             : r->net == TR_NET_TOO_BIG ? "the response is larger than 8 MiB, "
                                         "or its headers than 64 KiB"
              : s->resent ? "the connection was closed without an answer"
              : r->net == TR_NET_REFUSED && h->refused[0]
@@ -788,6 +988,13 @@ static void wipe(char *p, size_t n)
         *v++ = 0;
 }
 
+static void free_headers(struct curl_slist *list)
+{
+    for (struct curl_slist *l = list; l; l = l->next)
+        wipe(l->data, strlen(l->data));
+    curl_slist_free_all(list);
+}
+
 static void http_close(struct tr_transport *t)
 {
     struct http *h = (struct http *)t;
@@ -805,9 +1012,8 @@ static void http_close(struct tr_transport *t)
     }
     if (h->multi)
         curl_multi_cleanup(h->multi); /* closes connections: callbacks */
-    for (struct curl_slist *l = h->headers; l; l = l->next)
-        wipe(l->data, strlen(l->data));
-    curl_slist_free_all(h->headers);
+    free_headers(h->headers);
+    free_headers(h->plain);
     if (h->epoll >= 0)
         close(h->epoll);
     if (h->wake >= 0)
@@ -837,6 +1043,12 @@ static int add_header(struct http *h, const char *line, struct tr_err *err)
     if (!longer)
         return tr_fail(err, TR_NOMEM, "out of memory");
     h->headers = longer;
+    if (starts(line, strlen(line), "content-type:"))
+        return TR_OK;
+    longer = curl_slist_append(h->plain, line);
+    if (!longer)
+        return tr_fail(err, TR_NOMEM, "out of memory");
+    h->plain = longer;
     return TR_OK;
 }
 
@@ -880,8 +1092,9 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     *out = NULL;
     if (!h)
         return tr_fail(err, TR_NOMEM, "out of memory");
-    h->t = (struct tr_transport){.start = http_start, .next = http_next,
-                                 .wait = http_wait, .watch = http_watch,
+    h->t = (struct tr_transport){.start = http_start, .ask = http_ask,
+                                 .next = http_next, .wait = http_wait,
+                                 .watch = http_watch,
                                  .wakeup = http_wakeup,
                                  .cancel = http_cancel, .close = http_close};
     h->epoll = h->wake = -1;

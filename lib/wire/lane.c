@@ -4,7 +4,7 @@
 #include "base/digest.h"
 #include "base/mem.h"
 #include "base/bounds.h"
-#include "wire/provider.h"
+#include "wire/batch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +79,24 @@ static void request_id_of(const struct tr_http_result *r,
     tr_wire_redact(reply->request_id, sizeof reply->request_id);
 }
 
+void tr_lane_decode(struct tr_lane *lane, const struct tr_http_result *r,
+                    struct tr_reply *reply)
+{
+    struct http_lane *l = (struct http_lane *)lane;
+
+    l->dialect->decode(&l->quirks, l->asked, r, &l->scratch, reply);
+    if (!reply->message[0])
+        return;
+    hide_key(reply->message, l->key);
+    if (r->status == 401)
+        add_words(reply->message, sizeof reply->message, l->key_from);
+}
+
+struct tr_transport *tr_lane_transport(struct tr_lane *lane)
+{
+    return ((struct http_lane *)lane)->transport;
+}
+
 static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
 {
     struct http_lane *l = (struct http_lane *)lane;
@@ -95,12 +113,7 @@ static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
     tr_wire_limits(r.headers, t->wall_s ? t->wall_s(t) : tr_clock_wall_s(),
                    &reply->limits, &reply->retry_after_ms);
     request_id_of(&r, reply);
-    l->dialect->decode(&l->quirks, l->asked, &r, &l->scratch, reply);
-    if (!reply->message[0])
-        return 1;
-    hide_key(reply->message, l->key);
-    if (r.status == 401)
-        add_words(reply->message, sizeof reply->message, l->key_from);
+    tr_lane_decode(lane, &r, reply);
     return 1;
 }
 
@@ -390,6 +403,29 @@ out:
     return rc;
 }
 
+/* The same lane, but its requests go in batches. */
+static int put_in_batches(struct tr_lane **lane, const struct tr_target *target,
+                          const struct tr_lane_opts *o, struct tr_err *err)
+{
+    const struct tr_provider *p = target->provider;
+    struct tr_lane *inner = *lane;
+    struct tr_batch_lane_opts batch = {
+        .url = target->url,
+        .requests_max = p->batch_requests ? p->batch_requests : 10000,
+        .bytes_max = (p->batch_mb ? p->batch_mb : 20) * 1000000,
+        .price_pct = target->facts ? target->facts->batch_pct : 0,
+        .user = o->batch,
+    };
+
+    if (!p->batch)
+        return tr_fail(err, TR_CONFIG, "--batch: trommel knows no batches of "
+                       "provider %s; leave --batch out, or give the provider "
+                       "a row with batch: openai in config.yaml", p->name);
+    batch.form = tr_batch_form_find(p->batch);
+    *lane = NULL;
+    return tr_batch_lane_over(lane, inner, &batch, err);
+}
+
 int tr_http_lane_open(struct tr_lane **out, const struct tr_lane_opts *o,
                       struct tr_err *err)
 {
@@ -401,6 +437,8 @@ int tr_http_lane_open(struct tr_lane **out, const struct tr_lane_opts *o,
     TRY(tr_catalog_open(&catalog, o, err));
     TRY(tr_target_find(&target, catalog, o, err));
     rc = open_over_http(out, &target, o, err);
+    if (rc == TR_OK && o->batch)
+        rc = put_in_batches(out, &target, o, err);
     wipe(&target, sizeof target);
 out:
     tr_catalog_close(catalog);

@@ -1,7 +1,7 @@
 /* provider.c - the tables of providers and models, and where a lane's
  * requests may go with which key.
  * SPDX-License-Identifier: MIT */
-#include "wire/provider.h"
+#include "wire/batch.h"
 
 #include "base/mem.h"
 #include "base/yaml.h"
@@ -253,14 +253,15 @@ enum provider_key {
     P_LIKE, P_DIALECT, P_BASE_URL, P_BASE_URL_ENV, P_KEY_ENV, P_KEY_FILE,
     P_KEY, P_CAP, P_EFFORT, P_EFFORT_DEFAULT, P_SCHEMA, P_TEMPERATURE,
     P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY, P_PATH,
-    P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS, P_CACHE
+    P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS, P_CACHE,
+    P_BATCH, P_BATCH_REQUESTS, P_BATCH_MB
 };
 static const char *const provider_keys[] = {
     "like", "dialect", "base_url", "base_url_env", "key_env", "key_file",
     "key", "cap", "effort", "effort_default", "schema", "temperature",
     "require_parameters", "free", "rpm", "tpm", "concurrency", "path",
     "key_header", "headers", "models", "pack", "questions", "options",
-    "cache", NULL};
+    "cache", "batch", "batch_requests", "batch_mb", NULL};
 
 static const char *const styles[] = {
 #define X(name) #name,
@@ -425,6 +426,14 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
         rc = take_bool(s, v, &flag);
         p->quirks.no_cache = !flag;
         return rc;
+    case P_BATCH:
+        rc = take_text(s, v, &p->batch);
+        return rc == TR_OK && !tr_batch_form_find(p->batch)
+                   ? bad(s, v, "openai or anthropic is expected") : rc;
+    case P_BATCH_REQUESTS:
+        return take_count(s, v, &p->batch_requests);
+    case P_BATCH_MB:
+        return take_count(s, v, &p->batch_mb);
     }
     return TR_OK;
 }

@@ -136,6 +136,14 @@ void tr_wire_redact(char *text, size_t size);
 
 /* ---- providers and models (provider.c) -------------------------------- */
 
+/* Requests in batches instead of one by one. */
+struct tr_batch_opts {
+    const struct tr_batch_keep *keep;
+    const char *folder;     /* of temporary files; NULL: as TMPDIR says */
+    int64_t tokens_max;     /* enqueued at the provider; 0: learn */
+    int64_t poll_ms;        /* between the first questions */
+};
+
 struct tr_lane_opts {
     const char *model;      /* "openai/gpt-6-luna" */
     const char *base_url;   /* --base-url, or NULL */
@@ -146,6 +154,7 @@ struct tr_lane_opts {
     const char *config_dir; /* $XDG_CONFIG_HOME/trommel, or NULL */
     struct tr_str providers_yaml; /* of the task file, or empty */
     bool allow_http;
+    const struct tr_batch_opts *batch; /* NULL: one by one */
     /* Looks a name up in the environment; tests replace it. NULL: getenv */
     const char *(*env)(const char *name);
 };
@@ -162,6 +171,8 @@ struct tr_provider {
     struct tr_quirks quirks;
     int64_t rpm, tpm;     /* 0: none */
     int concurrency;
+    const char *batch;    /* form of its batches, or NULL: none */
+    int64_t batch_requests, batch_mb; /* of one batch, at most */
     const char *path, *key_header; /* NULL: the dialect's */
     const char *headers[TR_ROW_HEADERS_MAX + 1]; /* "name: value", more */
     const char *models;   /* the provider whose models.yaml rows count here,

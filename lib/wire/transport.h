@@ -31,14 +31,36 @@ struct tr_http_result {
     struct tr_str headers; /* "name: value\n" lines, names lower-case, only the
                               interesting ones; until the next next() */
     struct tr_str body;    /* until the next next() */
+    int64_t saved_bytes;   /* of the body, in the file of an ask */
     int64_t latency_ms;
     char message[200];     /* the transport's own words on failure */
+};
+
+/* A request of another kind than a lane's own, to the same origin. What it
+ * points at lives until the result, but for url and fields. */
+struct tr_http_ask {
+    const char *url;       /* whole address */
+    bool post;             /* else GET */
+    struct tr_str body;    /* post: JSON, may be empty; or it is in a file */
+    int file_fd;           /* post, when file_bytes is not 0: read from its */
+    int64_t file_bytes;    /* beginning */
+    /* post: a form instead of JSON: name, value, name, value, NULL; the file
+     * is its last part. */
+    const char *const *fields;
+    const char *file_name;
+    bool save;             /* a 2xx body goes to save_fd, not to memory */
+    int save_fd;
+    int64_t save_bytes_max;
 };
 
 struct tr_transport {
     /* Begins a POST; body must live until the result. */
     int (*start)(struct tr_transport *t, uint64_t tag, struct tr_str body,
                  int64_t deadline_ms, struct tr_err *err);
+    /* Begins anything else. NULL where there is nothing else. */
+    int (*ask)(struct tr_transport *t, uint64_t tag,
+               const struct tr_http_ask *ask, int64_t deadline_ms,
+               struct tr_err *err);
     /* Takes one finished request: 1 when result was filled, 0 when none. */
     int (*next)(struct tr_transport *t, struct tr_http_result *result);
     /* NULL where there is nothing to wait for (virtual time). */

@@ -540,6 +540,85 @@ static void wait_ends_early(void **state)
     t->close(t);
 }
 
+/* ---- other requests ---------------------------------------------------- */
+
+static struct tr_http_result ask_for(struct tr_transport *t, const char *path,
+                                     struct tr_http_ask *a)
+{
+    char url[200];
+    struct tr_err err;
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d%s", port, path);
+    a->url = url;
+    if (t->ask(t, 9, a, 5000, &err) != TR_OK)
+        fail_msg("%s", err.text);
+    return answer(t);
+}
+
+static int file_of(const char *text)
+{
+    char path[] = "/tmp/trommel-http-XXXXXX";
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    unlink(path);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    return fd;
+}
+
+static void files_go_out_and_come_in(void **state)
+{
+    static const char *const fields[] = {"purpose", "batch", NULL};
+    struct tr_transport *t = open_to(port, NULL);
+    int out = file_of("ok from a file"), in = file_of("");
+    struct tr_http_ask form = {.post = true, .fields = fields, .file_fd = out,
+                               .file_bytes = 14, .file_name = "a.jsonl"};
+    struct tr_http_ask body = {.post = true, .file_fd = out, .file_bytes = 14,
+                               .save = true, .save_fd = in,
+                               .save_bytes_max = 100};
+    struct tr_http_result r;
+    char text[40] = "";
+    (void)state;
+
+    r = ask_for(t, "/files", &form);
+    assert_int_equal(r.tag, 9);
+    assert_true(r.sent); /* the server knows no form and closes */
+    r = ask_for(t, "/raw", &body);
+    assert_int_equal(r.status, 200);
+    assert_int_equal(r.body.n, 0);
+    assert_int_equal(r.saved_bytes, 14);
+    assert_int_equal(pread(in, text, sizeof text, 0), 14);
+    assert_string_equal(text, "ok from a file");
+    body.save_bytes_max = 5;
+    r = ask_for(t, "/raw", &body);
+    assert_int_equal(r.net, TR_NET_TOO_BIG);
+    ask(t, 1, "ok again", 5000); /* the handle is one for requests again */
+    r = answer(t);
+    assert_true(tr_str_eq_c(r.body, "ok again"));
+    assert_int_equal(seen->keys, 4);
+    close(out);
+    close(in);
+    t->close(t);
+}
+
+static void the_key_goes_to_its_origin_only(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    char url[100];
+    struct tr_err err;
+    (void)state;
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/results", other_port);
+    assert_int_equal(t->ask(t, 1, &(struct tr_http_ask){.url = url}, 1000,
+                            &err), TR_CONFIG);
+    assert_int_equal(t->ask(t, 1, &(struct tr_http_ask){
+        .url = "http://localhost/x"}, 1000, &err), TR_CONFIG);
+    assert_int_equal(t->ask(t, 1, &(struct tr_http_ask){
+        .url = "file:///etc/passwd"}, 1000, &err), TR_CONFIG);
+    assert_int_equal(elsewhere->connections, 0);
+    t->close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -556,6 +635,8 @@ int main(void)
         cmocka_unit_test(headers_are_one_line),
         cmocka_unit_test(cancel_drops_what_is_in_flight),
         cmocka_unit_test(wait_ends_early),
+        cmocka_unit_test(files_go_out_and_come_in),
+        cmocka_unit_test(the_key_goes_to_its_origin_only),
     };
 
     return cmocka_run_group_tests(tests, start_servers, stop_servers);

@@ -1,0 +1,227 @@
+/* adopt.c - batches of an earlier run: their attempts find their rows again.
+ *
+ * A batch goes on at the provider when the run that made it is gone. The next
+ * run takes its attempts over as packs that are under way, each with the keys
+ * of its rows. A row that is read and has such a key takes its seat instead of
+ * being asked. An answer for a row that has not been read (yet, or any more)
+ * goes into the store by its key: it is paid for.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "engine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+struct taking {
+    struct tr_run *run;
+    struct tr_run_lane *lane;
+    uint64_t *attempts, *tags; /* of the batch so far */
+    size_t n, attempt_cap, tag_cap;
+};
+
+static int take_item(void *ctx, const struct tr_store_item *item,
+                     struct tr_err *err)
+{
+    struct taking *t = ctx;
+    struct tr_run *run = t->run;
+    uint16_t ids[TR_PACK_MAX];
+    struct tr_pack *p;
+    int rc = TR_OK;
+
+    if (item->items > TR_PACK_MAX)
+        return tr_fail(err, TR_CONFIG, "the store holds a batch of another "
+                       "trommel (%u texts in a request): finish it with that",
+                       (unsigned)item->items);
+    TRY(tr_run_grow((void **)&t->attempts, &t->attempt_cap, t->n + 1,
+                    sizeof *t->attempts, err));
+    TRY(tr_run_grow((void **)&t->tags, &t->tag_cap, t->n + 1, sizeof *t->tags,
+                    err));
+    p = tr_pack_new(run, t->lane, item->items, err);
+    if (!p)
+        return err->code;
+    p->seats = tr_array(item->items, sizeof *p->seats);
+    if (!p->seats)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory for an open batch"));
+    p->attempt = item->attempt;
+    p->bound = item->bound_nano;
+    p->of_other = !item->ours;
+    p->seed = item->seed;
+    p->sent_at = run->now;
+    tr_pack_draw(item->seed, p->n, p->order, ids);
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct tr_seat *seat = &p->seats[i];
+
+        p->items[i] = (struct tr_item){.id = ids[i]};
+        p->rows[i] = NULL;
+        *seat = (struct tr_seat){.key = item->keys[i], .pack = p};
+        if (tr_keymap_find(&run->seats, &seat->key))
+            continue; /* asked twice: whoever hears first settles the row */
+        if (!tr_keymap_add(&run->seats, &seat->key, seat))
+            TRY(tr_fail(err, TR_NOMEM, "out of memory for an open batch"));
+    }
+    p->state = TR_PACK_SENT;
+    tr_queue_add(&t->lane->sent, p);
+    run->unseated++;
+    if (!p->of_other)
+        run->money.reserved += p->bound;
+    t->attempts[t->n] = p->attempt;
+    t->tags[t->n++] = p->attempt * TR_PACKS_MAX + p->slot;
+out:
+    return rc;
+}
+
+static struct tr_run_lane *lane_of(struct tr_run *run,
+                                   const struct tr_batch *batch)
+{
+    char name[340];
+
+    TR_EACH_LANE(run, l) {
+        snprintf(name, sizeof name, "%s@%s", l->lane->model, l->lane->host);
+        if (strcmp(name, batch->lane) == 0)
+            return l;
+    }
+    return NULL;
+}
+
+static int take_batch(struct tr_run *run, struct tr_run_lane *l,
+                      const struct tr_batch *batch, struct tr_err *err)
+{
+    struct taking t = {.run = run, .lane = l};
+    int rc = TR_OK;
+
+    TRY(tr_store_batch_items(run->store, batch->id, take_item, &t, err));
+    TRY(l->lane->vt->adopt(l->lane, batch, t.attempts, t.tags, t.n, err));
+out:
+    tr_free(t.attempts);
+    tr_free(t.tags);
+    return rc;
+}
+
+static int not_in_batches(const struct tr_batch *batch, struct tr_err *err)
+{
+    return tr_fail(err, TR_CONFIG, "%" PRId64 " requests to %s are under way "
+                   "in a batch (%s): run the command with --batch to take its "
+                   "answers, or give it up with trommel store forgive",
+                   batch->requests, batch->lane,
+                   batch->name[0] ? batch->name : batch->mark);
+}
+
+int tr_run_adopt(struct tr_run *run, int64_t open_nano, struct tr_err *err)
+{
+    struct tr_batch *list = NULL;
+    int64_t reserved = run->money.reserved, requests = 0;
+    size_t n = 0, taken = 0;
+    char line[200];
+    int rc = TR_OK;
+
+    if (run->opts.dry_run)
+        return TR_OK;
+    run->now = run->opened_at;
+    TRY(tr_store_batches(run->store, &list, &n, err));
+    for (size_t i = 0; i < n && !run->opts.offline; i++) {
+        struct tr_run_lane *l = lane_of(run, &list[i]);
+
+        if (!l)
+            continue;
+        if (!l->lane->in_batches)
+            TRY(not_in_batches(&list[i], err));
+        TRY(take_batch(run, l, &list[i], err));
+        requests += list[i].requests;
+        taken++;
+    }
+    /* Batches of a model that this run does not ask: charged until heard. */
+    run->money.unknown += open_nano - (run->money.reserved - reserved);
+    if (taken) {
+        snprintf(line, sizeof line, "%zu %s of an earlier run with %" PRId64
+                 " requests %s picked up", taken,
+                 taken == 1 ? "batch" : "batches", requests,
+                 taken == 1 ? "is" : "are");
+        tr_run_say(run, 2, line);
+    }
+out:
+    tr_free(list);
+    return rc;
+}
+
+bool tr_run_seat(struct tr_run *run, struct tr_row *row)
+{
+    struct tr_seat *seat = tr_keymap_find(&run->seats, &row->key);
+    struct tr_pack *p;
+    uint32_t at;
+
+    if (!seat)
+        return false;
+    p = seat->pack;
+    at = (uint32_t)(seat - p->seats);
+    tr_keymap_remove(&run->seats, &row->key);
+    p->rows[at] = row;
+    row->state = TR_ROW_PACKED;
+    for (uint32_t i = 0; i < p->n; i++)
+        if (p->order[i] == at)
+            p->items[i].text = tr_run_text(p->lane, row);
+    run->unseated -= !p->seated;
+    p->seated++;
+    return true;
+}
+
+void tr_run_unseat(struct tr_run *run, struct tr_pack *p)
+{
+    if (!p->seats)
+        return;
+    run->unseated -= !p->seated;
+    for (uint32_t i = 0; i < p->n; i++)
+        if (tr_keymap_find(&run->seats, &p->seats[i].key) == &p->seats[i])
+            tr_keymap_remove(&run->seats, &p->seats[i].key);
+    tr_free(p->seats);
+    p->seats = NULL;
+}
+
+/* For a row that is not here: the store keeps it by its key. */
+static int keep(struct tr_run *run, const struct tr_key *key,
+                struct tr_verdict verdict, struct tr_err *err)
+{
+    int rc = tr_run_grow((void **)&run->absent, &run->absent_cap,
+                         run->absent_count + 1, sizeof *run->absent, err);
+
+    if (rc == TR_OK)
+        run->absent[run->absent_count++] = (struct tr_store_put){*key, verdict};
+    return rc;
+}
+
+/* Whatever does not settle is asked anew, as if it never had been. */
+int tr_run_adopted_reply(struct tr_run *run, struct tr_pack *p,
+                         const struct tr_reply *reply, struct tr_err *err)
+{
+    struct tr_item_answer got[TR_PACK_MAX];
+    struct tr_answer a = {.is_void = true};
+    uint16_t origin = TR_NO_ORIGIN;
+    int rc = TR_OK;
+
+    if (tr_rule(reply->outcome)->action == TR_DO_CHECK) {
+        TRY(tr_run_origin(run, p->lane, reply->served, &origin, err));
+        TRY(tr_run_read_answer(run, p, reply, &a, got, err));
+    }
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct tr_row *row = p->rows[p->order[i]];
+        struct tr_verdict verdict = {
+            .origin = origin,
+            .confidence = tr_run_confidence(reply, p->items[i].id),
+            .pack_size = (uint16_t)p->n,
+            .position = (uint16_t)i,
+        };
+
+        if (a.is_void || got[i].result != TR_ITEM_OK)
+            continue;
+        verdict.set = got[i].set;
+        if (row)
+            tr_run_answer(run, row, verdict);
+        else
+            TRY(keep(run, &p->seats[p->order[i]].key, verdict, err));
+        p->rows[p->order[i]] = NULL;
+    }
+    for (uint32_t i = 0; i < p->n; i++)
+        run->counts.items_reasked += p->rows[i] != NULL;
+    tr_run_give_back(run, p);
+out:
+    return rc;
+}

@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""Runs the real program with --batch against a provider whose batches go
+wrong, kills it, and compares output, bill and its own account.
+
+    batch.py TROMMEL [--only NAME] [--seed N]
+
+Oracles, all from outside the program: every label is the gold label; no text
+is paid twice; the number of batches at the provider; what trommel says it
+spent is the provider's bill, at the price of batches.
+SPDX-License-Identifier: MIT
+"""
+import argparse, concurrent.futures, csv, json, os, random, shutil, signal, subprocess, sys
+import tempfile, time, urllib.request
+
+ap = argparse.ArgumentParser()
+ap.add_argument("trommel")
+ap.add_argument("--only")
+ap.add_argument("--seed", type=int, default=1)
+args = ap.parse_args()
+LABELS = ["refund", "bug", "question", "praise"]
+problems = []
+
+
+class World:
+    """A provider, an input and a store for one case."""
+
+    def __init__(self, name, *options, rows=300):
+        self.provider = "anthropic" if "anthropic" in name else "openai"
+        self.name, self.rng = name, random.Random(f"{args.seed} {name}")
+        self.rounds = 1
+        self.here = tempfile.mkdtemp(prefix="trommel-batch-")
+        with open(self.path("in.csv"), "w", newline="") as f:
+            out = csv.writer(f, lineterminator="\n")
+            out.writerow(["id", "text", "gold"])
+            for i in range(rows):
+                out.writerow([i, f"message {i} says \"{self.rng.random()}\"",
+                              self.rng.choice(LABELS)])
+        os.makedirs(self.path("config/trommel"))
+        with open(self.path("config/trommel/models.yaml"), "w") as f:
+            f.write("as_of: 2026-11-24\nmodels:\n"
+                    f"  {self.provider}/fake: {{input: 1, output: 5, "
+                    "batch: 0.5}\n")
+        self.env = {"PATH": os.environ["PATH"], "HOME": self.here,
+                    "XDG_CONFIG_HOME": self.path("config"),
+                    "XDG_STATE_HOME": self.path("state"),
+                    "OPENAI_API_KEY": "sk-test-0123456789",
+                    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
+        self.fake = subprocess.Popen(
+            [args.trommel, "fake", "--port", "0", "--port-file",
+             self.path("port"), "--gold", self.path("in.csv"), "--label",
+             "gold", "--prices", "1:5", "--seed", str(args.seed), *options],
+            stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 20
+        while not (os.path.exists(self.path("port")) and
+                   open(self.path("port")).read().strip()):
+            if time.monotonic() > until:
+                sys.exit("trommel fake did not start")
+            time.sleep(0.02)
+        self.url = f"http://127.0.0.1:{open(self.path('port')).read().strip()}"
+
+    def path(self, name):
+        return os.path.join(self.here, name)
+
+    def start(self, *options, output="out.csv", batch=True):
+        command = [args.trommel, "classify", self.path("in.csv"), "--labels",
+                   ",".join(LABELS), "--model", self.provider + "/fake",
+                   "--base-url", self.url + (
+                       "" if self.provider == "anthropic" else "/v1"),
+                   "--key-env", "OPENAI_API_KEY",
+                   "--text", "text", "--progress", "json", "-o",
+                   self.path(output), *options]
+        if batch:
+            command += ["--batch", "--batch-poll", "200ms"]
+        return subprocess.Popen(command, env=self.env, stderr=subprocess.PIPE,
+                                stdout=subprocess.DEVNULL, text=True)
+
+    def run(self, *options, **more):
+        """Exit code, last numbers and what was said."""
+        done = self.start(*options, **more)
+        said = done.communicate(timeout=120)[1]
+        numbers = [json.loads(line) for line in said.splitlines()
+                   if line.startswith('{"model')]
+        return done.returncode, numbers[-1] if numbers else {}, said
+
+    def bill(self):
+        with urllib.request.urlopen(self.url + "/bill") as reply:
+            return json.load(reply)
+
+    def until_made(self):
+        """Waits until the provider has a batch."""
+        until = time.monotonic() + 60
+        while not self.bill()["batches"] and time.monotonic() < until:
+            time.sleep(0.01)
+
+    def store(self, verb="show"):
+        ls = subprocess.run([args.trommel, "store", "ls", "--json"],
+                            env=self.env, capture_output=True, text=True)
+        name = json.loads(ls.stdout.splitlines()[0])["name"]
+        return subprocess.run([args.trommel, "store", verb, name],
+                              env=self.env, capture_output=True, text=True)
+
+    def expect(self, what, good, more=""):
+        if not good:
+            problems.append(f"{self.name}: {what} {more}")
+
+    def check(self, code, numbers, said):
+        """The end of a job in which everything is labelled."""
+        bill = self.bill()
+        self.expect("the last run ended well", code == 0, said)
+        if code != 0:
+            return bill
+        for row in csv.DictReader(open(self.path("out.csv"), newline="")):
+            if row["label"] != row["gold"]:
+                self.expect(f"row {row['id']} has its label", False, row)
+                break
+        self.expect("nothing is paid twice", bill["paid_twice"] == 0, bill)
+        self.expect("what was spent is the bill", self.rounds > 1 or
+                    abs(numbers["spent_nanousd"] - bill["nanousd"]) <=
+                    numbers["requests"] + 1000, (numbers, bill))
+        return bill
+
+    def close(self):
+        self.fake.terminate()
+        self.fake.wait()
+        shutil.rmtree(self.here, ignore_errors=True)
+
+
+def plain(w):
+    bill = w.check(*w.run())
+    w.expect("one batch was made", bill["batches"] == 1, bill)
+
+
+def killed_twice(w):
+    # Before anything has left, and while the provider works.
+    for left in (False, True):
+        run = w.start()
+        if left:
+            w.until_made()
+        time.sleep(0.3)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    w.expect("the batch goes on", "\nbatch     " in w.store().stdout,
+             w.store().stdout)
+    bill = w.check(*w.run())
+    w.expect("one batch was made", bill["batches"] == 1, bill)
+
+
+def killed_anywhere(w):
+    kills = 0
+    while True:
+        run = w.start("--budget", "1")
+        try:
+            said = run.communicate(timeout=w.rng.uniform(0.1, 3.2)
+                                   if kills < 8 else 120)[1]
+            break
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGKILL)
+            run.communicate()
+            kills += 1
+    numbers = [json.loads(line) for line in said.splitlines()
+               if line.startswith('{"model')]
+    w.check(run.returncode, numbers[-1], said)
+
+
+def stopped(w):
+    run = w.start()
+    w.until_made()
+    time.sleep(0.3)
+    began = time.monotonic()
+    run.send_signal(signal.SIGINT)
+    said = run.communicate()[1]
+    w.expect("a stop does not wait", time.monotonic() - began < 15)
+    w.expect("it is code 130", run.returncode == 130, run.returncode)
+    w.expect("it says that the batch goes on",
+             "which goes on; the same command picks it up" in said, said)
+    code, _, said = w.run(batch=False)
+    w.expect("without --batch it is not asked again", code == 78 and
+             "run the command with --batch" in said, said)
+    bill = w.check(*w.run())
+    w.expect("one batch was made", bill["batches"] == 1, bill)
+
+
+def partly(w):
+    bill = w.check(*w.run("--pack", "4"))
+    w.expect("the rest was asked again", bill["batches"] > 1, bill)
+
+
+def only_errors(w):
+    code, numbers, said = w.run("--max-wait", "1s")
+    w.expect("nothing but errors ends the run", code in (69, 75), said)
+    w.expect("and costs nothing", numbers["spent_nanousd"] == 0, numbers)
+
+
+def reply_lost(w):
+    bill = w.check(*w.run())
+    w.expect("it was found, not made again", bill["batches"] == 1, bill)
+
+
+def killed_while_reply_lost(w):
+    run = w.start()
+    w.until_made()
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    bill = w.check(*w.run())
+    w.expect("it was found, not made again", bill["batches"] == 1, bill)
+
+
+def queue_full(w):
+    code, numbers, said = w.run("--pack", "4")
+    w.check(code, numbers, said)
+    w.expect("a batch was too large", numbers["throttled"] > 0, numbers)
+
+
+def queue_known(w):
+    code, numbers, said = w.run("--pack", "4", "--batch-tokens", "6000")
+    bill = w.check(code, numbers, said)
+    w.expect("no batch was too large", numbers["throttled"] == 0, numbers)
+    w.expect("there are several", bill["batches"] > 2, bill)
+
+
+def quirk(w):
+    bill = w.check(*w.run())
+    w.expect("a refused field is left out of the next batch",
+             bill["batches"] == 2, bill)
+
+
+def down(w):
+    w.fake.terminate()
+    w.fake.wait()
+    code, numbers, said = w.run("--max-wait", "2s")
+    w.expect("nobody there ends the run", code == 69, said)
+
+
+def key_wrong(w):
+    code, numbers, said = w.run()
+    w.expect("a wrong key stops the run", code == 77, said)
+    w.expect("and costs nothing", numbers["spent_nanousd"] == 0, numbers)
+
+
+def budget(w):
+    code, numbers, said = w.run("--budget", "0.003", "--pack", "4")
+    bill = w.bill()
+    w.expect("the budget stops the run", code == 75, said)
+    w.expect("and holds", bill["nanousd"] <= 3000000, bill)
+    w.expect("and is used", bill["nanousd"] > 1000000, bill)
+
+
+def other_input(w):
+    """A batch whose rows are not in the input is left; its answers count."""
+    run = w.start("--head", "200")
+    w.until_made()
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    w.rounds = 2 # each with its own account
+    code, _, said = w.run("--head", "100", output="part.csv")
+    w.expect("the first half is labelled", code == 0, said)
+    bill = w.check(*w.run())
+    w.expect("two batches were made", bill["batches"] == 2, bill)
+
+
+def anthropic(w):
+    plain(w)
+
+
+def anthropic_killed_twice(w):
+    killed_twice(w)
+
+
+def anthropic_partly(w):
+    partly(w)
+
+
+def anthropic_reply_lost(w):
+    reply_lost(w)
+
+
+CASES = [
+    (anthropic, []),
+    (anthropic_killed_twice, ["--batch-delay", "3"]),
+    (anthropic_partly, ["--batch-fail", "0.2", "--batch-expire", "0.2",
+                        "--batch-drop", "0.1", "--batch-delay", "0.3"]),
+    (anthropic_reply_lost, ["--batch-lose", "1"]),
+    (plain, []),
+    (killed_twice, ["--batch-delay", "3"]),
+    (killed_anywhere, ["--batch-delay", "1", "--batch-fail", "0.1"]),
+    (stopped, ["--batch-delay", "4"]),
+    (partly, ["--batch-fail", "0.2", "--batch-expire", "0.2", "--batch-drop",
+              "0.1", "--batch-delay", "0.3"]),
+    (only_errors, ["--batch-fail", "1"]),
+    (reply_lost, ["--batch-lose", "1"]),
+    (killed_while_reply_lost, ["--batch-lose", "1"]),
+    (queue_full, ["--batch-queue", "12000"]),
+    (queue_known, ["--batch-queue", "12000"]),
+    (quirk, ["--no-max-completion-tokens"]),
+    (down, []),
+    (key_wrong, ["--key", "another-key"]),
+    (budget, ["--batch-delay", "0.1"]),
+    (other_input, ["--batch-delay", "2"]),
+]
+
+
+def one(case):
+    case, options = case
+    world, began = World(case.__name__, *options), time.monotonic()
+    try:
+        case(world)
+    except Exception as error:
+        problems.append(f"{case.__name__}: {error!r}")
+    finally:
+        world.close()
+    print(f"{case.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+
+
+chosen = [c for c in CASES if args.only in (None, c[0].__name__)]
+with concurrent.futures.ThreadPoolExecutor(4) as pool: # they mostly sleep
+    list(pool.map(one, chosen))
+print(f"{len(chosen)} cases of batches")
+for problem in problems:
+    print("FAILED:", problem)
+sys.exit(1 if problems else 0)
