@@ -9,6 +9,7 @@
 #define TR_RUN_H
 
 #include "lane.h"
+#include "plan/fair.h"
 #include "plan/health.h"
 #include "plan/pace.h"
 #include "plan/tally.h"
@@ -54,6 +55,11 @@ struct tr_env {
     /* Rows of the whole input as far as can be told now; -1: no idea. NULL:
      * the same. */
     int64_t (*rows_expected)(void *ctx);
+    /* Meets the other processes that use lane's key: they hear fair->mine, it
+     * and pace hear of them. When to come again, in ns from now; -1: never.
+     * NULL: no others. */
+    int64_t (*meet)(void *ctx, const struct tr_lane *lane,
+                    struct tr_fair *fair, struct tr_pace *pace, int64_t now);
     /* One line for people or logs; level 0 error, 1 warning, 2 note, 3 log. */
     void (*say)(void *ctx, int level, const char *line);
     /* A lane changed its state. May be raised again while nothing changed:
