@@ -265,6 +265,26 @@ def limits():
     return out
 
 
+def share():
+    """Processes with one key against one limit; one of them is killed."""
+    out = []
+    for runs in (2, 8):
+        for told, more in (("headers", []), ("--rpm", ["--no-headers"]),
+                           ("nobody", ["--blind", "--settle", "45"])):
+            line = subprocess.run(
+                [sys.executable, os.path.join(BENCH, "../tests/share/share.py"),
+                 args.trommel, "--runs", str(runs), "--rpm", "6000", "--look",
+                 "30" if args.full else "12", *more],
+                capture_output=True, text=True, check=True).stdout.strip()
+            used, least, later = map(float, re.search(
+                r"runs: ([\d.]+) %.* least ([\d.]+) .*killed ([\d.]+) %",
+                line).groups())
+            out.append((f"{runs} processes share 6,000/min told by {told}",
+                        line.split(": ", 1)[1],
+                        used >= 97 and least >= 0.7 and later >= 97))
+    return out
+
+
 def kill_at_half():
     twice = []
     for _ in range(5):
@@ -327,6 +347,7 @@ ROWS = {
     "million": ("1 M rows", rows_1m),
     "first": ("first request after start, 1 M-row file", first_request),
     "limits": ("limits", limits),
+    "share": ("processes that share a limit", share),
     "kill": ("kill at half of 2,000 texts, pack 1, 32 in flight", kill_at_half),
     "quota": ("quota gone after 100 requests", quota_gone),
     "stuck": ("a stuck row", stuck),

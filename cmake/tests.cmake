@@ -48,6 +48,13 @@ add_test(NAME watch COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/watch/watch.py $<TARGET_FILE:trommel>)
 set_tests_properties(watch PROPERTIES TIMEOUT 600)
 
+# Real processes with one key against one limit, told by headers and by --rpm.
+set(share ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/share/share.py
+    $<TARGET_FILE:trommel> --loose)
+add_test(NAME share_headers COMMAND ${share})
+add_test(NAME share_ceiling COMMAND ${share} --no-headers --pause)
+set_tests_properties(share_headers share_ceiling PROPERTIES TIMEOUT 300)
+
 # Many small worlds around the real engine: docs/internals/simulation.md.
 file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
 add_executable(sim ${simulator})

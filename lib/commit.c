@@ -231,6 +231,7 @@ static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
         if (wait > 0) {
             if (!l->wait_since)
                 l->wait_since = now;
+            tr_fair_kept_back(&l->fair, &l->pace, now);
             if (now + wait < *wake)
                 *wake = now + wait;
             return TR_OK;

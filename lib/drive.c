@@ -222,6 +222,27 @@ static void on_attempt(void *ctx, const struct tr_attempt *attempt)
     tr_watch_attempt(&((struct tr_drive *)ctx)->watch, attempt);
 }
 
+#define MEET_AGAIN_NS (3 * TR_MS) /* somebody else was there */
+
+static int64_t on_meet(void *ctx, const struct tr_lane *lane,
+                       struct tr_fair *fair, struct tr_pace *pace, int64_t now)
+{
+    struct tr_drive *d = ctx;
+    char line[1400];
+    int rc = tr_peers_meet(&d->peers, lane, fair, pace, now, line,
+                           sizeof line);
+    int64_t every = rc == TR_PEERS_BUSY ? MEET_AGAIN_NS : TR_FAIR_EVERY_NS;
+
+    if (*line && rc == TR_PEERS_MET)
+        tr_drive_say(d, 2, line);
+    else if (*line && (d->peers_asked || tr_config_flag(d->cfg, "verbose")))
+        tr_drive_say(d, d->peers_asked ? 1 : 3, line);
+    if (rc == TR_PEERS_NONE)
+        return -1;
+    /* Those who started together do not meet at the lock for ever. */
+    return every + (int64_t)(on_random(d) % (uint64_t)(every / 4));
+}
+
 /* ---- opening ---------------------------------------------------------- */
 
 static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
@@ -638,6 +659,34 @@ static int open_till(struct tr_drive *d, const struct tr_run_opts *o,
     return rc;
 }
 
+/* Limits belong to a key, whatever the run: shared through a folder beside
+ * the default stores, wherever this run's own store is. Who wants no store
+ * wants no traces either, unless told otherwise. */
+static void choose_peers(struct tr_drive *d)
+{
+    const char *word = tr_config_text(d->cfg, "share-limits");
+    const char *store = tr_config_text(d->cfg, "store");
+    bool limited = tr_config_int(d->cfg, "rpm") || tr_config_int(d->cfg, "tpm");
+    bool asked = strcmp(word, "yes") == 0;
+    struct tr_buf folder;
+    struct tr_err err;
+
+    d->peers_asked = asked;
+    if (strcmp(word, "no") == 0 ||
+        (!asked && store && strcmp(store, "none") == 0))
+        return;
+    tr_buf_init(&folder, 0);
+    if (tr_store_default_folder(&folder, &err) == TR_OK) {
+        tr_buf_addz(&folder, "/share");
+        if (tr_buf_ok(&folder))
+            tr_peers_share(&d->peers, folder.p, limited);
+    } else if (asked) {
+        tr_drive_say(d, 1, "--share-limits: HOME is not set, so there is no "
+                     "folder to share limits in");
+    }
+    tr_buf_release(&folder);
+}
+
 /* Where rows that wait behind a stuck one are kept: beside the output, which
  * is the disk that has room for them. */
 static void choose_spill(struct tr_drive *d)
@@ -819,6 +868,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .sample = on_sample,
         .rows_expected = on_rows_expected,
         .ledger = d->till.folder ? on_ledger : NULL,
+        .meet = d->peers.wanted ? on_meet : NULL,
         .say = on_say,
         .event = on_event,
         .attempt = on_attempt,
@@ -858,6 +908,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     d->opened_at = tr_clock_mono_ns();
     tr_sample_init(&d->sample);
     tr_sample_init(&d->asked);
+    tr_peers_init(&d->peers);
     tr_buf_init(&d->line, 0);
     tr_buf_init(&d->pushed, 0);
     d->cfg = tr_config_dup(cfg);
@@ -887,6 +938,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
         TRY(open_sink(d, err));
         choose_spill(d);
     }
+    choose_peers(d);
     TRY(open_run(d, err));
 out:
     if (rc != TR_OK)
@@ -1080,6 +1132,7 @@ void tr_drive_close(struct tr_drive *d)
 {
     tr_watch_close(&d->watch);
     tr_run_close(d->run);
+    tr_peers_release(&d->peers);
     tr_sink_close(d->sink);
     while (d->lane_count) {
         struct tr_lane *lane = d->lanes[--d->lane_count];

@@ -8,6 +8,7 @@
 #define TR_DRIVE_H
 
 #include "config.h"
+#include "peers.h"
 #include "rows/sink.h"
 #include "rows/source.h"
 #include "rows/spill.h"
@@ -62,6 +63,8 @@ struct tr_drive {
     struct tr_watch watch;
     bool over;                /* the engine has nothing more to do */
     int over_code;            /* what the last step returns then */
+    struct tr_peers peers;
+    bool peers_asked;         /* by --share-limits yes: failing is news */
 
     struct tr_sample sample;
     bool sampled;

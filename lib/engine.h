@@ -114,6 +114,8 @@ struct tr_run_lane {
     struct tr_form_choice form;
     struct tr_meter meter;
     struct tr_pace pace;
+    struct tr_fair fair;        /* its part of the key's limits, ... */
+    int64_t meet_at;            /* ... looked at again then */
     struct tr_retry_budget retries;
     int64_t sends_since_commit, sends_last;
     int64_t wait_since;         /* only limits keep it back since; 0: no */
@@ -348,6 +350,8 @@ void tr_run_lane_close(struct tr_run_lane *l);
 /* What lanes learned in earlier runs, and for later ones. */
 int tr_run_recall(struct tr_run *run, struct tr_err *err);
 int tr_run_remember(struct tr_run *run, struct tr_err *err);
+/* Several processes may use the same keys: which part is ours? */
+void tr_run_meet_peers(struct tr_run *run, int64_t *wake);
 /* The part of the prompt that all packs of a lane share, for a form. */
 int tr_run_stable_parts(struct tr_run *run, struct tr_run_lane *l,
                         enum tr_form form, struct tr_err *err);

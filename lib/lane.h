@@ -140,6 +140,9 @@ struct tr_lane {
     char model[160];             /* "openai/gpt-6-luna", as in NAME_by */
     char effort[16];             /* reasoning effort asked for, part of key */
     char host[160];              /* for messages: where requests go */
+    char account[33];            /* hex digest of address, key and model: who
+                                    shares them shares limits; "": nobody */
+    bool has_key;
     struct tr_model_facts facts;
     bool wants_sample;           /* call fit() before the first start() */
     bool is_local;               /* no prompt, no tokens, no money */

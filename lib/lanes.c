@@ -75,6 +75,27 @@ int tr_run_stable_parts(struct tr_run *run, struct tr_run_lane *l,
     return TR_OK;
 }
 
+/* Before the sends: a process that was stopped for a while holds no part any
+ * more, and must not draw on it. */
+void tr_run_meet_peers(struct tr_run *run, int64_t *wake)
+{
+    TR_EACH_LANE(run, l) {
+        int64_t in;
+
+        if (!run->env->meet || run->opts.dry_run || l->meet_at == INT64_MAX ||
+            !(l->ready.n || l->planned.n || l->sent.n))
+            continue;
+        if (run->now >= l->meet_at) {
+            tr_fair_look(&l->fair, &l->pace, run->now);
+            in = run->env->meet(run->env->ctx, l->lane, &l->fair, &l->pace,
+                                run->now);
+            l->meet_at = in < 0 ? INT64_MAX : run->now + in;
+        }
+        if (l->ready.n && l->meet_at < *wake)
+            *wake = l->meet_at;
+    }
+}
+
 struct tr_str tr_run_text(const struct tr_run_lane *l,
                           const struct tr_row *row)
 {
@@ -343,6 +364,7 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
     tr_form_init(&l->form, o->answer_form);
     tr_meter_init(&l->meter);
     tr_pace_init(&l->pace, &pace, run->opened_at);
+    tr_fair_init(&l->fair, run->opened_at);
     tr_retry_budget_init(&l->retries);
     if (o->budget_nano >= 0 && !lane->is_local && !tr_priced(&lane->facts))
         return tr_fail(err, TR_CONFIG,

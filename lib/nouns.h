@@ -329,4 +329,26 @@ struct tr_model_facts {
                            the provider; 0: not said */
 };
 
+/* ---- lease ------------------------------------------------------------ */
+
+/* What providers limit, for arrays of two. */
+enum { TR_LIMIT_REQUESTS, TR_LIMIT_TOKENS, TR_LIMIT_KINDS };
+
+/* What one process tells the others of this machine that use the same key,
+ * several times a second (share/share.h). Times are those of the monotonic
+ * clock, 0: never. A lease that is not renewed ends by itself. */
+struct tr_lease {
+    uint64_t id;                  /* of the process's lane, drawn; 0: none */
+    int64_t beat_at;              /* when it was said */
+    double want[TR_LIMIT_KINDS];  /* part of the key's rate it can use, 0..1 */
+    double part[TR_LIMIT_KINDS];  /* part it holds: all leases together 1 */
+    double rate[TR_LIMIT_KINDS];  /* units/s it takes the whole key to allow;
+                                     0: unknown */
+    double sent[TR_LIMIT_KINDS];  /* units sent and not refused so far */
+    int64_t rate_at;              /* when replies last spoke about the rate */
+    int64_t refused_at;           /* last refusal, ... */
+    int64_t refused_sent_at;      /* ... when that request had left, ... */
+    int64_t hold_until;           /* ... and how long the server asked to wait */
+};
+
 #endif

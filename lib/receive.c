@@ -458,11 +458,14 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
 
 int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err)
 {
-    struct tr_reply reply;
     int rc = TR_OK;
 
     TR_EACH_LANE(run, l)
-        while (rc == TR_OK && l->lane->vt->next(l->lane, &reply)) {
+        while (rc == TR_OK) {
+            struct tr_reply reply = {0}; /* a lane fills in what it knows */
+
+            if (!l->lane->vt->next(l->lane, &reply))
+                break;
             *moved = true;
             rc = on_reply(run, l, &reply, err);
         }

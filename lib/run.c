@@ -57,6 +57,7 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
     if (run->stopping) {
         TRY(tr_run_wind_down(run, &wake, &moved, err));
     } else {
+        tr_run_meet_peers(run, &wake);
         TRY(tr_run_send_ready(run, &wake, &moved, err));
         TRY(tr_run_write_settled(run, &moved, err));
         tr_run_mind_outage(run, &wake);

@@ -9,10 +9,11 @@
 #define TR_RUN_H
 
 #include "lane.h"
-#include "plan/quote.h"
-#include "plan/ledger.h"
+#include "plan/fair.h"
 #include "plan/health.h"
+#include "plan/ledger.h"
 #include "plan/pace.h"
+#include "plan/quote.h"
 #include "plan/tally.h"
 #include "store/store.h"
 #include "task/task.h"
@@ -59,6 +60,11 @@ struct tr_env {
     /* The budget that other runs of the job draw on, too: durable when it
      * returns TR_OK. NULL: nobody else does. */
     int (*ledger)(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err);
+    /* Meets the other processes that use lane's key: they hear fair->mine, it
+     * and pace hear of them. When to come again, in ns from now; -1: never.
+     * NULL: no others. */
+    int64_t (*meet)(void *ctx, const struct tr_lane *lane,
+                    struct tr_fair *fair, struct tr_pace *pace, int64_t now);
     /* One line for people or logs; level 0 error, 1 warning, 2 note, 3 log. */
     void (*say)(void *ctx, int level, const char *line);
     /* A lane changed its state. May be raised again while nothing changed:

@@ -29,6 +29,8 @@ struct tr_window_guess {
 struct tr_bucket {
     double ceiling;      /* units/s by the user or provider row; 0: none */
     double learned;      /* units/s from headers; 0: unknown */
+    double told;         /* units/s as others with this key say; 0: unknown */
+    bool follows;        /* it stands above our own estimate */
     double limit;        /* size stated by the headers; 0 unknown */
     double correction;   /* 0.5..1, from the level the headers stated */
     int64_t due_at;      /* GCRA: theoretical arrival time of the next unit */

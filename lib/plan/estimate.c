@@ -17,6 +17,7 @@
 #define START_EASY 50.0
 #define GROW_FOLD_S 3.0    /* later, and in RAMP */
 #define FIND_FOLD_S 3.0
+#define OTHERS_S 0.06      /* so uncertain is when others sent */
 #define JITTER_S 0.003     /* requests may arrive that much earlier */
 #define SPAN_LEAST_S 0.01  /* refusals nearer than that are one */
 #define SURE 1.6           /* high/low that ends FIND */
@@ -129,11 +130,38 @@ void tr_estimate_uncount(struct tr_estimate *e, double units,
             e->anchors[i].sum -= units;
 }
 
+static void add_evenly(struct tr_mark *m, int n, double units, int64_t from,
+                       int64_t to)
+{
+    for (int i = 0; i < n; i++)
+        if (m[i].at >= to)
+            m[i].sum += units;
+        else if (m[i].at > from)
+            m[i].sum += units * (double)(m[i].at - from) / (double)(to - from);
+}
+
+void tr_estimate_others(struct tr_estimate *e, double units, int64_t from,
+                        int64_t to)
+{
+    if (to <= from || units == 0)
+        return;
+    add_evenly(e->recent, e->recent_n, units, from, to);
+    add_evenly(e->past, e->past_n, units, from, to);
+    add_evenly(e->anchors, e->anchor_count, units, from, to);
+    e->sum += units;
+    if (!e->recent_n || e->recent[e->recent_at].at < to)
+        mark(e->recent, TR_EST_MARKS, &e->recent_n, &e->recent_at, 2 * TR_MS,
+             to, e->sum);
+    if (!e->past_n || e->past[e->past_at].at < to)
+        mark(e->past, TR_EST_PAST, &e->past_n, &e->past_at, 2 * TR_S, to,
+             e->sum);
+}
+
 /* ---- bounds ------------------------------- */
 
 static double slack(const struct tr_estimate *e, double rate)
 {
-    return 1.05 * e->most + rate * JITTER_S;
+    return 1.05 * e->most + rate * (JITTER_S + OTHERS_S * e->others);
 }
 
 static void add_anchor(struct tr_estimate *e, int64_t at)
@@ -513,7 +541,7 @@ static void top_of_climb(struct tr_estimate *e, double rate, double taken,
 static void suspect(struct tr_estimate *e, double rate, double low, double high)
 {
     if (high > 0 && high < 1.1 * low && rate > SUSPECT * high &&
-        !tr_estimate_is_tight(e) && !e->cleared) {
+        !tr_estimate_is_tight(e) && !e->cleared && e->others <= 0) {
         e->size = e->most;
         e->tuned = false;
         e->suspected = true;

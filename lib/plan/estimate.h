@@ -72,6 +72,7 @@ struct tr_estimate {
     double cut;             /* of the last refusal of a tight bucket */
     double ramp_from;       /* sum when RAMP began */
     double most;            /* size of a large request, units */
+    double others;          /* part of what is sent that others send */
     /* refusals that speak about the limit in force, oldest first */
     struct tr_mark anchors[TR_EST_ANCHORS];
     int anchor_count;
@@ -102,6 +103,9 @@ void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
 /* A request did not count after all: refused for another reason, or never
  * sent. */
 void tr_estimate_uncount(struct tr_estimate *e, double units, int64_t sent_at);
+/* Other processes sent these against the same limit, evenly from..to. */
+void tr_estimate_others(struct tr_estimate *e, double units, int64_t from,
+                        int64_t to);
 /* Units sent until then and not refused, since the beginning. */
 double tr_estimate_taken(const struct tr_estimate *e, int64_t at);
 /* Would this refusal be no surprise: is the level known to be near nothing? */

@@ -52,6 +52,7 @@ void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
         .sent_at = now,
         .minute_at = now,
         .share = {0, 1, 0.9, 0.1},
+        .part = {1, 1},
     };
     p->buckets[TR_PACE_REQUESTS].ceiling = opts->rpm / 60;
     p->buckets[TR_PACE_TOKENS].ceiling = opts->tpm / 60;
@@ -96,25 +97,47 @@ static double eased(const struct tr_pace *p, int64_t now)
     return p->eased * (minutes > 0 ? pow(EASE_STEP, minutes) : 1);
 }
 
+/* The parts of tokens are tokens. */
+static int kind_of(int unit)
+{
+    return unit == TR_PACE_REQUESTS ? TR_LIMIT_REQUESTS : TR_LIMIT_TOKENS;
+}
+
 static double lower(double a, double b) /* 0: no limit */
 {
     return a <= 0 || (b > 0 && b < a) ? b : a;
 }
 
+/* Units per second for the whole key as our own replies taught it; 0:
+ * unknown. */
+static double own_rate(const struct tr_pace *p, int unit, int64_t now)
+{
+    const struct tr_bucket *b = &p->buckets[unit];
+
+    if (b->learned > 0)
+        return HEADROOM * b->learned * b->correction * p->trust;
+    if (!is_estimated(p, unit))
+        return 0;
+    return tr_estimate_rate(&b->estimate,
+                            unit == TR_PACE_REQUESTS && is_careful(p), now);
+}
+
+/* Several estimates of one limit drift apart: where the refusals of all teach
+ * all, one of those who share the key leads (fair.c). */
+static double key_rate(const struct tr_pace *p, int unit, int64_t now)
+{
+    const struct tr_bucket *b = &p->buckets[unit];
+    bool told = b->told > 0 && is_estimated(p, unit) &&
+                (b->follows || b->estimate.phase == TR_EST_START);
+
+    return lower(told ? b->told : own_rate(p, unit, now), b->ceiling);
+}
+
 /* Units per second now aimed at; 0: no limit known. */
 static double rate(const struct tr_pace *p, int unit, int64_t now)
 {
-    const struct tr_bucket *b = &p->buckets[unit];
-    double r;
+    double r = key_rate(p, unit, now) * p->part[kind_of(unit)];
 
-    if (b->learned > 0)
-        r = HEADROOM * b->learned * b->correction * p->trust;
-    else if (is_estimated(p, unit))
-        r = tr_estimate_rate(&b->estimate,
-                             unit == TR_PACE_REQUESTS && is_careful(p), now);
-    else
-        return 0;
-    r = lower(r, b->ceiling);
     return unit == TR_PACE_REQUESTS && p->eased > 0 ? lower(r, eased(p, now))
                                                     : r;
 }
@@ -283,6 +306,12 @@ static void count_minute(struct tr_pace *p, int64_t now)
     p->minute_sent++;
 }
 
+static void count_sent(struct tr_pace *p, int64_t tokens, double times)
+{
+    p->sent[TR_LIMIT_REQUESTS] += times;
+    p->sent[TR_LIMIT_TOKENS] += times * cost(p, TR_PACE_TOKENS, tokens);
+}
+
 void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
 {
     int64_t wait_from, ready;
@@ -313,6 +342,7 @@ void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
     }
     p->in_flight++;
     count_minute(p, now);
+    count_sent(p, tokens, 1);
     if (tokens > 0)
         p->tokens_in_flight += tokens;
 }
@@ -343,6 +373,8 @@ static void learn_limits(struct tr_pace *p, const struct tr_pace_news *news,
             p->lowered_at = now;
         p->saw_headers |= b->learned > 0;
     }
+    if (p->saw_headers)
+        p->rate_at = now;
     rescale(p, before, now);
 }
 
@@ -376,33 +408,33 @@ static bool is_blind(const struct tr_pace *p)
     return true;
 }
 
-/* A refusal for the rate, where no header states one, teaches the estimators.
+/* A refusal of so many (1; 0: of somebody else's, which never counted) for the
+ * rate, where no header states one, teaches the estimators.
  * Of requests and tokens the one that was near its limit is to blame; when
  * neither is known to have been, both learn. False: nobody to teach. */
-static bool teach(struct tr_pace *p, const struct tr_pace_news *news,
-                  int64_t now)
+static bool teach(struct tr_pace *p, double times, int64_t tokens,
+                  double wait_s, int64_t sent_at, int64_t now)
 {
-    double wait_s = (double)news->retry_after_ms / 1000;
     double before[TR_PACE_UNITS];
     bool taught = false, blamed = false, blind = is_blind(p);
 
     rates(p, before, now);
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
         if (is_estimated(p, u) &&
-            tr_estimate_explains(&p->buckets[u].estimate, news->sent_at))
+            tr_estimate_explains(&p->buckets[u].estimate, sent_at))
             blamed = true;
     for (int u = 0; u <= TR_PACE_TOKENS; u++) {
         struct tr_estimate *e = &p->buckets[u].estimate;
-        double units = cost(p, u, news->tokens_estimate);
+        double units = cost(p, u, tokens);
 
         if (units <= 0)
             continue;
         if (!blind || !is_estimated(p, u) ||
-            (blamed && !tr_estimate_explains(e, news->sent_at))) {
-            tr_estimate_uncount(e, units, news->sent_at);
+            (blamed && !tr_estimate_explains(e, sent_at))) {
+            tr_estimate_uncount(e, times * units, sent_at);
             continue;
         }
-        tr_estimate_refused(e, units, wait_s, news->sent_at, now);
+        tr_estimate_refused(e, times * units, wait_s, sent_at, now);
         taught = true;
     }
     rescale(p, before, now);
@@ -433,7 +465,7 @@ static void ease(struct tr_pace *p, int64_t now)
     for (int i = 0; i < 3; i++)
         rate = lower(rate, p->minute_rate[i]);
     if (rate <= 0)
-        rate = rate_lately(p, now) / 2;
+        rate = rate_lately(p, now) * p->part[TR_LIMIT_REQUESTS] / 2;
     p->eased = fmax(rate, 1.0 / 60);
     p->eased_at = now;
 }
@@ -447,6 +479,14 @@ static bool is_told(const struct tr_limits *l)
                  (l->output.limit > 0 && l->output.remaining == 0));
 }
 
+static void tell_refusal(struct tr_pace *p, const struct tr_pace_news *news,
+                         int64_t now)
+{
+    p->refused_at = now;
+    p->refused_sent_at = news->sent_at;
+    p->asked_until = news->retry_after_ms >= 0 ? p->hold_until : 0;
+}
+
 static void refused(struct tr_pace *p, const struct tr_pace_news *news,
                     int64_t now)
 {
@@ -456,8 +496,12 @@ static void refused(struct tr_pace *p, const struct tr_pace_news *news,
     p->refusals++;
     if (news->slow_down)
         ease(p, now);
-    if (!overload && teach(p, news, now))
+    if (!overload && teach(p, 1, news->tokens_estimate,
+                           (double)news->retry_after_ms / 1000, news->sent_at,
+                           now)) {
+        tell_refusal(p, news, now);
         return;
+    }
     /* Whatever left before the last cut, or before the headers told of a lower
      * limit, only echoes it. */
     if (!fresh || news->sent_at <= p->lowered_at)
@@ -471,6 +515,7 @@ static void refused(struct tr_pace *p, const struct tr_pace_news *news,
             hold(p, span_ns(fmin(1 / r, 1)), now);
         return;
     }
+    tell_refusal(p, news, now);
     p->pressed_until = later(now, PRESSED);
     tr_inflight_halve(&p->flight);
     if (knows_a_limit(p))
@@ -480,14 +525,23 @@ static void refused(struct tr_pace *p, const struct tr_pace_news *news,
                               0.5 + 0.5 * news->unit), now);
 }
 
+/* An estimate worth telling others. */
+static bool is_settled(const struct tr_estimate *e)
+{
+    return e->phase == TR_EST_CRUISE || e->phase == TR_EST_WINDOW;
+}
+
 static void succeeded(struct tr_pace *p, const struct tr_pace_news *news,
                       int64_t now)
 {
     if (news->sent_at >= p->cut_at)
         p->refused_in_row = 0;
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
-        if (is_estimated(p, u))
+        if (is_estimated(p, u)) {
             tr_estimate_accepted(&p->buckets[u].estimate, news->sent_at, now);
+            if (is_settled(&p->buckets[u].estimate))
+                p->rate_at = now;
+        }
     /* A window that is not used says nothing about a larger one. in_flight
      * was lowered by this reply. */
     tr_inflight_answer(&p->flight, p->in_flight + 1 >= (int)p->window,
@@ -536,9 +590,7 @@ static void settle(struct tr_pace *p, const struct tr_pace_news *news,
 static double enough(const struct tr_pace *p, int64_t now)
 {
     const struct tr_bucket *b = &p->buckets[TR_PACE_REQUESTS];
-    bool known = b->learned > 0 ||
-                 b->estimate.phase == TR_EST_CRUISE ||
-                 b->estimate.phase == TR_EST_WINDOW;
+    bool known = b->learned > 0 || b->follows || is_settled(&b->estimate);
     double need = WINDOW_START + LITTLE * rate(p, TR_PACE_REQUESTS, now) *
                                      p->flight.base_ns / TR_S;
 
@@ -558,6 +610,8 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
     p->tokens_in_flight -= estimate < p->tokens_in_flight
                                ? estimate
                                : p->tokens_in_flight;
+    if (news->outcome == TR_OUT_UNREACHED || tr_rule(news->outcome)->slows)
+        count_sent(p, estimate, -1);
     settle(p, news, now);
     if (news->limits)
         learn_limits(p, news, now);
@@ -580,6 +634,97 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
             refused(p, news, now);
     }
     p->window = enough(p, now);
+}
+
+/* ---- one key, several processes ------------------------------- */
+
+/* Never nothing: debts are kept as times, which a part of 0 would lose. */
+#define PART_LEAST 0.001
+
+static int unit_of(int kind)
+{
+    return kind == TR_LIMIT_TOKENS ? TR_PACE_TOKENS : TR_PACE_REQUESTS;
+}
+
+void tr_pace_part(struct tr_pace *p, const double *part, int64_t now)
+{
+    double before[TR_PACE_UNITS];
+
+    follow_clock(p, now);
+    rates(p, before, now);
+    for (int k = 0; k < TR_LIMIT_KINDS; k++)
+        p->part[k] = part[k] > PART_LEAST ? fmin(part[k], 1) : PART_LEAST;
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        p->buckets[u].estimate.others = 1 - p->part[kind_of(u)];
+    rescale(p, before, now);
+}
+
+void tr_pace_told(struct tr_pace *p, const double *said, const bool *follows,
+                  int64_t now)
+{
+    double before[TR_PACE_UNITS];
+
+    follow_clock(p, now);
+    rates(p, before, now);
+    for (int k = 0; k < TR_LIMIT_KINDS; k++) {
+        struct tr_bucket *b = &p->buckets[unit_of(k)];
+
+        b->told = isfinite(said[k]) && said[k] > 0 ? said[k] : 0;
+        b->follows = follows[k] && b->told > 0;
+    }
+    rescale(p, before, now);
+}
+
+void tr_pace_sent_elsewhere(struct tr_pace *p, const double *units,
+                            int64_t from, int64_t to)
+{
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        tr_estimate_others(&p->buckets[u].estimate,
+                           units[kind_of(u)] *
+                               (u > TR_PACE_TOKENS ? p->share[u] : 1),
+                           from, to);
+}
+
+void tr_pace_refused_elsewhere(struct tr_pace *p, int64_t sent_at,
+                               int64_t hold_until, int64_t refused_at,
+                               int64_t now)
+{
+    follow_clock(p, now);
+    if (hold_until > now)
+        hold(p, hold_until - now < HOLD_MAX_MS * TR_MS ? hold_until - now
+                                                       : HOLD_MAX_MS * TR_MS,
+             now);
+    if (teach(p, 0, 1,
+              hold_until > refused_at
+                  ? (double)(hold_until - refused_at) / TR_S : -1,
+              sent_at, now))
+        return;
+    if (sent_at < p->cut_at || sent_at <= p->lowered_at)
+        return; /* an echo of what we know */
+    p->cut_at = refused_at;
+    if (knows_a_limit(p))
+        scale_trust(p, p->trust * TRUST_CUT, now);
+}
+
+double tr_pace_key_rate(const struct tr_pace *p, int kind, int64_t now)
+{
+    return key_rate(p, unit_of(kind), now);
+}
+
+double tr_pace_learned_rate(const struct tr_pace *p, int kind, int64_t now)
+{
+    const struct tr_bucket *b = &p->buckets[unit_of(kind)];
+
+    return b->learned > 0 || b->estimate.phase != TR_EST_START
+               ? own_rate(p, unit_of(kind), now) : 0;
+}
+
+bool tr_pace_is_short(const struct tr_pace *p, int kind, int64_t now)
+{
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        if (kind_of(u) == kind && bucket_wait(p, u, now) > 0)
+            return true;
+    return false;
 }
 
 double tr_pace_rpm(const struct tr_pace *p)

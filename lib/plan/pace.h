@@ -57,6 +57,13 @@ struct tr_pace {
     int64_t eased_at;
     int64_t minute_at;    /* sends in this minute, the rates of those before */
     double minute_sent, minute_rate[3];
+    /* Of several processes with one key (fair.h): the part of each rate that
+     * is ours, and what the others want to know. */
+    double part[TR_LIMIT_KINDS];
+    double sent[TR_LIMIT_KINDS];  /* units sent and not refused */
+    int64_t rate_at;              /* replies last spoke about the rate */
+    int64_t refused_at, refused_sent_at; /* the last refusal; 0: none */
+    int64_t asked_until;          /* hold the server asked for with it */
     /* for the summary: time in which a limit let nothing leave */
     int64_t refusals, wait_ns;
 };
@@ -88,6 +95,29 @@ struct tr_pace_news {
 };
 void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
                    int64_t now);
+
+/* ---- one key, several processes --------------------------------------- */
+
+/* From now on these parts of the key's rates are ours, 0..1. */
+void tr_pace_part(struct tr_pace *p, const double *part, int64_t now);
+/* What the others take the key to allow, units per second, 0: unknown: in
+ * force until our own replies say; with follows, until our own headers say. */
+void tr_pace_told(struct tr_pace *p, const double *rate, const bool *follows,
+                  int64_t now);
+/* Another process sent so many units from..to. */
+void tr_pace_sent_elsewhere(struct tr_pace *p, const double *units,
+                            int64_t from, int64_t to);
+/* Another process was refused at refused_at a request that left at sent_at,
+ * and nothing that it knew explained it. */
+void tr_pace_refused_elsewhere(struct tr_pace *p, int64_t sent_at,
+                               int64_t hold_until, int64_t refused_at,
+                               int64_t now);
+/* Units per second aimed at for the whole key, and without the user's ceiling
+ * (as replies taught it); 0: unknown. kind: TR_LIMIT_... */
+double tr_pace_key_rate(const struct tr_pace *p, int kind, int64_t now);
+double tr_pace_learned_rate(const struct tr_pace *p, int kind, int64_t now);
+/* Is it this limit that lets nothing leave now? */
+bool tr_pace_is_short(const struct tr_pace *p, int kind, int64_t now);
 
 /* For people and progress: requests per minute now aimed at, 0 unknown. */
 double tr_pace_rpm(const struct tr_pace *p);

@@ -15,6 +15,7 @@
 #include "store/store.h"
 
 #include "base/bounds.h"
+#include "base/dirs.h"
 #include "base/mem.h"
 #include "store/lock.h"
 
@@ -839,25 +840,15 @@ out:
 
 static int make_folder(const char *folder, struct tr_err *err)
 {
-    char path[4096];
+    int bad;
 
-    if (strlen(folder) >= sizeof path - 40)
+    if (strlen(folder) >= 4096 - 40)
         return tr_fail(err, TR_CANTCREATE, "--store: the path is too long");
-    snprintf(path, sizeof path, "%s", folder);
-    for (char *p = path + 1; ; p++) {
-        char c = *p;
-
-        if (c && c != '/')
-            continue;
-        *p = '\0';
-        if (mkdir(path, 0700) != 0 && errno != EEXIST && errno != EISDIR)
-            return tr_fail(err, TR_CANTCREATE, "%s: the folder for the store "
-                           "cannot be made (%s): make it, or choose another "
-                           "with --store", path, strerror(errno));
-        *p = c;
-        if (!c)
-            return TR_OK;
-    }
+    bad = tr_dirs_make(folder);
+    return !bad ? TR_OK
+        : tr_fail(err, TR_CANTCREATE, "%s: the folder for the store cannot be "
+                  "made (%s): make it, or choose another with --store",
+                  folder, strerror(bad));
 }
 
 static void sync_folder(const char *path)

@@ -1,6 +1,7 @@
 /* lane.c - a lane over HTTP: dialect above, transport below.
  * SPDX-License-Identifier: MIT */
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/mem.h"
 #include "base/bounds.h"
 #include "wire/batch.h"
@@ -294,6 +295,19 @@ static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
                  "gives one)");
 }
 
+/* Digests of a key cannot be turned back; the salt keeps them apart from all
+ * other digests. */
+static void describe_account(struct http_lane *l, const struct tr_target *t)
+{
+    char text[sizeof t->url + sizeof t->key + sizeof t->model + 3];
+    struct tr_key salt = tr_digest(NULL, tr_str_c("trommel account")), key;
+
+    snprintf(text, sizeof text, "%s\n%s\n%s", t->url, t->key, t->model);
+    key = tr_digest(&salt, tr_str_c(text));
+    tr_key_hex(&key, sizeof key.b, l->lane.account);
+    wipe(text, sizeof text);
+}
+
 static const char *env_of_process(const char *name)
 {
     return getenv(name);
@@ -373,6 +387,8 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
              o->effort ? o->effort : "");
     snprintf(l->key, sizeof l->key, "%s", target->key);
     describe_key(l, o, target->provider);
+    describe_account(l, target);
+    l->lane.has_key = target->key[0] != '\0';
     if (target->provider->pack)
         l->lane.pack_auto = (uint32_t)target->provider->pack;
     if (target->provider->questions)

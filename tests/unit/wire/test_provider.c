@@ -738,6 +738,37 @@ static void a_lane_opens_without_a_connection(void **state)
     lane->vt->close(lane);
 }
 
+/* Who shares address, key and model shares limits; the key cannot be read. */
+static void an_account_is_address_key_and_model(void **state)
+{
+    static const char *const models[] = {"openai/m", "openai/m", "openai/n"};
+    static const char *const keys[] = {"OTHER_KEY", "GROQ_API_KEY", "OTHER_KEY"};
+    char account[3][33];
+    struct tr_err err = {0};
+    (void)state;
+
+    for (int i = 0; i < 3; i++) {
+        struct tr_lane_opts o = {.model = models[i], .key_env = keys[i],
+                                 .base_url = "https://llm.example/v1",
+                                 .env = some_env, .config_dir = config_dir};
+        struct tr_lane *lane;
+
+        for (int again = 0; again < 2; again++) {
+            if (tr_http_lane_open(&lane, &o, &err) != TR_OK)
+                fail_msg("%s", err.text);
+            if (again)
+                assert_string_equal(lane->account, account[i]);
+            strcpy(account[i], lane->account);
+            assert_true(lane->has_key);
+            lane->vt->close(lane);
+        }
+        assert_int_equal(strlen(account[i]), 32);
+        assert_int_equal(strspn(account[i], "0123456789abcdef"), 32);
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(account[i], account[k]);
+    }
+}
+
 static void write_config(const char *name, const char *text)
 {
     char path[100];
@@ -818,6 +849,7 @@ int main(void)
         cmocka_unit_test(long_requests_cost_more),
         cmocka_unit_test(efforts_start_at_the_lowest),
         cmocka_unit_test(a_lane_opens_without_a_connection),
+        cmocka_unit_test(an_account_is_address_key_and_model),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
