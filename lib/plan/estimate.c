@@ -39,6 +39,11 @@
 #define WINDOW_USE 0.997
 #define WINDOW_PROBE_S 0.25
 #define WINDOW_LOOK 0.1    /* above the base at most: the answer comes late */
+#define DOUBTS 2.5         /* bounds that disagreed, an old one counts less */
+#define DOUBT_LEAST_S 1.0
+#define DOUBT_HALF_S 60.0
+#define DEAF_S 60.0        /* then doubled each time, up to */
+#define DEAF_MAX_S 960.0
 
 static double seconds(int64_t ns)
 {
@@ -193,6 +198,37 @@ static void add_anchor(struct tr_estimate *e, int64_t at)
     e->anchor_count = n + 1;
 }
 
+/* A limit explains its refusals: below it there are none. Refusals that come at
+ * any rate, a share of all requests, look like a limit that is cut again and
+ * again, and following them down would end at nothing. So many cuts in a row are
+ * no limit: refusals then teach nothing for a while. */
+static void doubt(struct tr_estimate *e, int64_t now)
+{
+    double past = e->doubt_at > 0 ? (double)(now - e->doubt_at) / TR_S : 0;
+
+    /* What others sent is known too late to judge; refusals close together are
+     * one, as after a climb. */
+    if (e->others > 0 || (e->doubt_at > 0 && past < DOUBT_LEAST_S))
+        return;
+    e->doubts = e->doubts * exp2(-fmax(past, 0) / DOUBT_HALF_S) + 1;
+    e->doubt_at = now;
+    if (e->doubts < DOUBTS)
+        return;
+    e->deaf_s = fmin(DEAF_MAX_S, e->deaf_s > 0 ? 2 * e->deaf_s : DEAF_S);
+    e->deaf_until = later(now, (int64_t)(e->deaf_s * TR_S));
+}
+
+/* As if nothing had been refused yet. */
+static void begin_anew(struct tr_estimate *e, int64_t now)
+{
+    e->phase = TR_EST_START;
+    e->anchor_count = e->misses = 0;
+    e->low = e->high = e->size = e->window_s = e->doubts = 0;
+    e->tuned = e->suspected = e->cleared = e->blank = e->measuring = false;
+    e->probe_at = 0;
+    e->hold_until = now;
+}
+
 static void forget(struct tr_estimate *e, int count)
 {
     memmove(e->anchors, e->anchors + count,
@@ -220,6 +256,8 @@ static void bound(struct tr_estimate *e)
         if ((e->high > 0 && low > e->high) || high < e->low) {
             forget(e, i + 1);
             e->cleared = false; /* the limit is another one */
+            if (e->high > 0 && low > e->high)
+                doubt(e, new.at);
             return;
         }
         if (low > e->low)
@@ -638,6 +676,8 @@ void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
     bool echo = sent_at < e->reacted_at;
 
     tr_estimate_uncount(e, units, sent_at);
+    if (now < e->deaf_until)
+        return;
     taken = sum_at(e, sent_at) -
             (e->anchor_count ? e->anchors[e->anchor_count - 1].sum : 0);
     if (e->phase == TR_EST_DARK) {
@@ -648,7 +688,9 @@ void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
     }
     add_anchor(e, sent_at);
     bound(e);
-    if (!echo)
+    if (now < e->deaf_until)
+        begin_anew(e, now);
+    else if (!echo)
         react(e, taken, wait_s, low, high, sent_at, now);
     else if (e->phase == TR_EST_FIND && e->last_at <= e->reacted_at)
         find(e, e->passed, now); /* nothing left since: look again */
@@ -751,7 +793,8 @@ void tr_estimate_shift(struct tr_estimate *e, int64_t back)
 {
     int64_t *const times[] = {&e->since, &e->hold_until, &e->reacted_at,
                               &e->last_at, &e->began_at, &e->dark_from,
-                              &e->dark_last, &e->boundary};
+                              &e->dark_last, &e->boundary, &e->doubt_at,
+                              &e->deaf_until};
 
     for (size_t i = 0; i < sizeof times / sizeof *times; i++)
         if (*times[i] > INT64_MIN + back)

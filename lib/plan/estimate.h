@@ -20,7 +20,9 @@
  *
  * DARK ends with the first request that is accepted: a window began, and
  * WINDOW spreads its quota over all of it. A limit that was cut shows as bounds
- * that do not agree: the older ones are forgotten.
+ * that do not agree: the older ones are forgotten. Cut after cut is no limit but
+ * a provider that refuses a share of all requests: then the estimator is deaf for
+ * a while, START again without a bound.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_PLAN_ESTIMATE_H
@@ -73,6 +75,10 @@ struct tr_estimate {
     double ramp_from;       /* sum when RAMP began */
     double most;            /* size of a large request, units */
     double others;          /* part of what is sent that others send */
+    double doubts;          /* cuts lately: too many are no limit */
+    int64_t doubt_at;
+    double deaf_s;          /* refusals teach nothing for so long, */
+    int64_t deaf_until;     /* until then */
     /* refusals that speak about the limit in force, oldest first */
     struct tr_mark anchors[TR_EST_ANCHORS];
     int anchor_count;
@@ -100,6 +106,11 @@ void tr_estimate_accepted(struct tr_estimate *e, int64_t sent_at, int64_t now);
 /* wait_s: what the server asked to wait, < 0: nothing. */
 void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
                          int64_t sent_at, int64_t now);
+/* Refusals come whatever the rate is, so that they teach nothing now. */
+static inline bool tr_estimate_is_deaf(const struct tr_estimate *e, int64_t now)
+{
+    return now < e->deaf_until;
+}
 /* A request did not count after all: refused for another reason, or never
  * sent. */
 void tr_estimate_uncount(struct tr_estimate *e, double units, int64_t sent_at);

@@ -429,7 +429,7 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
 
         if (units <= 0)
             continue;
-        if (!blind || !is_estimated(p, u) ||
+        if (!blind || !is_estimated(p, u) || tr_estimate_is_deaf(e, now) ||
             (blamed && !tr_estimate_explains(e, sent_at))) {
             tr_estimate_uncount(e, times * units, sent_at);
             continue;
@@ -453,9 +453,18 @@ static double rate_lately(const struct tr_pace *p, int64_t now)
             tr_estimate_taken(e, now - span_ns(span))) / span;
 }
 
+static double rate_so_far(const struct tr_pace *p, int64_t now)
+{
+    const struct tr_estimate *e = &p->buckets[TR_PACE_REQUESTS].estimate;
+
+    return tr_estimate_taken(e, now) /
+           fmax(1, (double)(now - e->began_at) / TR_S);
+}
+
 /* Told to go back to an older rate, keep it for a quarter of an hour, and only
  * then to come up again in steps. The older rate is the lowest of the last
- * minutes; in the first, half of the present one. */
+ * minutes; in the first, the mean so far: half of the present one may be next to
+ * nothing when other refusals have just slowed us down. */
 static void ease(struct tr_pace *p, int64_t now)
 {
     double rate = 0;
@@ -465,7 +474,8 @@ static void ease(struct tr_pace *p, int64_t now)
     for (int i = 0; i < 3; i++)
         rate = lower(rate, p->minute_rate[i]);
     if (rate <= 0)
-        rate = rate_lately(p, now) * p->part[TR_LIMIT_REQUESTS] / 2;
+        rate = fmax(rate_lately(p, now) / 2, rate_so_far(p, now)) *
+               p->part[TR_LIMIT_REQUESTS];
     p->eased = fmax(rate, 1.0 / 60);
     p->eased_at = now;
 }

@@ -34,6 +34,7 @@ struct world {
     double phase_s;         /* how old the fixed window is at the start */
     int servers;            /* > 0: so many at a time, the others queue */
     int concurrent;         /* > 0: more at a time are refused */
+    double noise;           /* share of all requests refused at any rate */
     double lag_s;           /* the client wakes up to so much late */
     double tokens_from, tokens_to; /* > 0: units are tokens, so many each */
 };
@@ -150,7 +151,8 @@ static inline void world_admit(struct world_state *s, struct world_flight *f,
     cost = w->tokens_to > 0 ? (double)f->tokens : 1;
     world_refill(s, at);
     size = fmax(w->tokens_to > 0 ? w->tokens_to : 1, rate * w->burst_s);
-    f->refused = s->level < cost || (w->concurrent && s->n >= w->concurrent);
+    f->refused = s->level < cost || (w->concurrent && s->n >= w->concurrent) ||
+                 (w->noise > 0 && tr_rng_unit(&s->rng) < w->noise);
     if (!f->refused)
         s->level -= cost;
     else if (w->retry_after)

@@ -152,6 +152,28 @@ static void a_hidden_frame_is_lived_with(void **state)
                 0.01 * 20 * 480);
 }
 
+/* A provider that refuses a share of all requests has no limit to be found:
+ * following its refusals down would end at nothing. */
+static void refusals_at_any_rate_are_no_limit(void **state)
+{
+    static const double shares[] = {0.02, 0.07, 0.2};
+    (void)state;
+
+    for (size_t i = 0; i < 3; i++) {
+        struct world w = silent(5000, 1);
+        double served = 0;
+
+        w.noise = shares[i];
+        w.latency_s = 0.05;
+        drive(&w, 7 + i, 600);
+        for (int t = 60; t < 600; t++)
+            served += result.served[t];
+        if (served < 540 * 0.5 / shares[i])
+            fail_msg("%g of all refused: %g served a second", shares[i],
+                     served / 540);
+    }
+}
+
 /* A busy machine wakes up late; what flowed in meanwhile is not lost. */
 static void waking_late_costs_nothing(void **state)
 {
@@ -243,6 +265,7 @@ int main(void)
         cmocka_unit_test(a_bucket_of_one_is_met_from_below),
         cmocka_unit_test(a_limit_of_tokens_is_found),
         cmocka_unit_test(a_hidden_frame_is_lived_with),
+        cmocka_unit_test(refusals_at_any_rate_are_no_limit),
         cmocka_unit_test(waking_late_costs_nothing),
         cmocka_unit_test(idle_time_teaches_nothing),
         cmocka_unit_test(nothing_breaks_it),
