@@ -372,6 +372,13 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
                        "kept: add it to models.yaml in trommel's configuration "
                        "folder (input and output, USD per million tokens), or "
                        "leave --budget out", lane->model);
+    /* A decision has no output cap, so paid output has no bound. */
+    if (o->budget_nano >= 0 && lane->decides && lane->facts.price_out > 0)
+        return tr_fail(err, TR_CONFIG,
+                       "%s decides and has no output cap, so --budget cannot "
+                       "be kept while models.yaml has a price for its output: "
+                       "set output to 0 there, or leave --budget out",
+                       lane->model);
     if (lane->decides && (rc = check_question(run->task, lane, err)) != TR_OK)
         return rc;
     return choose_cut(run, l, err);
