@@ -73,7 +73,7 @@ static int run_to_end(struct term *term, trommel_run *run, int opened,
 static int ask_sample(struct term *term, trommel_config *cfg)
 {
     trommel_run *run = NULL;
-    char text[300], rows[FORMAT_BYTES], known[FORMAT_BYTES];
+    char text[500], rows[FORMAT_BYTES], known[FORMAT_BYTES];
     char requests[FORMAT_BYTES], money[FORMAT_BYTES] = "price not known";
     int opened, code;
 

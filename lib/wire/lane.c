@@ -421,12 +421,14 @@ static int put_in_batches(struct tr_lane **lane, const struct tr_target *target,
         .user = o->batch,
     };
 
-    if (!p->batch)
+    *lane = NULL;
+    if (!p->batch) {
+        inner->vt->close(inner);
         return tr_fail(err, TR_CONFIG, "--batch: trommel knows no batches of "
                        "provider %s; leave --batch out, or give the provider "
                        "a row with batch: openai in config.yaml", p->name);
+    }
     batch.form = tr_batch_form_find(p->batch);
-    *lane = NULL;
     return tr_batch_lane_over(lane, inner, &batch, err);
 }
 

@@ -62,7 +62,7 @@ static void the_budget_holds_whatever_happens(void **state)
         bool all_done = false;
 
         for (int i = 0; i < 3; i++) {
-            char name[8];
+            char name[16];
 
             snprintf(name, sizeof name, "s%d", i);
             st[i].key = tr_digest(NULL, tr_str_c(name));
