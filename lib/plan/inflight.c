@@ -112,6 +112,10 @@ static void sampled(struct tr_inflight *f, bool full, int64_t now)
 void tr_inflight_answer(struct tr_inflight *f, bool full, int64_t sent_at,
                         int64_t now)
 {
+    if (f->plain) { /* back to it after an overload, one a round trip */
+        set(f, f->limit + 1 / fmax(1, f->limit));
+        return;
+    }
     if ((f->doubling || f->limit < f->safe) && full)
         set(f, f->limit + 1);
     /* Of requests sent since the look began the quickest come back first:

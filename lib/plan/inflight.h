@@ -18,6 +18,7 @@ enum { TR_INFLIGHT_SAMPLES = 64 };
 struct tr_inflight {
     double limit;          /* requests allowed under way */
     double most;           /* never more */
+    bool plain;            /* somebody said how many: latency has no say */
     bool doubling;         /* no queue felt yet: twice as many a round trip */
     double safe;           /* below this, doubling is safe */
     double base_ns;        /* median latency without a queue; 0: not known */

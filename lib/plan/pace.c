@@ -64,6 +64,7 @@ void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
     tr_inflight_init(&p->flight,
                      opts->concurrency > 0 ? opts->concurrency : WINDOW_START,
                      window_max(opts), now);
+    p->flight.plain = opts->concurrency > 0;
     p->window = p->flight.limit;
 }
 
