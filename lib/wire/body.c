@@ -178,3 +178,46 @@ void tr_reply_garbled(struct tr_str body, const char *what,
         snprintf(reply->message, sizeof reply->message, "not the JSON of %s",
                  what);
 }
+
+/* ---- a whole reply ---------------------------------------------------- */
+
+static void read_body(const struct tr_body_form *form, struct tr_quirks *q,
+                      const struct tr_http_result *r, struct tr_buf *scratch,
+                      struct tr_reply *reply)
+{
+    struct tr_str body = tr_reply_body(r->body);
+    yyjson_doc *doc = tr_json_read(body);
+    yyjson_val *root = yyjson_doc_get_root(doc);
+
+    if (yyjson_is_obj(root)) {
+        form->read_usage(&reply->usage, yyjson_obj_get(root, form->usage));
+        tr_json_copy(reply->served, sizeof reply->served,
+                     yyjson_obj_get(root, form->model));
+        if (!reply->request_id[0])
+            tr_json_copy(reply->request_id, sizeof reply->request_id,
+                         yyjson_obj_get(root, form->id));
+    }
+    if (tr_json_is_something(yyjson_obj_get(root, "error")))
+        tr_reply_error_in_200(r, root, reply);
+    else if (!form->read(root, r, scratch, reply))
+        tr_reply_garbled(body, form->what, reply);
+    if (reply->outcome == TR_OUT_OK)
+        q->stale = 0;
+    yyjson_doc_free(doc);
+}
+
+bool tr_reply_read(const struct tr_body_form *form, struct tr_quirks *q,
+                   const struct tr_http_result *r, struct tr_buf *scratch,
+                   struct tr_reply *reply)
+{
+    if (!tr_reply_begin(r, scratch, reply))
+        return false;
+    read_body(form, q, r, scratch, reply);
+    return true;
+}
+
+int tr_body_encoded(const struct tr_buf *b, struct tr_err *err)
+{
+    return tr_buf_ok(b) ? TR_OK
+                        : tr_fail(err, TR_NOMEM, "no room for a request body");
+}

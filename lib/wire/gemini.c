@@ -71,9 +71,7 @@ static int encode(const char *model, const struct tr_quirks *q,
         tr_buf_adds(b, call->schema);
     }
     tr_buf_addz(b, "}}");
-    if (!tr_buf_ok(b))
-        return tr_fail(err, TR_NOMEM, "no room for a request body");
-    return TR_OK;
+    return tr_body_encoded(b, err);
 }
 
 /* ---- errors ----------------------------------------------------------- */
@@ -248,46 +246,39 @@ static void blocked(yyjson_val *reason, struct tr_reply *reply)
              "the provider's filter blocked the prompt (%s)", word);
 }
 
-static void read_answer(struct tr_quirks *q, const struct tr_http_result *r,
+static bool read_answer(yyjson_val *root, const struct tr_http_result *r,
                         struct tr_buf *scratch, struct tr_reply *reply)
 {
-    struct tr_str body = tr_reply_body(r->body);
-    yyjson_doc *doc = tr_json_read(body);
-    yyjson_val *root = yyjson_doc_get_root(doc);
     yyjson_val *candidate =
         yyjson_arr_get_first(yyjson_obj_get(root, "candidates"));
     yyjson_val *reason = yyjson_obj_get(
         yyjson_obj_get(root, "promptFeedback"), "blockReason");
 
-    if (yyjson_is_obj(root)) {
-        read_usage(&reply->usage, yyjson_obj_get(root, "usageMetadata"));
-        tr_json_copy(reply->served, sizeof reply->served,
-                     yyjson_obj_get(root, "modelVersion"));
-        if (!reply->request_id[0])
-            tr_json_copy(reply->request_id, sizeof reply->request_id,
-                         yyjson_obj_get(root, "responseId"));
-    }
-    if (tr_json_is_something(yyjson_obj_get(root, "error")))
-        tr_reply_error_in_200(r, root, reply);
-    else if (!candidate && yyjson_is_str(reason))
+    (void)r;
+    if (!candidate && yyjson_is_str(reason))
         blocked(reason, reply);
-    else if (!yyjson_is_obj(candidate))
-        tr_reply_garbled(body, "generated content", reply);
-    else
+    else if (yyjson_is_obj(candidate))
         read_candidate(candidate, scratch, reply);
-    if (reply->outcome == TR_OUT_OK)
-        q->stale = 0;
-    yyjson_doc_free(doc);
+    else
+        return false;
+    return true;
 }
+
+static const struct tr_body_form form = {
+    .what = "generated content",
+    .model = "modelVersion",
+    .id = "responseId",
+    .usage = "usageMetadata",
+    .read_usage = read_usage,
+    .read = read_answer,
+};
 
 static void decode(struct tr_quirks *q, const struct tr_question *asked,
                    const struct tr_http_result *r, struct tr_buf *scratch,
                    struct tr_reply *reply)
 {
     (void)asked;
-    if (tr_reply_begin(r, scratch, reply))
-        read_answer(q, r, scratch, reply);
-    else
+    if (!tr_reply_read(&form, q, r, scratch, reply))
         read_error(q, r, reply);
 }
 

@@ -89,6 +89,23 @@ void tr_reply_error_in_200(const struct tr_http_result *r, yyjson_val *holder,
 void tr_reply_garbled(struct tr_str body, const char *what,
                       struct tr_reply *reply);
 
+/* Where a dialect keeps what every answer in words has. */
+struct tr_body_form {
+    const char *what;              /* "a chat completion", for people */
+    const char *model, *id, *usage; /* members of the root */
+    void (*read_usage)(struct tr_usage *u, yyjson_val *usage);
+    /* The rest; false: this is no such thing. */
+    bool (*read)(yyjson_val *root, const struct tr_http_result *r,
+                 struct tr_buf *scratch, struct tr_reply *reply);
+};
+/* A whole reply: true when it was a 2xx, and is read. Anything else goes to
+ * tr_reply_error(). */
+bool tr_reply_read(const struct tr_body_form *form, struct tr_quirks *q,
+                   const struct tr_http_result *r, struct tr_buf *scratch,
+                   struct tr_reply *reply);
+/* The end of every encode(): did all of it find room? */
+int tr_body_encoded(const struct tr_buf *b, struct tr_err *err);
+
 /* ---- questions and answers of dialects that decide (questions.c) ------- */
 
 /* A walk over all questions of a call: begin with zeros. */
@@ -99,9 +116,15 @@ struct tr_asked {
     size_t at;                    /* of the item, and of its next label */
     uint32_t next;
 };
-bool tr_questions_next(struct tr_asked *a, const struct tr_call *call);
-/* The texts, and the instructions of one question, as JSON strings. */
-void tr_questions_input(struct tr_buf *b, const struct tr_call *call);
+/* A request: the texts under the name input, then all questions between the two
+ * brackets, each written by add(). */
+int tr_questions_encode(const char *model, const struct tr_call *call,
+                        const char *input, const char *brackets,
+                        void (*add)(struct tr_buf *b,
+                                    const struct tr_call *call,
+                                    const struct tr_asked *a),
+                        struct tr_buf *b, struct tr_err *err);
+/* The instructions of one question, as a JSON string. */
 void tr_questions_words(struct tr_buf *b, const struct tr_call *call,
                         const struct tr_asked *a);
 

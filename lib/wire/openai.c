@@ -107,9 +107,7 @@ static int encode(const char *model, const struct tr_quirks *q,
             tr_buf_addz(b, ",\"provider\":{\"require_parameters\":true}");
     }
     tr_buf_addc(b, '}');
-    if (!tr_buf_ok(b))
-        return tr_fail(err, TR_NOMEM, "no room for a request body");
-    return TR_OK;
+    return tr_body_encoded(b, err);
 }
 
 /* ---- response --------------------------------------------------------- */
@@ -207,35 +205,28 @@ static void read_choice(yyjson_val *choice, struct tr_buf *scratch,
         tr_reply_set(reply, TR_OUT_REFUSED, "the model refused to answer");
 }
 
-static void read_answer(struct tr_quirks *q, const struct tr_http_result *r,
+static bool read_answer(yyjson_val *root, const struct tr_http_result *r,
                         struct tr_buf *scratch, struct tr_reply *reply)
 {
-    struct tr_str body = tr_reply_body(r->body);
-    yyjson_doc *doc = tr_json_read(body);
-    yyjson_val *root = yyjson_doc_get_root(doc);
-    yyjson_val *choice =
-        yyjson_arr_get_first(yyjson_obj_get(root, "choices"));
+    yyjson_val *choice = yyjson_arr_get_first(yyjson_obj_get(root, "choices"));
 
-    if (yyjson_is_obj(root)) {
-        read_usage(&reply->usage, yyjson_obj_get(root, "usage"));
-        tr_json_copy(reply->served, sizeof reply->served,
-                     yyjson_obj_get(root, "model"));
-        if (!reply->request_id[0])
-            tr_json_copy(reply->request_id, sizeof reply->request_id,
-                         yyjson_obj_get(root, "id"));
-    }
-    if (tr_json_is_something(yyjson_obj_get(root, "error")))
-        tr_reply_error_in_200(r, root, reply);
-    else if (tr_json_is_something(yyjson_obj_get(choice, "error")))
+    if (tr_json_is_something(yyjson_obj_get(choice, "error")))
         tr_reply_error_in_200(r, choice, reply);
-    else if (!yyjson_is_obj(yyjson_obj_get(choice, "message")))
-        tr_reply_garbled(body, "a chat completion", reply);
-    else
+    else if (yyjson_is_obj(yyjson_obj_get(choice, "message")))
         read_choice(choice, scratch, reply);
-    if (reply->outcome == TR_OUT_OK)
-        q->stale = 0;
-    yyjson_doc_free(doc);
+    else
+        return false;
+    return true;
 }
+
+static const struct tr_body_form form = {
+    .what = "a chat completion",
+    .model = "model",
+    .id = "id",
+    .usage = "usage",
+    .read_usage = read_usage,
+    .read = read_answer,
+};
 
 static void decode(struct tr_quirks *q, const struct tr_question *asked,
                    const struct tr_http_result *r, struct tr_buf *scratch,
@@ -244,10 +235,8 @@ static void decode(struct tr_quirks *q, const struct tr_question *asked,
     struct tr_wire_error e;
 
     (void)asked;
-    if (tr_reply_begin(r, scratch, reply)) {
-        read_answer(q, r, scratch, reply);
+    if (tr_reply_read(&form, q, r, scratch, reply))
         return;
-    }
     tr_reply_error(r, &e, reply);
     if (reply->outcome == TR_OUT_BAD_REQUEST ||
         (r->status == 404 && strstr(e.message, "requested parameters")))

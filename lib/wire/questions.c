@@ -24,7 +24,7 @@
 
 /* The instruction stands once before the texts where there are many questions
  * about each; else in the question. */
-void tr_questions_input(struct tr_buf *b, const struct tr_call *call)
+static void add_input(struct tr_buf *b, const struct tr_call *call)
 {
     const struct tr_question *q = call->question;
     struct tr_buf lines;
@@ -74,7 +74,7 @@ void tr_questions_words(struct tr_buf *b, const struct tr_call *call,
     tr_buf_release(&words);
 }
 
-bool tr_questions_next(struct tr_asked *a, const struct tr_call *call)
+static bool next_question(struct tr_asked *a, const struct tr_call *call)
 {
     const struct tr_question *q = call->question;
     uint32_t each = q->multiple ? q->label_count : 1;
@@ -95,6 +95,30 @@ bool tr_questions_next(struct tr_asked *a, const struct tr_call *call)
         return true;
     }
     return false;
+}
+
+int tr_questions_encode(const char *model, const struct tr_call *call,
+                        const char *input, const char *brackets,
+                        void (*add)(struct tr_buf *b,
+                                    const struct tr_call *call,
+                                    const struct tr_asked *a),
+                        struct tr_buf *b, struct tr_err *err)
+{
+    struct tr_asked asked = {0};
+    const char *comma = "";
+
+    tr_buf_addz(b, "{\"model\":");
+    tr_buf_add_json(b, tr_str_c(model));
+    tr_buf_addf(b, ",\"%s\":", input);
+    add_input(b, call);
+    tr_buf_addf(b, ",\"questions\":%c", brackets[0]);
+    while (next_question(&asked, call)) {
+        tr_buf_addz(b, comma);
+        add(b, call, &asked);
+        comma = ",";
+    }
+    tr_buf_addf(b, "%c}", brackets[1]);
+    return tr_body_encoded(b, err);
 }
 
 /* ---- back ------------------------------------------------------------- */

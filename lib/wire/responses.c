@@ -48,9 +48,7 @@ static int encode(const char *model, const struct tr_quirks *q,
         tr_buf_addz(b, "}}");
     }
     tr_buf_addc(b, '}');
-    if (!tr_buf_ok(b))
-        return tr_fail(err, TR_NOMEM, "no room for a request body");
-    return TR_OK;
+    return tr_body_encoded(b, err);
 }
 
 /* ---- response --------------------------------------------------------- */
@@ -117,31 +115,24 @@ static void read_output(yyjson_val *root, struct tr_buf *scratch,
         tr_reply_set(reply, TR_OUT_REFUSED, "the model refused to answer");
 }
 
-static void read_answer(struct tr_quirks *q, const struct tr_http_result *r,
+static bool read_answer(yyjson_val *root, const struct tr_http_result *r,
                         struct tr_buf *scratch, struct tr_reply *reply)
 {
-    struct tr_str body = tr_reply_body(r->body);
-    yyjson_doc *doc = tr_json_read(body);
-    yyjson_val *root = yyjson_doc_get_root(doc);
-
-    if (yyjson_is_obj(root)) {
-        tr_usage_of_responses(&reply->usage, yyjson_obj_get(root, "usage"));
-        tr_json_copy(reply->served, sizeof reply->served,
-                     yyjson_obj_get(root, "model"));
-        if (!reply->request_id[0])
-            tr_json_copy(reply->request_id, sizeof reply->request_id,
-                         yyjson_obj_get(root, "id"));
-    }
-    if (tr_json_is_something(yyjson_obj_get(root, "error")))
-        tr_reply_error_in_200(r, root, reply);
-    else if (!yyjson_is_arr(yyjson_obj_get(root, "output")))
-        tr_reply_garbled(body, "a response", reply);
-    else
-        read_output(root, scratch, reply);
-    if (reply->outcome == TR_OUT_OK)
-        q->stale = 0;
-    yyjson_doc_free(doc);
+    (void)r;
+    if (!yyjson_is_arr(yyjson_obj_get(root, "output")))
+        return false;
+    read_output(root, scratch, reply);
+    return true;
 }
+
+static const struct tr_body_form form = {
+    .what = "a response",
+    .model = "model",
+    .id = "id",
+    .usage = "usage",
+    .read_usage = tr_usage_of_responses,
+    .read = read_answer,
+};
 
 static void decode(struct tr_quirks *q, const struct tr_question *asked,
                    const struct tr_http_result *r, struct tr_buf *scratch,
@@ -150,10 +141,8 @@ static void decode(struct tr_quirks *q, const struct tr_question *asked,
     struct tr_wire_error e;
 
     (void)asked;
-    if (tr_reply_begin(r, scratch, reply)) {
-        read_answer(q, r, scratch, reply);
+    if (tr_reply_read(&form, q, r, scratch, reply))
         return;
-    }
     tr_reply_error(r, &e, reply);
     if (reply->outcome == TR_OUT_BAD_REQUEST)
         tr_wire_adapt(q, fields, &e, reply);

@@ -36,24 +36,9 @@ static int encode(const char *model, const struct tr_quirks *q,
                   const struct tr_call *call, struct tr_buf *b,
                   struct tr_err *err)
 {
-    struct tr_asked asked = {0};
-    const char *comma = "";
-
     (void)q;
-    tr_buf_addz(b, "{\"model\":");
-    tr_buf_add_json(b, tr_str_c(model));
-    tr_buf_addz(b, ",\"state\":");
-    tr_questions_input(b, call);
-    tr_buf_addz(b, ",\"questions\":{");
-    while (tr_questions_next(&asked, call)) {
-        tr_buf_addz(b, comma);
-        add_question(b, call, &asked);
-        comma = ",";
-    }
-    tr_buf_addz(b, "}}");
-    if (!tr_buf_ok(b))
-        return tr_fail(err, TR_NOMEM, "no room for a request body");
-    return TR_OK;
+    return tr_questions_encode(model, call, "state", "{}", add_question, b,
+                               err);
 }
 
 static void read_answers(struct tr_answers *all, yyjson_val *answers)
