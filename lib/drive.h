@@ -1,4 +1,5 @@
-/* drive.h - the real driver: opens what a run needs, and is its world.
+/* drive.h - the real driver: opens what a run needs (opening.c), is its world
+ * (env.c), and takes its steps (drive.c).
  *
  * Gives the engine (run.h) clock, randomness, files and lanes. api.c hands it
  * out as trommel_run.
@@ -85,6 +86,13 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms);
 void tr_drive_say(struct tr_drive *d, int level, const char *line);
 void tr_drive_stop(struct tr_drive *d, int exit_code);
 void tr_drive_close(struct tr_drive *d);
+/* The same for those who know it as ctx. */
+void tr_drive_on_say(void *ctx, int level, const char *line);
+/* Fills d->env, once the parts are open. */
+void tr_drive_env(struct tr_drive *d);
+/* How the settings want the input read. */
+int tr_drive_source_opts(const struct tr_drive *d, struct tr_source_opts *o,
+                         struct tr_err *err);
 /* The same command again would cost this; for the text of a Ctrl-C. */
 int64_t tr_drive_in_flight_nano(const struct tr_drive *d);
 
