@@ -862,16 +862,6 @@ int tr_source_fd(const struct tr_source *src)
     return src->feed.in ? tr_intake_fd(src->feed.in) : -1;
 }
 
-enum tr_format tr_source_format(const struct tr_source *src)
-{
-    return src->format;
-}
-
-char tr_source_delimiter(const struct tr_source *src)
-{
-    return src->delimiter;
-}
-
 const char *tr_source_name(const struct tr_source *src, uint32_t file)
 {
     if (file >= src->path_count)

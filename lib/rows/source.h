@@ -52,8 +52,6 @@ int tr_source_next(struct tr_source *src, struct tr_block *block,
                    struct tr_err *err);
 
 int tr_source_fd(const struct tr_source *src); /* to poll, or -1 */
-enum tr_format tr_source_format(const struct tr_source *src);
-char tr_source_delimiter(const struct tr_source *src);
 const char *tr_source_name(const struct tr_source *src, uint32_t file);
 /* Bytes of input taken so far and in all (-1: unknown, pipe). Compressed
  * files count their compressed bytes. */
