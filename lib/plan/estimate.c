@@ -537,12 +537,14 @@ static bool end_of_quota(struct tr_estimate *e, double wait_s, int64_t sent_at,
 
 /* ---- refusals ------------------------------- */
 
-/* Consecutive refusals: gaps that double until something is accepted. */
-static void gap(struct tr_estimate *e, double rate, int64_t now)
+/* Consecutive refusals: gaps that double until something is accepted, unless
+ * the server said when to come back. */
+static void gap(struct tr_estimate *e, double rate, double wait_s, int64_t now)
 {
     double factor = pow(e->low > 0 ? 2 : 4, fmin(e->misses, 20));
+    double span = wait_s >= 0 ? wait_s : factor * e->most / rate;
 
-    e->hold_until = later(now, nanos(fmin(factor * e->most / rate, 5)));
+    e->hold_until = later(now, nanos(fmin(span, 5)));
 }
 
 /* The rate to look around with: what the bounds allow at most, or below what
@@ -617,8 +619,9 @@ static bool missed(struct tr_estimate *e, double rate, double wait_s,
     e->misses++;
     e->blank = e->misses > 1;
     e->dark_last = sent_at;
-    gap(e, rate, now);
-    if (!is_long(e, sent_at))
+    gap(e, rate, wait_s, now);
+    /* Who asks for a short wait has no window that ends long after it. */
+    if (!is_long(e, sent_at) || (wait_s >= 0 && wait_s <= DARK_S))
         return false;
     dark(e, e->dark_from, wait_s, now);
     return true;

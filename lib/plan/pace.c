@@ -409,6 +409,18 @@ static bool is_blind(const struct tr_pace *p)
     return true;
 }
 
+/* No more requests are owed than are under way: the debt of the start was made
+ * at a far lower rate than the one that rescaling takes it for. */
+static void forgive_debt(struct tr_pace *p, int64_t now)
+{
+    struct tr_bucket *b = &p->buckets[TR_PACE_REQUESTS];
+    double r = rate(p, TR_PACE_REQUESTS, now);
+    int64_t most = later(now, span_ns((p->in_flight + 2) / r));
+
+    if (r > 0 && b->due_at > most)
+        b->due_at = most;
+}
+
 /* A refusal of so many (1; 0: of somebody else's, which never counted) for the
  * rate, where no header states one, teaches the estimators.
  * Of requests and tokens the one that was near its limit is to blame; when
@@ -418,6 +430,7 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
 {
     double before[TR_PACE_UNITS];
     bool taught = false, blamed = false, blind = is_blind(p);
+    bool first = p->buckets[TR_PACE_REQUESTS].estimate.phase == TR_EST_START;
 
     rates(p, before, now);
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
@@ -439,6 +452,8 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
         taught = true;
     }
     rescale(p, before, now);
+    if (first)
+        forgive_debt(p, now);
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
         heed_hold(p, u, now);
     return taught;
