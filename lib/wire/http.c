@@ -70,6 +70,7 @@ struct slot {
  * on purpose: see socket_changed(). */
 struct watch {
     unsigned char wanted, known; /* CURL_POLL_IN | CURL_POLL_OUT */
+    bool ours;                   /* from open_socket(): we close it, too */
 };
 
 struct http {
@@ -292,29 +293,6 @@ static enum reach reach_of(const struct sockaddr *a)
     return IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr) ? REACH_LINK_LOCAL : REACH_FAR;
 }
 
-/* The last word on where bytes may go, after the name was resolved. */
-static curl_socket_t open_socket(void *user, curlsocktype purpose,
-                                 struct curl_sockaddr *address)
-{
-    struct http *h = user;
-    enum reach reach = reach_of(&address->addr);
-
-    (void)purpose;
-    if (!h->proxy && reach == REACH_LINK_LOCAL) {
-        snprintf(h->refused, sizeof h->refused,
-                 "its address is link-local (cloud metadata lives there)");
-        return CURL_SOCKET_BAD;
-    }
-    if (!h->proxy && !h->secure && !h->allow_http && reach != REACH_LOOPBACK) {
-        snprintf(h->refused, sizeof h->refused,
-                 "plain http may go to loopback only; --allow-http permits "
-                 "more");
-        return CURL_SOCKET_BAD;
-    }
-    return socket(address->family, address->socktype | SOCK_CLOEXEC,
-                  address->protocol);
-}
-
 static struct watch *watch_of(struct http *h, curl_socket_t fd)
 {
     if (fd < 0)
@@ -336,6 +314,35 @@ static struct watch *watch_of(struct http *h, curl_socket_t fd)
     return &h->watches[fd];
 }
 
+/* The last word on where bytes may go, after the name was resolved. */
+static curl_socket_t open_socket(void *user, curlsocktype purpose,
+                                 struct curl_sockaddr *address)
+{
+    struct http *h = user;
+    enum reach reach = reach_of(&address->addr);
+    struct watch *w;
+    int fd;
+
+    (void)purpose;
+    if (!h->proxy && reach == REACH_LINK_LOCAL) {
+        snprintf(h->refused, sizeof h->refused,
+                 "its address is link-local (cloud metadata lives there)");
+        return CURL_SOCKET_BAD;
+    }
+    if (!h->proxy && !h->secure && !h->allow_http && reach != REACH_LOOPBACK) {
+        snprintf(h->refused, sizeof h->refused,
+                 "plain http may go to loopback only; --allow-http permits "
+                 "more");
+        return CURL_SOCKET_BAD;
+    }
+    fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
+                address->protocol);
+    w = watch_of(h, fd);
+    if (w)
+        *w = (struct watch){.ours = true};
+    return fd;
+}
+
 static void tell_epoll(struct http *h, curl_socket_t fd, struct watch *w,
                        unsigned char bits)
 {
@@ -354,7 +361,9 @@ static void tell_epoll(struct http *h, curl_socket_t fd, struct watch *w,
 
 /* libcurl takes a socket back after each answer and hands it out again with
  * the next request. Telling epoll both times would cost two system calls a
- * request; so an idle socket stays known until it speaks (look_at()). */
+ * request; so an idle socket stays known until it speaks (look_at()). That
+ * goes for connections only: the descriptors of a name look-up are closed
+ * without a word, and the connection gets the same number. */
 static int socket_changed(CURL *easy, curl_socket_t fd, int what, void *user,
                           void *socket_user)
 {
@@ -366,7 +375,7 @@ static int socket_changed(CURL *easy, curl_socket_t fd, int what, void *user,
     if (!w)
         return -1;
     w->wanted = what == CURL_POLL_REMOVE ? 0 : (unsigned char)what;
-    if (w->wanted && w->wanted != w->known)
+    if (w->wanted != w->known && (w->wanted || !w->ours))
         tell_epoll(h, fd, w, w->wanted);
     return 0;
 }
