@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -71,6 +72,7 @@ int main(int argc, char **argv)
     int code;
 
     open_missing_streams();
+    unsetenv("SSLKEYLOGFILE"); /* libcurl would write the keys of TLS there */
     code = run(argc, argv);
     if (fflush(stdout) != 0 && errno != EPIPE) {
         fprintf(stderr, "trommel: standard output: %s\n", strerror(errno));

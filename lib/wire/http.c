@@ -39,6 +39,8 @@
 #define REPLIES_BYTES_MAX (2 * (size_t)TR_REPLY_BYTES_MAX)
 #define KEEP_BYTES ((size_t)64 << 10) /* buffer kept for the next reply */
 #define OWN_DEADLINE_NS (200 * TR_MS) /* how long libcurl may be late */
+#define LOOK_AGAIN_NS INT64_C(20000)  /* before a request leaves */
+#define FRAME_TROUBLES_MAX 3 /* then a lane speaks HTTP/1.1 */
 #define EVENTS 64
 
 struct http;
@@ -49,11 +51,14 @@ struct slot {
     uint64_t tag;
     int64_t began_ns, deadline_ns;
     long timeout_ms;      /* what easy is set to */
+    bool old_version;     /* and that it speaks HTTP/1.1 */
     struct tr_buf headers, body;
+    size_t header_bytes;  /* of all responses, trailers and names included */
     bool active;          /* in the multi handle */
     bool too_big;
+    bool headers_end;     /* the blank line behind them was there */
     bool resent;          /* libcurl wanted to send it a second time */
-    int tries;
+    int tries;            /* connections it was given to; 0: nothing left */
     CURLcode code;
     struct asked {        /* what an ask needs beyond a request */
         CURLU *address;   /* NULL: no ask */
@@ -94,6 +99,11 @@ struct http {
     int64_t earliest_ns;  /* no deadline before this */
     size_t held_bytes;    /* in all bodies */
     bool drove;           /* wait() has just looked at the sockets */
+    bool frames;          /* the server has answered in HTTP/2 */
+    bool old_version;     /* it cannot be trusted with it: HTTP/1.1 */
+    int frame_troubles;   /* without an answer in between */
+    int64_t trouble_at;   /* the last of them, ns */
+    int64_t looked_at;    /* at the sockets, ns */
     char refused[120];    /* why open_socket() refused, for the message */
 };
 
@@ -160,10 +170,18 @@ static size_t take_header(char *p, size_t size, size_t n, void *user)
     struct tr_str value;
 
     (void)size;
+    s->header_bytes += n; /* libcurl keeps them all, trailers without end */
+    if (s->header_bytes > TR_HEADER_BYTES_MAX) {
+        s->too_big = true;
+        return 0;
+    }
     if (starts(p, n, "http/")) { /* a new response, maybe after a 1xx */
         tr_buf_clear(&s->headers);
+        s->headers_end = false;
         return n;
     }
+    if (n && (p[0] == '\r' || p[0] == '\n'))
+        s->headers_end = true;
     colon = n ? memchr(p, ':', n) : NULL;
     if (!colon || colon == p)
         return n;
@@ -293,26 +311,7 @@ static enum reach reach_of(const struct sockaddr *a)
     return IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr) ? REACH_LINK_LOCAL : REACH_FAR;
 }
 
-static struct watch *watch_of(struct http *h, curl_socket_t fd)
-{
-    if (fd < 0)
-        return NULL;
-    if ((size_t)fd >= h->watch_count) {
-        size_t count = h->watch_count ? h->watch_count : 64;
-        struct watch *grown;
-
-        while (count <= (size_t)fd)
-            count *= 2;
-        grown = tr_resize(h->watches, count * sizeof *grown);
-        if (!grown)
-            return NULL;
-        memset(grown + h->watch_count, 0,
-               (count - h->watch_count) * sizeof *grown);
-        h->watches = grown;
-        h->watch_count = count;
-    }
-    return &h->watches[fd];
-}
+static struct watch *watch_of(struct http *h, curl_socket_t fd);
 
 /* The last word on where bytes may go, after the name was resolved. */
 static curl_socket_t open_socket(void *user, curlsocktype purpose,
@@ -341,6 +340,27 @@ static curl_socket_t open_socket(void *user, curlsocktype purpose,
     if (w)
         *w = (struct watch){.ours = true};
     return fd;
+}
+
+static struct watch *watch_of(struct http *h, curl_socket_t fd)
+{
+    if (fd < 0)
+        return NULL;
+    if ((size_t)fd >= h->watch_count) {
+        size_t count = h->watch_count ? h->watch_count : 64;
+        struct watch *grown;
+
+        while (count <= (size_t)fd)
+            count *= 2;
+        grown = tr_resize(h->watches, count * sizeof *grown);
+        if (!grown)
+            return NULL;
+        memset(grown + h->watch_count, 0,
+               (count - h->watch_count) * sizeof *grown);
+        h->watches = grown;
+        h->watch_count = count;
+    }
+    return &h->watches[fd];
 }
 
 static void tell_epoll(struct http *h, curl_socket_t fd, struct watch *w,
@@ -441,8 +461,11 @@ static CURL *new_easy(struct http *h, struct slot *s)
         SET(CURLOPT_CAINFO, h->ca_file);
     if (!h->proxy)
         SET(CURLOPT_PROXY, "");
-    else if (strcmp(h->proxy, "env") != 0)
+    else if (strcmp(h->proxy, "env") != 0) {
         SET(CURLOPT_PROXY, h->proxy);
+        SET(CURLOPT_NOPROXY, ""); /* or the environment's would count */
+    }
+    SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     SET(CURLOPT_HEADERFUNCTION, take_header);
     SET(CURLOPT_HEADERDATA, s);
     SET(CURLOPT_WRITEFUNCTION, take_body);
@@ -600,6 +623,22 @@ static void run_timer(struct http *h)
     }
 }
 
+/* A connection speaks while no request is on it: it says good-bye, or the
+ * server talks of something that was not asked ("408 Request Timeout"), which
+ * libcurl before 8.0 takes for the answer to the next request; and a TLS
+ * good-bye it does not see at all. Emptied and closed for reading it is
+ * dead for every libcurl. In HTTP/2 there are frames at any time. */
+static void hang_up(int fd)
+{
+    char unread[4096];
+
+    shutdown(fd, SHUT_RD);
+    for (int i = 0; i < 64; i++) {
+        if (recv(fd, unread, sizeof unread, MSG_DONTWAIT) <= 0)
+            return;
+    }
+}
+
 static void look_at(struct http *h, const struct epoll_event *e)
 {
     int fd = e->data.fd, bits = 0;
@@ -610,8 +649,10 @@ static void look_at(struct http *h, const struct epoll_event *e)
             return;
         return;
     }
-    if (!h->watches[fd].wanted) { /* an idle connection speaks: it closes */
+    if (!h->watches[fd].wanted) {
         tell_epoll(h, fd, &h->watches[fd], 0);
+        if (h->watches[fd].ours && !h->frames)
+            hang_up(fd);
         return;
     }
     if (e->events & EPOLLIN)
@@ -630,6 +671,7 @@ static void drive(struct http *h, int timeout_ms)
 
     for (int i = 0; i < n; i++)
         look_at(h, &events[i]);
+    h->looked_at = tr_clock_mono_ns();
     run_timer(h);
 }
 
@@ -703,11 +745,19 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
         curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, (long)deadline_ms);
         s->timeout_ms = (long)deadline_ms;
     }
+    if (s->old_version != h->old_version) {
+        curl_easy_setopt(s->easy, CURLOPT_HTTP_VERSION,
+                         (long)CURL_HTTP_VERSION_1_1);
+        s->old_version = h->old_version;
+    }
     s->tag = tag;
     s->tries = 0;
-    s->too_big = s->resent = false;
+    s->header_bytes = 0;
+    s->too_big = s->headers_end = s->resent = false;
     s->error[0] = '\0';
     s->began_ns = tr_clock_mono_ns();
+    if (s->began_ns - h->looked_at > LOOK_AGAIN_NS)
+        drive(h, 0); /* kept connections may have ended */
     s->deadline_ns = s->began_ns + deadline_ms * TR_MS + OWN_DEADLINE_NS;
     bad = curl_multi_add_handle(h->multi, s->easy);
     if (bad) {
@@ -897,6 +947,8 @@ static enum tr_net net_of(const struct slot *s, bool sent)
         return TR_NET_TOO_BIG;
     if (s->resent)
         return TR_NET_CUT;
+    if (s->code == CURLE_OK && !s->headers_end)
+        return TR_NET_CUT; /* among the headers, and libcurl is content */
     for (size_t i = 0; i < sizeof nets / sizeof *nets; i++) {
         if (nets[i].code == s->code)
             net = nets[i].net;
@@ -906,6 +958,29 @@ static enum tr_net net_of(const struct slot *s, bool sent)
     if (net == TR_NET_TIMEOUT && !sent)
         return TR_NET_CONNECT;
     return net;
+}
+
+/* A server, or what stands before it, may be bad at HTTP/2 only. A connection
+ * that takes many requests with it counts once. */
+static void note_frames(struct slot *s, long status,
+                        const struct tr_http_result *r)
+{
+    struct http *h = s->h;
+    long version = 0;
+
+    if (!h->secure || h->old_version)
+        return;
+    curl_easy_getinfo(s->easy, CURLINFO_HTTP_VERSION, &version);
+    if (r->net == TR_NET_OK)
+        h->frames = version == CURL_HTTP_VERSION_2_0;
+    if (status) {
+        h->frame_troubles = 0;
+    } else if (r->sent && s->began_ns > h->trouble_at &&
+               (s->code == CURLE_HTTP2 || s->code == CURLE_HTTP2_STREAM ||
+                (!h->frames && s->code != CURLE_OPERATION_TIMEDOUT))) {
+        h->trouble_at = tr_clock_mono_ns();
+        h->old_version = ++h->frame_troubles == FRAME_TROUBLES_MAX;
+    }
 }
 
 static void show(struct slot *s, struct tr_http_result *r)
@@ -918,7 +993,9 @@ static void show(struct slot *s, struct tr_http_result *r)
     curl_easy_getinfo(s->easy, CURLINFO_REQUEST_SIZE, &request_bytes);
     curl_easy_getinfo(s->easy, CURLINFO_SIZE_UPLOAD_T, &upload_bytes);
     r->tag = s->tag;
-    r->sent = status || request_bytes > 0 || upload_bytes > 0 || s->resent;
+    /* libcurl counts what it says to a proxy, too; so tries. */
+    r->sent = s->tries &&
+              (status || request_bytes > 0 || upload_bytes > 0 || s->resent);
     r->net = net_of(s, r->sent);
     r->status = (int)status;
     r->headers = tr_buf_str(&s->headers);
@@ -928,6 +1005,7 @@ static void show(struct slot *s, struct tr_http_result *r)
     r->message[0] = '\0';
     if (status)
         h->refused[0] = '\0'; /* another of its addresses works */
+    note_frames(s, status, r);
     if (r->net == TR_NET_OK)
         return;
     snprintf(r->message, sizeof r->message, "%.199s",
@@ -936,6 +1014,8 @@ static void show(struct slot *s, struct tr_http_result *r)
              : r->net == TR_NET_TOO_BIG ? "the response is larger than 8 MiB, "
                                         "or its headers than 64 KiB"
              : s->resent ? "the connection was closed without an answer"
+             : r->net == TR_NET_CUT && s->code == CURLE_OK
+                 ? "the connection was closed among the headers"
              : r->net == TR_NET_REFUSED && h->refused[0]
                  ? h->refused
              : s->error[0] ? s->error

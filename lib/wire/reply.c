@@ -7,6 +7,7 @@
 
 #include "wire/json.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 #define RAW_BYTES_MAX 500 /* of a body that is not JSON */
@@ -402,7 +403,7 @@ static const struct rule {
     {501, 501, NULL, TR_OUT_FATAL}, /* the server has no such endpoint */
     {500, 599, NULL, TR_OUT_TRANSIENT},
     {400, 499, NULL, TR_OUT_BAD_REQUEST},
-    {0, 999, NULL, TR_OUT_GARBLED},
+    {INT_MIN, INT_MAX, NULL, TR_OUT_GARBLED},
 };
 
 #define LONG_WAIT_MS INT64_C(900000)    /* a day's limit that frees itself in
@@ -427,6 +428,8 @@ static enum tr_billing billing_of(int status)
 {
     if (status >= 200 && status < 300)
         return TR_BILL_USAGE;
+    if (status < 200) /* hints, or nothing: it may be at work */
+        return TR_BILL_UNKNOWN;
     if (status < 500 || status == 501 || status == 503 || status == 529)
         return TR_BILL_NONE;
     return TR_BILL_UNKNOWN;
@@ -486,11 +489,11 @@ static void say(const struct tr_http_result *r, const struct tr_wire_error *e,
 {
     struct tr_str to = tr_wire_header(r->headers, "location");
 
-    if (r->status >= 300 && r->status < 400)
+    if (r->status >= 300 && r->status < 400 && to.n)
         snprintf(reply->message, sizeof reply->message,
                  "the server redirects to %.*s; redirects are never "
                  "followed: give the final address with --base-url",
-                 to.n > 150 ? 150 : (int)to.n, to.p ? to.p : "");
+                 to.n > 150 ? 150 : (int)to.n, to.p);
     else if (e->message[0])
         snprintf(reply->message, sizeof reply->message, "%s", e->message);
     else
