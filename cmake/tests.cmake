@@ -67,6 +67,15 @@ add_test(NAME sim COMMAND sim --seeds 1000)
 add_test(NAME sim_caps COMMAND sim --caps)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
 
+# A server that breaks every rule, against real lanes, the real program and
+# the simulator's idea of the same: docs/internals/hostile.md.
+add_executable(hostile_lane ${CMAKE_SOURCE_DIR}/tests/hostile/lane.c)
+target_link_libraries(hostile_lane PRIVATE tr_core)
+set(hostile ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/hostile/hostile.py
+    $<TARGET_FILE:hostile_lane> $<TARGET_FILE:trommel> $<TARGET_FILE:sim>)
+add_test(NAME hostile COMMAND ${hostile})
+set_tests_properties(hostile PROPERTIES TIMEOUT 600)
+
 # Nightly: the same at length, and planted bugs that the simulator must find.
 add_test(NAME sim_long COMMAND sim --seeds 300000 --from 1000000)
 add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
@@ -74,8 +83,9 @@ add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
 add_test(NAME kill_long COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>
     --kills 300 --rows 40000)
-set_tests_properties(sim_long sim_mutants kill_long PROPERTIES LABELS nightly
-    TIMEOUT 7200)
+add_test(NAME hostile_long COMMAND ${hostile} --rounds 3000 --seed 2)
+set_tests_properties(sim_long sim_mutants kill_long hostile_long PROPERTIES
+    LABELS nightly TIMEOUT 7200)
 
 # Nightly: a real llama-server, with a model whose answers are known:
 # docs/internals/tiny-model.md. Built by the first of the two, once.

@@ -187,6 +187,7 @@ static int usage(void)
           "  --from S    first seed (1)\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
+          "  --play FILE outcomes of scripts (tests/hostile/faults.txt)\n"
           "  --first     stop at the first failure\n"
           "  -v          trace of every event\n"
           "  --set       overrides an option of every seed; faults=0 ends\n"
@@ -215,6 +216,8 @@ int main(int argc, char **argv)
             pairs = true;
         else if (strcmp(a, "--caps") == 0)
             caps = true;
+        else if (strcmp(a, "--play") == 0 && i + 1 < argc)
+            return sim_script_table(argv[++i]);
         else if (strcmp(a, "--seeds") == 0 && i + 1 < argc)
             seeds = strtoull(argv[++i], NULL, 10);
         else if (strcmp(a, "--from") == 0 && i + 1 < argc)
