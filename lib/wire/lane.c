@@ -85,6 +85,7 @@ void tr_lane_decode(struct tr_lane *lane, const struct tr_http_result *r,
     struct http_lane *l = (struct http_lane *)lane;
 
     l->dialect->decode(&l->quirks, l->asked, r, &l->scratch, reply);
+    lane->no_schema = l->quirks.no_schema;
     if (!reply->message[0])
         return;
     hide_key(reply->message, l->key);
@@ -192,7 +193,7 @@ static void lane_teach(struct tr_lane *lane, struct tr_str text)
     if (read_number(text, "old_cap", &n))
         q->old_cap = n != 0;
     if (read_number(text, "no_schema", &n))
-        q->no_schema = n != 0;
+        lane->no_schema = q->no_schema = n != 0;
     if (read_number(text, "zero_temperature", &n))
         q->zero_temperature = n != 0;
     if (read_number(text, "no_cache", &n))
@@ -276,6 +277,7 @@ int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
 void tr_lane_quirks(struct tr_lane *lane, const struct tr_quirks *quirks)
 {
     ((struct http_lane *)lane)->quirks = *quirks;
+    lane->no_schema = quirks->no_schema;
 }
 
 static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
