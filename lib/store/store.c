@@ -446,7 +446,8 @@ static uint64_t little_endian(const unsigned char *b)
     return n;
 }
 
-/* 13 bits over everything else of the row. */
+/* 13 bits over everything else of the row: the highest of a product, as only
+ * they depend on all bits of v. */
 static int64_t check_of(const struct tr_key *key, int64_t what, int64_t v)
 {
     uint64_t h = (uint64_t)what * 0x9e3779b97f4a7c15u;
@@ -454,7 +455,7 @@ static int64_t check_of(const struct tr_key *key, int64_t what, int64_t v)
     h = (h ^ h >> 29 ^ little_endian(key->b)) * 0xbf58476d1ce4e5b9u;
     h = (h ^ h >> 32 ^ little_endian(key->b + 8)) * 0x94d049bb133111ebu;
     h = (h ^ h >> 31 ^ (uint64_t)v) * 0xd6e8feb86659fd93u;
-    return (int64_t)((h ^ h >> 32) & CHECK_MAX);
+    return (int64_t)(h >> 51);
 }
 
 static void pack_verdict(const struct tr_key *key, const struct tr_verdict *in,
