@@ -61,11 +61,13 @@ static void put_providers(const struct tr_catalog *c, const char *word)
     }
 }
 
-/* ", ends 2026-12-11 (in 16 days)"; empty when no day is known. */
-static const char *ending(char *out, size_t size, const struct tr_model *m,
+/* ", ends 2026-12-11 (in 16 days)", ", other prices from 2027-01-01"; empty
+ * when no day is known. */
+static const char *days_of(char *out, size_t size, const struct tr_model *m,
                           int64_t now_s)
 {
     int days = m->shutdown ? tr_days_until(m->shutdown, now_s) : INT_MAX;
+    size_t used;
 
     out[0] = '\0';
     if (days < 0)
@@ -74,6 +76,10 @@ static const char *ending(char *out, size_t size, const struct tr_model *m,
         snprintf(out, size, ", ends %s (in %d days)", m->shutdown, days);
     else if (days < INT_MAX)
         snprintf(out, size, ", ends %s", m->shutdown);
+    used = strlen(out);
+    if (m->then_from && tr_days_until(m->then_from, now_s) > 0)
+        snprintf(out + used, size - used, ", other prices from %s",
+                 m->then_from);
     return out;
 }
 
@@ -87,7 +93,7 @@ static void put_models(const struct tr_catalog *c, const char *word,
         const struct tr_model *m = &rows[i];
         char in[FORMAT_BYTES], out[FORMAT_BYTES], cached[FORMAT_BYTES];
         char wrote[FORMAT_BYTES], context[FORMAT_BYTES], most[FORMAT_BYTES];
-        char batch[16] = "-", ends[60];
+        char batch[16] = "-", days[100];
 
         if (!strstr(m->name, word))
             continue;
@@ -106,7 +112,7 @@ static void put_models(const struct tr_catalog *c, const char *word,
                m->facts.max_output ? format_count(most, m->facts.max_output)
                                    : "-",
                m->as_of ? m->as_of : "-",
-               ending(ends, sizeof ends, m, now_s));
+               days_of(days, sizeof days, m, now_s));
         near += m->shutdown &&
                 tr_days_until(m->shutdown, now_s) <= TR_SHUTDOWN_NEAR;
     }

@@ -162,6 +162,7 @@ struct tr_lane_opts {
     bool allow_http;
     bool keyless;           /* nothing will be sent: a missing key is fine */
     const struct tr_batch_opts *batch; /* NULL: one by one */
+    int64_t today_s;        /* whose prices hold; 0: the wall clock says */
     /* Looks a name up in the environment; tests replace it. NULL: getenv */
     const char *(*env)(const char *name);
 };
@@ -198,6 +199,7 @@ struct tr_model {
     bool cache_marks;     /* see tr_quirks */
     int batch_pct;        /* price of a batch in percent, 0: no batch */
     const char *shutdown; /* "2026-12-11", or NULL */
+    const char *then_from; /* first day of other prices, or NULL */
     const char *as_of;
 };
 
