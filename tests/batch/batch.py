@@ -9,8 +9,8 @@ is paid twice; the number of batches at the provider; what trommel says it
 spent is the provider's bill, at the price of batches.
 SPDX-License-Identifier: MIT
 """
-import argparse, concurrent.futures, csv, json, os, random, shutil, signal, subprocess, sys
-import tempfile, time, urllib.request
+import argparse, concurrent.futures, contextlib, csv, glob, json, os, random
+import shutil, signal, sqlite3, subprocess, sys, tempfile, time, urllib.request
 
 ap = argparse.ArgumentParser()
 ap.add_argument("trommel")
@@ -258,6 +258,32 @@ def other_input(w):
     w.expect("two batches were made", bill["batches"] == 2, bill)
 
 
+def overdue(w):
+    """Two hours after the provider's promise a batch is cancelled, and what
+    was not worked on goes into the next one."""
+    run = w.start()
+    w.until_made()
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    files = glob.glob(w.path("state/trommel/**/*.db"), recursive=True)
+    for hours, batches in ((25, 1), (2, 2)): # 25 h are in time, 27 are not
+        with contextlib.closing(sqlite3.connect(files[0])) as db, db:
+            db.execute("UPDATE batch SET created_at = created_at - ?",
+                       (hours * 3600,))
+        run = w.start()
+        if batches == 1:
+            time.sleep(2)
+        until = time.monotonic() + 60
+        while w.bill()["batches"] < batches and time.monotonic() < until:
+            time.sleep(0.05)
+        w.expect(f"{batches} batches after {hours} h more",
+                 w.bill()["batches"] == batches, w.bill())
+        run.send_signal(signal.SIGINT)
+        run.communicate()
+    w.expect("a cancelled batch costs nothing", w.bill()["nanousd"] == 0,
+             w.bill())
+
+
 def anthropic(w):
     plain(w)
 
@@ -296,6 +322,7 @@ CASES = [
     (key_wrong, ["--key", "another-key"]),
     (budget, ["--batch-delay", "0.1"]),
     (other_input, ["--batch-delay", "2"]),
+    (overdue, ["--batch-delay", "900"]),
 ]
 
 
