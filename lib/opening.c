@@ -17,8 +17,9 @@
 
 /* ---- task, lanes, store, output --------------------------------------- */
 
-int tr_drive_source_opts(const struct tr_drive *d, struct tr_source_opts *o,
-                         struct tr_err *err)
+/* How the settings want the input read. */
+static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
+                       struct tr_err *err)
 {
     static const char *const formats[] = {"auto", "csv", "tsv", "jsonl",
                                           "lines"};
@@ -597,7 +598,7 @@ static int draw_asked(struct tr_drive *d, const struct tr_source_opts *o,
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
 {
     struct tr_err *err = &d->err;
-    struct tr_source_opts o;
+    struct tr_source_opts *o = &d->source_opts;
     int rc = TR_OK;
 
     d->spill.fd = -1;
@@ -612,11 +613,11 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     d->dry_run = tr_config_flag(d->cfg, "dry-run");
     TRY(open_task(d, err));
-    TRY(tr_drive_source_opts(d, &o, err));
-    if (o.path_count) {
-        TRY(tr_source_open(&d->source, &o, err));
+    TRY(source_opts(d, o, err));
+    if (o->path_count) {
+        TRY(tr_source_open(&d->source, o, err));
         tr_drive_say(d, 2, tr_source_summary(d->source));
-        TRY(draw_asked(d, &o, err));
+        TRY(draw_asked(d, o, err));
     } else {
         d->results = tr_array(TR_RESULTS, sizeof *d->results);
         if (!d->results)
