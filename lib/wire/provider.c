@@ -4,6 +4,7 @@
 #include "wire/batch.h"
 
 #include "base/mem.h"
+#include "base/secret.h"
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -1017,8 +1018,7 @@ int tr_target_key_file(struct tr_target *t, const char *path,
     else
         rc = keep_key(t, tr_str(bytes, (size_t)n), path, err);
     close(fd);
-    for (volatile char *v = bytes; v < bytes + sizeof bytes; v++)
-        *v = 0;
+    tr_wipe(bytes, sizeof bytes);
     return rc;
 }
 

@@ -424,6 +424,18 @@ static void forbidden_addresses_get_no_connection(void **state)
         bool allow_http;
     } cases[] = {
         {"http://169.254.169.254/v1", true},
+        {"http://0251.0376.0251.0376/v1", true}, /* in octal */
+        {"http://169.16689662/v1", true},        /* in two parts */
+        {"http://[::169.254.169.254]/v1", true},
+        {"http://[::ffff:0:169.254.169.254]/v1", true},
+        {"http://[64:ff9b::169.254.169.254]/v1", true}, /* NAT64 */
+        {"http://[2002:a9fe:a9fe::1]/v1", true},        /* 6to4 */
+        {"http://[fe80::1]/v1", true},
+        {"http://[fd00:ec2::254]/v1", true},   /* clouds' own places */
+        {"http://[fd20:ce::254]/v1", true},
+        {"https://100.100.100.200/v1", true},
+        {"https://168.63.129.16/v1", true},
+        {"https://192.0.0.192/v1", true},
         {"http://0xa9fea9fe/v1", true},      /* the same, spelt in hex */
         {"http://2852039166/v1", true},      /* and in decimal */
         {"http://[::ffff:169.254.169.254]/v1", true},
@@ -445,6 +457,24 @@ static void forbidden_addresses_get_no_connection(void **state)
             fail_msg("%s: net %d: %s", cases[i].url, r.net, r.message);
         t->close(t);
     }
+}
+
+/* Without a zone the kernel knows no way there, so nothing leaves: what is
+ * tested is that it was asked. */
+static void link_local_addresses_can_be_allowed(void **state)
+{
+    struct tr_transport *t =
+        open_to(port, &(struct tr_http_opts){.url = "http://[fe80::1]/v1",
+                                             .allow_http = true,
+                                             .allow_link_local = true});
+    struct tr_http_result r;
+    (void)state;
+
+    ask(t, 1, "ok", 2000);
+    r = answer(t);
+    if (r.net == TR_NET_REFUSED || r.net == TR_NET_OK)
+        fail_msg("net %d: %s", r.net, r.message);
+    t->close(t);
 }
 
 /* The environment's proxy is used only when asked for. */
@@ -631,6 +661,7 @@ int main(void)
         cmocka_unit_test(a_refused_connection_was_not_sent),
         cmocka_unit_test(a_server_without_tls_gets_no_request),
         cmocka_unit_test(forbidden_addresses_get_no_connection),
+        cmocka_unit_test(link_local_addresses_can_be_allowed),
         cmocka_unit_test(a_proxy_is_used_on_request_only),
         cmocka_unit_test(headers_are_one_line),
         cmocka_unit_test(cancel_drops_what_is_in_flight),
