@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: MIT */
 #include "guard.h"
 
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ static void set(bool open)
 bool guard_raise(void)
 {
     set(false);
+    unsetenv("SSLKEYLOGFILE"); /* libcurl would write the keys of TLS there */
     return getuid() == geteuid() && getgid() == getegid();
 }
 

@@ -5,8 +5,8 @@
 
 #include <stdbool.h>
 
-/* No core dumps, and no other process of the same user may read this one's
- * memory or environment: both hold keys. False when the program was started
+/* No core dumps, no file of TLS keys, and no other process of the same user
+ * may read this one's memory or environment: both hold keys. False when the program was started
  * with rights its user does not have (setuid, setgid): it must not run. */
 bool guard_raise(void);
 

@@ -46,6 +46,11 @@ add_test(NAME hardened COMMAND ${Python3_EXECUTABLE}
 add_test(NAME sbom COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/sbom
     $<TARGET_FILE:trommel> ${CMAKE_BINARY_DIR}/trommel.spdx.json)
 
+# What other processes and people at a terminal get of it.
+add_test(NAME guard COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/guard/guard.py $<TARGET_FILE:trommel>)
+set_tests_properties(guard PROPERTIES TIMEOUT 300)
+
 # The fake provider against its own promises, and the real program killed.
 add_test(NAME fake COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/fake/check_fake.py $<TARGET_FILE:trommel>)

@@ -208,7 +208,8 @@ static int say_advisories(struct tr_drive *d, struct tr_err *err)
     rc = tr_wire_advisories(tr_str_c(NULL), tr_http_version(),
                             tr_config_text(d->cfg, "proxy") != NULL, &known,
                             &grave, err);
-    if (rc == TR_OK && known.n) {
+    if (rc == TR_OK && known.n &&
+        (grave || tr_config_flag(d->cfg, "verbose"))) {
         snprintf(line, sizeof line, "libcurl %s, unless your distribution has "
                  "repaired it: %.*s", tr_http_version(), (int)known.n,
                  known.p);

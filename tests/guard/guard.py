@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""What other processes and people at a terminal get of a running trommel: no
+memory, no environment, no core, no TLS keys, no escape sequences; and it does
+not run with rights its user does not have.
+
+    guard.py TROMMEL [TEST...]
+
+A check that something is refused stands beside one that shows it would be had
+of any other process. As root the checks run as a user without rights.
+SPDX-License-Identifier: MIT
+"""
+import json
+import os
+import pathlib
+import pty
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.request
+
+KEY = "sk-canary-0123456789abcdef"
+NOBODY = 65534
+SANITIZED = b"__asan_init" in pathlib.Path(sys.argv[1]).read_bytes()
+INPUT = "text\nhello\n"
+
+
+def drop():
+    """The child's user: one without rights; it may dump as much as it likes."""
+    resource.setrlimit(resource.RLIMIT_CORE, (
+        resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+
+class Place:
+    """A folder that the other user owns, with a copy of the program."""
+
+    def __init__(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="trommel-guard-"))
+        self.program = str(self.dir / "trommel")
+        shutil.copy(sys.argv[1], self.program)
+        (self.dir / "in.csv").write_text(INPUT)
+        if os.getuid() == 0:
+            os.chown(self.dir, NOBODY, NOBODY)
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.dir),
+                    "XDG_STATE_HOME": str(self.dir / "state"),
+                    "OPENAI_API_KEY": KEY, "LC_ALL": "C.UTF-8"}
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+            if name in os.environ:
+                self.env[name] = os.environ[name]
+
+    def start(self, *command, **more):
+        more.setdefault("stdout", subprocess.DEVNULL)
+        more.setdefault("stderr", subprocess.DEVNULL)
+        more.setdefault("stdin", subprocess.DEVNULL)
+        env = {**self.env, **more.pop("env", {})}
+        return subprocess.Popen(command, cwd=self.dir, env=env,
+                                preexec_fn=drop, **more)
+
+    def fake(self, *options):
+        """A trommel that runs until it is told not to, and its address."""
+        port = self.dir / "port"
+        port.unlink(missing_ok=True)
+        process = self.start(self.program, "fake", "--port", "0",
+                             "--port-file", "port", "--labels", "a,b", *options)
+        wait_for(lambda: port.exists() and port.read_text().strip(), "a fake")
+        return process, f"http://127.0.0.1:{port.read_text().strip()}/v1"
+
+    def classify(self, url, *options):
+        return (self.program, "classify", "--model", "openai/m", "--base-url",
+                url, "--key-env", "OPENAI_API_KEY", "--labels", "a,b",
+                "-o", "out.csv", *options)
+
+    def close(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def wait_for(holds, what):
+    until = time.monotonic() + 60
+    while not holds():
+        if time.monotonic() > until:
+            raise AssertionError(f"waited in vain for {what}")
+        time.sleep(0.01)
+
+
+def asked(url):
+    """Requests that the fake has seen."""
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/bill") as r:
+        bill = json.load(r)["requests"]
+    return bill["total"] + bill.get("open", 0)
+
+
+def end(process, number=signal.SIGTERM):
+    process.send_signal(number)
+    return os.waitpid(process.pid, 0)[1]
+
+
+def can_read(pid, name):
+    """Whether a process of the same user, without rights, can read a file of
+    /proc/PID."""
+    child = os.fork()
+    if child == 0:
+        try:
+            drop()
+            with open(f"/proc/{pid}/{name}", "rb") as f:
+                if name != "mem":
+                    f.read()
+            os._exit(0)
+        except OSError:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ---- tests -----------------------------------------------------------------
+
+def memory_and_environment_are_closed(place):
+    other = place.start("sleep", "600")
+    wait_for(lambda: b"sleep" in pathlib.Path(
+        f"/proc/{other.pid}/cmdline").read_bytes(), "sleep")
+    fake, _ = place.fake()
+    try:
+        assert can_read(other.pid, "environ"), "the check itself"
+        assert not can_read(fake.pid, "environ")
+        assert not can_read(fake.pid, "mem")
+        # Not in what everybody may read, either.
+        assert KEY.encode() not in pathlib.Path(
+            f"/proc/{fake.pid}/cmdline").read_bytes()
+    finally:
+        end(fake)
+        end(other)
+
+
+def core_limit(pid):
+    for line in pathlib.Path(f"/proc/{pid}/limits").read_text().splitlines():
+        if line.startswith("Max core file size"):
+            return line.split()[4]
+
+
+def a_crash_leaves_no_core(place):
+    other = place.start("sleep", "600")
+    wait_for(lambda: b"sleep" in pathlib.Path(
+        f"/proc/{other.pid}/cmdline").read_bytes(), "sleep")
+    dumps = os.WCOREDUMP(end(other, signal.SIGSEGV))
+    fake, _ = place.fake()
+    assert core_limit(fake.pid) == "0", core_limit(fake.pid)
+    status = end(fake, signal.SIGABRT)
+    assert os.WIFSIGNALED(status) and not os.WCOREDUMP(status)
+    if not dumps:
+        print("  (this machine makes no cores: only the limit was read)")
+
+
+def core_dumps_opens_again(place):
+    """Looked at while its request hangs: by then every option has worked."""
+    fake, url = place.fake("--stuck", "hello:600")
+    run = place.start(*place.classify(url, "in.csv", "--core-dumps"))
+    try:
+        wait_for(lambda: asked(url), "the request")
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        wanted = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+        assert core_limit(run.pid) == wanted, core_limit(run.pid)
+        assert can_read(run.pid, "environ")
+    finally:
+        end(run, signal.SIGKILL)
+        end(fake)
+
+
+def no_keys_of_tls_are_written(place):
+    fake, url = place.fake()
+    run = place.start(*place.classify(url, "in.csv"),
+                      env={"SSLKEYLOGFILE": str(place.dir / "tls-keys")})
+    assert run.wait(120) == 0
+    end(fake)
+    assert (place.dir / "out.csv").exists()
+    assert not (place.dir / "tls-keys").exists()
+
+
+def rights_of_another_are_refused(place):
+    if os.getuid() != 0 or os.statvfs(place.dir).f_flag & os.ST_NOSUID:
+        print("  (needs root and a file system with setuid: skipped)")
+        return
+    for mode, owner in ((0o4755, (0, 0)), (0o2755, (0, 0))):
+        program = place.dir / f"trommel-{mode:o}"
+        shutil.copy(sys.argv[1], program)
+        os.chown(program, *owner)
+        os.chmod(program, mode)
+        run = place.start(str(program), "--version", stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+        out, err = run.communicate(timeout=60)
+        assert run.returncode == 77, (run.returncode, err)
+        assert b"setuid" in err and not out, (out, err)
+    run = place.start(place.program, "--version", stdout=subprocess.PIPE)
+    assert run.communicate(timeout=60)[0].startswith(b"trommel ")
+
+
+def on_terminal(place, *command):
+    """What a person at a terminal sees: every byte that arrives there."""
+    outer, inner = pty.openpty()
+    run = place.start(*command, stdout=inner, stderr=inner,
+                      env={"TERM": "xterm", "NO_COLOR": "1"})
+    os.close(inner)
+    seen = b""
+    while True:
+        try:
+            more = os.read(outer, 65536)
+        except OSError:  # the last one closed it
+            break
+        if not more:
+            break
+        seen += more
+    os.close(outer)
+    run.wait(60)
+    return seen
+
+
+EVIL = "\x1b]0;owned\x07\x9b31m\u202egnp.exe\nwarning: forged\x7f"
+
+
+def texts_give_no_orders_to_a_terminal(place):
+    """A column's name, a file's name and a word on the command line end in
+    messages; none of their control bytes may. Data is not touched: whoever
+    lets it go to a terminal gets it as it is."""
+    (place.dir / "evil.csv").write_text(f'"{EVIL}",b\nx,y\n')
+    named = place.dir / ("a\x1b[2J" + "b.csv")
+    named.write_text('"open\n')
+    fake, url = place.fake("--key", "another")
+    try:
+        seen = [
+            on_terminal(place, *place.classify(url, "evil.csv")),
+            on_terminal(place, *place.classify(url, "evil.csv", "--text", EVIL)),
+            on_terminal(place, *place.classify(url, named.name)),
+            on_terminal(place, place.program, EVIL),
+            on_terminal(place, place.program, "store", "ls", "--store", EVIL),
+            on_terminal(place, *place.classify(url, "in.csv", "-v")),
+        ]
+    finally:
+        end(fake)
+    for text in seen:
+        shown = text.replace(b"\r\n", b"\n").replace(b"\r", b"") \
+            .replace(b"\x1b[K", b"")  # the live line is drawn anew
+        assert shown.strip(), "nothing was said"
+        for bad in (b"\x1b", b"\x07", b"\xc2\x9b", "\u202e".encode(), b"\x7f"):
+            assert bad not in shown, (bad, shown)
+        assert b"\nwarning: forged" not in shown, shown
+    assert any(b"\\x1b" in text for text in seen), "none showed the byte"
+
+
+TESTS = [memory_and_environment_are_closed, a_crash_leaves_no_core,
+         core_dumps_opens_again, no_keys_of_tls_are_written,
+         rights_of_another_are_refused, texts_give_no_orders_to_a_terminal]
+
+
+def main():
+    wanted, failed = sys.argv[2:], 0
+    for test in TESTS:
+        if wanted and test.__name__ not in wanted:
+            continue
+        if SANITIZED and test is memory_and_environment_are_closed:
+            print("  (the search for leaks attaches to the process: skipped)")
+            continue
+        place = Place()
+        try:
+            test(place)
+            print("ok", test.__name__)
+        except Exception:
+            failed += 1
+            print("FAIL", test.__name__)
+            traceback.print_exc(file=sys.stdout)
+        finally:
+            place.close()
+    sys.exit(bool(failed))
+
+
+main()
