@@ -46,6 +46,10 @@ add_test(NAME hardened COMMAND ${Python3_EXECUTABLE}
 add_test(NAME sbom COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/sbom
     $<TARGET_FILE:trommel> ${CMAKE_BINARY_DIR}/trommel.spdx.json)
 
+# The key that the tests use, and the search for it in what they leave behind.
+add_test(NAME canary COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/canary.py)
+
 # What other processes and people at a terminal get of it.
 add_test(NAME guard COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/guard/guard.py $<TARGET_FILE:trommel>)
