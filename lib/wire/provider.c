@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT */
 #include "wire/batch.h"
 
+#include "base/dirs.h"
 #include "base/mem.h"
 #include "base/secret.h"
 #include "base/yaml.h"
@@ -722,6 +723,7 @@ static int take_tables(struct source *s, struct tr_str text)
 static int read_file(const struct source *s, struct tr_str *text)
 {
     int fd = open(s->file, O_RDONLY | O_CLOEXEC);
+    const char *distrust;
     char *p;
     ssize_t got = 0;
 
@@ -731,6 +733,11 @@ static int read_file(const struct source *s, struct tr_str *text)
                    ? TR_OK
                    : tr_fail(s->err, TR_CONFIG, "%s: %s", s->file,
                              strerror(errno));
+    distrust = tr_distrust(fd);
+    if (distrust) {
+        close(fd);
+        return tr_fail(s->err, TR_CONFIG, "%s %s", s->file, distrust);
+    }
     p = tr_arena_alloc(&s->c->arena, CONFIG_BYTES_MAX);
     while (p && text->n < CONFIG_BYTES_MAX &&
            (got = read(fd, p + text->n, CONFIG_BYTES_MAX - text->n)) > 0)

@@ -518,6 +518,22 @@ static void headers_are_one_line(void **state)
                      TR_CONFIG);
     assert_null(t);
     assert_null(strstr(err.text, "Bearer"));
+    for (int c = 1; c < 256; c++) {
+        char line[] = "X-Name: value";
+        const char *const one[] = {line, NULL};
+        bool visible = c >= 0x20 && c <= 0x7e;
+
+        line[10] = (char)c;
+        assert_int_equal(tr_http_open(&t,
+                                      &(struct tr_http_opts){
+                                          .url = "https://example.invalid/",
+                                          .headers = one},
+                                      &err),
+                         visible ? TR_OK : TR_CONFIG);
+        assert_int_equal(t != NULL, visible);
+        if (t)
+            t->close(t);
+    }
 }
 
 static void cancel_drops_what_is_in_flight(void **state)
