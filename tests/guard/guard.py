@@ -9,6 +9,8 @@ A check that something is refused stands beside one that shows it would be had
 of any other process. As root the checks run as a user without rights.
 SPDX-License-Identifier: MIT
 """
+import base64
+import http.server
 import json
 import os
 import pathlib
@@ -19,11 +21,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+import urllib.parse
 import urllib.request
 
-KEY = "sk-canary-0123456789abcdef"
+sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import canary
+
+KEY = canary.KEY
 NOBODY = 65534
 SANITIZED = b"__asan_init" in pathlib.Path(sys.argv[1]).read_bytes()
 INPUT = "text\nhello\n"
@@ -144,7 +152,7 @@ def core_limit(pid):
 
 
 def a_crash_leaves_no_core(place):
-    other = place.start("sleep", "600")
+    other = place.start("sleep", "600", env={"OPENAI_API_KEY": ""})
     wait_for(lambda: b"sleep" in pathlib.Path(
         f"/proc/{other.pid}/cmdline").read_bytes(), "sleep")
     dumps = os.WCOREDUMP(end(other, signal.SIGSEGV))
@@ -251,7 +259,62 @@ def texts_give_no_orders_to_a_terminal(place):
     assert any(b"\\x1b" in text for text in seen), "none showed the byte"
 
 
-TESTS = [memory_and_environment_are_closed, a_crash_leaves_no_core,
+class Parrot(http.server.BaseHTTPRequestHandler):
+    """A server that says back the key it was given, in every spelling."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        key = self.headers["Authorization"].removeprefix("Bearer ")
+        forms = [key, urllib.parse.quote(key, ""), key.encode().hex()] + [
+            base64.b64encode(text.encode()).decode()
+            for text in (key, "u:" + key, "me:" + key)]
+        form = forms[self.server.turn % len(forms)]
+        self.server.turn += 1
+        body = json.dumps({"error": {"message": "x" * self.server.before +
+                                     f" {form} is no key",
+                                     "type": form}}).encode()
+        self.send_response(401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-request-id", form)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def a_key_that_comes_back_is_not_shown(place):
+    """In messages, the trace, a webhook's alert, wherever it is cut."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), Parrot)
+    server.turn = 0
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        for before in (0, 255, 280, 290):
+            server.before = before
+            for turn in range(6):
+                server.turn = turn
+                run = place.start(*place.classify(
+                    url, "in.csv", "-v", "--trace", "trace.jsonl",
+                    "--metrics-file", "metrics", "--progress", "plain"),
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                said, _ = run.communicate(timeout=120)
+                assert run.returncode == 77 and b"401" in said, said
+                # Half of it is too much, too.
+                for part in (KEY[:12], KEY.encode().hex()[:16],
+                             base64.b64encode(KEY.encode()).decode()[:14]):
+                    assert part.encode() not in said, (part, said)
+                left = canary.search(place.dir, said)
+                assert not left, left
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (place.dir / "trace.jsonl").stat().st_size > 0
+
+
+TESTS = [a_key_that_comes_back_is_not_shown,
+         memory_and_environment_are_closed, a_crash_leaves_no_core,
          core_dumps_opens_again, no_keys_of_tls_are_written,
          rights_of_another_are_refused, texts_give_no_orders_to_a_terminal]
 
@@ -267,6 +330,8 @@ def main():
         place = Place()
         try:
             test(place)
+            left = canary.search(place.dir)
+            assert not left, left
             print("ok", test.__name__)
         except Exception:
             failed += 1
