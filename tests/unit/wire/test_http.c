@@ -27,6 +27,7 @@
 
 struct seen {
     atomic_int connections, requests, keys;
+    atomic_int mixed; /* requests with another key than the connection's first */
 };
 static struct seen *seen, *elsewhere; /* the two servers */
 static int port, other_port;
@@ -111,7 +112,7 @@ static int act(int fd, const char *what, int nth)
 static void *talk(void *arg)
 {
     int fd = (int)(intptr_t)arg, nth = 0;
-    char in[20000];
+    char in[20000], first[40] = "", key[40];
 
     for (;;) {
         size_t n = 0, body_n;
@@ -138,6 +139,13 @@ static void *talk(void *arg)
         seen->requests++;
         if (strstr(in, "canary"))
             seen->keys++;
+        length = strstr(in, "X-Api-Key: ");
+        snprintf(key, sizeof key, "%.*s", length ? 25 : 0,
+                 length ? length : "");
+        if (nth == 0)
+            memcpy(first, key, sizeof first);
+        else if (strcmp(first, key) != 0)
+            seen->mixed++;
         if (!act(fd, end + 4, ++nth))
             break;
     }
@@ -270,6 +278,34 @@ static void answers_arrive_over_kept_connections(void **state)
     assert_int_equal(seen->requests, 200);
     assert_int_equal(seen->connections, 4);
     t->close(t);
+}
+
+/* Two lanes to one server: a connection that one used with its key is never
+ * the other's. */
+static void two_keys_share_no_connection(void **state)
+{
+    static const char *const others[] = {"X-Api-Key: another canary", NULL};
+    struct tr_transport *t[2] = {open_to(port, NULL), NULL};
+    char url[100];
+    (void)state;
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1/chat/completions", port);
+    assert_int_equal(tr_http_open(&t[1],
+                                  &(struct tr_http_opts){.url = url,
+                                                         .headers = others},
+                                  NULL), TR_OK);
+    seen->mixed = 0;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 4; i++)
+            ask(t[i & 1], (uint64_t)i, "ok", 5000);
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(answer(t[i & 1]).status, 200);
+    }
+    assert_int_equal(seen->requests, 80);
+    assert_int_equal(seen->connections, 4); /* they were kept */
+    assert_int_equal(seen->mixed, 0);
+    t[0]->close(t[0]);
+    t[1]->close(t[1]);
 }
 
 static void only_telling_headers_are_kept(void **state)
@@ -669,6 +705,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_arrive_over_kept_connections),
+        cmocka_unit_test(two_keys_share_no_connection),
         cmocka_unit_test(only_telling_headers_are_kept),
         cmocka_unit_test(redirects_are_not_followed),
         cmocka_unit_test(every_trouble_has_its_name),
