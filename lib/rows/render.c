@@ -56,19 +56,22 @@ static void guard_cells(const struct tr_style *style, size_t from,
     if (!style->guard || out->failed)
         return;
     tr_buf_init(&lines, 0);
-    tr_buf_add(&lines, out->p + from, out->n - from);
+    tr_buf_add(&lines, out->p + from, out->n - from); /* ends in a line end */
     out->n = from;
     for (size_t i = 0; i < lines.n; i++) {
         char c = lines.p[i];
-        bool opens = fresh && c == '"';
+        bool opens = fresh && !quoted && c == '"';
         bool ends = !quoted && (c == style->delimiter || c == '\n' ||
                                 (c == '\r' && lines.p[i + 1] == '\n'));
 
-        if (c == '"')
-            quoted = !quoted;
         if (fresh && !opens && !ends && begins_formula(c))
             tr_buf_addc(out, '\'');
         tr_buf_addc(out, c);
+        if (quoted && c == '"' && lines.p[i + 1] == '"')
+            tr_buf_addc(out, lines.p[++i]); /* one, doubled */
+        else if (quoted && c == '"')
+            quoted = false; /* in a field without quotes it is a character */
+        quoted |= opens;
         fresh = opens || ends;
     }
     out->failed |= lines.failed;

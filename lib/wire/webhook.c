@@ -15,7 +15,7 @@
 struct tr_webhook {
     char *url, *proxy, *ca_file;
     char host[160];
-    bool allow_http;
+    bool allow_http, allow_link_local;
     struct tr_secret *secret; /* NULL: none */
     struct tr_transport *transport; /* of the POST under way, or NULL */
     struct tr_buf body;
@@ -101,6 +101,7 @@ int tr_webhook_open(struct tr_webhook **out, const struct tr_webhook_opts *o,
         return tr_fail(err, TR_NOMEM, "out of memory");
     tr_buf_init(&w->body, 0);
     w->allow_http = o->allow_http;
+    w->allow_link_local = o->allow_link_local;
     w->url = tr_dup(o->url, strlen(o->url));
     if (o->proxy)
         w->proxy = tr_dup(o->proxy, strlen(o->proxy));
@@ -154,6 +155,8 @@ int tr_webhook_post(struct tr_webhook *w, struct tr_str body, int64_t limit_ms,
                      &(struct tr_http_opts){.url = w->url,
                                             .headers = headers,
                                             .allow_http = w->allow_http,
+                                            .allow_link_local =
+                                                w->allow_link_local,
                                             .proxy = w->proxy,
                                             .ca_file = w->ca_file},
                      err));
