@@ -6,8 +6,9 @@
 #include <stdbool.h>
 
 /* No core dumps, no file of TLS keys, and no other process of the same user
- * may read this one's memory or environment: both hold keys. False when the program was started
- * with rights its user does not have (setuid, setgid): it must not run. */
+ * may read this one's memory or environment: both hold keys. False when the
+ * program was started with rights its user does not have (setuid, setgid): it
+ * must not run. */
 bool guard_raise(void);
 
 /* --core-dumps: as any other program. */

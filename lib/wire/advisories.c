@@ -1,4 +1,4 @@
-/* advisories.c - what is known about the libcurl that is loaded: data/curl.yaml.
+/* advisories.c - what is known of the libcurl that is loaded: data/curl.yaml.
  * SPDX-License-Identifier: MIT */
 #include "wire/provider.h"
 

@@ -27,7 +27,8 @@
 
 struct seen {
     atomic_int connections, requests, keys;
-    atomic_int mixed; /* requests with another key than the connection's first */
+    atomic_int mixed; /* requests with another key than the first of their
+                         connection had */
 };
 static struct seen *seen, *elsewhere; /* the two servers */
 static int port, other_port;
