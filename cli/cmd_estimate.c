@@ -8,6 +8,7 @@
 #include "args.h"
 #include "commands.h"
 #include "format.h"
+#include "guard.h"
 #include "term.h"
 
 #include <trommel.h>
@@ -368,6 +369,8 @@ int cmd_estimate(int argc, char **argv)
             term_say(&term, SAY_ERROR, trommel_config_error(cfg));
             code = trommel_exit_code(rc);
         } else {
+            if (flag(cfg, "core-dumps"))
+                guard_lower();
             code = with_models(&term, cfg);
         }
     }

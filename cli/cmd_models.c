@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT */
 #include "commands.h"
 #include "format.h"
+#include "term.h"
 
 #include "base/clock.h"
 #include "config.h"
@@ -147,7 +148,7 @@ int cmd_models(int argc, char **argv)
     put_models(catalog, word, tr_clock_wall_s());
 out:
     if (rc != TR_OK)
-        fprintf(stderr, "trommel: %s\n", err.text);
+        fprintf(stderr, "trommel: %s\n", term_plain(err.text));
     tr_catalog_close(catalog);
     tr_config_free(cfg);
     return tr_exit_code(rc);

@@ -1,6 +1,7 @@
 /* main.c - the program trommel: finds the command and runs it.
  * SPDX-License-Identifier: MIT */
 #include "commands.h"
+#include "guard.h"
 #include "term.h"
 
 #include <trommel.h>
@@ -71,6 +72,11 @@ int main(int argc, char **argv)
     int code;
 
     open_missing_streams();
+    if (!guard_raise()) {
+        fputs("trommel: it runs with more rights than yours (setuid or "
+              "setgid); it is not made for that\n", stderr);
+        return 77;
+    }
     code = run(argc, argv);
     if (fflush(stdout) != 0 && errno != EPIPE) {
         fprintf(stderr, "trommel: standard output: %s\n", strerror(errno));

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "base/buf.h"
+#include "base/dirs.h"
 #include "base/mem.h"
 #include "base/yaml.h"
 #include "task/task.h"
@@ -375,6 +376,7 @@ static int find_dir(struct tr_config *cfg, const char *(*env)(const char *),
 static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
 {
     FILE *f = fopen(path, "r");
+    const char *distrust;
     char piece[4096];
     size_t n;
     int rc = TR_OK;
@@ -383,6 +385,11 @@ static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
         return TR_OK;
     if (!f)
         return tr_fail(err, TR_CONFIG, "%s: %s", path, strerror(errno));
+    distrust = tr_distrust(fileno(f));
+    if (distrust) {
+        fclose(f);
+        return tr_fail(err, TR_CONFIG, "%s %s", path, distrust);
+    }
     while ((n = fread(piece, 1, sizeof piece, f)) > 0)
         tr_buf_add(text, piece, n);
     if (ferror(f))

@@ -4,7 +4,9 @@
 #include "wire/batch.h"
 
 #include "base/clock.h"
+#include "base/dirs.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -774,6 +776,7 @@ static int take_tables(struct source *s, struct tr_str text)
 static int read_file(const struct source *s, struct tr_str *text)
 {
     int fd = open(s->file, O_RDONLY | O_CLOEXEC);
+    const char *distrust;
     char *p;
     ssize_t got = 0;
 
@@ -783,6 +786,11 @@ static int read_file(const struct source *s, struct tr_str *text)
                    ? TR_OK
                    : tr_fail(s->err, TR_CONFIG, "%s: %s", s->file,
                              strerror(errno));
+    distrust = tr_distrust(fd);
+    if (distrust) {
+        close(fd);
+        return tr_fail(s->err, TR_CONFIG, "%s %s", s->file, distrust);
+    }
     p = tr_arena_alloc(&s->c->arena, CONFIG_BYTES_MAX);
     while (p && text->n < CONFIG_BYTES_MAX &&
            (got = read(fd, p + text->n, CONFIG_BYTES_MAX - text->n)) > 0)
@@ -1076,8 +1084,7 @@ int tr_target_key_file(struct tr_target *t, const char *path,
     else
         rc = keep_key(t, tr_str(bytes, (size_t)n), path, err);
     close(fd);
-    for (volatile char *v = bytes; v < bytes + sizeof bytes; v++)
-        *v = 0;
+    tr_wipe(bytes, sizeof bytes);
     return rc;
 }
 

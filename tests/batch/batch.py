@@ -12,6 +12,10 @@ SPDX-License-Identifier: MIT
 import argparse, concurrent.futures, contextlib, csv, glob, json, os, random
 import shutil, signal, sqlite3, subprocess, sys, tempfile, time, urllib.request
 
+sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import canary
+
 ap = argparse.ArgumentParser()
 ap.add_argument("trommel")
 ap.add_argument("--only")
@@ -27,7 +31,7 @@ class World:
     def __init__(self, name, *options, rows=300):
         self.provider = "anthropic" if "anthropic" in name else "openai"
         self.name, self.rng = name, random.Random(f"{args.seed} {name}")
-        self.rounds = 1
+        self.rounds, self.said = 1, []
         self.here = tempfile.mkdtemp(prefix="trommel-batch-")
         with open(self.path("in.csv"), "w", newline="") as f:
             out = csv.writer(f, lineterminator="\n")
@@ -43,7 +47,7 @@ class World:
         self.env = {"PATH": os.environ["PATH"], "HOME": self.here,
                     "XDG_CONFIG_HOME": self.path("config"),
                     "XDG_STATE_HOME": self.path("state"),
-                    "OPENAI_API_KEY": "sk-test-0123456789",
+                    "OPENAI_API_KEY": canary.KEY,
                     "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
         self.fake = subprocess.Popen(
             [args.trommel, "fake", "--port", "0", "--port-file",
@@ -78,6 +82,7 @@ class World:
         """Exit code, last numbers and what was said."""
         done = self.start(*options, **more)
         said = done.communicate(timeout=120)[1]
+        self.said.append(said)
         numbers = [json.loads(line) for line in said.splitlines()
                    if line.startswith('{"model')]
         return done.returncode, numbers[-1] if numbers else {}, said
@@ -122,6 +127,8 @@ class World:
     def close(self):
         self.fake.terminate()
         self.fake.wait()
+        for line in canary.search(self.here, *self.said):
+            problems.append(f"{self.name}: {line}")
         shutil.rmtree(self.here, ignore_errors=True)
 
 
