@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "exporter.h"
 #include "format.h"
+#include "guard.h"
 #include "progress.h"
 #include "summary.h"
 
@@ -217,6 +218,8 @@ static int classify(struct term *term, trommel_config *cfg)
     trommel_run *run = NULL;
     int rc, code;
 
+    if (flag(cfg, "core-dumps"))
+        guard_lower();
     term_options(term, flag(cfg, "no-color"), flag(cfg, "quiet"),
                  strcmp(word, "json") == 0);
     progress_init(&progress,

@@ -8,6 +8,7 @@
 #include "args.h"
 #include "commands.h"
 #include "format.h"
+#include "guard.h"
 #include "term.h"
 
 #include <trommel.h>
@@ -226,8 +227,10 @@ static void say_basis(struct term *term, const struct found *f)
                  "--rpm and --tpm say yours");
 }
 
+/* The first of these many models are to be compared, the others stand behind
+ * them: what would it cost if such a one had to answer all? */
 static int estimate(struct term *term, trommel_config *cfg, char **models,
-                    int n)
+                    int compared, int n)
 {
     const char *sample = trommel_config_get(cfg, "sample");
     bool asks = sample && strcmp(sample, "0") != 0;
@@ -239,9 +242,13 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
         trommel_run *run = NULL;
         int opened;
 
-        if (n > 1) /* one alone may also stand in the task file */
+        if (compared > 1 || i > 0) /* one alone may stand in the task file */
             trommel_config_set(cfg, "model", models[i]);
-        if (asks)
+        if (i == compared) {
+            trommel_config_unset(cfg, "fallback");
+            trommel_config_unset(cfg, "base-url");
+        }
+        if (asks && i < compared)
             code = ask_sample(term, cfg);
         if (code != 0)
             break;
@@ -261,16 +268,18 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
     }
     if (code == 0 && !term->json) {
         print_table(lines, n);
+        if (n > compared)
+            term_say(term, SAY_NOTE, n - compared == 1
+                     ? "the last line: if the fallback had to answer all"
+                     : "the last lines: if a fallback had to answer all");
         say_basis(term, &found);
     }
     return code;
 }
 
-/* The models of "a,b,c"; words points into it. */
-static int split(char *words, char **models)
+/* Adds the models of "a,b,c" to n others; words points into it. -1: too many. */
+static int split(char *words, char **models, int n)
 {
-    int n = 0;
-
     for (char *word = strtok(words, ","); word; word = strtok(NULL, ",")) {
         word += strspn(word, " ");
         if (n == MODELS_MAX)
@@ -294,16 +303,26 @@ static int with_models(struct term *term, trommel_config *cfg)
     const char *store = trommel_config_get(cfg, "store");
     const char *sample = trommel_config_get(cfg, "sample");
     bool asks = sample && strcmp(sample, "0") != 0;
-    char words[2000], *models[MODELS_MAX];
-    int n;
+    char words[2000], behind[2000] = "", *models[MODELS_MAX];
+    const char *more;
+    int n, all;
 
     term_options(term, flag(cfg, "no-color"), flag(cfg, "quiet"),
                  strcmp(trommel_config_get(cfg, "progress"), "json") == 0);
     snprintf(words, sizeof words, "%s", model);
-    n = split(words, models);
-    if (n < 1 || strlen(model) >= sizeof words) {
+    n = all = split(words, models, 0);
+    for (int i = 0; strcmp(input, "-") != 0 &&
+                    (more = trommel_config_get_at(cfg, "fallback", i)); i++) {
+        size_t used = strlen(behind);
+
+        snprintf(behind + used, sizeof behind - used, "%s,", more);
+    }
+    if (n > 0)
+        all = split(behind, models, n);
+    if (n < 1 || all < n || strlen(model) >= sizeof words ||
+        strlen(behind) == sizeof behind - 1) {
         term_say(term, SAY_ERROR, "--model: between one and 16 models, "
-                 "separated by commas");
+                 "separated by commas, those of --fallback included");
         return 2;
     }
     if (n > 1 && strcmp(input, "-") == 0) {
@@ -321,7 +340,7 @@ static int with_models(struct term *term, trommel_config *cfg)
                  "it needs a store");
         return 2;
     }
-    return estimate(term, cfg, models, n);
+    return estimate(term, cfg, models, n, all);
 }
 
 int cmd_estimate(int argc, char **argv)
@@ -350,6 +369,8 @@ int cmd_estimate(int argc, char **argv)
             term_say(&term, SAY_ERROR, trommel_config_error(cfg));
             code = trommel_exit_code(rc);
         } else {
+            if (flag(cfg, "core-dumps"))
+                guard_lower();
             code = with_models(&term, cfg);
         }
     }

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT */
 #include "commands.h"
 #include "format.h"
+#include "term.h"
 
 #include "base/clock.h"
 #include "config.h"
@@ -61,11 +62,13 @@ static void put_providers(const struct tr_catalog *c, const char *word)
     }
 }
 
-/* ", ends 2026-12-11 (in 16 days)"; empty when no day is known. */
-static const char *ending(char *out, size_t size, const struct tr_model *m,
+/* ", ends 2026-12-11 (in 16 days)", ", other prices from 2027-01-01"; empty
+ * when no day is known. */
+static const char *days_of(char *out, size_t size, const struct tr_model *m,
                           int64_t now_s)
 {
     int days = m->shutdown ? tr_days_until(m->shutdown, now_s) : INT_MAX;
+    size_t used;
 
     out[0] = '\0';
     if (days < 0)
@@ -74,6 +77,10 @@ static const char *ending(char *out, size_t size, const struct tr_model *m,
         snprintf(out, size, ", ends %s (in %d days)", m->shutdown, days);
     else if (days < INT_MAX)
         snprintf(out, size, ", ends %s", m->shutdown);
+    used = strlen(out);
+    if (m->then_from && tr_days_until(m->then_from, now_s) > 0)
+        snprintf(out + used, size - used, ", other prices from %s",
+                 m->then_from);
     return out;
 }
 
@@ -87,7 +94,7 @@ static void put_models(const struct tr_catalog *c, const char *word,
         const struct tr_model *m = &rows[i];
         char in[FORMAT_BYTES], out[FORMAT_BYTES], cached[FORMAT_BYTES];
         char wrote[FORMAT_BYTES], context[FORMAT_BYTES], most[FORMAT_BYTES];
-        char batch[16] = "-", ends[60];
+        char batch[16] = "-", days[100];
 
         if (!strstr(m->name, word))
             continue;
@@ -106,7 +113,7 @@ static void put_models(const struct tr_catalog *c, const char *word,
                m->facts.max_output ? format_count(most, m->facts.max_output)
                                    : "-",
                m->as_of ? m->as_of : "-",
-               ending(ends, sizeof ends, m, now_s));
+               days_of(days, sizeof days, m, now_s));
         near += m->shutdown &&
                 tr_days_until(m->shutdown, now_s) <= TR_SHUTDOWN_NEAR;
     }
@@ -141,7 +148,7 @@ int cmd_models(int argc, char **argv)
     put_models(catalog, word, tr_clock_wall_s());
 out:
     if (rc != TR_OK)
-        fprintf(stderr, "trommel: %s\n", err.text);
+        fprintf(stderr, "trommel: %s\n", term_plain(err.text));
     tr_catalog_close(catalog);
     tr_config_free(cfg);
     return tr_exit_code(rc);

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "commands.h"
 #include "format.h"
+#include "term.h"
 
 #include "base/mem.h"
 #include "config.h"
@@ -45,7 +46,9 @@ struct args {
 
 static int complain(const struct tr_err *err)
 {
-    fprintf(stderr, "trommel: %s\n", err->text);
+    struct tr_err plain = *err;
+
+    fprintf(stderr, "trommel: %s\n", term_plain(plain.text));
     return tr_exit_code(err->code);
 }
 
@@ -139,18 +142,17 @@ static void print_row(const struct tr_store_info *s)
                day(t[6], s->last_at), s->task_name);
 }
 
-/* The stores of a folder, with nothing in their names that a terminal would
- * obey. */
+/* The stores of a folder, with nothing in them that a terminal would obey. */
 static int look(const char *folder, struct tr_store_info **all, size_t *n)
 {
     struct tr_err err;
 
     if (tr_store_list(folder, all, n, &err) != TR_OK)
         return complain(&err);
-    for (size_t i = 0; i < *n; i++)
-        for (char *p = (*all)[i].task_name; *p; p++)
-            if ((unsigned char)*p < ' ' || *p == 0x7f)
-                *p = ' ';
+    for (size_t i = 0; i < *n; i++) {
+        term_plain((*all)[i].task_name);
+        term_plain((*all)[i].trouble);
+    }
     return 0;
 }
 
@@ -173,12 +175,16 @@ static int choose(const struct args *a, const char *name,
             *s = all[i];
             hits++;
         }
-    if (!rc && hits > 1)
+    if (!rc && hits > 1) {
         fprintf(stderr, "trommel: store %s: %zu stores begin so; give more "
                 "of the name\n", name, hits);
-    else if (!rc && !hits)
-        fprintf(stderr, "trommel: store \"%s\": not found in %s "
-                "(trommel store ls shows what is there)\n", prefix, folder);
+    } else if (!rc && !hits) {
+        fputs("trommel: store \"", stderr);
+        term_put(stderr, prefix);
+        fputs("\": not found in ", stderr);
+        term_put(stderr, folder);
+        fputs(" (trommel store ls shows what is there)\n", stderr);
+    }
     tr_free(all);
     tr_free(own);
     return rc ? rc : hits == 1 ? 0 : tr_exit_code(TR_NOINPUT);
@@ -192,10 +198,13 @@ static int list(const struct args *a)
 
     if (rc)
         return rc;
-    if (!a->json && n)
+    if (!a->json && n) {
         print_head();
-    else if (!a->json)
-        printf("no answers are stored in %s\n", a->folder);
+    } else if (!a->json) {
+        fputs("no answers are stored in ", stdout);
+        term_put(stdout, a->folder);
+        putchar('\n');
+    }
     for (size_t i = 0; i < n; i++)
         (a->json ? print_json : print_row)(&all[i]);
     tr_free(all);
@@ -206,17 +215,20 @@ static void print_origin(void *ctx, const struct tr_origin *o, int64_t verdicts)
 {
     char count[FORMAT_BYTES], at[FORMAT_BYTES];
 
+    struct tr_origin plain;
+
     (void)ctx;
     if (!o) {
         printf("  %10s  no model was asked\n", format_count(count, verdicts));
         return;
     }
+    plain = *o;
     printf("  %10s  %-16s  %s", format_count(count, verdicts),
-           minute(at, o->run_at), o->by);
+           minute(at, o->run_at), term_plain(plain.by));
     if (o->served[0])
-        printf(" (served by %s)", o->served);
+        printf(" (served by %s)", term_plain(plain.served));
     if (o->effort[0])
-        printf(", effort %s", o->effort);
+        printf(", effort %s", term_plain(plain.effort));
     printf(", prompt version %d\n", (int)o->prompt_version);
 }
 
@@ -228,13 +240,17 @@ static int print_batches(struct tr_store *st, struct tr_err *err)
     char t[2][FORMAT_BYTES];
     int rc = tr_store_batches(st, &list, &n, err);
 
-    for (size_t i = 0; rc == TR_OK && i < n; i++)
+    for (size_t i = 0; rc == TR_OK && i < n; i++) {
+        term_plain(list[i].name);
+        term_plain(list[i].mark);
+        term_plain(list[i].lane);
         printf("batch     %s: %s request%s to %s since %s%s\n",
                list[i].name[0] ? list[i].name : list[i].mark,
                format_count(t[0], list[i].requests),
                list[i].requests == 1 ? "" : "s", list[i].lane,
                minute(t[1], list[i].created_at),
                list[i].name[0] ? "" : " (whether it was made is looked up)");
+    }
     if (rc == TR_OK && n)
         printf("          the same command takes the answers; trommel store "
                "forgive gives them up\n");
@@ -252,7 +268,9 @@ static int show(const struct args *a, const struct tr_store_info *s)
     (void)a;
     if (tr_store_open_path(&st, s->path, true, &err) != TR_OK)
         return complain(&err);
-    printf("file      %s (%s)\n", s->path, size_text(t[0], s->bytes));
+    fputs("file      ", stdout);
+    term_put(stdout, s->path);
+    printf(" (%s)\n", size_text(t[0], s->bytes));
     printf("task      %s\n", s->task_name);
     printf("used      %s to %s\n", minute(t[0], s->first_at),
            minute(t[1], s->last_at));

@@ -1,6 +1,7 @@
 /* main.c - the program trommel: finds the command and runs it.
  * SPDX-License-Identifier: MIT */
 #include "commands.h"
+#include "guard.h"
 #include "term.h"
 
 #include <trommel.h>
@@ -8,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -72,7 +72,11 @@ int main(int argc, char **argv)
     int code;
 
     open_missing_streams();
-    unsetenv("SSLKEYLOGFILE"); /* libcurl would write the keys of TLS there */
+    if (!guard_raise()) {
+        fputs("trommel: it runs with more rights than yours (setuid or "
+              "setgid); it is not made for that\n", stderr);
+        return 77;
+    }
     code = run(argc, argv);
     if (fflush(stdout) != 0 && errno != EPIPE) {
         fprintf(stderr, "trommel: standard output: %s\n", strerror(errno));

@@ -8,7 +8,6 @@
 
 #include <langinfo.h>
 #include <locale.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -68,6 +67,45 @@ void term_clear(struct term *t)
     t->drawn = false;
 }
 
+/* Bytes at p that are no text to be shown but orders to the terminal: controls
+ * (C0, DEL, C1), and Unicode's marks that turn the direction of writing. */
+static size_t order_at(const char *p)
+{
+    const unsigned char *u = (const unsigned char *)p;
+
+    if ((u[0] && u[0] < 0x20) || u[0] == 0x7f)
+        return 1;
+    if (u[0] == 0xc2 && u[1] >= 0x80 && u[1] < 0xa0)
+        return 2;
+    if (u[0] == 0xe2 && ((u[1] == 0x80 && u[2] >= 0xaa && u[2] <= 0xae) ||
+                         (u[1] == 0x81 && u[2] >= 0xa6 && u[2] <= 0xa9)))
+        return 3;
+    return 0;
+}
+
+char *term_plain(char *text)
+{
+    for (char *p = text; *p;) {
+        size_t n = order_at(p);
+
+        memset(p, '?', n);
+        p += n ? n : 1;
+    }
+    return text;
+}
+
+void term_put(FILE *out, const char *text)
+{
+    while (*text) {
+        size_t n = order_at(text);
+
+        if (!n)
+            putc(*text++, out);
+        for (; n; n--)
+            fprintf(out, "\\x%02x", (unsigned)(unsigned char)*text++);
+    }
+}
+
 /* Text as a JSON string; control bytes other than the line end are dropped,
  * they have no place in a message. */
 static void put_json(const char *text)
@@ -106,7 +144,9 @@ void term_say(struct term *t, int level, const char *text)
         fputs("}\n", stderr);
         return;
     }
-    fprintf(stderr, "%s%s%s%s\n", t->color ? levels[level].color : "",
+    fprintf(stderr, "%s%s%s", t->color ? levels[level].color : "",
             levels[level].prefix,
-            t->color && *levels[level].color ? "\033[0m" : "", text);
+            t->color && *levels[level].color ? "\033[0m" : "");
+    term_put(stderr, text);
+    putc('\n', stderr);
 }

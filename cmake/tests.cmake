@@ -34,6 +34,27 @@ add_test(NAME installed COMMAND ${CMAKE_SOURCE_DIR}/tests/installed
     ${CMAKE_COMMAND} ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_C_COMPILER}
     "${CMAKE_C_FLAGS}")
 
+# What compiler and linker did against the next mistake, no path of this
+# machine in the program, and the bill of materials.
+set(hardened --shared $<TARGET_FILE:libtrommel> $<TARGET_FILE:trommel>
+    ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR} ${TROMMEL_DEPS_DIR})
+if(CMAKE_C_FLAGS MATCHES "-fsanitize" OR CMAKE_BUILD_TYPE STREQUAL Debug)
+    list(PREPEND hardened --no-fortify)
+endif()
+add_test(NAME hardened COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/hardened ${hardened})
+add_test(NAME sbom COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/sbom
+    $<TARGET_FILE:trommel> ${CMAKE_BINARY_DIR}/trommel.spdx.json)
+
+# The key that the tests use, and the search for it in what they leave behind.
+add_test(NAME canary COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/canary.py)
+
+# What other processes and people at a terminal get of it.
+add_test(NAME guard COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/guard/guard.py $<TARGET_FILE:trommel>)
+set_tests_properties(guard PROPERTIES TIMEOUT 300)
+
 # The fake provider against its own promises, and the real program killed.
 add_test(NAME fake COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/fake/check_fake.py $<TARGET_FILE:trommel>)
@@ -84,8 +105,11 @@ add_test(NAME kill_long COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>
     --kills 300 --rows 40000)
 add_test(NAME hostile_long COMMAND ${hostile} --rounds 3000 --seed 2)
-set_tests_properties(sim_long sim_mutants kill_long hostile_long PROPERTIES
-    LABELS nightly TIMEOUT 7200)
+add_test(NAME reproducible COMMAND ${CMAKE_SOURCE_DIR}/tests/nightly/reproducible
+    ${CMAKE_COMMAND} ${CMAKE_GENERATOR} ${DEPS} ${CMAKE_C_COMPILER}
+    ${CMAKE_CXX_COMPILER} ${Python3_EXECUTABLE})
+set_tests_properties(sim_long sim_mutants kill_long hostile_long reproducible
+    PROPERTIES LABELS nightly TIMEOUT 7200)
 
 # Nightly: a real llama-server, with a model whose answers are known:
 # docs/internals/tiny-model.md. Built by the first of the two, once.

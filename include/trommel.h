@@ -113,9 +113,15 @@ TROMMEL_API trommel_config *trommel_config_new(void);
 /* 0, or TROMMEL_EUSAGE with a sentence that names the nearest option. */
 TROMMEL_API int trommel_config_set(trommel_config *cfg, const char *name,
                                    const char *value);
+/* Forgets whatever set it; its default holds again. 0 or TROMMEL_ENOMEM. */
+TROMMEL_API int trommel_config_unset(trommel_config *cfg, const char *name);
 /* Value in force, NULL when unset or unknown. */
 TROMMEL_API const char *trommel_config_get(const trommel_config *cfg,
                                            const char *name);
+/* The i-th value, from 0, of an option that may be repeated; NULL after the
+ * last. */
+TROMMEL_API const char *trommel_config_get_at(const trommel_config *cfg,
+                                              const char *name, int i);
 /* Takes TROMMEL_* environment variables and the user's config file for what
  * set() has not set. Optional. */
 TROMMEL_API int trommel_config_load(trommel_config *cfg);

@@ -29,7 +29,8 @@ int tr_alerts_open(struct tr_alerts *as, const struct tr_alert_opts *o,
                                 .secret_env = o->secret_env,
                                 .secret_file = o->secret_file,
                                 .proxy = o->proxy,
-                                .allow_http = o->allow_http},
+                                .allow_http = o->allow_http,
+                                .allow_link_local = o->allow_link_local},
                             err));
         snprintf(as->channels[WEBHOOK].name, sizeof as->channels[0].name,
                  "alert webhook %s", tr_webhook_host(as->webhook));

@@ -35,7 +35,7 @@ struct tr_channel {
 struct tr_alert_opts {
     const char *webhook;      /* NULL: none */
     const char *secret_env, *secret_file, *proxy;
-    bool allow_http;
+    bool allow_http, allow_link_local;
     const char *command;      /* NULL: none */
 };
 

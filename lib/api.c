@@ -82,6 +82,22 @@ const char *trommel_config_get(const trommel_config *cfg, const char *name)
                                           : NULL;
 }
 
+const char *trommel_config_get_at(const trommel_config *cfg, const char *name,
+                                  int i)
+{
+    const char *const *values;
+
+    if (i < 0 || !tr_option_find(tr_str_c(name)) ||
+        (size_t)i >= tr_config_list(cfg->cfg, name, &values))
+        return NULL;
+    return values[i];
+}
+
+int trommel_config_unset(trommel_config *cfg, const char *name)
+{
+    return tr_config_unset(cfg->cfg, name);
+}
+
 int trommel_config_load(trommel_config *cfg)
 {
     return tr_config_load(cfg->cfg, NULL, &cfg->err);

@@ -217,9 +217,28 @@ static bool waits_for_first(struct tr_run_lane *l, int64_t now, int64_t *wake)
     return true;
 }
 
+/* Few are under way after an overload, or at a server that answers one at a
+ * time. One that hangs until its deadline must not hold up the others. */
+static void pass_by_stuck(struct tr_run_lane *l, int64_t now, int64_t *wake)
+{
+    int64_t patience = tr_pace_patience(&l->pace);
+    struct tr_pack *p = l->sent.head;
+    int n = 0;
+
+    while (p && n < (int)l->pace.window && now - p->sent_at >= patience) {
+        p = p->next;
+        n++;
+    }
+    tr_pace_stuck(&l->pace, n);
+    if (p && p->sent_at + patience < *wake)
+        *wake = p->sent_at + patience;
+}
+
 static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
                    bool *moved, struct tr_err *err)
 {
+    if (l->ready.n && !l->lane->in_batches)
+        pass_by_stuck(l, run->now, wake);
     while (l->ready.n && !run->stopping) {
         int64_t now = run->now;
         int64_t wait = l->lane->in_batches

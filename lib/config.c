@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "base/buf.h"
+#include "base/dirs.h"
 #include "base/mem.h"
 #include "base/yaml.h"
 #include "task/task.h"
@@ -375,6 +376,7 @@ static int find_dir(struct tr_config *cfg, const char *(*env)(const char *),
 static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
 {
     FILE *f = fopen(path, "r");
+    const char *distrust;
     char piece[4096];
     size_t n;
     int rc = TR_OK;
@@ -383,6 +385,11 @@ static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
         return TR_OK;
     if (!f)
         return tr_fail(err, TR_CONFIG, "%s: %s", path, strerror(errno));
+    distrust = tr_distrust(fileno(f));
+    if (distrust) {
+        fclose(f);
+        return tr_fail(err, TR_CONFIG, "%s %s", path, distrust);
+    }
     while ((n = fread(piece, 1, sizeof piece, f)) > 0)
         tr_buf_add(text, piece, n);
     if (ferror(f))
@@ -510,20 +517,39 @@ const char *tr_config_dir(const struct tr_config *cfg)
 
 /* ---- life ------------------------------------------------------------- */
 
+static void drop(struct value *v)
+{
+    while (v->count)
+        tr_free(v->texts[--v->count]);
+}
+
+static int set_default(struct value *v, const struct tr_option *opt)
+{
+    drop(v);
+    v->rank = TR_FROM_DEFAULT;
+    return opt->fallback ? keep(v, opt, TR_FROM_DEFAULT,
+                                tr_str_c(opt->fallback), NULL)
+                         : TR_OK;
+}
+
 struct tr_config *tr_config_new(void)
 {
     struct tr_config *cfg = tr_alloc(sizeof *cfg);
 
     for (size_t i = 0; cfg && i < tr_option_count; i++) {
-        const struct tr_option *opt = &tr_options[i];
-
-        if (opt->fallback && keep(&cfg->values[i], opt, TR_FROM_DEFAULT,
-                                  tr_str_c(opt->fallback), NULL) != TR_OK) {
+        if (set_default(&cfg->values[i], &tr_options[i]) != TR_OK) {
             tr_config_free(cfg);
             cfg = NULL;
         }
     }
     return cfg;
+}
+
+int tr_config_unset(struct tr_config *cfg, const char *name)
+{
+    const struct tr_option *opt = tr_option_find(tr_str_c(name));
+
+    return opt ? set_default(&cfg->values[opt - tr_options], opt) : TR_OK;
 }
 
 void tr_config_free(struct tr_config *cfg)
@@ -533,8 +559,7 @@ void tr_config_free(struct tr_config *cfg)
     for (size_t i = 0; i < tr_option_count; i++) {
         struct value *v = &cfg->values[i];
 
-        while (v->count)
-            tr_free(v->texts[--v->count]);
+        drop(v);
         tr_free(v->texts);
     }
     tr_free(cfg->dir);

@@ -45,6 +45,8 @@ struct tr_config *tr_config_dup(const struct tr_config *cfg);
  * tells the error who spoke ("task.yaml:3:1", "TROMMEL_RPM", "--rpm"). */
 int tr_config_put(struct tr_config *cfg, enum tr_rank rank, const char *name,
                   struct tr_str value, const char *where, struct tr_err *err);
+/* Back to the default; an unknown name is ignored. TR_NOMEM may come. */
+int tr_config_unset(struct tr_config *cfg, const char *name);
 /* Environment and the user's config.yaml. env NULL: getenv. */
 int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
                    struct tr_err *err);

@@ -44,6 +44,7 @@ struct tr_drive {
     uint32_t lane_count;
     struct tr_run *run;
     struct tr_source *source; /* NULL: rows are pushed */
+    struct tr_source_opts source_opts; /* it was opened with; borrow cfg */
     struct tr_sink *sink;     /* NULL: results are taken */
     struct tr_till till;      /* the job's budget, shared with other stores */
     struct tr_spill spill;
@@ -90,9 +91,6 @@ void tr_drive_close(struct tr_drive *d);
 void tr_drive_on_say(void *ctx, int level, const char *line);
 /* Fills d->env, once the parts are open. */
 void tr_drive_env(struct tr_drive *d);
-/* How the settings want the input read. */
-int tr_drive_source_opts(const struct tr_drive *d, struct tr_source_opts *o,
-                         struct tr_err *err);
 /* The same command again would cost this; for the text of a Ctrl-C. */
 int64_t tr_drive_in_flight_nano(const struct tr_drive *d);
 

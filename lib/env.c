@@ -243,15 +243,14 @@ static void warn_language(struct tr_drive *d)
 static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
 {
     struct tr_drive *d = ctx;
-    struct tr_source_opts o;
     struct tr_err err; /* of the input: the engine meets it itself */
 
     if (!d->source || !tr_source_rereadable(d->source))
         return false;
     if (!d->sampled) {
         d->sampled = true;
-        if (tr_drive_source_opts(d, &o, &err) == TR_OK &&
-            tr_sample_draw(&d->sample, TR_SAMPLE_TEXTS, &o, &err) == TR_OK)
+        if (tr_sample_draw(&d->sample, TR_SAMPLE_TEXTS, &d->source_opts,
+                           &err) == TR_OK)
             warn_language(d);
     }
     *texts = d->sample.texts;

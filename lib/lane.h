@@ -157,6 +157,7 @@ struct tr_lane {
     int concurrency_max;         /* the lane's own ceiling; 0: none */
     int64_t rpm, tpm;            /* ceilings of the provider row; 0: none */
     bool has_cache_keys;         /* takes tr_call.cache_key */
+    bool no_schema;              /* refuses strict JSON, as its replies showed */
     char shutdown[12];           /* day on which the model is stopped, or "" */
 };
 

@@ -219,6 +219,8 @@ static int recall(struct tr_run *run, struct tr_run_lane *l,
         TRY(tr_store_get(run->store, name, line, &found, err));
         if (found && tr_str_eq_c(tr_buf_str(line), "1"))
             l->form.form = TR_FORM_SCHEMA;
+        if (l->lane->no_schema)
+            tr_form_refused(&l->form);
     }
 out:
     return rc;

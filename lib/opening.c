@@ -17,8 +17,9 @@
 
 /* ---- task, lanes, store, output --------------------------------------- */
 
-int tr_drive_source_opts(const struct tr_drive *d, struct tr_source_opts *o,
-                         struct tr_err *err)
+/* How the settings want the input read. */
+static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
+                       struct tr_err *err)
 {
     static const char *const formats[] = {"auto", "csv", "tsv", "jsonl",
                                           "lines"};
@@ -31,6 +32,7 @@ int tr_drive_source_opts(const struct tr_drive *d, struct tr_source_opts *o,
         .as = tr_config_text(d->cfg, "as"),
         .bad_rows_fail =
             strcmp(tr_config_text(d->cfg, "on-bad-row"), "fail") == 0,
+        .csv_guard = tr_config_flag(d->cfg, "csv-guard"),
         .head = tr_config_int(d->cfg, "head"),
     };
     o->path_count = tr_config_list(d->cfg, "input", &o->paths);
@@ -194,6 +196,30 @@ static void warn_shutdown(struct tr_drive *d, const struct tr_lane *lane)
     tr_drive_say(d, 1, line);
 }
 
+/* What is known about the libcurl at hand: distributions repair old versions
+ * under their old number, so it is news, and no reason to stop. */
+static int say_advisories(struct tr_drive *d, struct tr_err *err)
+{
+    struct tr_buf known;
+    char line[600];
+    bool grave;
+    int rc;
+
+    tr_buf_init(&known, 0);
+    rc = tr_wire_advisories(tr_str_c(NULL), tr_http_version(),
+                            tr_config_text(d->cfg, "proxy") != NULL, &known,
+                            &grave, err);
+    if (rc == TR_OK && known.n &&
+        (grave || tr_config_flag(d->cfg, "verbose"))) {
+        snprintf(line, sizeof line, "libcurl %s, unless your distribution has "
+                 "repaired it: %.*s", tr_http_version(), (int)known.n,
+                 known.p);
+        tr_drive_say(d, grave ? 1 : 3, line);
+    }
+    tr_buf_release(&known);
+    return rc;
+}
+
 /* What a batch needs to be durable; the store is open by then. */
 static int on_batch_creating(void *ctx, struct tr_batch *batch,
                              const uint64_t *attempts, size_t n,
@@ -257,6 +283,7 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
         .config_dir = tr_config_dir(d->cfg),
         .providers_yaml = d->task.providers_yaml,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
+        .allow_link_local = tr_config_flag(d->cfg, "allow-link-local"),
         .keyless = d->dry_run,
         /* who steps in answers at once */
         .batch = first && tr_config_flag(d->cfg, "batch") ? &batch : NULL,
@@ -322,6 +349,10 @@ static int open_lanes(struct tr_drive *d, struct tr_err *err)
         }
     if (d->lane_count > 1)
         say_chain(d);
+    for (uint32_t i = 0; i < d->lane_count; i++) {
+        if (!d->lanes[i]->is_local)
+            return say_advisories(d, err);
+    }
 out:
     return rc;
 }
@@ -597,7 +628,7 @@ static int draw_asked(struct tr_drive *d, const struct tr_source_opts *o,
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
 {
     struct tr_err *err = &d->err;
-    struct tr_source_opts o;
+    struct tr_source_opts *o = &d->source_opts;
     int rc = TR_OK;
 
     d->spill.fd = -1;
@@ -612,11 +643,11 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     d->dry_run = tr_config_flag(d->cfg, "dry-run");
     TRY(open_task(d, err));
-    TRY(tr_drive_source_opts(d, &o, err));
-    if (o.path_count) {
-        TRY(tr_source_open(&d->source, &o, err));
+    TRY(source_opts(d, o, err));
+    if (o->path_count) {
+        TRY(tr_source_open(&d->source, o, err));
         tr_drive_say(d, 2, tr_source_summary(d->source));
-        TRY(draw_asked(d, &o, err));
+        TRY(draw_asked(d, o, err));
     } else {
         d->results = tr_array(TR_RESULTS, sizeof *d->results);
         if (!d->results)

@@ -377,7 +377,13 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
         return TR_OK;
     l = p->lane;
     tr_queue_remove(&l->sent, p);
-    p->lane->warming = false; /* what came of it, the others may go */
+    l->warming = false; /* what came of it, the others may go */
+    if (l->lane->no_schema && !l->form.schema_refused) {
+        tr_form_refused(&l->form);
+        if (l->form.form == TR_FORM_LINES)
+            tr_run_say(run, 2, "the server takes no JSON schema: asking for "
+                       "lines");
+    }
     log_reply(run, p, reply);
     rc = tr_run_book(run, p, reply, now, err);
     if (rc != TR_OK)

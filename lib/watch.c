@@ -40,6 +40,7 @@ int tr_watch_open(struct tr_watch *w, const struct tr_config *cfg, bool silent,
         .secret_file = tr_config_text(cfg, "alert-secret-file"),
         .proxy = tr_config_text(cfg, "proxy"),
         .allow_http = tr_config_flag(cfg, "allow-http"),
+        .allow_link_local = tr_config_flag(cfg, "allow-link-local"),
         .command = tr_config_text(cfg, "alert-command"),
     };
     const char *file = tr_config_text(cfg, "metrics-file");

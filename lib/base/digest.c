@@ -1,4 +1,4 @@
-/* digest.c - the only file that includes sodium.h.
+/* digest.c - with secret.c the only file that includes sodium.h.
  * SPDX-License-Identifier: MIT */
 #include "base/digest.h"
 

@@ -1,5 +1,5 @@
-/* digest.h - content keys, signatures, random bytes: the only door to
- * libsodium.
+/* digest.h - content keys, signatures, random bytes: with secret.h the only
+ * door to libsodium.
  * SPDX-License-Identifier: MIT */
 #ifndef TR_BASE_DIGEST_H
 #define TR_BASE_DIGEST_H

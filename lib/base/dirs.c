@@ -1,4 +1,4 @@
-/* dirs.c - a folder with all that lead to it.
+/* dirs.c - a folder with all that lead to it, and whose a file is.
  * SPDX-License-Identifier: MIT */
 #include "base/dirs.h"
 
@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 int tr_dirs_make(const char *folder)
 {
@@ -26,4 +27,18 @@ int tr_dirs_make(const char *folder)
         if (!c)
             return 0;
     }
+}
+
+/* Group-writable is how many systems make every file, with a group of one. */
+const char *tr_distrust(int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return NULL; /* a pipe was opened by whoever runs us */
+    if (st.st_uid != geteuid() && st.st_uid != 0 && geteuid() != 0)
+        return "belongs to another user; make a copy of your own";
+    if (st.st_mode & S_IWOTH)
+        return "can be written by everybody; run chmod o-w on it";
+    return NULL;
 }

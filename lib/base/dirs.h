@@ -6,4 +6,9 @@
 /* Makes what is missing with mode 0700. 0, or errno. */
 int tr_dirs_make(const char *folder);
 
+/* Why an open file must not say where a key goes: others may have written it.
+ * Words that go behind its name, or NULL: it is the user's own, or root's, and
+ * not everybody may write to it. */
+const char *tr_distrust(int fd);
+
 #endif

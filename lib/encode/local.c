@@ -769,19 +769,20 @@ static int open_bell(struct local *l)
 #else
 #define NO_MODEL TR_ENCODER_MISSING
 #define TROMMEL_MODEL_DIR_INSTALLED ""
-#define TROMMEL_MODEL_DIR_BUILT ""
 #endif
 
 bool tr_local_find_model(char *path, size_t size)
 {
-    char beside[512] = "";
-    ssize_t n = readlink("/proc/self/exe", beside, sizeof beside - 40);
-    const char *dirs[] = {getenv("TROMMEL_MODEL_DIR"), beside,
-                          TROMMEL_MODEL_DIR_INSTALLED, TROMMEL_MODEL_DIR_BUILT};
+    char self[512] = "", shared[512 + 40] = "";
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    const char *dirs[] = {getenv("TROMMEL_MODEL_DIR"), shared,
+                          TROMMEL_MODEL_DIR_INSTALLED, self};
 
-    beside[n > 0 ? n : 0] = '\0';
-    if (strrchr(beside, '/'))
-        snprintf(strrchr(beside, '/'), 40, "/../share/trommel");
+    self[n > 0 ? n : 0] = '\0';
+    if (strrchr(self, '/')) {
+        *strrchr(self, '/') = '\0';
+        snprintf(shared, sizeof shared, "%s/../share/trommel", self);
+    }
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
         if (!dirs[i] || !*dirs[i])
             continue;

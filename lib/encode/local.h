@@ -35,8 +35,9 @@ int tr_local_lane_open(struct tr_lane **out, const struct tr_local_opts *o,
                        struct tr_err *err);
 
 /* Path of the model that comes along: looked for where TROMMEL_MODEL_DIR says,
- * beside the program (installed, or moved as a whole), where it was installed
- * and where it was built. False when it is in none of these. */
+ * in ../share/trommel from the program (installed, or moved as a whole), where
+ * it was installed, and in the program's own folder (built, not installed).
+ * False when it is in none of these. */
 bool tr_local_find_model(char *path, size_t size);
 
 /* How a label's name and description are put into sentences: writes phrasing

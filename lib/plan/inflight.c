@@ -17,6 +17,7 @@
 #define LEAST_SAMPLES 12
 #define FIRST_SAMPLES 6   /* the first see the shortest queue */
 #define SURE_QUEUE 0.75
+#define LEAST 4.0         /* after an overload */
 #define QUEUE 1.3         /* a median above that many bases: a queue */
 #define QUEUES 2          /* medians in a row that end the doubling */
 
@@ -134,12 +135,14 @@ void tr_inflight_answer(struct tr_inflight *f, bool full, int64_t sent_at,
 }
 
 /* After an overload the half of what went well before is safe to go back to
- * quickly, unless that is refused as well. */
+ * quickly, unless that is refused as well. Never fewer than LEAST: of so few
+ * some may hang until their deadline, and one alone would hold up everything;
+ * pauses do the rest. */
 void tr_inflight_halve(struct tr_inflight *f)
 {
     f->safe = f->limit < f->safe ? f->limit : f->limit / 2;
     f->doubling = false;
     f->look_from = 0;
     f->n = 0;
-    set(f, f->limit / 2);
+    set(f, fmin(f->limit, fmax(LEAST, f->limit / 2)));
 }

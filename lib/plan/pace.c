@@ -22,6 +22,9 @@
 #define TOLD_MOST 2             /* refusals in a row that headers explain */
 #define LITTLE 3.0              /* times rate and latency: they vary */
 #define PRESSED (10 * TR_S)     /* an overload counts more for so long */
+#define LATENCY_GAIN 0.1
+#define PATIENCE 8.0            /* times the latency, ... */
+#define PATIENCE_LEAST (5 * TR_S)
 #define EASE_HOLD (15 * 60 * TR_S)
 #define EASE_OVER (75 * 60 * TR_S)
 #define EASE_STEP 1.1           /* a minute, after the hold */
@@ -91,11 +94,15 @@ static bool is_estimated(const struct tr_pace *p, int unit)
     return unit <= TR_PACE_TOKENS && p->buckets[unit].learned <= 0;
 }
 
+/* After "Slow Down". No ramp begins below what a run starts with, so that much
+ * is always allowed. */
 static double eased(const struct tr_pace *p, int64_t now)
 {
     double minutes = (double)(now - p->eased_at - EASE_HOLD) / (60.0 * TR_S);
+    double start = p->latency_ns > 0 ? WINDOW_START * TR_S / p->latency_ns : 1;
 
-    return p->eased * (minutes > 0 ? pow(EASE_STEP, minutes) : 1);
+    return fmax(p->eased, start * p->part[TR_LIMIT_REQUESTS]) *
+           (minutes > 0 ? pow(EASE_STEP, minutes) : 1);
 }
 
 /* The parts of tokens are tokens. */
@@ -270,7 +277,8 @@ int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now)
     int64_t wait;
 
     (void)tokens; /* debts are paid after the send, so none is too large */
-    if (p->in_flight >= (int)p->window)
+    if (p->in_flight - p->stuck >= (int)p->window ||
+        p->in_flight >= (int)p->flight.most)
         return TR_PACE_FULL;
     /* Only a send or a reply can follow a clock that stepped back. */
     if (now < p->seen_at && p->in_flight == 0)
@@ -283,6 +291,17 @@ int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now)
             wait = more;
     }
     return wait;
+}
+
+int64_t tr_pace_patience(const struct tr_pace *p)
+{
+    return (int64_t)fmax(PATIENCE_LEAST, fmin(PATIENCE * p->latency_ns,
+                                              DEBT_MAX_S * TR_S));
+}
+
+void tr_pace_stuck(struct tr_pace *p, int n)
+{
+    p->stuck = n < (int)p->window ? n : (int)p->window;
 }
 
 /* What a request of so many tokens takes from a bucket. */
@@ -560,8 +579,12 @@ static bool is_settled(const struct tr_estimate *e)
 static void succeeded(struct tr_pace *p, const struct tr_pace_news *news,
                       int64_t now)
 {
+    double latency = (double)(now - news->sent_at);
+
     if (news->sent_at >= p->cut_at)
         p->refused_in_row = 0;
+    p->latency_ns += (latency - p->latency_ns) *
+                     (p->latency_ns > 0 ? LATENCY_GAIN : 1);
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
         if (is_estimated(p, u)) {
             tr_estimate_accepted(&p->buckets[u].estimate, news->sent_at, now);

@@ -42,6 +42,7 @@ struct tr_pace {
     int64_t cut_at;       /* last cut: refusals of requests sent before it
                              are echoes and do not cut again */
     int64_t refused_in_row; /* fresh refusals without a success between */
+    int stuck;            /* of those in flight */
     int64_t tokens_in_flight;
     double share[TR_PACE_UNITS]; /* units per token of the estimate */
     double trust;         /* 0.1..1 of the learned rate: falls on refusals
@@ -54,6 +55,7 @@ struct tr_pace {
     bool saw_headers;
     /* "Slow Down": the rate of before, kept, then raised in steps */
     double eased;         /* requests per second; 0: not told to */
+    double latency_ns;    /* of answers, smoothed; 0: none yet */
     int64_t eased_at;
     int64_t minute_at;    /* sends in this minute, the rates of those before */
     double minute_sent, minute_rate[3];
@@ -78,6 +80,11 @@ void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
 /* 0: a request of `tokens` (estimate) may leave now; TR_PACE_FULL: as many as
  * allowed are in flight; else nanoseconds to wait. */
 int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now);
+/* A request under way for so long hangs, probably. */
+int64_t tr_pace_patience(const struct tr_pace *p);
+/* So many hang now: they keep no place, but no more than the window holds may
+ * leave on top of them, and never more than the user or the lane allow. */
+void tr_pace_stuck(struct tr_pace *p, int n);
 void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now);
 
 /* One reply (or loss) of a request that left at sent_at with that estimate.

@@ -37,19 +37,64 @@ static void line_end(const struct tr_style *style, struct tr_buf *out)
     tr_buf_add(out, style->crlf ? "\r\n" : "\n", style->crlf ? 2 : 1);
 }
 
+/* What a spreadsheet takes for the beginning of a formula, or passes over
+ * before it looks. */
+static bool begins_formula(char c)
+{
+    return c == '=' || c == '+' || c == '-' || c == '@' || c == '\t' ||
+           c == '\r' || c == '\n' || c == '\0';
+}
+
+/* Puts ' before such cells of the lines in out from byte from on. Quoted or
+ * not does not matter to a spreadsheet, so it stands inside the quotes. */
+static void guard_cells(const struct tr_style *style, size_t from,
+                        struct tr_buf *out)
+{
+    struct tr_buf lines;
+    bool quoted = false, fresh = true;
+
+    if (!style->guard || out->failed)
+        return;
+    tr_buf_init(&lines, 0);
+    tr_buf_add(&lines, out->p + from, out->n - from); /* ends in a line end */
+    out->n = from;
+    for (size_t i = 0; i < lines.n; i++) {
+        char c = lines.p[i];
+        bool opens = fresh && !quoted && c == '"';
+        bool ends = !quoted && (c == style->delimiter || c == '\n' ||
+                                (c == '\r' && lines.p[i + 1] == '\n'));
+
+        if (fresh && !opens && !ends && begins_formula(c))
+            tr_buf_addc(out, '\'');
+        tr_buf_addc(out, c);
+        if (quoted && c == '"' && lines.p[i + 1] == '"')
+            tr_buf_addc(out, lines.p[++i]); /* one, doubled */
+        else if (quoted && c == '"')
+            quoted = false; /* in a field without quotes it is a character */
+        quoted |= opens;
+        fresh = opens || ends;
+    }
+    out->failed |= lines.failed;
+    tr_buf_release(&lines);
+}
+
 void tr_render_head(const struct tr_style *style, struct tr_str header,
                     struct tr_buf *out)
 {
+    size_t from;
+
     if (style->bom)
         tr_buf_add(out, "\xef\xbb\xbf", 3);
     if (style->format == TR_FMT_JSONL)
         return;
+    from = out->n;
     tr_buf_adds(out, header);
     for (int i = 0; i < TR_COMPANIONS; i++) {
         tr_buf_addc(out, style->delimiter);
         tr_csv_quote(style->names[i], style->delimiter, out);
     }
     line_end(style, out);
+    guard_cells(style, from, out);
 }
 
 /* 0..10000 as 0.0000..1.0000 */
@@ -89,6 +134,8 @@ static void add_labels(const struct tr_style *style,
 static void delimited(const struct tr_style *style, struct tr_str raw,
                       const struct tr_companions *c, struct tr_buf *out)
 {
+    size_t from = out->n;
+
     if (style->format == TR_FMT_LINES)
         tr_csv_quote(raw, style->delimiter, out);
     else
@@ -103,6 +150,7 @@ static void delimited(const struct tr_style *style, struct tr_str raw,
     tr_buf_addc(out, style->delimiter);
     tr_buf_addz(out, tr_why_code(c->why));
     line_end(style, out);
+    guard_cells(style, from, out);
 }
 
 static void add_string_or_null(struct tr_str s, struct tr_buf *out)

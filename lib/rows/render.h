@@ -13,6 +13,7 @@ struct tr_style {
     enum tr_format format;
     char delimiter;
     bool bom, crlf;
+    bool guard;  /* cells that look like formulas get a ' in front */
     struct tr_str names[TR_COMPANIONS];   /* NAME, NAME_by, ...; plain */
     struct tr_str members[TR_COMPANIONS]; /* the same as JSON with a colon */
 };

@@ -134,6 +134,10 @@ static int open_partial(struct tr_sink *sink, const char *const *inputs,
         return tr_fail(err, TR_CANTCREATE,
                        "%s is in the way and is not a regular file; remove it",
                        sink->partial);
+    if (st.st_uid != geteuid())
+        return tr_fail(err, TR_CANTCREATE, "%s is in the way and belongs to "
+                       "another user, who could read what is written there; "
+                       "remove it", sink->partial);
     rc = refuse_input(&st, sink->partial, inputs, input_count, err);
     if (rc != TR_OK)
         return rc;

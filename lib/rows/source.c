@@ -401,6 +401,7 @@ static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
     }
     src->format_asked = o->format != TR_FMT_AUTO;
     src->bad_rows_fail = o->bad_rows_fail;
+    src->style.guard = o->csv_guard;
     src->left = o->head > 0 ? o->head : -1;
     src->read_bytes = o->read_bytes ? o->read_bytes : READ_BYTES;
     src->text_given = o->text && *o->text;

@@ -24,6 +24,7 @@ struct tr_source_opts {
     const char *id;           /* id column; NULL: the row number */
     const char *as;           /* name of the label column, "label" */
     bool bad_rows_fail;       /* --on-bad-row fail */
+    bool csv_guard;           /* --csv-guard; nothing to JSON Lines */
     int64_t head;             /* first N rows only; <= 0: all */
     size_t read_bytes;        /* bytes of one read; 0: a good size (tests) */
 };

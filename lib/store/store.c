@@ -446,7 +446,8 @@ static uint64_t little_endian(const unsigned char *b)
     return n;
 }
 
-/* 13 bits over everything else of the row. */
+/* 13 bits over everything else of the row: the highest of a product, as only
+ * they depend on all bits of v. */
 static int64_t check_of(const struct tr_key *key, int64_t what, int64_t v)
 {
     uint64_t h = (uint64_t)what * 0x9e3779b97f4a7c15u;
@@ -454,7 +455,7 @@ static int64_t check_of(const struct tr_key *key, int64_t what, int64_t v)
     h = (h ^ h >> 29 ^ little_endian(key->b)) * 0xbf58476d1ce4e5b9u;
     h = (h ^ h >> 32 ^ little_endian(key->b + 8)) * 0x94d049bb133111ebu;
     h = (h ^ h >> 31 ^ (uint64_t)v) * 0xd6e8feb86659fd93u;
-    return (int64_t)((h ^ h >> 32) & CHECK_MAX);
+    return (int64_t)(h >> 51);
 }
 
 static void pack_verdict(const struct tr_key *key, const struct tr_verdict *in,
@@ -784,6 +785,17 @@ out:
 
 static int configure(struct tr_store *st, struct tr_err *err)
 {
+    /* Enough for our own statements; a file from elsewhere gets no more. */
+    static const struct {
+        int id, most;
+    } limits[] = {
+        {SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX},
+        {SQLITE_LIMIT_SQL_LENGTH, 20000}, {SQLITE_LIMIT_ATTACHED, 0},
+        {SQLITE_LIMIT_COLUMN, 40},        {SQLITE_LIMIT_EXPR_DEPTH, 50},
+        {SQLITE_LIMIT_FUNCTION_ARG, 8},   {SQLITE_LIMIT_COMPOUND_SELECT, 8},
+        {SQLITE_LIMIT_TRIGGER_DEPTH, 1},  {SQLITE_LIMIT_WORKER_THREADS, 0},
+        {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100},
+    };
     char pragma[200];
     int rc = TR_OK;
 
@@ -793,8 +805,10 @@ static int configure(struct tr_store *st, struct tr_err *err)
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
-    sqlite3_limit(st->db, SQLITE_LIMIT_ATTACHED, 0);
-    sqlite3_limit(st->db, SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX);
+    sqlite3_db_config(st->db, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+    sqlite3_db_config(st->db, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        sqlite3_limit(st->db, limits[i].id, limits[i].most);
     snprintf(pragma, sizeof pragma, "PRAGMA cache_size = -%u;"
              "PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;"
              "PRAGMA secure_delete = OFF; PRAGMA temp_store = MEMORY;",
@@ -840,15 +854,23 @@ out:
 
 static int make_folder(const char *folder, struct tr_err *err)
 {
+    struct stat sb;
     int bad;
 
     if (strlen(folder) >= 4096 - 40)
         return tr_fail(err, TR_CANTCREATE, "--store: the path is too long");
     bad = tr_dirs_make(folder);
-    return !bad ? TR_OK
-        : tr_fail(err, TR_CANTCREATE, "%s: the folder for the store cannot be "
-                  "made (%s): make it, or choose another with --store",
-                  folder, strerror(bad));
+    if (bad)
+        return tr_fail(err, TR_CANTCREATE, "%s: the folder for the store "
+                       "cannot be made (%s): make it, or choose another with "
+                       "--store", folder, strerror(bad));
+    /* SQLite opens by name what we looked at by descriptor. */
+    if (stat(folder, &sb) == 0 && (sb.st_mode & S_IWOTH) &&
+        !(sb.st_mode & S_ISVTX))
+        return tr_fail(err, TR_CANTCREATE, "%s: everybody may put other files "
+                       "in the place of ours there; run chmod o-w on it, or "
+                       "choose another with --store", folder);
+    return TR_OK;
 }
 
 static void sync_folder(const char *path)
@@ -882,6 +904,10 @@ static int make_file(struct tr_store *st, struct tr_err *err)
                        strerror(errno));
     if (fstat(fd, &sb) != 0)
         rc = tr_fail(err, TR_IO, "%s: %s", st->path, strerror(errno));
+    else if (sb.st_uid != geteuid())
+        rc = tr_fail(err, TR_CONFIG, "%s belongs to another user, who may "
+                     "have made up its answers: choose another folder with "
+                     "--store", st->path);
     st->device = sb.st_dev;
     st->inode = sb.st_ino;
     snprintf(wal, sizeof wal, "%s-wal", st->path);

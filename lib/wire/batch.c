@@ -985,9 +985,8 @@ static void take_results(struct batch_lane *l)
             }
 }
 
-static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
+static int next_reply(struct batch_lane *l, struct tr_reply *reply)
 {
-    struct batch_lane *l = (struct batch_lane *)lane;
     int64_t now;
 
     take_results(l);
@@ -1013,6 +1012,16 @@ static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
     for (size_t i = 0; i < l->group_count; i++)
         act(l, l->groups[i], now);
     return 0;
+}
+
+static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
+{
+    struct batch_lane *l = (struct batch_lane *)lane;
+    int came = next_reply(l, reply);
+
+    if (came)
+        tr_lane_hide_key(l->inner, reply);
+    return came;
 }
 
 /* How long nothing is due, at most timeout_ms. */

@@ -99,5 +99,7 @@ struct tr_transport *tr_lane_transport(struct tr_lane *lane);
 /* Reads a result as one of the lane's own requests'. */
 void tr_lane_decode(struct tr_lane *lane, const struct tr_http_result *r,
                     struct tr_reply *reply);
+/* Takes the lane's very key, in any spelling, out of what a server says. */
+void tr_lane_hide_key(const struct tr_lane *lane, struct tr_reply *reply);
 
 #endif

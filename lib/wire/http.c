@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "wire/transport.h"
 
 #include <curl/curl.h>
@@ -84,7 +85,7 @@ struct http {
     struct curl_slist *headers, *plain; /* plain: without a content type */
     char *url, *proxy, *ca_file;
     CURLU *address;       /* url, parsed once for all requests */
-    bool secure, allow_http;
+    bool secure, allow_http, allow_link_local;
     long connect_timeout_ms;
     int epoll, wake;      /* file descriptors, -1: not open */
     struct watch *watches;
@@ -281,19 +282,63 @@ static int before_request(void *user, char *ip, char *local_ip, int port,
 
 enum reach { REACH_FAR, REACH_LOOPBACK, REACH_LINK_LOCAL };
 
+/* Where clouds keep what a machine may know, beyond link-local. */
+static const uint32_t metadata_v4[] = {
+    0x646464c8, /* 100.100.100.200 */
+    0xa83f8110, /* 168.63.129.16 */
+    0xc00000c0, /* 192.0.0.192 */
+};
+static const struct in6_addr metadata_v6[] = {
+    {{{0xfd, 0, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}}}, /* fd00:ec2::254 */
+    {{{0xfd, 0x20, 0, 0xce, [14] = 0x02, [15] = 0x54}}}, /* fd20:ce::254 */
+};
+/* Addresses of IPv6 that stand for one of IPv4: after the bytes of prefix. */
+static const struct {
+    size_t n;
+    unsigned char prefix[12];
+} embedded_v4[] = {
+    {12, {[10] = 0xff, [11] = 0xff}},            /* ::ffff:a.b.c.d */
+    {12, {[8] = 0xff, [9] = 0xff}},              /* ::ffff:0:a.b.c.d */
+    {12, {0, 0x64, 0xff, 0x9b}},                 /* 64:ff9b::a.b.c.d (NAT64) */
+    {2, {0x20, 0x02}},                           /* 2002:abcd:: (6to4) */
+    {12, {0}},                                   /* ::a.b.c.d */
+};
+
 static enum reach reach_v4(uint32_t ip)
 {
     if (ip >> 24 == 127)
         return REACH_LOOPBACK;
+    for (size_t i = 0; i < sizeof metadata_v4 / sizeof *metadata_v4; i++) {
+        if (ip == metadata_v4[i])
+            return REACH_LINK_LOCAL;
+    }
     return ip >> 16 == 0xa9fe ? REACH_LINK_LOCAL : REACH_FAR;
+}
+
+static enum reach reach_v6(const struct in6_addr *a)
+{
+    if (IN6_IS_ADDR_LOOPBACK(a))
+        return REACH_LOOPBACK;
+    for (size_t i = 0; i < sizeof metadata_v6 / sizeof *metadata_v6; i++) {
+        if (memcmp(a, &metadata_v6[i], sizeof *a) == 0)
+            return REACH_LINK_LOCAL;
+    }
+    for (size_t i = 0; i < sizeof embedded_v4 / sizeof *embedded_v4; i++) {
+        size_t n = embedded_v4[i].n;
+        uint32_t ip;
+
+        if (memcmp(a->s6_addr, embedded_v4[i].prefix, n) == 0) {
+            memcpy(&ip, a->s6_addr + n, sizeof ip);
+            return reach_v4(ntohl(ip));
+        }
+    }
+    return IN6_IS_ADDR_LINKLOCAL(a) ? REACH_LINK_LOCAL : REACH_FAR;
 }
 
 static enum reach reach_of(const struct sockaddr *a)
 {
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
-    const unsigned char *b = v6.sin6_addr.s6_addr;
-    uint32_t tail;
 
     if (a->sa_family == AF_INET) {
         memcpy(&v4, a, sizeof v4);
@@ -302,13 +347,7 @@ static enum reach reach_of(const struct sockaddr *a)
     if (a->sa_family != AF_INET6)
         return REACH_FAR;
     memcpy(&v6, a, sizeof v6);
-    if (IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr))
-        return REACH_LOOPBACK;
-    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
-        memcpy(&tail, b + 12, sizeof tail);
-        return reach_v4(ntohl(tail));
-    }
-    return IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr) ? REACH_LINK_LOCAL : REACH_FAR;
+    return reach_v6(&v6.sin6_addr);
 }
 
 static struct watch *watch_of(struct http *h, curl_socket_t fd);
@@ -323,9 +362,10 @@ static curl_socket_t open_socket(void *user, curlsocktype purpose,
     int fd;
 
     (void)purpose;
-    if (!h->proxy && reach == REACH_LINK_LOCAL) {
+    if (!h->proxy && !h->allow_link_local && reach == REACH_LINK_LOCAL) {
         snprintf(h->refused, sizeof h->refused,
-                 "its address is link-local (cloud metadata lives there)");
+                 "its address is link-local or a cloud's metadata; "
+                 "--allow-link-local permits it");
         return CURL_SOCKET_BAD;
     }
     if (!h->proxy && !h->secure && !h->allow_http && reach != REACH_LOOPBACK) {
@@ -1073,18 +1113,10 @@ static void http_cancel(struct tr_transport *t)
 
 /* ---- open and close --------------------------------------------------- */
 
-static void wipe(char *p, size_t n)
-{
-    volatile char *v = p;
-
-    while (n--)
-        *v++ = 0;
-}
-
 static void free_headers(struct curl_slist *list)
 {
     for (struct curl_slist *l = list; l; l = l->next)
-        wipe(l->data, strlen(l->data));
+        tr_wipe(l->data, strlen(l->data));
     curl_slist_free_all(list);
 }
 
@@ -1166,6 +1198,9 @@ static int check_library(struct tr_err *err)
         return tr_fail(err, TR_BUG, "libcurl does not start: %s",
                        curl_easy_strerror(global_code));
     v = curl_version_info(CURLVERSION_NOW);
+    if (v->version_num < 0x075500)
+        return tr_fail(err, TR_CONFIG, "libcurl %s is loaded, and 7.85 or "
+                       "later is needed", v->version);
     if (!(v->features & CURL_VERSION_ASYNCHDNS))
         return tr_fail(err, TR_CONFIG,
                        "this libcurl (%s) waits for name servers without a "
@@ -1173,6 +1208,11 @@ static int check_library(struct tr_err *err)
                        "resolver",
                        v->version);
     return TR_OK;
+}
+
+const char *tr_http_version(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version;
 }
 
 int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
@@ -1194,6 +1234,7 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     h->due_ns = -1;
     h->done_end = &h->done;
     h->allow_http = o->allow_http;
+    h->allow_link_local = o->allow_link_local;
     h->connect_timeout_ms =
         o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     TRY(check_library(err));

@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "base/mem.h"
 #include "base/bounds.h"
+#include "base/secret.h"
 #include "wire/batch.h"
 
 #include <stdio.h>
@@ -19,7 +20,7 @@ struct http_lane {
     const struct tr_question *asked; /* of the last call; the engine's */
     struct tr_buf scratch;  /* owns reply->text */
     char wire_model[160];   /* the model as the server calls it */
-    char key[512];          /* to take it out of messages */
+    struct tr_secret *key;  /* to take it out of messages; NULL: none */
     char key_from[160];     /* for a refused key: where it came from */
 };
 
@@ -39,22 +40,6 @@ static int lane_start(struct tr_lane *lane, const struct tr_shot *shot,
 
     return l->transport->start(l->transport, shot->tag, shot->body,
                                shot->deadline_ms, err);
-}
-
-/* The exact key, whatever it looks like. */
-static void hide_key(char *text, const char *key)
-{
-    size_t n = strlen(key);
-    char *at;
-
-    if (n < 4)
-        return;
-    while ((at = strstr(text, key))) {
-        size_t mark = n < 5 ? n : 5;
-
-        memcpy(at, "[key]", mark);
-        memmove(at + mark, at + n, strlen(at + n) + 1);
-    }
 }
 
 static void add_words(char *text, size_t size, const char *words)
@@ -79,16 +64,24 @@ static void request_id_of(const struct tr_http_result *r,
     tr_wire_redact(reply->request_id, sizeof reply->request_id);
 }
 
+void tr_lane_hide_key(const struct tr_lane *lane, struct tr_reply *reply)
+{
+    const struct tr_secret *key = ((const struct http_lane *)lane)->key;
+
+    tr_secret_hide(key, reply->message, sizeof reply->message);
+    tr_secret_hide(key, reply->served, sizeof reply->served);
+    tr_secret_hide(key, reply->request_id, sizeof reply->request_id);
+}
+
 void tr_lane_decode(struct tr_lane *lane, const struct tr_http_result *r,
                     struct tr_reply *reply)
 {
     struct http_lane *l = (struct http_lane *)lane;
 
     l->dialect->decode(&l->quirks, l->asked, r, &l->scratch, reply);
-    if (!reply->message[0])
-        return;
-    hide_key(reply->message, l->key);
-    if (r->status == 401)
+    lane->no_schema = l->quirks.no_schema;
+    tr_lane_hide_key(lane, reply);
+    if (reply->message[0] && r->status == 401)
         add_words(reply->message, sizeof reply->message, l->key_from);
 }
 
@@ -192,7 +185,7 @@ static void lane_teach(struct tr_lane *lane, struct tr_str text)
     if (read_number(text, "old_cap", &n))
         q->old_cap = n != 0;
     if (read_number(text, "no_schema", &n))
-        q->no_schema = n != 0;
+        lane->no_schema = q->no_schema = n != 0;
     if (read_number(text, "zero_temperature", &n))
         q->zero_temperature = n != 0;
     if (read_number(text, "no_cache", &n))
@@ -207,14 +200,6 @@ static void lane_teach(struct tr_lane *lane, struct tr_str text)
 
 /* ---- open and close --------------------------------------------------- */
 
-static void wipe(void *p, size_t n)
-{
-    volatile char *v = p;
-
-    while (n--)
-        *v++ = 0;
-}
-
 static void lane_close(struct tr_lane *lane)
 {
     struct http_lane *l = (struct http_lane *)lane;
@@ -224,7 +209,7 @@ static void lane_close(struct tr_lane *lane)
     if (l->transport)
         l->transport->close(l->transport);
     tr_buf_release(&l->scratch);
-    wipe(l->key, sizeof l->key);
+    tr_secret_free(l->key);
     tr_free(l);
 }
 
@@ -276,6 +261,7 @@ int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
 void tr_lane_quirks(struct tr_lane *lane, const struct tr_quirks *quirks)
 {
     ((struct http_lane *)lane)->quirks = *quirks;
+    lane->no_schema = quirks->no_schema;
 }
 
 static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
@@ -286,7 +272,7 @@ static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
                        : p->key_file ? p->key_file
                                      : p->key_env;
 
-    if (l->key[0])
+    if (l->key)
         snprintf(l->key_from, sizeof l->key_from,
                  " (the key came from %.100s)", from ? from : "the options");
     else
@@ -305,7 +291,7 @@ static void describe_account(struct http_lane *l, const struct tr_target *t)
     snprintf(text, sizeof text, "%s\n%s\n%s", t->url, t->key, t->model);
     key = tr_digest(&salt, tr_str_c(text));
     tr_key_hex(&key, sizeof key.b, l->lane.account);
-    wipe(text, sizeof text);
+    tr_wipe(text, sizeof text);
 }
 
 static const char *env_of_process(const char *name)
@@ -372,6 +358,8 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
                      &(struct tr_http_opts){.url = target->url,
                                             .headers = headers,
                                             .allow_http = o->allow_http,
+                                            .allow_link_local =
+                                                o->allow_link_local,
                                             .proxy = o->proxy,
                                             .ca_file = ca_file},
                      err));
@@ -385,7 +373,11 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
     snprintf(l->lane.host, sizeof l->lane.host, "%s", target->host);
     snprintf(l->lane.effort, sizeof l->lane.effort, "%s",
              o->effort ? o->effort : "");
-    snprintf(l->key, sizeof l->key, "%s", target->key);
+    if (target->key[0] && !(l->key = tr_secret_new(tr_str_c(target->key)))) {
+        (*out)->vt->close(*out);
+        *out = NULL;
+        TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    }
     describe_key(l, o, target->provider);
     describe_account(l, target);
     l->lane.has_key = target->key[0] != '\0';
@@ -403,7 +395,7 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
         snprintf(l->lane.shutdown, sizeof l->lane.shutdown, "%s",
                  target->facts->shutdown);
 out:
-    wipe(key_line, sizeof key_line);
+    tr_wipe(key_line, sizeof key_line);
     return rc;
 }
 
@@ -445,8 +437,8 @@ int tr_http_lane_open(struct tr_lane **out, const struct tr_lane_opts *o,
     rc = open_over_http(out, &target, o, err);
     if (rc == TR_OK && o->batch)
         rc = put_in_batches(out, &target, o, err);
-    wipe(&target, sizeof target);
 out:
+    tr_wipe(&target, sizeof target);
     tr_catalog_close(catalog);
     return rc;
 }

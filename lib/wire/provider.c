@@ -3,7 +3,10 @@
  * SPDX-License-Identifier: MIT */
 #include "wire/batch.h"
 
+#include "base/clock.h"
+#include "base/dirs.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -48,6 +51,7 @@ struct source {
     const char *as_of;
     struct tr_err *err;
     bool bare;         /* rows of models may stand without "models:" */
+    int64_t today_s;   /* wall clock: which prices hold */
 };
 
 /* ---- near misses ------------------------------------------------------ */
@@ -535,12 +539,14 @@ static struct tr_model *find_model(const struct tr_catalog *c,
 enum model_key {
     M_INPUT, M_OUTPUT, M_CACHED, M_CACHE_WRITE, M_BATCH, M_CONTEXT,
     M_MAX_OUTPUT, M_EFFORTS, M_LONG_FROM, M_LONG_INPUT, M_LONG_OUTPUT,
-    M_SHUTDOWN, M_EFFORT, M_CACHE_MIN, M_CACHE_MARKS
+    M_SHUTDOWN, M_EFFORT, M_CACHE_MIN, M_CACHE_MARKS, M_THEN
 };
 static const char *const model_keys[] = {
     "input", "output", "cached", "cache_write", "batch", "context",
     "max_output", "efforts", "long_from", "long_input", "long_output",
-    "shutdown", "effort", "cache_min", "cache_marks", NULL};
+    "shutdown", "effort", "cache_min", "cache_marks", "then", NULL};
+static const char *const then_keys[] = {"input", "output", "cached",
+                                        "cache_write", "from", NULL};
 
 /* Days since 1970-01-01 of a date of the Gregorian calendar (H. Hinnant). */
 static int64_t day_number(int64_t y, int64_t m, int64_t d)
@@ -572,6 +578,52 @@ int tr_days_until(const char *date, int64_t now_s)
     if (v[0] < 1970 || v[1] < 1 || v[1] > 12 || v[2] < 1 || v[2] > 31)
         return INT_MAX;
     return (int)(day_number(v[0], v[1], v[2]) - now_s / 86400);
+}
+
+static int take_date(const struct source *s, const struct tr_yaml *v,
+                     const char **date)
+{
+    int rc = take_text(s, v, date);
+
+    if (rc == TR_OK && tr_days_until(*date, 0) == INT_MAX)
+        return bad(s, v, "a date is wanted, such as 2026-12-11");
+    return rc;
+}
+
+/* Prices of a later day: {from: 2027-01-01, input: 1.50, output: 7.50}. From
+ * that day on they hold. On the day before a run may still go on when they
+ * begin, and days begin elsewhere first: the dearer of both holds. */
+static int take_then(const struct source *s, const struct tr_yaml *map,
+                     struct tr_model *m)
+{
+    int64_t *const prices[] = {&m->facts.price_in, &m->facts.price_out,
+                               &m->facts.price_cached,
+                               &m->facts.price_cache_write};
+    const struct tr_yaml *from = tr_yaml_get(map, "from");
+    int days, rc;
+
+    if (map->kind != TR_YAML_MAP || !from)
+        return bad(s, map, "prices of a later day are a map such as {from: "
+                           "2027-01-01, input: 1.50, output: 7.50}");
+    rc = take_date(s, from, &m->then_from);
+    if (rc != TR_OK)
+        return rc;
+    days = tr_days_until(m->then_from, s->today_s);
+    for (const struct tr_yaml *v = map->first; v; v = v->next) {
+        int key = key_index(v, then_keys);
+        int64_t price;
+
+        if (v == from)
+            continue;
+        if (key < 0)
+            return unknown_key(s, v, then_keys);
+        rc = take_decimal(s, v, PICO_PER_USD_MILLION, &price);
+        if (rc != TR_OK)
+            return rc;
+        if (days <= 0 || (days == 1 && price > *prices[key]))
+            *prices[key] = price;
+    }
+    return TR_OK;
 }
 
 static int take_model_value(const struct source *s, const struct tr_yaml *v,
@@ -611,12 +663,11 @@ static int take_model_value(const struct source *s, const struct tr_yaml *v,
     case M_CACHE_MARKS:
         return take_bool(s, v, &m->cache_marks);
     case M_SHUTDOWN:
-        rc = take_text(s, v, &m->shutdown);
-        if (rc == TR_OK && tr_days_until(m->shutdown, 0) == INT_MAX)
-            return bad(s, v, "a date is wanted, such as 2026-12-11");
-        return rc;
+        return take_date(s, v, &m->shutdown);
     case M_EFFORT:
         return take_word(s, v, styles, &m->effort_style);
+    case M_THEN:
+        return TR_OK; /* after the prices of today */
     }
     return TR_OK;
 }
@@ -627,6 +678,7 @@ static int take_model(const struct source *s, const struct tr_yaml *row)
     struct tr_model *old = find_model(c, row->key), *grown;
     struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100, 0},
                          .effort_style = -1};
+    const struct tr_yaml *then;
     int rc;
 
     if (tr_str_eq_c(row->key, "as_of"))
@@ -649,6 +701,9 @@ static int take_model(const struct source *s, const struct tr_yaml *row)
         if (rc != TR_OK)
             return rc;
     }
+    then = tr_yaml_get(row, "then");
+    if (then && (rc = take_then(s, then, &m)) != TR_OK)
+        return rc;
     m.has_efforts = m.has_efforts || tr_yaml_get(row, "efforts");
     if (old) {
         *old = m;
@@ -721,6 +776,7 @@ static int take_tables(struct source *s, struct tr_str text)
 static int read_file(const struct source *s, struct tr_str *text)
 {
     int fd = open(s->file, O_RDONLY | O_CLOEXEC);
+    const char *distrust;
     char *p;
     ssize_t got = 0;
 
@@ -730,6 +786,11 @@ static int read_file(const struct source *s, struct tr_str *text)
                    ? TR_OK
                    : tr_fail(s->err, TR_CONFIG, "%s: %s", s->file,
                              strerror(errno));
+    distrust = tr_distrust(fd);
+    if (distrust) {
+        close(fd);
+        return tr_fail(s->err, TR_CONFIG, "%s %s", s->file, distrust);
+    }
     p = tr_arena_alloc(&s->c->arena, CONFIG_BYTES_MAX);
     while (p && text->n < CONFIG_BYTES_MAX &&
            (got = read(fd, p + text->n, CONFIG_BYTES_MAX - text->n)) > 0)
@@ -746,11 +807,12 @@ static int read_file(const struct source *s, struct tr_str *text)
 }
 
 static int take_user_file(struct tr_catalog *c, const char *dir,
-                          const char *name, struct tr_err *err)
+                          const char *name, int64_t today_s,
+                          struct tr_err *err)
 {
     char path[PATH_MAX];
     struct source s = {c, USER, path, "your own file", err,
-                       strcmp(name, "models.yaml") == 0};
+                       strcmp(name, "models.yaml") == 0, today_s};
     struct tr_str text;
     int rc;
 
@@ -763,8 +825,11 @@ int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
                     struct tr_err *err)
 {
     struct tr_catalog *c = tr_alloc(sizeof *c);
-    struct source built_in = {c, BUILT_IN, "providers.yaml", "", err, false};
-    struct source task = {c, TASK, "providers of the task", "", err, false};
+    int64_t today_s = o->today_s ? o->today_s : tr_clock_wall_s();
+    struct source built_in = {c, BUILT_IN, "providers.yaml", "", err, false,
+                              today_s};
+    struct source task = {c, TASK, "providers of the task", "", err, false,
+                          today_s};
     struct tr_yaml *root;
     int rc = TR_OK;
 
@@ -779,8 +844,10 @@ int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
     TRY(take_tables(&built_in,
                     tr_str((const char *)tr_data_models, tr_data_models_n)));
     if (o->config_dir && o->config_dir[0]) {
-        TRY(take_user_file(c, o->config_dir, "config.yaml", err));
-        TRY(take_user_file(c, o->config_dir, "models.yaml", err));
+        TRY(take_user_file(c, o->config_dir, "config.yaml", today_s,
+                           err));
+        TRY(take_user_file(c, o->config_dir, "models.yaml", today_s,
+                           err));
     }
     if (tr_str_trim(o->providers_yaml).n) {
         TRY(tr_yaml_parse(&root, &c->arena, o->providers_yaml, task.file,
@@ -1017,8 +1084,7 @@ int tr_target_key_file(struct tr_target *t, const char *path,
     else
         rc = keep_key(t, tr_str(bytes, (size_t)n), path, err);
     close(fd);
-    for (volatile char *v = bytes; v < bytes + sizeof bytes; v++)
-        *v = 0;
+    tr_wipe(bytes, sizeof bytes);
     return rc;
 }
 

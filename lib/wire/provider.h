@@ -160,8 +160,10 @@ struct tr_lane_opts {
     const char *config_dir; /* $XDG_CONFIG_HOME/trommel, or NULL */
     struct tr_str providers_yaml; /* of the task file, or empty */
     bool allow_http;
+    bool allow_link_local;  /* --allow-link-local */
     bool keyless;           /* nothing will be sent: a missing key is fine */
     const struct tr_batch_opts *batch; /* NULL: one by one */
+    int64_t today_s;        /* whose prices hold; 0: the wall clock says */
     /* Looks a name up in the environment; tests replace it. NULL: getenv */
     const char *(*env)(const char *name);
 };
@@ -198,6 +200,7 @@ struct tr_model {
     bool cache_marks;     /* see tr_quirks */
     int batch_pct;        /* price of a batch in percent, 0: no batch */
     const char *shutdown; /* "2026-12-11", or NULL */
+    const char *then_from; /* first day of other prices, or NULL */
     const char *as_of;
 };
 
@@ -255,5 +258,13 @@ int tr_lane_over(struct tr_lane **out, const struct tr_dialect *dialect,
                  struct tr_transport *transport, struct tr_err *err);
 /* How that lane's server wants things said; plain defaults otherwise. */
 void tr_lane_quirks(struct tr_lane *lane, const struct tr_quirks *quirks);
+
+/* ---- advisories (advisories.c) ---------------------------------------- */
+
+/* Adds one line about what is known of a libcurl of that version, nothing
+ * when nothing is; *grave: from severity high on. proxy: requests go over
+ * one. data: the rows, empty: those that come along. */
+int tr_wire_advisories(struct tr_str data, const char *version, bool proxy,
+                       struct tr_buf *out, bool *grave, struct tr_err *err);
 
 #endif

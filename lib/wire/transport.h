@@ -81,6 +81,7 @@ struct tr_http_opts {
     const char *const *headers;
     int connect_timeout_ms;  /* 0: 10 s */
     bool allow_http;         /* plain http beyond loopback */
+    bool allow_link_local;   /* link-local and metadata addresses */
     const char *proxy;       /* NULL: none, whatever the environment says;
                                 "env": HTTPS_PROXY, ALL_PROXY, NO_PROXY;
                                 else the proxy's address */
@@ -89,5 +90,8 @@ struct tr_http_opts {
 };
 int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
                  struct tr_err *err);
+
+/* Of the libcurl that is loaded, such as "7.88.1". */
+const char *tr_http_version(void);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "wire/provider.h"
 
 #include <stdio.h>
@@ -14,19 +15,11 @@
 struct tr_webhook {
     char *url, *proxy, *ca_file;
     char host[160];
-    bool allow_http;
-    char secret[sizeof((struct tr_target *)0)->key]; /* "": none */
+    bool allow_http, allow_link_local;
+    struct tr_secret *secret; /* NULL: none */
     struct tr_transport *transport; /* of the POST under way, or NULL */
     struct tr_buf body;
 };
-
-static void wipe(void *p, size_t n)
-{
-    volatile char *v = p;
-
-    while (n--)
-        *v++ = 0;
-}
 
 /* The address itself is never repeated: who knows it may post there. */
 static int check_address(struct tr_webhook *w, struct tr_err *err)
@@ -73,9 +66,9 @@ static int read_secret(struct tr_webhook *w, const struct tr_webhook_opts *o,
 
     if (o->secret_file) {
         rc = tr_target_key_file(&target, o->secret_file, err);
-        if (rc == TR_OK)
-            snprintf(w->secret, sizeof w->secret, "%s", target.key);
-        wipe(&target, sizeof target);
+        if (rc == TR_OK && !(w->secret = tr_secret_new(tr_str_c(target.key))))
+            rc = tr_fail(err, TR_NOMEM, "out of memory");
+        tr_wipe(&target, sizeof target);
         return rc;
     }
     if (!o->secret_env)
@@ -85,11 +78,13 @@ static int read_secret(struct tr_webhook *w, const struct tr_webhook_opts *o,
         return tr_fail(err, TR_CONFIG,
                        "--alert-secret-env %s: that variable is not set",
                        o->secret_env);
-    if (strlen(value) >= sizeof w->secret)
+    if (strlen(value) >= sizeof target.key)
         return tr_fail(err, TR_CONFIG, "--alert-secret-env %s: the secret is "
                        "longer than %zu bytes", o->secret_env,
-                       sizeof w->secret - 1);
-    snprintf(w->secret, sizeof w->secret, "%s", value);
+                       sizeof target.key - 1);
+    w->secret = tr_secret_new(tr_str_c(value));
+    if (!w->secret)
+        return tr_fail(err, TR_NOMEM, "out of memory");
     return TR_OK;
 }
 
@@ -106,6 +101,7 @@ int tr_webhook_open(struct tr_webhook **out, const struct tr_webhook_opts *o,
         return tr_fail(err, TR_NOMEM, "out of memory");
     tr_buf_init(&w->body, 0);
     w->allow_http = o->allow_http;
+    w->allow_link_local = o->allow_link_local;
     w->url = tr_dup(o->url, strlen(o->url));
     if (o->proxy)
         w->proxy = tr_dup(o->proxy, strlen(o->proxy));
@@ -149,8 +145,8 @@ int tr_webhook_post(struct tr_webhook *w, struct tr_str body, int64_t limit_ms,
     tr_buf_adds(&w->body, body);
     if (!tr_buf_ok(&w->body))
         return tr_fail(err, TR_NOMEM, "out of memory for an alert");
-    if (w->secret[0]) {
-        tr_sign(tr_str_c(w->secret), tr_buf_str(&w->body), hex);
+    if (w->secret) {
+        tr_sign(tr_str_c(tr_secret_text(w->secret)), tr_buf_str(&w->body), hex);
         snprintf(signature, sizeof signature, "X-Trommel-Signature: sha256=%s",
                  hex);
         headers[2] = signature;
@@ -159,6 +155,8 @@ int tr_webhook_post(struct tr_webhook *w, struct tr_str body, int64_t limit_ms,
                      &(struct tr_http_opts){.url = w->url,
                                             .headers = headers,
                                             .allow_http = w->allow_http,
+                                            .allow_link_local =
+                                                w->allow_link_local,
                                             .proxy = w->proxy,
                                             .ca_file = w->ca_file},
                      err));
@@ -206,7 +204,7 @@ void tr_webhook_close(struct tr_webhook *w)
         return;
     if (w->transport)
         w->transport->close(w->transport);
-    wipe(w->secret, sizeof w->secret);
+    tr_secret_free(w->secret);
     tr_buf_release(&w->body);
     tr_free(w->url);
     tr_free(w->proxy);

@@ -22,7 +22,7 @@ struct tr_webhook_opts {
     const char *secret_env;  /* NULL: none; variable that holds the secret */
     const char *secret_file; /* NULL: none; mode 0600 */
     const char *proxy;       /* as in tr_http_opts */
-    bool allow_http;
+    bool allow_http, allow_link_local;
 };
 
 /* Checks everything that can be checked without sending. */

@@ -9,8 +9,12 @@ is paid twice; the number of batches at the provider; what trommel says it
 spent is the provider's bill, at the price of batches.
 SPDX-License-Identifier: MIT
 """
-import argparse, concurrent.futures, csv, json, os, random, shutil, signal, subprocess, sys
-import tempfile, time, urllib.request
+import argparse, concurrent.futures, contextlib, csv, glob, json, os, random
+import shutil, signal, sqlite3, subprocess, sys, tempfile, time, urllib.request
+
+sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import canary
 
 ap = argparse.ArgumentParser()
 ap.add_argument("trommel")
@@ -27,7 +31,7 @@ class World:
     def __init__(self, name, *options, rows=300):
         self.provider = "anthropic" if "anthropic" in name else "openai"
         self.name, self.rng = name, random.Random(f"{args.seed} {name}")
-        self.rounds = 1
+        self.rounds, self.said = 1, []
         self.here = tempfile.mkdtemp(prefix="trommel-batch-")
         with open(self.path("in.csv"), "w", newline="") as f:
             out = csv.writer(f, lineterminator="\n")
@@ -43,7 +47,7 @@ class World:
         self.env = {"PATH": os.environ["PATH"], "HOME": self.here,
                     "XDG_CONFIG_HOME": self.path("config"),
                     "XDG_STATE_HOME": self.path("state"),
-                    "OPENAI_API_KEY": "sk-test-0123456789",
+                    "OPENAI_API_KEY": canary.KEY,
                     "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
         self.fake = subprocess.Popen(
             [args.trommel, "fake", "--port", "0", "--port-file",
@@ -78,6 +82,7 @@ class World:
         """Exit code, last numbers and what was said."""
         done = self.start(*options, **more)
         said = done.communicate(timeout=120)[1]
+        self.said.append(said)
         numbers = [json.loads(line) for line in said.splitlines()
                    if line.startswith('{"model')]
         return done.returncode, numbers[-1] if numbers else {}, said
@@ -122,6 +127,8 @@ class World:
     def close(self):
         self.fake.terminate()
         self.fake.wait()
+        for line in canary.search(self.here, *self.said):
+            problems.append(f"{self.name}: {line}")
         shutil.rmtree(self.here, ignore_errors=True)
 
 
@@ -258,6 +265,32 @@ def other_input(w):
     w.expect("two batches were made", bill["batches"] == 2, bill)
 
 
+def overdue(w):
+    """Two hours after the provider's promise a batch is cancelled, and what
+    was not worked on goes into the next one."""
+    run = w.start()
+    w.until_made()
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    files = glob.glob(w.path("state/trommel/**/*.db"), recursive=True)
+    for hours, batches in ((25, 1), (2, 2)): # 25 h are in time, 27 are not
+        with contextlib.closing(sqlite3.connect(files[0])) as db, db:
+            db.execute("UPDATE batch SET created_at = created_at - ?",
+                       (hours * 3600,))
+        run = w.start()
+        if batches == 1:
+            time.sleep(2)
+        until = time.monotonic() + 60
+        while w.bill()["batches"] < batches and time.monotonic() < until:
+            time.sleep(0.05)
+        w.expect(f"{batches} batches after {hours} h more",
+                 w.bill()["batches"] == batches, w.bill())
+        run.send_signal(signal.SIGINT)
+        run.communicate()
+    w.expect("a cancelled batch costs nothing", w.bill()["nanousd"] == 0,
+             w.bill())
+
+
 def anthropic(w):
     plain(w)
 
@@ -296,6 +329,7 @@ CASES = [
     (key_wrong, ["--key", "another-key"]),
     (budget, ["--batch-delay", "0.1"]),
     (other_input, ["--batch-delay", "2"]),
+    (overdue, ["--batch-delay", "900"]),
 ]
 
 

@@ -13,6 +13,10 @@ SPDX-License-Identifier: MIT
 import argparse, csv, json, os, random, shutil, signal, subprocess, sys
 import tempfile, time, urllib.request
 
+sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import canary
+
 ap = argparse.ArgumentParser()
 ap.add_argument("trommel")
 ap.add_argument("--kills", type=int, default=10)
@@ -54,12 +58,14 @@ try:
                 "  openai/fake: {input: 1, output: 5}\n")
     env = {"PATH": os.environ["PATH"], "HOME": here,
            "XDG_CONFIG_HOME": path("config"), "XDG_STATE_HOME": path("state"),
+           "OPENAI_API_KEY": canary.KEY,
            "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
 
     def command(output, store):
         return [args.trommel, "classify", path("in.csv"), "--labels",
                 ",".join(labels), "--model", "openai/fake", "--base-url",
-                url + "/v1", "--pack", str(args.pack), "--concurrency",
+                url + "/v1", "--key-env", "OPENAI_API_KEY", "--trace",
+                path("trace"), "--pack", str(args.pack), "--concurrency",
                 str(args.flight), "--store", path(store), "-o", path(output),
                 "--progress", "json", "--budget", "100"]
 
@@ -83,6 +89,8 @@ try:
             run.send_signal(signal.SIGKILL)
             run.wait()
             killed += 1
+        if canary.seen(open(path("log")).read()):
+            sys.exit("FAILED: the key stands in what a killed run said")
     last = open(path("log")).read()
     disturbed = bill()
     again = subprocess.run(command("again.csv", "store"), env=env,
@@ -121,6 +129,7 @@ try:
           f"{disturbed['paid_twice']}, bill {disturbed['nanousd']} nano-USD, "
           f"trommel's own count "
           f"{stats[-1]['spent_nanousd'] if stats else 'unknown'}")
+    problems += canary.search(here, again.stderr)
     for p in problems:
         print("FAILED:", p)
     sys.exit(1 if problems else 0)

@@ -16,6 +16,10 @@ SPDX-License-Identifier: MIT
 import argparse, csv, json, os, shutil, signal, subprocess, sys, tempfile
 import threading, time, urllib.request
 
+sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import canary
+
 ap = argparse.ArgumentParser()
 ap.add_argument("trommel")
 ap.add_argument("--runs", type=int, default=3)
@@ -32,7 +36,7 @@ ap.add_argument("--blind", action="store_true")
 ap.add_argument("--loose", action="store_true")
 args = ap.parse_args()
 here = tempfile.mkdtemp(prefix="trommel-share-")
-env = {"PATH": os.environ["PATH"], "HOME": here, "OPENAI_API_KEY": "sk-test",
+env = {"PATH": os.environ["PATH"], "HOME": here, "OPENAI_API_KEY": canary.KEY,
        "XDG_STATE_HOME": os.path.join(here, "state"),
        "XDG_CONFIG_HOME": os.path.join(here, "config"),
        "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
@@ -175,6 +179,7 @@ finally:
     if fake:
         fake.terminate()
         fake.wait()
+    bad += canary.search(here, *("".join(r.notes) for r in runs))
     shutil.rmtree(here, ignore_errors=True)
 for b in bad:
     print("FAILED:", b)

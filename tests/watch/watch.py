@@ -15,9 +15,11 @@ import traceback, urllib.error, urllib.request
 
 sys.dont_write_bytecode = True  # the source folder stays as it is
 import promtext
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import canary
 
 TROMMEL = str(pathlib.Path(sys.argv[1]).resolve())
-KEY = "sk-canary-0123456789abcdef"
+KEY = canary.KEY
 SECRET = "whsec-canary-9876"
 ROW = "canaryrow"
 LABELS = ["refund", "bug", "question"]
@@ -112,6 +114,7 @@ class Place:
     def run(self, *options, **env):
         done = self.start(*options, **env)
         _, stderr = done.communicate(timeout=120)
+        assert not canary.seen(stderr), stderr
         return done.returncode, stderr
 
     def requests(self):
@@ -133,7 +136,9 @@ class Place:
     def close(self):
         self.fake.terminate()
         self.fake.wait()
+        left = canary.search(self.dir)
         shutil.rmtree(self.dir, ignore_errors=True)
+        assert not left, left
 
 
 class Spare:

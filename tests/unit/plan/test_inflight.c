@@ -101,7 +101,7 @@ static void after_an_overload_it_comes_back_quickly(void **state)
 
     for (int i = 0; i < 8; i++)
         tr_inflight_halve(&f);
-    assert_true(f.limit < 3);
+    assert_true(f.limit == 4); /* one may hang, others go on */
     answer(&f, &now, 500 * TR_MS, (int)before);
     assert_true(f.limit > 0.02 * before);
     tr_inflight_init(&f, 64, 512, now);

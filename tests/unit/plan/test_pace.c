@@ -470,6 +470,60 @@ static void slow_down_goes_back_holds_and_ramps(void **state)
     assert_in_range(tr_pace_rpm(&pace), 595, 600);
 }
 
+/* A run has just begun: half of next to nothing would be a crawl for a quarter
+ * of an hour. With answers after 0.5 s, four under way are 8/s. */
+static void slow_down_at_the_start_is_no_crawl(void **state)
+{
+    struct tr_pace_opts opts = {0};
+    struct tr_pace_news news = {.outcome = TR_OUT_THROTTLED, .status = 503,
+                                .slow_down = true, .tokens_true = -1,
+                                .limits = &silent, .retry_after_ms = 0};
+    int64_t now = START;
+    (void)state;
+
+    tr_pace_init(&pace, &opts, now);
+    for (int i = 0; i < 3; i++) {
+        int64_t sent_at = now;
+
+        tr_pace_sent(&pace, 0, now);
+        now += TR_S / 2;
+        reply(&pace, TR_OUT_OK, sent_at, -1, now);
+    }
+    for (int i = 0; i < 5; i++) { /* whenever it comes again */
+        tr_pace_sent(&pace, 0, now);
+        news.sent_at = now;
+        now += 70 * TR_S;
+        tr_pace_reply(&pace, &news, now);
+        assert_in_range(tr_pace_rpm(&pace), 8 * 60 - 1, 8 * 60 + 1);
+    }
+}
+
+/* One that hangs keeps no place, but the window holds on top of those that
+ * hang, and the user's number in any case. */
+static void what_hangs_keeps_no_place(void **state)
+{
+    static const struct { int user, stuck, may; } cases[] = {
+        {0, 0, 4}, {0, 1, 5}, {0, 4, 8}, {0, 8, 8}, {3, 3, 3}};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_pace_opts opts = {.concurrency = cases[i].user};
+        int64_t now = START;
+        int sent = 0;
+
+        tr_pace_init(&pace, &opts, now);
+        for (; sent < 100; sent++, now += 10 * TR_S) {
+            if (sent >= cases[i].stuck || sent >= 4)
+                tr_pace_stuck(&pace, cases[i].stuck);
+            if (tr_pace_wait(&pace, 0, now) == TR_PACE_FULL)
+                break;
+            tr_pace_sent(&pace, 0, now);
+        }
+        if (sent != cases[i].may)
+            fail_msg("case %zu: %d", i, sent);
+    }
+}
+
 /* 503 and 529 say nothing about a rate: fewer at a time, and a pause. */
 static void overload_halves_what_is_under_way(void **state)
 {
@@ -508,6 +562,8 @@ int main(void)
         cmocka_unit_test(a_clock_that_steps_back_costs_nothing),
         cmocka_unit_test(limits_that_change_are_followed),
         cmocka_unit_test(slow_down_goes_back_holds_and_ramps),
+        cmocka_unit_test(slow_down_at_the_start_is_no_crawl),
+        cmocka_unit_test(what_hangs_keeps_no_place),
         cmocka_unit_test(overload_halves_what_is_under_way),
     };
 

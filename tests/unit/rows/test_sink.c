@@ -132,8 +132,17 @@ static void refusals(void **state)
          "pipe.csv.partial is in the way and is not a regular file; remove "
          "it"},
         {"", "in.csv", "the output has no name; name a file with -o"},
+        /* The last: only root can make what it is about. */
+        {"theirs.csv", "in.csv",
+         "theirs.csv.partial is in the way and belongs to another user, who "
+         "could read what is written there; remove it"},
     };
+    size_t count = sizeof table / sizeof *table;
     (void)state;
+
+    put_file("theirs.csv.partial", TR_STR(""));
+    if (geteuid() != 0 || chown("theirs.csv.partial", 65534, 65534) != 0)
+        count--;
 
     put_file("in.csv", TR_STR("text\na\n"));
     put_file("x.csv.partial", TR_STR("text\na\n"));
@@ -142,7 +151,7 @@ static void refusals(void **state)
     assert_int_equal(symlink("in.csv", "trap.csv.partial"), 0);
     assert_int_equal(mkfifo("pipe.csv.partial", 0600), 0);
     assert_int_equal(mkdir("folder", 0700), 0);
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct tr_sink *sink;
         struct tr_err err;
 

@@ -322,6 +322,33 @@ static void folders_are_made_and_links_are_not_followed(void **state)
     assert_non_null(strstr(err.text, "--store"));
 }
 
+/* Answers that somebody else may have made up are not taken. */
+static void what_others_may_have_written_is_refused(void **state)
+{
+    char open_to_all[200];
+    struct tr_store_opts o = {.folder = open_to_all, .task = key_of(1)};
+    struct tr_store *st;
+    struct tr_err err;
+    (void)state;
+
+    snprintf(open_to_all, sizeof open_to_all, "%s/open", folder);
+    assert_int_equal(mkdir(open_to_all, 0700), 0);
+    assert_int_equal(chmod(open_to_all, 0777), 0);
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_CANTCREATE);
+    assert_non_null(strstr(err.text, "chmod o-w"));
+    assert_int_equal(chmod(open_to_all, 01777), 0); /* as /tmp is */
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
+    if (geteuid() == 0)
+        assert_int_equal(chown(tr_store_path(st), 65534, 65534), 0);
+    tr_store_close(st);
+    if (geteuid() != 0)
+        return; /* only root can give files away */
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
+    assert_non_null(strstr(err.text, "another user"));
+    o.read_only = true;
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
+}
+
 /* As another user when this one may write everywhere. */
 static void a_folder_one_may_not_write_is_said_so(void **state)
 {
@@ -475,6 +502,7 @@ static void a_changed_bit_is_never_a_wrong_label(void **state)
     for (uint64_t n = 0; n < ROWS; n++) {
         struct tr_store_put put = put_of(n, 0);
 
+        put.verdict.confidence = 9000;
         assert_int_equal((n < ROWS / 2 ? commit : save)(st, &put, 1), TR_OK);
     }
     snprintf(path, sizeof path, "%s", tr_store_path(st));
@@ -502,6 +530,7 @@ static void a_changed_bit_is_never_a_wrong_label(void **state)
             struct tr_verdict v;
             bool found;
 
+            put.verdict.confidence = 9000;
             if (tr_store_find(again, &any, &key, 1, &v, &found, &err) != TR_OK)
                 refused++;
             else if (found)
@@ -1300,6 +1329,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reading_changes_nothing),
         cmocka_unit_test(only_the_owner_may_read),
         cmocka_unit_test(folders_are_made_and_links_are_not_followed),
+        cmocka_unit_test(what_others_may_have_written_is_refused),
         cmocka_unit_test(a_folder_one_may_not_write_is_said_so),
         cmocka_unit_test(a_file_moved_away_while_open_is_noticed),
         cmocka_unit_test(foreign_newer_and_damaged_files_are_refused),

@@ -27,6 +27,8 @@
 
 struct seen {
     atomic_int connections, requests, keys;
+    atomic_int mixed; /* requests with another key than the first of their
+                         connection had */
 };
 static struct seen *seen, *elsewhere; /* the two servers */
 static int port, other_port;
@@ -111,7 +113,7 @@ static int act(int fd, const char *what, int nth)
 static void *talk(void *arg)
 {
     int fd = (int)(intptr_t)arg, nth = 0;
-    char in[20000];
+    char in[20000], first[40] = "", key[40];
 
     for (;;) {
         size_t n = 0, body_n;
@@ -138,6 +140,13 @@ static void *talk(void *arg)
         seen->requests++;
         if (strstr(in, "canary"))
             seen->keys++;
+        length = strstr(in, "X-Api-Key: ");
+        snprintf(key, sizeof key, "%.*s", length ? 25 : 0,
+                 length ? length : "");
+        if (nth == 0)
+            memcpy(first, key, sizeof first);
+        else if (strcmp(first, key) != 0)
+            seen->mixed++;
         if (!act(fd, end + 4, ++nth))
             break;
     }
@@ -270,6 +279,34 @@ static void answers_arrive_over_kept_connections(void **state)
     assert_int_equal(seen->requests, 200);
     assert_int_equal(seen->connections, 4);
     t->close(t);
+}
+
+/* Two lanes to one server: a connection that one used with its key is never
+ * the other's. */
+static void two_keys_share_no_connection(void **state)
+{
+    static const char *const others[] = {"X-Api-Key: another canary", NULL};
+    struct tr_transport *t[2] = {open_to(port, NULL), NULL};
+    char url[100];
+    (void)state;
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1/chat/completions", port);
+    assert_int_equal(tr_http_open(&t[1],
+                                  &(struct tr_http_opts){.url = url,
+                                                         .headers = others},
+                                  NULL), TR_OK);
+    seen->mixed = 0;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 4; i++)
+            ask(t[i & 1], (uint64_t)i, "ok", 5000);
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(answer(t[i & 1]).status, 200);
+    }
+    assert_int_equal(seen->requests, 80);
+    assert_int_equal(seen->connections, 4); /* they were kept */
+    assert_int_equal(seen->mixed, 0);
+    t[0]->close(t[0]);
+    t[1]->close(t[1]);
 }
 
 static void only_telling_headers_are_kept(void **state)
@@ -424,6 +461,18 @@ static void forbidden_addresses_get_no_connection(void **state)
         bool allow_http;
     } cases[] = {
         {"http://169.254.169.254/v1", true},
+        {"http://0251.0376.0251.0376/v1", true}, /* in octal */
+        {"http://169.16689662/v1", true},        /* in two parts */
+        {"http://[::169.254.169.254]/v1", true},
+        {"http://[::ffff:0:169.254.169.254]/v1", true},
+        {"http://[64:ff9b::169.254.169.254]/v1", true}, /* NAT64 */
+        {"http://[2002:a9fe:a9fe::1]/v1", true},        /* 6to4 */
+        {"http://[fe80::1]/v1", true},
+        {"http://[fd00:ec2::254]/v1", true},   /* clouds' own places */
+        {"http://[fd20:ce::254]/v1", true},
+        {"https://100.100.100.200/v1", true},
+        {"https://168.63.129.16/v1", true},
+        {"https://192.0.0.192/v1", true},
         {"http://0xa9fea9fe/v1", true},      /* the same, spelt in hex */
         {"http://2852039166/v1", true},      /* and in decimal */
         {"http://[::ffff:169.254.169.254]/v1", true},
@@ -445,6 +494,24 @@ static void forbidden_addresses_get_no_connection(void **state)
             fail_msg("%s: net %d: %s", cases[i].url, r.net, r.message);
         t->close(t);
     }
+}
+
+/* Without a zone the kernel knows no way there, so nothing leaves: what is
+ * tested is that it was asked. */
+static void link_local_addresses_can_be_allowed(void **state)
+{
+    struct tr_transport *t =
+        open_to(port, &(struct tr_http_opts){.url = "http://[fe80::1]/v1",
+                                             .allow_http = true,
+                                             .allow_link_local = true});
+    struct tr_http_result r;
+    (void)state;
+
+    ask(t, 1, "ok", 2000);
+    r = answer(t);
+    if (r.net == TR_NET_REFUSED || r.net == TR_NET_OK)
+        fail_msg("net %d: %s", r.net, r.message);
+    t->close(t);
 }
 
 /* The environment's proxy is used only when asked for. */
@@ -488,6 +555,22 @@ static void headers_are_one_line(void **state)
                      TR_CONFIG);
     assert_null(t);
     assert_null(strstr(err.text, "Bearer"));
+    for (int c = 1; c < 256; c++) {
+        char line[] = "X-Name: value";
+        const char *const one[] = {line, NULL};
+        bool visible = c >= 0x20 && c <= 0x7e;
+
+        line[10] = (char)c;
+        assert_int_equal(tr_http_open(&t,
+                                      &(struct tr_http_opts){
+                                          .url = "https://example.invalid/",
+                                          .headers = one},
+                                      &err),
+                         visible ? TR_OK : TR_CONFIG);
+        assert_int_equal(t != NULL, visible);
+        if (t)
+            t->close(t);
+    }
 }
 
 static void cancel_drops_what_is_in_flight(void **state)
@@ -623,6 +706,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_arrive_over_kept_connections),
+        cmocka_unit_test(two_keys_share_no_connection),
         cmocka_unit_test(only_telling_headers_are_kept),
         cmocka_unit_test(redirects_are_not_followed),
         cmocka_unit_test(every_trouble_has_its_name),
@@ -631,6 +715,7 @@ int main(void)
         cmocka_unit_test(a_refused_connection_was_not_sent),
         cmocka_unit_test(a_server_without_tls_gets_no_request),
         cmocka_unit_test(forbidden_addresses_get_no_connection),
+        cmocka_unit_test(link_local_addresses_can_be_allowed),
         cmocka_unit_test(a_proxy_is_used_on_request_only),
         cmocka_unit_test(headers_are_one_line),
         cmocka_unit_test(cancel_drops_what_is_in_flight),

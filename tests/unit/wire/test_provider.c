@@ -654,6 +654,35 @@ static void prices_are_exact(void **state)
     }
 }
 
+/* Of gemini-3.8-flash as the built-in row has it: twice as much from
+ * 2027-01-01 (day 20,819); the day before the dearer counts already. */
+static void prices_of_a_later_day_hold_from_then_on(void **state)
+{
+    static const struct { int64_t day, in, out, cached; } cases[] = {
+        {20786, 750000, 3750000, 75000},
+        {20817, 750000, 3750000, 75000},
+        {20818, 1500000, 7500000, 150000},
+        {20819, 1500000, 7500000, 150000},
+        {30000, 1500000, 7500000, 150000},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_lane_opts o = {.env = some_env,
+                                 .today_s = cases[i].day * 86400 + 86399};
+        struct tr_model_facts f;
+        char as_of[20];
+
+        assert_true(tr_model_find(&o, "gemini/gemini-3.8-flash", &f, as_of,
+                                  sizeof as_of));
+        if (f.price_in != cases[i].in || f.price_out != cases[i].out ||
+            f.price_cached != cases[i].cached)
+            fail_msg("day %lld: %lld %lld %lld", (long long)cases[i].day,
+                     (long long)f.price_in, (long long)f.price_out,
+                     (long long)f.price_cached);
+    }
+}
+
 static void long_requests_cost_more(void **state)
 {
     struct tr_lane_opts o = {.env = some_env};
@@ -846,6 +875,7 @@ int main(void)
         cmocka_unit_test(what_is_refused_and_in_which_words),
         cmocka_unit_test(key_files_are_private),
         cmocka_unit_test(prices_are_exact),
+        cmocka_unit_test(prices_of_a_later_day_hold_from_then_on),
         cmocka_unit_test(long_requests_cost_more),
         cmocka_unit_test(efforts_start_at_the_lowest),
         cmocka_unit_test(a_lane_opens_without_a_connection),
