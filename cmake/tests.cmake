@@ -57,8 +57,9 @@ set_tests_properties(share_headers share_ceiling PROPERTIES TIMEOUT 300)
 
 # Many small worlds around the real engine: docs/internals/simulation.md.
 file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
-add_executable(sim ${simulator})
-target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
+add_executable(sim ${simulator} ${CMAKE_SOURCE_DIR}/cli/fake/gullible.c)
+target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim
+    ${CMAKE_SOURCE_DIR}/cli)
 target_link_libraries(sim PRIVATE tr_core yyjson)
 target_link_options(sim PRIVATE
     -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_save

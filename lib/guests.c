@@ -57,21 +57,17 @@ void tr_guests_queue(struct tr_run *run, struct tr_row *row)
 
 /* ---- before a pack is made -------------------------------------------- */
 
-/* Brings the first of n rows to the front that is short and would do: every
- * pack that it is in later pays for its length. */
-static bool bring_scout(const struct tr_run_lane *l, struct tr_rows *q,
-                        uint32_t n)
+/* Brings the first of n rows to the front that is short enough: every pack that
+ * it is in later pays for its length. */
+static bool bring_shorter(const struct tr_run_lane *l, struct tr_rows *q,
+                          uint32_t n, size_t most)
 {
     struct tr_row *r = q->head, *before = NULL;
-    size_t bytes = 0;
 
-    for (uint32_t i = 0; i < n; i++, r = r->next)
-        bytes += tr_run_text(l, r).n;
-    r = q->head;
     for (uint32_t i = 0; i < n; i++, before = r, r = r->next) {
         size_t own = tr_run_text(l, r).n;
 
-        if (own > TR_GUEST_BYTES || own * n > bytes || r->company || r->wary)
+        if (own > TR_GUEST_BYTES || own > most || r->company || r->watched)
             continue;
         if (before) {
             before->next = r->next;
@@ -83,6 +79,19 @@ static bool bring_scout(const struct tr_run_lane *l, struct tr_rows *q,
         return true;
     }
     return false;
+}
+
+static bool bring_scout(const struct tr_run_lane *l, struct tr_rows *q,
+                        uint32_t n)
+{
+    const struct tr_row *r = q->head;
+    size_t mean = 0;
+
+    for (uint32_t i = 0; i < n; i++, r = r->next)
+        mean += tr_run_text(l, r).n;
+    mean /= n;
+    return bring_shorter(l, q, n, mean * 3 / 4) ||
+           bring_shorter(l, q, n, mean);
 }
 
 /* Something is under way whose reply may bring or free canaries. */
@@ -101,15 +110,17 @@ uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
 {
     struct tr_guard *g = &l->guard;
     const struct tr_row *r = q->head;
-    bool wary = false;
+    bool wary = false, watched = false;
     uint32_t want;
 
     *scout = false;
     if (!is_on(l) || n < 2 || run->opts.dry_run)
         return n;
-    for (uint32_t i = 0; i < n; i++, r = r->next)
+    for (uint32_t i = 0; i < n; i++, r = r->next) {
         wary = wary || r->wary;
-    want = tr_guard_want(g, n, wary);
+        watched = watched || r->watched;
+    }
+    want = tr_guard_want(g, n, watched);
     if (!want)
         return n;
     if (tr_guard_wants_scout(g, tr_chain_waiting(run, l)) &&
@@ -128,15 +139,15 @@ uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
 void tr_guests_join(struct tr_run *run, struct tr_pack *p)
 {
     struct tr_guard *g = &p->lane->guard;
-    bool wary = false;
+    bool watched = false;
 
     g->scouting += p->scout;
     g->counts.scouts += p->scout;
     if (!is_on(p->lane) || p->n < 2)
         return;
     for (uint32_t i = 0; i < p->n; i++)
-        wary = wary || p->rows[i]->wary;
-    p->guest_count = tr_guard_pick(g, tr_guard_want(g, p->n, wary),
+        watched = watched || p->rows[i]->watched;
+    p->guest_count = tr_guard_pick(g, tr_guard_want(g, p->n, watched),
                                    TR_PACK_MAX - p->n, tr_rng_next(&run->rng),
                                    p->guests);
     for (uint32_t i = 0; i < p->guest_count; i++)
@@ -238,7 +249,7 @@ static void doubt(struct tr_run *run, struct tr_pack *p, uint16_t id,
             continue;
         if (row->wary)
             tr_guard_again(&l->guard, row->verdict.spare);
-        row->wary = true;
+        row->wary = row->watched = true;
         row->verdict.spare = got[i].result == TR_ITEM_OK ? id : 0;
         row->verdict.set = got[i].set;
         tr_run_wait_again(run, l, row, company);

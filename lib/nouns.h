@@ -147,7 +147,9 @@ struct tr_row {
     bool went_on : 1;         /* it ended badly at a lane before */
     bool refused : 1;         /* alone, by the lane it may be asked by first */
     bool apart : 1;           /* its looks are suspect: never in company */
-    bool wary : 1;            /* of a pack that was doubted: not among others
+    bool watched : 1;         /* of a pack that failed or was incomplete: among
+                                 others with canaries, if there are any */
+    bool wary : 1;            /* of a pack that was doubted: never among others
                                  without canaries; verdict holds what was said
                                  (set) and which doubt it was (spare) */
     struct tr_block *block;   /* its owner; set by run.c */

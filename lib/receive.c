@@ -57,8 +57,10 @@ static void halve(struct tr_run *run, struct tr_pack *p, enum tr_why why,
     if (p->n > 1) {
         uint16_t company = (uint16_t)((p->n + 1) / 2);
 
-        for (uint32_t i = 0; i < p->n; i++)
+        for (uint32_t i = 0; i < p->n; i++) {
+            p->rows[i]->watched = true;
             tr_run_wait_again(run, p->lane, p->rows[i], company);
+        }
     } else {
         struct tr_row *row = p->rows[0];
 
@@ -194,6 +196,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
             continue;
         }
         run->counts.items_reasked++;
+        row->watched = true;
         if (p->n == 1 && ++row->alone_tries >= TR_TRIES_ALONE)
             tr_run_fail_row(run, l, row,
                             cut ? TR_WHY_TRUNCATED : TR_WHY_INVALID);

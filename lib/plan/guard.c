@@ -16,12 +16,15 @@ enum {
     CANARIES_WANTED = 12,
     SETS_WANTED = 4,       /* different answers; else up to TR_CANARIES_MAX */
     OF_ONE_SET = 8,        /* more add nothing */
-    SCOUTS_FROM = 200,     /* fewer rows are not worth the search */
-    SCOUT_SHARE = 100,     /* one row in so many is asked alone for it */
+    SCOUT_PACKS = 12,      /* fewer rows than so many packs of the smallest
+                              kind are not worth the search */
+    SCOUT_SHARE = 6,       /* one row in so many packs is asked alone for it */
     TRUST_EXAMPLE = 8,
-    TRUST_SCOUT = 4,
+    TRUST_SCOUT = 2,
+    GROWN = 16,            /* packs after which one doubt is not its own */
     TRUST_PASSED = 4,      /* a pack that came back right allows so many more */
-    ROWS_PER_CANARY = 40,  /* of large packs */
+    ROWS_PER_CANARY = 16,  /* of packs of 48 and more; smaller ones have two */
+    WATCHED_WANT = 6,
     AUDITS_MAX = 32,
     AUDITS_A_PACK = 2,
     HISTOGRAM_ROWS = 8,    /* smaller packs can look like anything */
@@ -71,7 +74,7 @@ static uint32_t canaries(const struct tr_guard *g, bool any, uint32_t set)
 
 static bool may_join(const struct tr_guard *g, const struct tr_guest *t)
 {
-    return t->kind == TR_GUEST_CANARY &&
+    return t->kind == TR_GUEST_CANARY && (!t->open || t->passed >= GROWN) &&
            (g->unlimited ||
             t->in_flight < t->trust + TRUST_PASSED * t->passed);
 }
@@ -153,8 +156,8 @@ bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting)
     uint32_t most = sets(g, false) < SETS_WANTED ? TR_CANARIES_MAX
                                                  : CANARIES_WANTED;
 
-    if (g->mode == TR_GUARD_OFF || waiting + g->rows < SCOUTS_FROM ||
-        g->counts.scouts * SCOUT_SHARE >= waiting + g->rows)
+    if (g->mode == TR_GUARD_OFF || waiting + g->rows < SCOUT_PACKS * g->from ||
+        g->counts.scouts * SCOUT_SHARE * g->from >= waiting + g->rows)
         return false;
     /* The first dozen at once; more only when it is known that they are of
      * too few kinds. */
@@ -163,10 +166,10 @@ bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting)
 
 int64_t tr_guard_scouts(const struct tr_guard *g, int64_t rows)
 {
-    int64_t n = rows / SCOUT_SHARE, want = CANARIES_WANTED;
+    int64_t n = rows / (SCOUT_SHARE * g->from), want = CANARIES_WANTED;
 
     want -= canaries(g, true, 0);
-    if (g->mode == TR_GUARD_OFF || rows < SCOUTS_FROM || want <= 0)
+    if (g->mode == TR_GUARD_OFF || rows < SCOUT_PACKS * g->from || want <= 0)
         return 0;
     return n < want ? n : want;
 }
@@ -192,14 +195,21 @@ bool tr_guard_will_be(const struct tr_guard *g)
 
 /* ---- a pack ------------------------------- */
 
-uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool doubted)
+uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
 {
-    uint32_t k = rows / ROWS_PER_CANARY;
+    uint32_t k = rows / ROWS_PER_CANARY, kinds;
 
     if (g->mode == TR_GUARD_OFF || rows < 2)
         return 0;
-    if (rows < g->from && !doubted && g->mode != TR_GUARD_STRICT)
+    if (rows < g->from && !watched && g->mode != TR_GUARD_STRICT)
         return 0;
+    if (watched) { /* an attack is the likelier here, and may be on any label */
+        kinds = sets(g, true);
+        if (kinds > WATCHED_WANT)
+            kinds = WATCHED_WANT;
+        if (k < kinds)
+            k = kinds;
+    }
     return k < 2 ? 2 : k > TR_GUESTS_MAX - AUDITS_A_PACK
                            ? TR_GUESTS_MAX - AUDITS_A_PACK : k;
 }
@@ -212,8 +222,18 @@ static bool is_in(const uint8_t *slots, uint32_t n, int slot)
     return false;
 }
 
+/* One of the slots has this answer. */
+static bool has_set(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
+                    uint32_t set)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (g->guests[slots[i]].set == set)
+            return true;
+    return false;
+}
+
 /* Every answer of the pool is as likely as another, whatever the number of
- * canaries that have it; other: none that the last one has. -1: nobody. */
+ * canaries that have it; other: one that is not there yet. -1: nobody. */
 static int draw(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
                 bool other, struct tr_rng *rng)
 {
@@ -224,7 +244,7 @@ static int draw(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
         const struct tr_guest *t = &g->guests[i];
 
         if (!may_join(g, t) || is_in(slots, n, i) ||
-            (other && t->set == g->guests[slots[n - 1]].set))
+            (other && has_set(g, slots, n, t->set)))
             continue;
         weight[i] = 1.0 / canaries(g, false, t->set);
         sum += weight[i];
@@ -250,8 +270,10 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
     if (want > max)
         want = max;
     while (want >= 2 && n < want && tr_guard_ready(g)) {
-        int slot = draw(g, slots, n, n == 1, &rng);
+        int slot = draw(g, slots, n, true, &rng);
 
+        if (slot < 0 && n >= 2)
+            slot = draw(g, slots, n, false, &rng);
         if (slot < 0)
             break;
         slots[n++] = (uint8_t)slot;
@@ -441,6 +463,17 @@ static struct tr_doubt *find(struct tr_guard *g, uint16_t id)
     return id && d->id == id ? d : NULL;
 }
 
+static void close_doubt(struct tr_guard *g, struct tr_doubt *d)
+{
+    for (uint32_t i = 0; d->id && i < d->wrong; i++) {
+        struct tr_guest *t = &g->guests[d->slot[i]];
+
+        if (t->number == d->number[i])
+            t->open--;
+    }
+    d->id = 0;
+}
+
 /* A text that bewitches every pack it is in would be the one whose answer is
  * right: who is in doubted packs only is none to keep. */
 static bool is_bad_company(const struct tr_guest *t)
@@ -459,6 +492,7 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
     if (!++g->doubt_last)
         g->doubt_last = 1;
     d = &g->doubts[g->doubt_last % TR_DOUBTS];
+    close_doubt(g, d); /* an old one that never ended */
     *d = (struct tr_doubt){.id = g->doubt_last, .left = rows,
                            .histogram = verdict == TR_GUARD_UNLIKELY};
     for (uint32_t i = 0; i < guests; i++) {
@@ -467,6 +501,7 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
         if (!is_canary(t))
             continue;
         if (is_wrong(t, &said[i])) {
+            t->open++;
             d->slot[d->wrong] = slots[i];
             d->number[d->wrong++] = t->number;
         }
@@ -475,7 +510,7 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
             retire(g, t);
     }
     if (!rows) /* nobody can tell */
-        d->id = 0;
+        close_doubt(g, d);
     return d->id;
 }
 
@@ -491,7 +526,7 @@ static void end(struct tr_guard *g, struct tr_doubt *d)
         if (t->number == d->number[i] && t->kind == TR_GUEST_CANARY)
             retire(g, t);
     }
-    d->id = 0;
+    close_doubt(g, d);
 }
 
 void tr_guard_reask(struct tr_guard *g, uint16_t doubt, bool changed)

@@ -42,6 +42,7 @@ struct tr_guest {
     uint32_t in_flight; /* packs it is in */
     uint32_t passed;    /* packs that came back with the right answer */
     uint32_t doubted;   /* packs with it that were doubted */
+    uint32_t open;      /* of those: it was wrong, and nobody knows yet why */
     uint32_t number;    /* of the slot's tenant: slots are used again */
 };
 
@@ -111,11 +112,12 @@ bool tr_guard_will_be(const struct tr_guard *g);
 
 /* ---- a pack ------------------------------- */
 
-/* How many canaries a pack of so many rows should have; doubted: whatever its
- * size. 0: none. */
-uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool doubted);
-/* Fills slots with at most max guests: want canaries with at least two
- * different answers, or none; and audits. They are under way until leave(). */
+/* How many canaries a pack of so many rows should have; watched: whatever its
+ * size, and of many kinds. 0: none. */
+uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched);
+/* Fills slots with at most max guests: want canaries with as many different
+ * answers as there are, at least two, or none; and audits. They are under way
+ * until leave(). */
 uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
                        uint64_t seed, uint8_t *slots);
 void tr_guard_leave(struct tr_guard *g, const uint8_t *slots, uint32_t n);
