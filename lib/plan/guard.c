@@ -18,7 +18,7 @@ enum {
     OF_ONE_SET = 8,        /* more add nothing */
     SCOUT_PACKS = 12,      /* fewer rows than so many packs of the smallest
                               kind are not worth the search */
-    SCOUT_SHARE = 6,       /* one row in so many packs is asked alone for it */
+    SCOUT_SHARE = 12,      /* one row in so many packs is asked alone for it */
     TRUST_EXAMPLE = 8,
     TRUST_SCOUT = 2,
     GROWN = 16,            /* packs after which one doubt is not its own */
