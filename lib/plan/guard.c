@@ -25,6 +25,7 @@ enum {
     TRUST_PASSED = 4,      /* a pack that came back right allows so many more */
     ROWS_PER_CANARY = 16,  /* of packs of 48 and more; smaller ones have two */
     WATCHED_WANT = 6,
+    TRIALS = 2,            /* packs in which a new canary is tried */
     AUDITS_MAX = 32,
     AUDITS_A_PACK = 2,
     HISTOGRAM_ROWS = 8,    /* smaller packs can look like anything */
@@ -61,15 +62,34 @@ void tr_guard_release(struct tr_guard *g)
 
 /* ---- the pool ------------------------------- */
 
-/* Canaries with this answer, or all of them (any). */
-static uint32_t canaries(const struct tr_guard *g, bool any, uint32_t set)
+/* After each change of the pool; it is looked at for every pack. */
+static void count_pool(struct tr_guard *g)
 {
-    uint32_t n = 0;
+    g->pool = g->kinds = 0;
+    for (int i = 0; i < TR_GUEST_SLOTS; i++) {
+        struct tr_guest *t = &g->guests[i];
+        bool first = true;
 
+        t->alike = 0;
+        if (t->kind != TR_GUEST_CANARY)
+            continue;
+        for (int k = 0; k < TR_GUEST_SLOTS; k++)
+            if (g->guests[k].kind == TR_GUEST_CANARY &&
+                g->guests[k].set == t->set) {
+                t->alike++;
+                first = first && k >= i;
+            }
+        g->pool++;
+        g->kinds += first;
+    }
+}
+
+static uint32_t canaries_of(const struct tr_guard *g, uint32_t set)
+{
     for (int i = 0; i < TR_GUEST_SLOTS; i++)
-        n += g->guests[i].kind == TR_GUEST_CANARY &&
-             (any || g->guests[i].set == set);
-    return n;
+        if (g->guests[i].kind == TR_GUEST_CANARY && g->guests[i].set == set)
+            return g->guests[i].alike;
+    return 0;
 }
 
 static bool may_join(const struct tr_guard *g, const struct tr_guest *t)
@@ -77,26 +97,6 @@ static bool may_join(const struct tr_guard *g, const struct tr_guest *t)
     return t->kind == TR_GUEST_CANARY && (!t->open || t->passed >= GROWN) &&
            (g->unlimited ||
             t->in_flight < t->trust + TRUST_PASSED * t->passed);
-}
-
-/* Different answers in the pool; free: of canaries that may join a pack. */
-static uint32_t sets(const struct tr_guard *g, bool free)
-{
-    uint32_t n = 0;
-
-    for (int i = 0; i < TR_GUEST_SLOTS; i++) {
-        const struct tr_guest *t = &g->guests[i];
-        int k = 0;
-
-        if (free ? !may_join(g, t) : t->kind != TR_GUEST_CANARY)
-            continue;
-        while (k < i && ((free ? !may_join(g, &g->guests[k])
-                               : g->guests[k].kind != TR_GUEST_CANARY) ||
-                         g->guests[k].set != t->set))
-            k++;
-        n += k == i;
-    }
-    return n;
 }
 
 static struct tr_guest *seat(struct tr_guard *g, struct tr_str text,
@@ -128,13 +128,14 @@ bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint32_t set,
 {
     struct tr_guest *t;
 
-    if (canaries(g, true, 0) >= TR_CANARIES_MAX ||
-        canaries(g, false, set) >= OF_ONE_SET)
+    if (g->pool >= TR_CANARIES_MAX || canaries_of(g, set) >= OF_ONE_SET)
         return false;
     t = seat(g, text, set, TR_GUEST_CANARY);
-    if (t)
-        t->trust = trusted ? TRUST_EXAMPLE : TRUST_SCOUT;
-    return t != NULL;
+    if (!t)
+        return false;
+    t->trust = trusted ? TRUST_EXAMPLE : TRUST_SCOUT;
+    count_pool(g);
+    return true;
 }
 
 void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
@@ -152,8 +153,8 @@ void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
 
 bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting)
 {
-    uint32_t n = canaries(g, true, 0) + g->scouting;
-    uint32_t most = sets(g, false) < SETS_WANTED ? TR_CANARIES_MAX
+    uint32_t n = g->pool + g->scouting;
+    uint32_t most = g->kinds < SETS_WANTED ? TR_CANARIES_MAX
                                                  : CANARIES_WANTED;
 
     if (g->mode == TR_GUARD_OFF || waiting + g->rows < SCOUT_PACKS * g->from ||
@@ -168,7 +169,7 @@ int64_t tr_guard_scouts(const struct tr_guard *g, int64_t rows)
 {
     int64_t n = rows / (SCOUT_SHARE * g->from), want = CANARIES_WANTED;
 
-    want -= canaries(g, true, 0);
+    want -= g->pool;
     if (g->mode == TR_GUARD_OFF || rows < SCOUT_PACKS * g->from || want <= 0)
         return 0;
     return n < want ? n : want;
@@ -185,15 +186,31 @@ int64_t tr_guard_audits_permille(const struct tr_guard *g, int64_t rows)
 
 bool tr_guard_ready(const struct tr_guard *g)
 {
-    return sets(g, true) >= 2;
+    const struct tr_guest *one = NULL;
+
+    for (int i = 0; i < TR_GUEST_SLOTS; i++) {
+        const struct tr_guest *t = &g->guests[i];
+
+        if (!may_join(g, t))
+            continue;
+        if (one && one->set != t->set)
+            return true;
+        one = t;
+    }
+    return false;
 }
 
 bool tr_guard_will_be(const struct tr_guard *g)
 {
-    return sets(g, false) >= 2 || g->scouting > 0;
+    return g->kinds >= 2 || g->scouting > 0;
 }
 
 /* ---- a pack ------------------------------- */
+
+static uint32_t kinds_most(const struct tr_guard *g)
+{
+    return g->kinds < WATCHED_WANT ? g->kinds : WATCHED_WANT;
+}
 
 uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
 {
@@ -204,9 +221,7 @@ uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
     if (rows < g->from && !watched && g->mode != TR_GUARD_STRICT)
         return 0;
     if (watched) { /* an attack is the likelier here, and may be on any label */
-        kinds = sets(g, true);
-        if (kinds > WATCHED_WANT)
-            kinds = WATCHED_WANT;
+        kinds = kinds_most(g);
         if (k < kinds)
             k = kinds;
     }
@@ -246,7 +261,7 @@ static int draw(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
         if (!may_join(g, t) || is_in(slots, n, i) ||
             (other && has_set(g, slots, n, t->set)))
             continue;
-        weight[i] = 1.0 / canaries(g, false, t->set);
+        weight[i] = 1.0 / t->alike;
         sum += weight[i];
         last = i;
     }
@@ -263,12 +278,13 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
                        uint64_t seed, uint8_t *slots)
 {
     struct tr_rng rng = {seed ^ 0x6775657374u};
-    uint32_t n = 0, audits = 0;
+    uint32_t n = 0, audits = 0, wide;
 
     if (max > TR_GUESTS_MAX)
         max = TR_GUESTS_MAX;
     if (want > max)
         want = max;
+    wide = kinds_most(g) < max ? kinds_most(g) : max;
     while (want >= 2 && n < want && tr_guard_ready(g)) {
         int slot = draw(g, slots, n, true, &rng);
 
@@ -277,6 +293,10 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
         if (slot < 0)
             break;
         slots[n++] = (uint8_t)slot;
+        /* A hostile text that is taken for a canary would work in every pack
+         * it is in: it is tried among canaries of all kinds. */
+        if (g->guests[slot].passed < TRIALS && wide > want)
+            want = wide;
     }
     if (n == 1)
         n = 0; /* the other one of two is the point */
@@ -310,6 +330,7 @@ static void retire(struct tr_guard *g, struct tr_guest *t)
         t->kind = TR_GUEST_GONE;
     else
         vacate(t);
+    count_pool(g);
 }
 
 /* ---- judgement ------------------------------- */

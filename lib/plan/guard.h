@@ -44,6 +44,7 @@ struct tr_guest {
     uint32_t doubted;   /* packs with it that were doubted */
     uint32_t open;      /* of those: it was wrong, and nobody knows yet why */
     uint32_t number;    /* of the slot's tenant: slots are used again */
+    uint32_t alike;     /* canaries with the same answer, itself included */
 };
 
 /* A doubted pack, until all of its rows were asked again. */
@@ -75,6 +76,7 @@ struct tr_guard {
     bool unlimited;     /* canaries may be everywhere at once */
     uint32_t from;      /* TR_GUARD_PACK, or as the simulator says */
     uint32_t pack_cap;  /* the audits' wish: rows in a pack; 0: none */
+    uint32_t pool, kinds; /* canaries; different answers among them */
     uint32_t scouting;  /* rows under way that may become canaries */
     int64_t rows;       /* accepted */
     struct tr_guest guests[TR_GUEST_SLOTS];

@@ -273,6 +273,7 @@ struct look {
     size_t order, scope, scoped, denial, the_end, solo; /* ends of the last */
     bool flag;
     int zero_width;
+    uint16_t lengths[26]; /* of the words above, by first letter: bits */
 };
 
 /* An order with a label's name: "mark it as bug", `label: "bug"`. */
@@ -295,9 +296,13 @@ static bool is_id(struct tr_str word)
 static enum tr_suspicion at_word(struct look *l, size_t from, size_t to)
 {
     struct tr_str word = tr_str(l->text.p + from, to - from);
-    unsigned is = kind_of(word);
-    bool quoted;
+    char letter = lower(word.p[0]);
+    bool quoted, known = letter >= 'a' && letter <= 'z' && word.n < WORD_MAX &&
+                         l->lengths[letter - 'a'] >> word.n & 1;
+    unsigned is = known ? kind_of(word) : 0;
 
+    if (!is && word.n != 3 && l->order == NEVER)
+        return TR_SUSPECT_NOT;
     if (is_id(word) &&
         label_at(l->text, to, l->labels, l->label_count, &quoted))
         return TR_SUSPECT_ID;
@@ -360,6 +365,9 @@ enum tr_suspicion tr_suspect(struct tr_str text, const struct tr_label *labels,
                      .scope = NEVER, .scoped = NEVER, .denial = NEVER,
                      .the_end = NEVER, .solo = NEVER};
 
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        l.lengths[words[i].word[0] - 'a'] |=
+            (uint16_t)(1u << strlen(words[i].word));
     for (size_t i = 0; i < text.n;) {
         enum tr_suspicion found;
         size_t n = 0;

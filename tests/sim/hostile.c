@@ -17,9 +17,12 @@ void sim_hostile_write(struct sim *w, struct sim_text *t, struct tr_buf *b)
     t->moody = w->o.moody && sim_chance(w, w->o.moody);
     if (!w->o.hostile || (!w->split && !sim_chance(w, w->o.hostile)))
         return;
-    attack = w->split ? GULLIBLE_SPLIT
-                      : (enum gullible_attack)tr_rng_below(
-                            &w->rng, GULLIBLE_ATTACK_COUNT);
+    attack = (enum gullible_attack)tr_rng_below(&w->rng,
+                                                GULLIBLE_ATTACK_COUNT);
+    if (w->o.attack)
+        attack = (enum gullible_attack)(w->o.attack - 1);
+    if (w->split)
+        attack = GULLIBLE_SPLIT;
     if (attack == GULLIBLE_SPLIT) {
         part = w->split;
         w->split = !w->split;
@@ -88,31 +91,34 @@ struct figure {
     const char *name;
     int guard, hostile, moody, pack;
     bool sly, isolate;
+    int attack; /* as in sim_options */
     /* to reach: wrong rows of 100,000, doubts of 1,000 packs, tokens of 1,000
      * beyond those without a guard; -1: told only */
     int wrong_most, false_most, cost_most;
 };
 
 static const struct figure figures[] = {
-    {"clean, pack 16", TR_GUARD_ON, 0, 0, 16, false, false, 0, 5, -1},
-    {"clean, pack 50", TR_GUARD_ON, 0, 0, 50, false, false, 0, 5, 60},
-    {"clean, pack 50, 2 % moody", TR_GUARD_ON, 0, 20, 50, false, false, 0, 5,
+    {"clean, pack 16", TR_GUARD_ON, 0, 0, 16, false, false, 0, 0, 5, -1},
+    {"clean, pack 50", TR_GUARD_ON, 0, 0, 50, false, false, 0, 0, 5, 60},
+    {"clean, pack 50, 2 % moody", TR_GUARD_ON, 0, 20, 50, false, false, 0, 0, 5,
      60},
-    {"clean, pack 50, strict", TR_GUARD_STRICT, 0, 0, 50, false, false, 0, 5,
+    {"clean, pack 50, strict", TR_GUARD_STRICT, 0, 0, 50, false, false, 0, 0, 5,
      -1},
-    {"1 % plain attacks, off", TR_GUARD_OFF, 10, 0, 50, false, false, -1, -1,
+    {"1 % plain attacks, off", TR_GUARD_OFF, 10, 0, 50, false, false, 0, -1, -1,
      -1},
-    {"1 % plain attacks, on", TR_GUARD_ON, 10, 0, 50, false, false, 50, -1,
+    {"1 % plain attacks, on", TR_GUARD_ON, 10, 0, 50, false, false, 0, 50, -1,
      -1},
-    {"1 % plain attacks, strict", TR_GUARD_STRICT, 10, 0, 50, false, false, 50,
+    {"1 % plain attacks, strict", TR_GUARD_STRICT, 10, 0, 50, false, false, 0, 50,
      -1, -1},
-    {"1 % sly attacks, off", TR_GUARD_OFF, 10, 0, 50, true, false, -1, -1, -1},
-    {"1 % sly attacks, on", TR_GUARD_ON, 10, 0, 50, true, false, -1, -1, -1},
-    {"1 % sly attacks, strict", TR_GUARD_STRICT, 10, 0, 50, true, false, -1,
+    {"1 % sly attacks, off", TR_GUARD_OFF, 10, 0, 50, true, false, 0, -1, -1, -1},
+    {"1 % sly attacks, on", TR_GUARD_ON, 10, 0, 50, true, false, 0, -1, -1, -1},
+    {"1 % sly attacks, strict", TR_GUARD_STRICT, 10, 0, 50, true, false, 0, -1,
      -1, -1},
-    {"1 % sly attacks, pack 16, on", TR_GUARD_ON, 10, 0, 16, true, false, -1,
+    {"1 % sly attacks, pack 16, on", TR_GUARD_ON, 10, 0, 16, true, false, 0, -1,
      -1, -1},
-    {"1 % sly attacks, isolate", TR_GUARD_ON, 10, 0, 50, true, true, 0, -1,
+    {"1 % sly, one label for all", TR_GUARD_ON, 10, 0, 50, true, false,
+     GULLIBLE_ALL + 1, 0, -1, -1},
+    {"1 % sly attacks, isolate", TR_GUARD_ON, 10, 0, 50, true, true, 0, 0, -1,
      -1},
 };
 
@@ -124,7 +130,7 @@ static bool run_one(struct sim *w, const struct figure *f, int guard,
         .concurrency = 8, .priced = true, .faulty_runs = 1, .lanes = 1,
         .lane = {{.latency_ms = 300, .price_pct = 100}}, .words = 60,
         .guard = guard, .hostile = f->hostile, .sly = f->sly,
-        .isolate = isolate, .moody = f->moody,
+        .isolate = isolate, .moody = f->moody, .attack = f->attack,
     };
 
     if (sim_run(w, &o, false))
@@ -135,8 +141,9 @@ static bool run_one(struct sim *w, const struct figure *f, int guard,
 
 int sim_hostile_figures(uint64_t from)
 {
-    enum { SEEDS = 4 };
+    enum { SEEDS = 8 };
     static struct sim w;
+    int64_t plain_of[SEEDS][2] = {{0}}; /* tokens without guard, by pack */
     int missed = 0;
 
     printf("%-30s %9s %8s %8s %8s %8s %8s\n", "10,000 rows, 4 labels",
@@ -149,11 +156,15 @@ int sim_hostile_figures(uint64_t from)
         bool ok = true;
 
         for (uint64_t seed = from; seed < from + SEEDS; seed++) {
+            int64_t *without = &plain_of[seed - from][f->pack == 50];
             struct figure clean = *f;
 
-            clean.hostile = 0;
-            ok = run_one(&w, &clean, TR_GUARD_OFF, false, seed) && ok;
-            plain += w.bill[TR_PURSE_TOKENS];
+            clean.hostile = clean.moody = 0;
+            if (!*without) {
+                ok = run_one(&w, &clean, TR_GUARD_OFF, false, seed) && ok;
+                *without = w.bill[TR_PURSE_TOKENS];
+            }
+            plain += *without;
             ok = run_one(&w, f, f->guard, f->isolate, seed) && ok;
             tokens += w.bill[TR_PURSE_TOKENS];
             innocent += w.innocent;

@@ -136,7 +136,7 @@ static const struct field {
     F(disk_ms, INT), F(disk_error_in, INT),
     F(full_output_pct, INT), F(faulty_runs, INT),
     F(guard, INT), F(guard_from, INT), F(isolate, BOOL), F(hostile, INT),
-    F(sly, BOOL), F(moody, INT), F(words, INT),
+    F(sly, BOOL), F(moody, INT), F(attack, INT), F(words, INT),
 #undef F
 /* quota_after, quota_after1, quota_after2: of the first provider, the second */
 #define X(name, type) {#name, type, offsetof(struct sim_options, lane[0].name)},

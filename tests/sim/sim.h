@@ -174,6 +174,7 @@ struct sim_options {
     bool isolate;
     int hostile;           /* of a thousand texts */
     bool sly;              /* they do not look so */
+    int attack;            /* enum gullible_attack, +1; 0: all kinds */
     int moody;             /* of a thousand texts: another answer at times */
     int words;             /* of a text, at most */
 };

@@ -24,6 +24,13 @@ static bool admit(const char *text, uint32_t set)
     return tr_guard_admit(&g, tr_str_c(text), set, false);
 }
 
+/* They have been in packs before: no trials any more. */
+static void all_are_known(void)
+{
+    for (int i = 0; i < TR_GUEST_SLOTS; i++)
+        g.guests[i].passed = 2;
+}
+
 static void packs_have_canaries_by_size(void **state)
 {
     static const struct {
@@ -93,6 +100,7 @@ static void answers_are_drawn_alike(void **state)
         snprintf(name, sizeof name, "b%u", s);
         assert_true(admit(name, s));
     }
+    all_are_known();
     for (uint64_t seed = 0; seed < 4000; seed++) {
         uint32_t n = tr_guard_pick(&g, 2, 14, seed, slots);
 
@@ -126,7 +134,7 @@ static void no_constant_answer_passes(void **state)
 
         for (uint32_t x = 0; x < LABELS; x++)
             for (int quiet = 0; quiet < 4; quiet++) {
-                struct tr_guest_said s[2];
+                struct tr_guest_said s[TR_GUESTS_MAX];
                 uint32_t sets[ROWS];
 
                 for (uint32_t i = 0; i < n; i++)
@@ -219,6 +227,27 @@ static void come_back(uint32_t n, bool right)
 }
 
 /* Few packs at first: a text that is no good does little harm. */
+/* A new canary may be a hostile text: it is first among all kinds. */
+static void a_new_canary_is_tried_among_all_kinds(void **state)
+{
+    uint32_t n;
+
+    (void)state;
+    begin(TR_GUARD_ON);
+    for (uint32_t s = 0; s < 5; s++) {
+        const char *names[] = {"a", "b", "c", "d", "e"};
+
+        admit(names[s], s);
+    }
+    n = tr_guard_pick(&g, 2, 14, 1, slots);
+    assert_int_equal(n, 5);
+    tr_guard_leave(&g, slots, n);
+    all_are_known();
+    n = tr_guard_pick(&g, 2, 14, 1, slots);
+    assert_int_equal(n, 2);
+    tr_guard_leave(&g, slots, n);
+}
+
 static void trust_is_earned(void **state)
 {
     uint8_t first[TR_GUESTS_MAX];
@@ -412,7 +441,7 @@ static void scouts_are_few(void **state)
     begin(TR_GUARD_ON);
     for (scouts = 0; tr_guard_wants_scout(&g, 300) && scouts < 100; scouts++)
         g.counts.scouts++;
-    assert_int_equal(scouts, 4); /* one in 96 */
+    assert_int_equal(scouts, 2); /* one in 192 */
     begin(TR_GUARD_OFF);
     assert_false(tr_guard_wants_scout(&g, 10000));
 }
@@ -510,6 +539,7 @@ int main(void)
         cmocka_unit_test(answers_are_drawn_alike),
         cmocka_unit_test(no_constant_answer_passes),
         cmocka_unit_test(the_verdict_on_a_pack),
+        cmocka_unit_test(a_new_canary_is_tried_among_all_kinds),
         cmocka_unit_test(trust_is_earned),
         cmocka_unit_test(a_canary_that_cries_in_vain_is_retired),
         cmocka_unit_test(a_doubt_that_was_right_retires_nobody),
