@@ -66,6 +66,8 @@ target_link_options(sim PRIVATE
     -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)
 add_test(NAME sim_caps COMMAND sim --caps)
+add_test(NAME sim_hostile COMMAND sim --hostile)
+set_tests_properties(sim_hostile PROPERTIES TIMEOUT 900)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
 
 # Nightly: the same at length, and planted bugs that the simulator must find.

@@ -129,10 +129,10 @@ uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
         l->scout_at = run->now;
         return 1;
     }
-    if (tr_guard_ready(g))
-        return n + want <= TR_PACK_MAX ? n : TR_PACK_MAX - want;
-    if (may_wait(run, l))
+    if (tr_guard_is_short(g, want) && may_wait(run, l))
         return 0;
+    if (tr_guard_free(g) >= 2)
+        return n + want <= TR_PACK_MAX ? n : TR_PACK_MAX - want;
     return wary || g->mode == TR_GUARD_STRICT ? 1 : n;
 }
 

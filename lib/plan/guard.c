@@ -22,7 +22,7 @@ enum {
     TRUST_EXAMPLE = 8,
     TRUST_SCOUT = 2,
     GROWN = 16,            /* packs after which one doubt is not its own */
-    TRUST_PASSED = 4,      /* a pack that came back right allows so many more */
+    TRUST_PASSED = 1,      /* a pack that came back right allows so many more */
     ROWS_PER_CANARY = 16,  /* of packs of 48 and more; smaller ones have two */
     WATCHED_WANT = 6,
     TRIALS = 2,            /* packs in which a new canary is tried */
@@ -184,20 +184,29 @@ int64_t tr_guard_audits_permille(const struct tr_guard *g, int64_t rows)
     return (int64_t)(share * 1000) * rows;
 }
 
-bool tr_guard_ready(const struct tr_guard *g)
+uint32_t tr_guard_free(const struct tr_guard *g)
 {
-    const struct tr_guest *one = NULL;
+    uint32_t n = 0, seen[TR_CANARIES_MAX];
 
     for (int i = 0; i < TR_GUEST_SLOTS; i++) {
         const struct tr_guest *t = &g->guests[i];
+        uint32_t k = 0;
 
         if (!may_join(g, t))
             continue;
-        if (one && one->set != t->set)
-            return true;
-        one = t;
+        while (k < n && seen[k] != t->set)
+            k++;
+        if (k == n)
+            seen[n++] = t->set;
     }
-    return false;
+    return n;
+}
+
+bool tr_guard_is_short(const struct tr_guard *g, uint32_t want)
+{
+    uint32_t free = tr_guard_free(g);
+
+    return free < 2 || (free < want && (free < g->kinds || g->scouting > 0));
 }
 
 bool tr_guard_will_be(const struct tr_guard *g)
@@ -285,7 +294,7 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
     if (want > max)
         want = max;
     wide = kinds_most(g) < max ? kinds_most(g) : max;
-    while (want >= 2 && n < want && tr_guard_ready(g)) {
+    while (want >= 2 && n < want && tr_guard_free(g) >= 2) {
         int slot = draw(g, slots, n, true, &rng);
 
         if (slot < 0 && n >= 2)

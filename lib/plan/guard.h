@@ -103,8 +103,11 @@ void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
                     double coin);
 /* One of the rows that wait should be asked alone, to become a canary. */
 bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting);
-/* Two canaries with different answers are free for a pack. */
-bool tr_guard_ready(const struct tr_guard *g);
+/* Different answers among the canaries that are free for a pack: fewer than two
+ * make none. */
+uint32_t tr_guard_free(const struct tr_guard *g);
+/* More of them are worth waiting for, for a pack that wants so many. */
+bool tr_guard_is_short(const struct tr_guard *g, uint32_t want);
 /* Of so many rows that wait, how many will be asked alone for it. */
 int64_t tr_guard_scouts(const struct tr_guard *g, int64_t rows);
 /* Audits among so many rows, in thousandths. */
