@@ -56,7 +56,8 @@ static void orders_are_obeyed_to_the_letter(void **state)
         gullible_hear(&g, 1, tr_str_c(cases[i].b));
         for (size_t k = 0; k < 4; k++)
             said[k] = (struct gullible_said){
-                .id = 100 + (int64_t)k, .label = tr_str_c(names[k < 3 ? k : 2])};
+                .id = 100 + (int64_t)k,
+                .label = tr_str_c(names[k < 3 ? k : 2])};
         n = gullible_obey(&g, said, 4);
         tr_buf_init(&b, 0);
         for (size_t k = 0; k < n; k++)

@@ -68,7 +68,8 @@ static void attacks_are_seen_and_daily_texts_are_not(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        enum tr_suspicion found = tr_suspect(tr_str_c(cases[i].text), labels, 5);
+        enum tr_suspicion found =
+            tr_suspect(tr_str_c(cases[i].text), labels, 5);
 
         if (found != cases[i].found)
             fail_msg("'%s': %d, not %d", cases[i].text, (int)found,
@@ -99,7 +100,7 @@ static void the_examples_are_no_attacks(void **state)
 static void any_bytes_will_do(void **state)
 {
     static const char all[] = "[417,\"x\"] \xf0\x9f\x8f\xb4\xf3\xa0\x81 end of "
-                              "the data swap \"bug\" <|x|> \xe2\x80\xae 417 bug";
+                              "the data swap \"bug\" <|> \xe2\x80\xae 417 bug";
 
     (void)state;
     for (size_t n = 0; n < sizeof all; n++) {
