@@ -66,18 +66,18 @@ target_link_options(sim PRIVATE
     -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)
 add_test(NAME sim_caps COMMAND sim --caps)
-add_test(NAME sim_hostile COMMAND sim --hostile)
-set_tests_properties(sim_hostile PROPERTIES TIMEOUT 900)
+add_test(NAME sim_hostile COMMAND sim --hostile --seeds 2)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
 
 # Nightly: the same at length, and planted bugs that the simulator must find.
 add_test(NAME sim_long COMMAND sim --seeds 300000 --from 1000000)
+add_test(NAME sim_hostile_long COMMAND sim --hostile)
 add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
     ${CMAKE_CURRENT_BINARY_DIR})
 add_test(NAME kill_long COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>
     --kills 300 --rows 40000)
-set_tests_properties(sim_long sim_mutants kill_long PROPERTIES LABELS nightly
+set_tests_properties(sim_long sim_hostile_long sim_mutants kill_long PROPERTIES LABELS nightly
     TIMEOUT 7200)
 
 # Nightly: a real llama-server, with a model whose answers are known:

@@ -345,6 +345,13 @@ static struct tr_pack *next_pack(struct tr_run *run, struct tr_run_lane *l,
     return NULL;
 }
 
+static int64_t bound_of(const struct tr_run *run, const struct tr_run_lane *l,
+                        size_t bytes, uint32_t items)
+{
+    return tr_cost_bound(&l->lane->facts, tr_meter_bound(&l->meter, bytes),
+                         tr_run_cap(run, l, (enum tr_form)l->form.form, items));
+}
+
 /* Before the first paid request: what the whole run may cost at most, from
  * the rows that wait now. */
 static void say_bound(struct tr_run *run, struct tr_run_lane *l)
@@ -354,9 +361,10 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
         ? run->env->rows_expected(run->env->ctx) : -1;
     char line[400], cost[32], cap[32];
     size_t bytes = l->system.n + l->schema.n + 200;
+    size_t data = 0;
     bool too_long;
-    uint32_t n;
-    double rows, bound;
+    uint32_t n, guests;
+    double rows, bound, alone;
 
     run->bound_said = true;
     if (!r || l->lane->is_local || !tr_priced(&l->lane->facts) ||
@@ -366,12 +374,15 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     if (!n)
         return;
     for (uint32_t i = 0; i < n; i++, r = r->next)
-        bytes += tr_run_text(l, r).n + 9 + l->question_bytes;
-    bound = (double)tr_cost_bound(
-        &l->lane->facts, tr_meter_bound(&l->meter, bytes),
-        tr_run_cap(run, l, (enum tr_form)l->form.form, n));
+        data += tr_run_text(l, r).n + 9 + l->question_bytes;
     rows = (double)(expected - run->counts.rows_stored - run->counts.rows_twin);
-    tr_money_text((int64_t)(rows / n * bound), cost, sizeof cost);
+    alone = (double)tr_guard_scouts(&l->guard, (int64_t)rows) *
+            (double)bound_of(run, l, bytes + data / n, 1);
+    guests = tr_guard_want(&l->guard, n, false);
+    guests += guests > 0; /* an audit */
+    bound = (double)bound_of(run, l, bytes + data + data / n * guests,
+                             n + guests);
+    tr_money_text((int64_t)(rows / n * bound + alone), cost, sizeof cost);
     snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s%s%s",
              l->lane->model, rows, cost,
              run->opts.budget_nano >= 0 ? ", the budget is " : "",

@@ -187,7 +187,7 @@ static int usage(void)
           "  --from S    first seed (1)\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
-          "  --hostile   figures about rows that steer others\n"
+          "  --hostile   figures about rows that steer others, of N jobs (8)\n"
           "  --first     stop at the first failure\n"
           "  -v          trace of every event\n"
           "  --set       overrides an option of every seed; faults=0 ends\n"
@@ -231,7 +231,7 @@ int main(int argc, char **argv)
     if (caps)
         return every_cap(from);
     if (hostile)
-        return sim_hostile_figures(from);
+        return sim_hostile_figures(from, seeds);
     if (pairs)
         return twins(from, seeds, verbose);
     for (uint64_t seed = from; seed < from + seeds; seed++) {

@@ -369,7 +369,7 @@ void sim_hostile_write(struct sim *w, struct sim_text *t, struct tr_buf *b);
 int sim_obey(struct sim *w, const int *texts, const uint32_t *ids, int n,
              uint32_t *masks, bool *dropped, uint32_t *more_ids,
              uint32_t *more_masks);
-int sim_hostile_figures(uint64_t from);
+int sim_hostile_figures(uint64_t from, uint64_t seeds);
 
 /* world.c */
 #define SIM_QUOTA_PROBE_S 20

@@ -772,7 +772,6 @@ void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
         .crashes_left = o->crashes, .stops_left = o->stops,
     };
     w->ledger = shared ? shared : &w->own_ledger;
-    sim_tick(w);
     make_rows(w);
     sim_provider_init(w);
     first_budgets(w);
