@@ -11,8 +11,9 @@
 
 #include <stdio.h>
 
-/* The first packs wait so long for texts that become canaries. */
-#define SCOUT_WAIT (5 * TR_S)
+/* The first packs wait so long for texts that become canaries; strict ones as
+ * long as it takes: the other way would be to ask all rows alone. */
+#define SCOUT_WAIT (10 * TR_S)
 
 static bool is_on(const struct tr_run_lane *l)
 {
@@ -102,7 +103,8 @@ static bool may_wait(const struct tr_run *run, const struct tr_run_lane *l)
     if (l->lane->in_batches || !tr_guard_will_be(g) ||
         !(l->planned.n || l->ready.n || l->sent.n))
         return false;
-    return !g->scouting || run->now < l->scout_at + SCOUT_WAIT;
+    return !g->scouting || g->mode == TR_GUARD_STRICT ||
+           run->now < l->scout_at + SCOUT_WAIT;
 }
 
 uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
