@@ -337,7 +337,8 @@ def tokens():
         return lines.stdout.strip() or lines.stderr.strip(), None
     if lines.returncode not in (0, 1):
         raise RuntimeError(lines.stderr[-400:])
-    return lines.stdout.strip().splitlines()[-1], lines.returncode == 0
+    return "; ".join(lines.stdout.strip().splitlines()[-2:]), \
+        lines.returncode == 0
 
 
 ROWS = {

@@ -7,6 +7,8 @@ Labels the file through a server of its own that keeps every request and
 answers with the gold labels, counts what really went over the wire, and sets it
 against the tutorial form (the same instruction, `Classify: text` lines, label
 lines without ids) and against one request per text. Cost is input + 5 x output.
+That is the form alone (--guard off); then what canaries and the shadow sample
+add, over the whole file.
 
 The vocabulary comes from the npm package js-tiktoken (MIT), fetched once with
 npm's ordinary client and checked; without it the script ends with 77.
@@ -27,6 +29,7 @@ INSTRUCTION = (
     "for companies, markets, prices, jobs and the economy. Sci/Tech is for "
     "science, space, computers, software, phones and the internet. When an "
     "item fits two of them, choose what most of its readers would look for.")
+GUARD_PACK = 50  # where canaries are to cost 6 % at most
 LABELS = ["World", "Sports", "Business", "Sci/Tech"]
 
 ap = argparse.ArgumentParser()
@@ -137,7 +140,7 @@ class Tokens:
 
 # ---- what goes over the wire --------------------------------------------
 
-def record(rows):
+def record(rows, guard, pack):
     """(system, user, answer) of every request of a run over rows."""
     gold, asked = dict(rows), []
 
@@ -183,8 +186,8 @@ def record(rows):
             [args.trommel, "classify", f"{here}/in.csv", "--task",
              f"{here}/task.yaml", "--model", "openai/fake", "--base-url",
              f"http://127.0.0.1:{server.server_port}/v1", "--pack",
-             str(args.pack), "--concurrency", "4", "--store", "none", "-o",
-             f"{here}/out.csv", "--progress", "none"],
+             str(pack), "--guard", guard, "--concurrency", "4", "--store",
+             "none", "-o", f"{here}/out.csv", "--progress", "none"],
             env={"PATH": os.environ["PATH"], "HOME": here},
             stderr=subprocess.PIPE, text=True)
     server.shutdown()
@@ -200,16 +203,16 @@ def main():
     rows = {}
     with open(args.data, newline="") as f:
         for row in csv.DictReader(f):
-            if len(rows) < args.rows:
-                rows[row["text"]] = row["label"]
-    rows = list(rows.items())
+            rows[row["text"]] = row["label"]
+    all_rows = list(rows.items())
+    rows = all_rows[:args.rows]
     n = len(rows)
     instruction = tokens.count(INSTRUCTION)
     text = sum(tokens.count(t) for t, _ in rows) / n
     line = sum(tokens.count(f"Classify: {t}\n") for t, _ in rows) / n
     label = sum(tokens.count(l + "\n") for _, l in rows) / n
     bare = sum(tokens.count(l) for _, l in rows) / n
-    asked = record(rows)
+    asked = record(rows, "off", args.pack)
     table = [
         (f"trommel, pack {args.pack}",
          sum(tokens.count(s) + tokens.count(u) for s, u, _ in asked) / n,
@@ -226,7 +229,14 @@ def main():
     print(f"{table[0][1]:.1f} in, {table[0][2]:.1f} out: "
           f"{cost[0] / cost[1]:.3f} × the tutorial form, "
           f"{cost[0] / cost[2]:.3f} × one request per text")
-    return 0 if cost[0] <= 1.15 * cost[1] and cost[0] <= 0.75 * cost[2] else 1
+    guard = [sum(tokens.count(s) + tokens.count(u) + tokens.count(a)
+                 for s, u, a in record(all_rows, mode, GUARD_PACK))
+             for mode in ("off", "on")]
+    guard = guard[1] / guard[0] - 1
+    print(f"--guard on, pack {GUARD_PACK}, {len(all_rows)} texts: "
+          f"{100 * guard:+.1f} % tokens, in and out")
+    return 0 if (cost[0] <= 1.15 * cost[1] and cost[0] <= 0.75 * cost[2] and
+                 guard <= 0.06) else 1
 
 
 sys.exit(main())

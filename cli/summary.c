@@ -4,6 +4,7 @@
 
 #include "format.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -155,6 +156,63 @@ static void say_cache(struct term *term, const trommel_run *run)
     term_say(term, SAY_NOTE, l.text);
 }
 
+/* Which part of the shadow sample disagrees: 95 % interval by Wilson. */
+static void put_shadow(struct line *l, int64_t rows, int64_t differ)
+{
+    const double z2 = 1.96 * 1.96;
+    double n = (double)rows, p = (double)differ / n, half, mid;
+    char range[80];
+
+    half = 1.96 * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n);
+    mid = (p + z2 / (2 * n)) / (1 + z2 / n);
+    snprintf(range, sizeof range, " (%.1f-%.1f %%)",
+             differ ? 100 * (mid - half) : 0.0, 100 * (mid + half));
+    put_count(l, "; shadow: ", rows, rows == 1 ? " row asked again, "
+                                               : " rows asked again, ");
+    put_count(l, "", differ, " labelled otherwise");
+    put(l, range, "");
+}
+
+/* What canaries, looks and the shadow sample found, and what stays a risk. */
+static void say_guard(struct term *term, const trommel_run *run)
+{
+    int64_t packs = trommel_run_count(run, TROMMEL_GUARD_PACKS);
+    int64_t bare = trommel_run_count(run, TROMMEL_GUARD_BARE);
+    int64_t doubts = trommel_run_count(run, TROMMEL_GUARD_DOUBTS);
+    int64_t in_vain = trommel_run_count(run, TROMMEL_GUARD_FALSE);
+    int64_t corrected = trommel_run_count(run, TROMMEL_GUARD_CORRECTED);
+    int64_t isolated = trommel_run_count(run, TROMMEL_ROWS_ISOLATED);
+    int64_t shadow = trommel_run_count(run, TROMMEL_SHADOW_ROWS);
+    int64_t tokens = trommel_run_count(run, TROMMEL_GUARD_TOKENS);
+    struct line l = {.n = 0};
+    char n[FORMAT_BYTES];
+
+    if (packs <= 0 && doubts <= 0 && isolated <= 0)
+        return;
+    put_count(&l, "  guard   ", packs, packs == 1 ? " request with canaries"
+                                                  : " requests with canaries");
+    if (bare > 0)
+        put_count(&l, ", ", bare, " without");
+    if (doubts > 0)
+        put_count(&l, ", ", doubts, " voided");
+    if (in_vain > 0)
+        put_count(&l, " (", in_vain, " in vain)");
+    if (corrected > 0)
+        put_count(&l, ", ", corrected, corrected == 1 ? " label corrected"
+                                                      : " labels corrected");
+    if (isolated > 0)
+        put_count(&l, "; ", isolated, isolated == 1
+                      ? " row asked alone by its looks"
+                      : " rows asked alone by their looks");
+    if (shadow > 0)
+        put_shadow(&l, shadow, trommel_run_count(run, TROMMEL_SHADOW_DIFFER));
+    if (tokens > 0) {
+        put(&l, "; ", format_short(n, tokens));
+        put(&l, " tokens", "");
+    }
+    term_say(term, SAY_NOTE, l.text);
+}
+
 /* With several models: who answered what, and why rows went on. */
 static void say_models(struct term *term, const trommel_run *run)
 {
@@ -241,6 +299,7 @@ void summary_print(struct term *term, const trommel_run *run,
     say_known(term, run);
     say_asked(term, run);
     say_cache(term, run);
+    say_guard(term, run);
     say_models(term, run);
     say_cost_and_time(term, run, elapsed_ms);
 }

@@ -78,14 +78,16 @@ set_tests_properties(share_headers share_ceiling PROPERTIES TIMEOUT 300)
 
 # Many small worlds around the real engine: docs/internals/simulation.md.
 file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
-add_executable(sim ${simulator})
-target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
+add_executable(sim ${simulator} ${CMAKE_SOURCE_DIR}/cli/fake/gullible.c)
+target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim
+    ${CMAKE_SOURCE_DIR}/cli)
 target_link_libraries(sim PRIVATE tr_core yyjson)
 target_link_options(sim PRIVATE
     -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_save
     -Wl,--wrap=tr_store_job_finish)
 add_test(NAME sim COMMAND sim --seeds 1000)
 add_test(NAME sim_caps COMMAND sim --caps)
+add_test(NAME sim_hostile COMMAND sim --hostile --seeds 2)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
 
 # A server that breaks every rule, against real lanes, the real program and
@@ -99,6 +101,7 @@ set_tests_properties(hostile PROPERTIES TIMEOUT 600)
 
 # Nightly: the same at length, and planted bugs that the simulator must find.
 add_test(NAME sim_long COMMAND sim --seeds 300000 --from 1000000)
+add_test(NAME sim_hostile_long COMMAND sim --hostile)
 add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
     ${CMAKE_CURRENT_BINARY_DIR})
 add_test(NAME kill_long COMMAND ${Python3_EXECUTABLE}
@@ -108,8 +111,8 @@ add_test(NAME hostile_long COMMAND ${hostile} --rounds 3000 --seed 2)
 add_test(NAME reproducible COMMAND ${CMAKE_SOURCE_DIR}/tests/nightly/reproducible
     ${CMAKE_COMMAND} ${CMAKE_GENERATOR} ${DEPS} ${CMAKE_C_COMPILER}
     ${CMAKE_CXX_COMPILER} ${Python3_EXECUTABLE})
-set_tests_properties(sim_long sim_mutants kill_long hostile_long reproducible
-    PROPERTIES LABELS nightly TIMEOUT 7200)
+set_tests_properties(sim_long sim_hostile_long sim_mutants kill_long hostile_long
+    reproducible PROPERTIES LABELS nightly TIMEOUT 7200)
 
 # Nightly: a real llama-server, with a model whose answers are known:
 # docs/internals/tiny-model.md. Built by the first of the two, once.

@@ -90,7 +90,17 @@ enum trommel_count {
     TROMMEL_TOKENS_CACHE_WRITE, /* of the tokens in: kept by the provider */
     TROMMEL_CACHE_SAVED_NANOUSD, /* by the provider's prompt cache in this run;
                                    below 0: keeping cost more than it brought */
-    TROMMEL_IN_BATCHES     /* requests in batches: no stop needs to await them */
+    TROMMEL_IN_BATCHES,    /* requests in batches: no stop needs to await them */
+    /* Against rows that steer others, with the setting "guard": */
+    TROMMEL_GUARD_PACKS,   /* requests counted that canaries vouch for */
+    TROMMEL_GUARD_BARE,    /* counted with several texts and no canary */
+    TROMMEL_GUARD_DOUBTS,  /* not counted, their rows asked again */
+    TROMMEL_GUARD_FALSE,   /* of those: in vain */
+    TROMMEL_GUARD_CORRECTED, /* rows that got another label by it */
+    TROMMEL_ROWS_ISOLATED, /* asked alone because they look like an attack */
+    TROMMEL_SHADOW_ROWS,   /* asked again in other company to compare, ... */
+    TROMMEL_SHADOW_DIFFER, /* ... and labelled otherwise there */
+    TROMMEL_GUARD_TOKENS   /* about, in and out, for canaries and the shadow */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */

@@ -189,6 +189,23 @@ static int keep(struct tr_run *run, const struct tr_key *key,
     return rc;
 }
 
+/* The canaries of its pack, which only their keys remember. */
+static bool guests_right(const struct tr_pack *p,
+                         const struct tr_item_answer *got)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        bool canary;
+        uint32_t set;
+
+        if (!tr_guests_is_key(&p->seats[p->order[i]].key, &canary, &set) ||
+            !canary)
+            continue;
+        if (got[i].result != TR_ITEM_OK || got[i].set != set)
+            return false;
+    }
+    return true;
+}
+
 /* Whatever does not settle is asked anew, as if it never had been. */
 int tr_run_adopted_reply(struct tr_run *run, struct tr_pack *p,
                          const struct tr_reply *reply, struct tr_err *err)
@@ -201,9 +218,12 @@ int tr_run_adopted_reply(struct tr_run *run, struct tr_pack *p,
     if (tr_rule(reply->outcome)->action == TR_DO_CHECK) {
         TRY(tr_run_origin(run, p->lane, reply->served, &origin, err));
         TRY(tr_run_read_answer(run, p, reply, &a, got, err));
+        a.is_void = a.is_void || !guests_right(p, got);
     }
     for (uint32_t i = 0; i < p->n; i++) {
         struct tr_row *row = p->rows[p->order[i]];
+        bool canary;
+        uint32_t set;
         struct tr_verdict verdict = {
             .origin = origin,
             .confidence = tr_run_confidence(reply, p->items[i].id),
@@ -211,7 +231,8 @@ int tr_run_adopted_reply(struct tr_run *run, struct tr_pack *p,
             .position = (uint16_t)i,
         };
 
-        if (a.is_void || got[i].result != TR_ITEM_OK)
+        if (a.is_void || got[i].result != TR_ITEM_OK ||
+            tr_guests_is_key(&p->seats[p->order[i]].key, &canary, &set))
             continue;
         verdict.set = got[i].set;
         if (row)

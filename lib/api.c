@@ -349,6 +349,15 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     case TROMMEL_TOKENS_CACHE_WRITE: return c.tokens_cache_write;
     case TROMMEL_CACHE_SAVED_NANOUSD: return c.cache_saved_nano;
     case TROMMEL_IN_FLIGHT_NANOUSD: return tr_drive_in_flight_nano(d);
+    case TROMMEL_GUARD_PACKS:   return c.guard.packs;
+    case TROMMEL_GUARD_BARE:    return c.guard.bare;
+    case TROMMEL_GUARD_DOUBTS:  return c.guard.doubts;
+    case TROMMEL_GUARD_FALSE:   return c.guard.false_doubts;
+    case TROMMEL_GUARD_CORRECTED: return c.guard.corrected;
+    case TROMMEL_ROWS_ISOLATED: return c.guard.isolated;
+    case TROMMEL_SHADOW_ROWS:   return c.guard.audits;
+    case TROMMEL_SHADOW_DIFFER: return c.guard.differ;
+    case TROMMEL_GUARD_TOKENS:  return c.guard.tokens;
     }
     return -1;
 }
@@ -527,6 +536,15 @@ const char *trommel_run_stats_json(trommel_run *run)
         {"spent_nanousd", TROMMEL_SPENT_NANOUSD},
         {"in_flight_nanousd", TROMMEL_IN_FLIGHT_NANOUSD},
         {"limit_wait_ms", TROMMEL_LIMIT_WAIT_MS},
+        {"guard_packs", TROMMEL_GUARD_PACKS},
+        {"guard_bare", TROMMEL_GUARD_BARE},
+        {"guard_doubts", TROMMEL_GUARD_DOUBTS},
+        {"guard_false", TROMMEL_GUARD_FALSE},
+        {"guard_corrected", TROMMEL_GUARD_CORRECTED},
+        {"rows_isolated", TROMMEL_ROWS_ISOLATED},
+        {"shadow_rows", TROMMEL_SHADOW_ROWS},
+        {"shadow_differ", TROMMEL_SHADOW_DIFFER},
+        {"guard_tokens", TROMMEL_GUARD_TOKENS},
         {"bytes_read", TROMMEL_BYTES_READ},
         {"bytes_total", TROMMEL_BYTES_TOTAL},
     };

@@ -113,8 +113,8 @@ bool tr_chain_next_row(struct tr_run *run, struct tr_run_lane *l,
     row->refused = false;
     row->alone_tries = 0;
     row->company = 0;
-    row->state = TR_ROW_WAITING;
-    tr_rows_add(&run->lanes[row->lane].fresh, row);
+    row->verdict.spare = 0; /* another lane's doubt */
+    tr_guests_queue(run, row);
     return true;
 }
 

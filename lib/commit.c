@@ -47,7 +47,7 @@ static int gather_keys(struct tr_run *run, struct tr_err *err)
     TR_EACH_LANE(run, l)
         for (const struct tr_pack *p = l->planned.head;
              p && l->lane->in_batches; p = p->next)
-            n += p->n;
+            n += tr_pack_items(p);
     rc = tr_run_grow((void **)&run->keys, &run->key_cap, n, sizeof *run->keys,
                      err);
     if (rc != TR_OK)
@@ -56,8 +56,9 @@ static int gather_keys(struct tr_run *run, struct tr_err *err)
     TR_EACH_LANE(run, l)
         for (const struct tr_pack *p = l->planned.head;
              p && l->lane->in_batches; p = p->next)
-            for (uint32_t i = 0; i < p->n; i++)
-                run->keys[n++] = tr_chain_key(l, p->rows[i]);
+            for (uint32_t i = 0; i < tr_pack_items(p); i++)
+                run->keys[n++] = i < p->n ? tr_chain_key(l, p->rows[i])
+                                          : tr_guests_key(p, i - p->n);
     return TR_OK;
 }
 
@@ -78,10 +79,10 @@ static int gather_intents(struct tr_run *run, size_t *n, struct tr_err *err)
             bool batch = l->lane->in_batches;
 
             run->intents[(*n)++] = (struct tr_store_intent){
-                p->attempt, p->seed, p->bound, p->n,
+                p->attempt, p->seed, p->bound, tr_pack_items(p),
                 run->opts.budget_tokens >= 0 ? p->token_bound : 0,
                 batch ? run->keys + keys : NULL};
-            keys += batch ? p->n : 0;
+            keys += batch ? tr_pack_items(p) : 0;
         }
     return TR_OK;
 }
@@ -230,7 +231,7 @@ static void pass_by_stuck(struct tr_run_lane *l, int64_t now, int64_t *wake)
         n++;
     }
     tr_pace_stuck(&l->pace, n);
-    if (p && p->sent_at + patience < *wake)
+    if (p && p->sent_at + patience > now && p->sent_at + patience < *wake)
         *wake = p->sent_at + patience;
 }
 

@@ -4,6 +4,7 @@
  *   receive.c  take replies, check answers, settle money, learn
  *   packs.c    plan: form packs, build requests, reserve money
  *   commit.c   commit, then act: send what is committed, write what is
+ *   guests.c   items that are no rows: canaries and audits
  *   adopt.c    batches of earlier runs, and their rows
  *   wind.c     every way a run ends
  *   lanes.c    what a lane needs: opened, remembered, given back
@@ -25,6 +26,7 @@
 #include "base/rng.h"
 #include "plan/cache.h"
 #include "plan/distinct.h"
+#include "plan/guard.h"
 #include "plan/health.h"
 #include "plan/pack.h"
 #include "plan/retry.h"
@@ -57,8 +59,13 @@ struct tr_pack {
     uint32_t slot;             /* own index in run->packs */
     struct tr_row **rows;      /* n, in the order of the queue; of an adopted
                                   pack NULL until the row is read */
-    struct tr_item *items;     /* n, in the order sent */
-    uint16_t *order;           /* item i is rows[order[i]] */
+    struct tr_item *items;     /* n and the guests, in the order sent */
+    uint16_t *order;           /* item i is rows[order[i]], or from n on the
+                                  guest order[i] - n */
+    uint8_t guests[TR_GUESTS_MAX]; /* places in lane->guard */
+    uint32_t guest_count;
+    size_t guest_bytes;        /* of content_bytes */
+    bool scout;                /* one row that may become a canary */
     struct tr_str *texts;      /* local lanes */
     struct tr_run_lane *lane;  /* who is asked */
     bool probe;                /* of a lane that is closed: one row */
@@ -117,6 +124,8 @@ struct tr_run_lane {
     struct tr_fair fair;        /* its part of the key's limits, ... */
     int64_t meet_at;            /* ... looked at again then */
     struct tr_retry_budget retries;
+    struct tr_guard guard;
+    int64_t scout_at;           /* when the last scout was sent out */
     int64_t sends_since_commit, sends_last;
     int64_t wait_since;         /* only limits keep it back since; 0: no */
 
@@ -213,6 +222,17 @@ struct tr_run {
          l < (run)->lanes + (run)->lane_count; l++)
 
 /* ---- lists of rows and packs ------------------------------------------ */
+
+/* Row of the item at place i, NULL: a guest, or not read yet. */
+static inline struct tr_row *tr_pack_row(const struct tr_pack *p, uint32_t i)
+{
+    return p->order[i] < p->n ? p->rows[p->order[i]] : NULL;
+}
+
+static inline uint32_t tr_pack_items(const struct tr_pack *p)
+{
+    return p->n + p->guest_count;
+}
 
 static inline void tr_rows_add(struct tr_rows *q, struct tr_row *row)
 {
@@ -428,6 +448,37 @@ int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
 
 /* How sure the lane is of an item, where it says so. */
 uint16_t tr_run_confidence(const struct tr_reply *reply, uint32_t id);
+
+/* ---- guests.c --------------------------------------------------------- */
+
+void tr_guests_open(struct tr_run *run, struct tr_run_lane *l);
+/* A row begins to wait at its lane: among others, or apart by its looks. */
+void tr_guests_queue(struct tr_run *run, struct tr_row *row);
+/* How many of the first n rows of q go together, seen from here; 0: wait for
+ * replies. May bring another row to the front. scout: it goes alone so that it
+ * may become a canary. */
+uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
+                       struct tr_rows *q, uint32_t n, bool *scout);
+void tr_guests_join(struct tr_run *run, struct tr_pack *p);
+struct tr_str tr_guests_text(const struct tr_pack *p, uint32_t guest);
+void tr_guests_leave(struct tr_pack *p);
+/* Bytes that guests may add to a pack of n rows. */
+int64_t tr_guests_bytes(const struct tr_run *run, const struct tr_run_lane *l,
+                        uint32_t n);
+/* What guests will add to a planned pack that are not in it yet: how many, and
+ * their bytes. */
+int64_t tr_guests_foreseen(const struct tr_pack *p, int64_t *bytes);
+void tr_guests_book(struct tr_pack *p, const struct tr_usage *usage);
+/* Does the pack count? False: it is gone, and its rows are asked again. */
+bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
+                     const struct tr_item_answer *got);
+/* A row has its answer: was the doubt about the last one right? */
+void tr_guests_answered(struct tr_run_lane *l, struct tr_row *row,
+                        uint32_t set);
+/* What stands for a guest among the keys of a pack in a batch; and the answer
+ * it must have, when it is one. */
+struct tr_key tr_guests_key(const struct tr_pack *p, uint32_t guest);
+bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint32_t *set);
 
 /* ---- adopt.c ---------------------------------------------------------- */
 

@@ -205,8 +205,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
             row->verdict = unasked;
             tr_run_settle_all(run, row);
         } else if (!tr_run_seat(run, row)) {
-            row->state = TR_ROW_WAITING;
-            tr_rows_add(&run->lanes[row->lane].fresh, row);
+            tr_guests_queue(run, row);
         }
     }
 out:

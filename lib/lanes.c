@@ -383,6 +383,7 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
                        lane->model);
     if (lane->decides && (rc = check_question(run->task, lane, err)) != TR_OK)
         return rc;
+    tr_guests_open(run, l);
     return choose_cut(run, l, err);
 }
 
@@ -390,4 +391,5 @@ void tr_run_lane_close(struct tr_run_lane *l)
 {
     tr_buf_release(&l->system);
     tr_buf_release(&l->schema);
+    tr_guard_release(&l->guard);
 }

@@ -4,6 +4,7 @@
  *   block    consecutive rows and the bytes they live in
  *   verdict  what a row ended in: labels, or a reason why not
  *   item     a row's place in a pack: the text under a fresh random id
+ *   guest    an item that is no row: its answer is known (plan/guard.h)
  *   pack     items that share one request
  *   attempt  one request of a pack: intent, reservation, outcome
  *   outcome  what came of an attempt: what to do next, and who pays
@@ -143,8 +144,14 @@ struct tr_row {
     uint16_t company;         /* largest pack it may be in; 0: no limit yet */
     uint8_t lane;             /* first lane of the run it may be asked by; when
                                  ANSWERED, the one that said so */
-    bool went_on;             /* it ended badly at a lane before */
-    bool refused;             /* alone, by the lane it may be asked by first */
+    bool went_on : 1;         /* it ended badly at a lane before */
+    bool refused : 1;         /* alone, by the lane it may be asked by first */
+    bool apart : 1;           /* its looks are suspect: never in company */
+    bool watched : 1;         /* of a pack that failed or was incomplete: among
+                                 others with canaries, if there are any */
+    bool wary : 1;            /* of a pack that was doubted: never among others
+                                 without canaries; verdict holds what was said
+                                 (set) and which doubt it was (spare) */
     struct tr_block *block;   /* its owner; set by run.c */
     struct tr_key key;        /* set when READ is left */
     struct tr_verdict verdict;

@@ -554,6 +554,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
 {
     const char *answer = tr_config_text(d->cfg, "answer");
     const char *per = tr_config_text(d->cfg, "budget-per");
+    const char *guard = tr_config_text(d->cfg, "guard");
     struct tr_buf job;
     struct tr_run_opts o = {
         .pack = (uint32_t)tr_config_int(d->cfg, "pack"),
@@ -583,6 +584,10 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .window_bytes = d->lanes[0]->in_batches ? TR_BATCH_WINDOW_BYTES : 0,
         .wait_for_quota = tr_config_flag(d->cfg, "wait-for-quota"),
         .quota_probe_ms = tr_config_ms(d->cfg, "quota-probe"),
+        .isolate = tr_config_flag(d->cfg, "isolate"),
+        .guard = strcmp(guard, "off") == 0 ? TR_GUARD_OFF
+               : strcmp(guard, "strict") == 0 ? TR_GUARD_STRICT
+                                               : TR_GUARD_ON,
     };
     struct tr_str bad; /* config.c has looked at the words */
     int rc = TR_OK;

@@ -22,8 +22,9 @@ struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
 {
     struct tr_pack *p;
     char *space;
-    size_t bytes = sizeof *p + n * (sizeof *p->rows + sizeof *p->items +
-                                    sizeof *p->texts + sizeof *p->order);
+    uint32_t items = n > 1 ? n + TR_GUESTS_MAX : n;
+    size_t bytes = sizeof *p + n * (sizeof *p->rows + sizeof *p->texts) +
+                   items * (sizeof *p->items + sizeof *p->order);
 
     if (!run->free_slot_count) {
         tr_fail(err, TR_BUG, "no free slot for a pack");
@@ -39,7 +40,7 @@ struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
     p->rows = (void *)space;
     space += n * sizeof *p->rows;
     p->items = (void *)space;
-    space += n * sizeof *p->items;
+    space += items * sizeof *p->items;
     p->texts = (void *)space;
     space += n * sizeof *p->texts;
     p->order = (void *)space;
@@ -58,6 +59,7 @@ struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
 void tr_pack_free(struct tr_run *run, struct tr_pack *p)
 {
     tr_run_unseat(run, p);
+    tr_guests_leave(p);
     run->body_bytes -= p->body.cap;
     run->packs[p->slot] = NULL;
     run->free_slots[run->free_slot_count++] = p->slot;
@@ -89,17 +91,22 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     struct tr_buf *user = &run->user;
     struct tr_run_lane *l = p->lane;
     uint16_t ids[TR_PACK_MAX];
+    uint32_t n = tr_pack_items(p);
     struct tr_call call;
     char key[48];
     int rc = TR_OK;
 
     p->seed = run->env->random(run->env->ctx);
-    tr_pack_draw(p->seed, p->n, p->order, ids);
-    for (uint32_t i = 0; i < p->n; i++) {
-        p->items[i].text = tr_run_text(l, p->rows[p->order[i]]);
+    tr_pack_draw(p->seed, n, p->order, ids);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tr_row *row = tr_pack_row(p, i);
+
+        p->items[i].text = row ? tr_run_text(l, row)
+                               : tr_guests_text(p, p->order[i] - p->n);
         p->items[i].id = ids[i];
-        p->texts[i] = p->items[i].text;
     }
+    for (uint32_t i = 0; i < n && l->lane->is_local; i++)
+        p->texts[i] = p->items[i].text;
     p->attempt = tr_store_next_attempt(run->store);
     if (l->lane->is_local) {
         p->bound = p->tokens = 0;
@@ -109,8 +116,8 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     TRY(tr_run_stable_parts(run, l, p->form, err));
     tr_buf_clear(user);
     if (!l->lane->decides)
-        tr_prompt_user(user, run->task, p->form, p->items, p->n);
-    p->cap = tr_run_cap(run, l, p->form, p->n) + l->meter.reasoning_max;
+        tr_prompt_user(user, run->task, p->form, p->items, n);
+    p->cap = tr_run_cap(run, l, p->form, n) + l->meter.reasoning_max;
     if (l->lane->facts.max_output && p->cap > l->lane->facts.max_output)
         p->cap = l->lane->facts.max_output;
     p->content_bytes = l->system.n + user->n + l->schema.n;
@@ -123,7 +130,7 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
         .cache_key = cache_key(l, p, key, sizeof key),
         .question = l->lane->decides ? &l->question : NULL,
         .items = p->items,
-        .item_count = p->n,
+        .item_count = n,
     };
     run->body_bytes -= p->body.cap;
     tr_buf_clear(&p->body);
@@ -154,6 +161,10 @@ static uint32_t pack_limit(const struct tr_run *run,
         return 1; /* a probe */
     if (l->lane->is_local)
         return LOCAL_PACK;
+    if (run->opts.isolate)
+        return 1;
+    if (l->guard.pack_cap)
+        max = l->guard.pack_cap;
     if (l->lane->decides && l->lane->questions_max) {
         if (run->task->multiple)
             each = run->task->label_count - (run->task->none >= 0);
@@ -185,6 +196,7 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
         .context = l->lane->facts.context,
         .fixed_bytes = (int64_t)(l->system.n + l->schema.n) + 200,
         .item_overhead_bytes = 9 + (int64_t)l->question_bytes,
+        .guest_bytes = tr_guests_bytes(run, l, n),
         .tpm = (int64_t)l->pace.opts.tpm,
     };
     n = tr_pack_take(&policy, &l->meter, bytes, company, n,
@@ -198,7 +210,7 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
                                  struct tr_rows *q, struct tr_err *err)
 {
     struct tr_pack *p;
-    bool too_long;
+    bool too_long, scout;
     uint32_t n = 0;
 
     while (q->n) {
@@ -214,15 +226,19 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
             break;
         tr_run_fail_row(run, l, tr_rows_take(q), TR_WHY_TOO_LONG);
     }
-    if (!q->n)
+    if (q->n)
+        n = tr_guests_fit(run, l, q, n, &scout);
+    if (!q->n || !n)
         return NULL;
     p = tr_pack_new(run, l, n, err);
     if (!p)
         return NULL;
+    p->scout = scout;
     for (uint32_t i = 0; i < n; i++) {
         p->rows[i] = tr_rows_take(q);
         p->rows[i]->state = TR_ROW_PACKED;
     }
+    tr_guests_join(run, p);
     return p;
 }
 
@@ -329,6 +345,13 @@ static struct tr_pack *next_pack(struct tr_run *run, struct tr_run_lane *l,
     return NULL;
 }
 
+static int64_t bound_of(const struct tr_run *run, const struct tr_run_lane *l,
+                        size_t bytes, uint32_t items)
+{
+    return tr_cost_bound(&l->lane->facts, tr_meter_bound(&l->meter, bytes),
+                         tr_run_cap(run, l, (enum tr_form)l->form.form, items));
+}
+
 /* Before the first paid request: what the whole run may cost at most, from
  * the rows that wait now. */
 static void say_bound(struct tr_run *run, struct tr_run_lane *l)
@@ -338,9 +361,10 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
         ? run->env->rows_expected(run->env->ctx) : -1;
     char line[400], cost[32], cap[32];
     size_t bytes = l->system.n + l->schema.n + 200;
+    size_t data = 0;
     bool too_long;
-    uint32_t n;
-    double rows, bound;
+    uint32_t n, guests;
+    double rows, bound, alone;
 
     run->bound_said = true;
     if (!r || l->lane->is_local || !tr_priced(&l->lane->facts) ||
@@ -350,12 +374,15 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     if (!n)
         return;
     for (uint32_t i = 0; i < n; i++, r = r->next)
-        bytes += tr_run_text(l, r).n + 9 + l->question_bytes;
-    bound = (double)tr_cost_bound(
-        &l->lane->facts, tr_meter_bound(&l->meter, bytes),
-        tr_run_cap(run, l, (enum tr_form)l->form.form, n));
+        data += tr_run_text(l, r).n + 9 + l->question_bytes;
     rows = (double)(expected - run->counts.rows_stored - run->counts.rows_twin);
-    tr_money_text((int64_t)(rows / n * bound), cost, sizeof cost);
+    alone = (double)tr_guard_scouts(&l->guard, (int64_t)rows) *
+            (double)bound_of(run, l, bytes + data / n, 1);
+    guests = tr_guard_want(&l->guard, n, false);
+    guests += guests > 0; /* an audit */
+    bound = (double)bound_of(run, l, bytes + data + data / n * guests,
+                             n + guests);
+    tr_money_text((int64_t)(rows / n * bound + alone), cost, sizeof cost);
     snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s%s%s",
              l->lane->model, rows, cost,
              run->opts.budget_nano >= 0 ? ", the budget is " : "",

@@ -18,7 +18,7 @@ static int64_t plus(int64_t a, int64_t b)
 
 static int64_t times(int64_t a, int64_t n)
 {
-    return a > INT64_MAX / n ? INT64_MAX : a * n;
+    return n > 0 && a > INT64_MAX / n ? INT64_MAX : a * n;
 }
 
 int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
@@ -40,6 +40,63 @@ bool tr_run_preview_waits(const struct tr_run *run,
            run->window.bytes < run->window.bytes_max / 2;
 }
 
+/* Whose bytes and cap nobody knows yet: as long as the rows at most. */
+static void foresee_guests(struct tr_run *run, const struct tr_pack *p,
+                           int64_t n)
+{
+    struct tr_preview *v = &run->preview;
+    const struct tr_lane *lane = p->lane->lane;
+    int64_t bytes, guests = tr_guests_foreseen(p, &bytes);
+
+    v->forecast.guests = plus(v->forecast.guests, times(guests, n));
+    v->guest_bytes = plus(v->guest_bytes, times(bytes, n));
+    if (tr_priced(&lane->facts) && bytes)
+        v->guest_bound_nano = plus(v->guest_bound_nano, times(
+            tr_cost_bound(&lane->facts, bytes, tr_run_cap(
+                run, p->lane, p->form, (uint32_t)guests + 1)), n));
+}
+
+/* What is asked alone before the first pack, so that packs may be trusted. */
+static void add_guests(const struct tr_run *run, struct tr_preview *v)
+{
+    const struct tr_run_lane *l = &run->lanes[0];
+    struct tr_forecast *f = &v->forecast;
+    int64_t n = tr_guard_scouts(&l->guard, f->texts);
+    int64_t bytes = (int64_t)(l->system.n + l->schema.n) + 200;
+
+    if (!v->guest_bytes || (!n && f->guests)) {
+        f->guests = v->guest_bytes = 0; /* too few rows: there will be none */
+        return;
+    }
+    f->requests = plus(f->requests, n);
+    f->bytes = plus(f->bytes, plus(v->guest_bytes * 5 / 8, times(bytes, n)));
+    if (v->bound_nano < 0 || !tr_priced(&l->lane->facts))
+        return;
+    v->bound_nano = plus(v->bound_nano, v->guest_bound_nano);
+    v->bound_nano = plus(v->bound_nano, times(tr_cost_bound(
+        &l->lane->facts, tr_meter_bound(&l->meter, (size_t)bytes),
+        tr_run_cap(run, l, (enum tr_form)l->form.form, 1)), n));
+}
+
+/* They are the shorter ones, five eighths of the mean if lengths are even: any
+ * length from a quarter up is within the interval. */
+static void doubt_guests(const struct tr_run_lane *l, struct tr_preview *v)
+{
+    struct tr_quote *e = &v->estimate;
+    struct tr_usage u = {
+        .in = tr_meter_estimate(&l->meter, (size_t)(v->guest_bytes * 3 / 8))};
+    int64_t nano = tr_cost(&l->lane->facts, &u);
+
+    if (!v->guest_bytes)
+        return;
+    e->in.low = e->in.low > u.in ? e->in.low - u.in : 0;
+    e->in.high = plus(e->in.high, u.in);
+    if (nano < 0 || e->nano.mean < 0)
+        return;
+    e->nano.low = e->nano.low > nano ? e->nano.low - nano : 0;
+    e->nano.high = plus(e->nano.high, nano);
+}
+
 void tr_run_preview_pack(struct tr_run *run, struct tr_pack *p)
 {
     struct tr_preview *v = &run->preview;
@@ -56,6 +113,7 @@ void tr_run_preview_pack(struct tr_run *run, struct tr_pack *p)
         v->bound_nano = -1;
     else
         v->bound_nano = plus(v->bound_nano, times(p->bound, n));
+    foresee_guests(run, p, n);
     for (uint32_t i = 0; i < p->n; i++) {
         p->rows[i]->verdict = (struct tr_verdict){
             .why = TR_WHY_NOT_ASKED, .confidence = TR_NO_CONFIDENCE};
@@ -94,7 +152,9 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
         preview->bound_nano = 0;
         return;
     }
+    add_guests(run, preview);
     tr_quote(e, &preview->forecast, &l->meter, &l->lane->facts);
+    doubt_guests(l, preview);
     if (l->lane->decides && !e->measured) /* nothing is written, or paid */
         e->out = (struct tr_span){0};
     if (o->concurrency_max && known.concurrency > o->concurrency_max)

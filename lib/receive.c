@@ -57,8 +57,10 @@ static void halve(struct tr_run *run, struct tr_pack *p, enum tr_why why,
     if (p->n > 1) {
         uint16_t company = (uint16_t)((p->n + 1) / 2);
 
-        for (uint32_t i = 0; i < p->n; i++)
+        for (uint32_t i = 0; i < p->n; i++) {
+            p->rows[i]->watched = true;
             tr_run_wait_again(run, p->lane, p->rows[i], company);
+        }
     } else {
         struct tr_row *row = p->rows[0];
 
@@ -119,7 +121,8 @@ int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
                        struct tr_item_answer *got, struct tr_err *err)
 {
     uint32_t sets = run->task->set_count;
-    int rc = tr_answer_read(a, got, run->task, p->items, p->n, reply->text,
+    int rc = tr_answer_read(a, got, run->task, p->items, tr_pack_items(p),
+                            reply->text,
                             reply->outcome == TR_OUT_CUT_SHORT, err);
 
     if (rc != TR_OK)
@@ -154,11 +157,11 @@ static int check(struct tr_run *run, struct tr_pack *p,
 
     if (rc != TR_OK)
         return rc;
-    bad = a.is_void ? p->n : a.missing + a.invalid;
+    bad = a.is_void ? tr_pack_items(p) : a.missing + a.invalid;
     if (!cut && !l->lane->decides) {
         int before = l->form.form;
 
-        tr_form_learn(&l->form, p->n, bad);
+        tr_form_learn(&l->form, tr_pack_items(p), bad);
         if (l->form.form != before)
             tr_run_say(run, 2, "more than 2 % of the answers were invalid: asking "
                 "for strict JSON from now on");
@@ -174,20 +177,26 @@ static int check(struct tr_run *run, struct tr_pack *p,
         put_aside(run, p, 0); /* the cap was too small, not the pack too big */
         return TR_OK;
     }
-    for (uint32_t i = 0; i < p->n; i++) {
-        struct tr_row *row = p->rows[p->order[i]];
+    if (!tr_guests_vouch(run, p, got))
+        return TR_OK;
+    for (uint32_t i = 0; i < tr_pack_items(p); i++) {
+        struct tr_row *row = tr_pack_row(p, i);
 
+        if (!row)
+            continue;
         if (got[i].result == TR_ITEM_OK) {
+            tr_guests_answered(l, row, got[i].set);
             tr_run_answer(run, row, (struct tr_verdict){
                 .set = got[i].set,
                 .origin = origin,
                 .confidence = tr_run_confidence(reply, p->items[i].id),
-                .pack_size = (uint16_t)p->n,
+                .pack_size = (uint16_t)tr_pack_items(p),
                 .position = (uint16_t)i,
             });
             continue;
         }
         run->counts.items_reasked++;
+        row->watched = true;
         if (p->n == 1 && ++row->alone_tries >= TR_TRIES_ALONE)
             tr_run_fail_row(run, l, row,
                             cut ? TR_WHY_TRUNCATED : TR_WHY_INVALID);
@@ -306,7 +315,8 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
     l->counts.spent_nano += out.spent_nano;
     l->counts.unknown_nano += out.unknown_nano;
     if (reply->billing == TR_BILL_USAGE) {
-        tr_meter_learn(&l->meter, p->content_bytes, p->n, u);
+        tr_meter_learn(&l->meter, p->content_bytes, tr_pack_items(p), u);
+        tr_guests_book(p, u);
         tr_meter_took(&l->meter, reply->latency_ms);
         l->counts.tokens_in += u->in > 0 ? u->in : 0;
         l->counts.tokens_out += u->out > 0 ? u->out : 0;

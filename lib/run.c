@@ -258,6 +258,7 @@ void tr_run_counts(const struct tr_run *run, struct tr_counts *counts)
         counts->tokens_cached += l->counts.tokens_cached;
         counts->tokens_cache_write += l->counts.tokens_cache_write;
         counts->cache_saved_nano += l->counts.cache_saved_nano;
+        tr_guard_sum(&counts->guard, &l->guard.counts);
         if (l->lane->in_batches)
             counts->in_batches += l->sent.n;
         else

@@ -10,6 +10,7 @@
 
 #include "lane.h"
 #include "plan/fair.h"
+#include "plan/guard.h"
 #include "plan/health.h"
 #include "plan/ledger.h"
 #include "plan/pace.h"
@@ -95,6 +96,10 @@ struct tr_run_opts {
     int32_t min_prompt;
     const char *job;
     size_t window_bytes;    /* memory for rows; 0: default of bounds.h */
+    bool isolate;           /* one text a request */
+    enum tr_guard_mode guard; /* against rows that steer their neighbours */
+    uint32_t guard_from;    /* rows from which a pack gets canaries; 0: as
+                               plan/guard.h has it */
 };
 
 /* Counters for progress and summary; plain numbers, copied out. */
@@ -113,6 +118,7 @@ struct tr_counts {
     int64_t fails[TR_WHY_COUNT];
     int64_t fail_example[TR_WHY_COUNT]; /* row number from 1, 0: none */
     int64_t none_answers, cut_texts, forgiven;
+    struct tr_guard_counts guard;
     bool input_ended;
 };
 
@@ -166,6 +172,8 @@ struct tr_preview {
     struct tr_quote estimate;
     int64_t bound_nano;       /* the whole run costs at most; -1: no prices */
     int64_t ms;               /* time it takes; -1: no idea */
+    /* what canaries and audits will add that are not known yet */
+    int64_t guest_bytes, guest_bound_nano;
     bool limited;             /* the time follows from a limit */
 };
 void tr_run_preview(const struct tr_run *run, struct tr_preview *preview);

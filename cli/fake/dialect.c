@@ -84,6 +84,8 @@ static int add_item(struct fake_request *r, int64_t id, struct tr_str text,
         r->items = items;
         r->item_cap = cap;
     }
+    if (needles->orders)
+        gullible_hear(&r->orders, r->item_count, text);
     r->items[r->item_count++] = (struct fake_item){id, fake_hash(text)};
     r->is_poisoned = r->is_poisoned || has(text, needles->poison);
     r->is_stuck = r->is_stuck || has(text, needles->stuck);

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "fake/cache.h"
 #include "fake/bill.h"
+#include "fake/gullible.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -53,11 +54,13 @@ struct fake_request {
     bool is_nested;            /* the schema wants labels in an own array */
     bool is_stream;
     bool is_poisoned, is_stuck; /* an item held the text looked for */
+    struct gullible orders;    /* that stand in the texts */
 };
 
 /* Texts looked for in items; NULL or empty: none. */
 struct fake_needles {
     const char *poison, *stuck;
+    bool orders;               /* what texts order */
 };
 
 /* How limits show in the headers of a reply. */

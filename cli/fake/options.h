@@ -24,6 +24,7 @@ struct fake_options {
     int64_t quota_after, daily_after, retired_after, down_after;
     int64_t too_long_tokens;
     double quota_for_s, down_for_s; /* 0: for ever */
+    double gullible;              /* share of requests in which it obeys */
     const char *port_file, *key, *bill_file;
     const char *gold, *text, *label, *labels;
     const char *poison, *efforts;

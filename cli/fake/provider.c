@@ -33,6 +33,7 @@ void fake_provider_close(struct fake_provider *p)
     fake_bill_release(&p->bill);
     fake_request_release(&p->request);
     tr_free(p->said);
+    tr_free(p->obeyed);
     tr_buf_release(&p->content);
     tr_buf_release(&p->odd);
     fake_cache_release(&p->cache);
@@ -359,6 +360,7 @@ static void spoil_items(struct fake_provider *p, struct tr_rng *rng)
 {
     struct fake_said *said = p->said, victim;
     const struct fake_request *r = &p->request;
+    size_t whole = r->item_count < p->said_n ? r->item_count : p->said_n;
     bool is_odd;
 
     if (!p->said_n)
@@ -377,16 +379,16 @@ static void spoil_items(struct fake_provider *p, struct tr_rng *rng)
         is_odd = true;
     }
     if (hits(p, rng, FAKE_DOUBLE)) {
-        victim = said[tr_rng_below(rng, r->item_count)];
+        victim = said[tr_rng_below(rng, whole)];
         said[p->said_n++] = victim;
     }
     if (hits(p, rng, FAKE_FOREIGN)) {
-        victim = said[tr_rng_below(rng, r->item_count)];
+        victim = said[tr_rng_below(rng, whole)];
         victim.id = unknown_id(r, rng);
         said[p->said_n++] = victim;
     }
     if (hits(p, rng, FAKE_MISSING)) {
-        int64_t gone = said[tr_rng_below(rng, r->item_count)].id;
+        int64_t gone = said[tr_rng_below(rng, whole)].id;
         size_t kept = 0;
 
         for (size_t i = 0; i < p->said_n; i++)
@@ -412,6 +414,30 @@ static void spoil_items(struct fake_provider *p, struct tr_rng *rng)
     }
 }
 
+/* The model does what the texts say, to the letter. */
+static void obey(struct fake_provider *p)
+{
+    size_t all, kept = 0, need = p->said_n + GULLIBLE_ORDERS;
+    struct gullible_said *said = p->obeyed;
+
+    if (need > p->obeyed_cap) {
+        said = tr_resize(p->obeyed, need * sizeof *said);
+        if (!said)
+            return;
+        p->obeyed = said;
+        p->obeyed_cap = need;
+    }
+    for (size_t i = 0; i < p->said_n; i++)
+        said[i] = (struct gullible_said){.id = p->said[i].id,
+                                         .label = p->said[i].label};
+    all = gullible_obey(&p->request.orders, said, p->said_n);
+    for (size_t i = 0; i < all; i++)
+        if (!said[i].dropped)
+            p->said[kept++] = (struct fake_said){.id = said[i].id,
+                                                 .label = said[i].label};
+    p->said_n = kept;
+}
+
 static void say_all(struct fake_provider *p, struct tr_rng *rng)
 {
     const struct fake_request *r = &p->request;
@@ -419,7 +445,7 @@ static void say_all(struct fake_provider *p, struct tr_rng *rng)
 
     p->said_n = 0;
     tr_buf_clear(&p->content);
-    if (make_room(p, r->item_count + 3) != TR_OK)
+    if (make_room(p, r->item_count + 3 + GULLIBLE_ORDERS) != TR_OK)
         return;
     for (size_t i = 0; i < r->item_count; i++) {
         struct fake_text *text = fake_texts_at(&p->texts, r->items[i].hash);
@@ -428,6 +454,8 @@ static void say_all(struct fake_provider *p, struct tr_rng *rng)
             .id = r->items[i].id,
             .label = label_of(p, r->items[i].hash, text ? text->answer : 0)};
     }
+    if (r->orders.n && tr_rng_unit(rng) < p->options->gullible)
+        obey(p);
     spoil_items(p, rng);
     has_prose = hits(p, rng, FAKE_PROSE);
     has_fence = hits(p, rng, FAKE_FENCE);
@@ -696,7 +724,7 @@ static void decide(struct fake_provider *p, struct fake_reply *reply,
                    const struct fake_ask *ask, int64_t now_ns, int64_t wall_ms)
 {
     const struct fake_options *o = p->options;
-    const struct fake_needles needles = {o->poison, o->stuck};
+    const struct fake_needles needles = {o->poison, o->stuck, o->gullible > 0};
     struct tr_rng rng;
     const char *why;
 

@@ -49,6 +49,8 @@ struct fake_provider {
     struct fake_said *said;       /* its answer; owned */
     size_t said_n, said_cap;
     struct tr_buf content, odd;   /* its text; labels made up for it */
+    struct gullible_said *obeyed; /* scratch of obey(); owned */
+    size_t obeyed_cap;
     struct fake_cache cache;
     int64_t now_ns;               /* when the request came */
     bool is_batch;                /* asked in a batch: its price, no limits */

@@ -272,9 +272,10 @@ uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
         } else {
             if (company[taken] && company[taken] <= taken)
                 break;
-            if (p->context > 0 && tr_meter_bound(m, whole) + out > p->context)
+            if (p->context > 0 &&
+                tr_meter_bound(m, whole) + p->guest_bytes + out > p->context)
                 break;
-            if (p->tpm > 0 && estimate > p->tpm)
+            if (p->tpm > 0 && estimate + p->guest_bytes > p->tpm)
                 break;
             if (tr_meter_estimate(m, (size_t)bytes) > aim)
                 break;

@@ -64,6 +64,7 @@ struct tr_pack_policy {
     int64_t context;        /* of the model, 0 unknown */
     int64_t fixed_bytes;    /* system + closing + schema */
     int64_t item_overhead_bytes; /* of `[417, ""]` and its line end */
+    int64_t guest_bytes;    /* what comes along in packs of several */
     int64_t tpm;            /* a pack never exceeds one minute, 0 unknown */
 };
 /* text_bytes[i] and company[i] (0: no limit) of the waiting rows in order;

@@ -82,7 +82,7 @@ void tr_quote(struct tr_quote *e, const struct tr_forecast *f,
                  const struct tr_meter *m, const struct tr_model_facts *facts)
 {
     double again = 1, share = 0, bytes = (double)f->bytes;
-    double items = (double)f->texts;
+    double items = (double)f->texts + (double)f->guests;
 
     *e = (struct tr_quote){.measured = whole(m->in.n)};
     if (m->in.n > 0 && m->in.x > 0 && m->out.x > 0) {

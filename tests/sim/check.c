@@ -43,6 +43,18 @@ void sim_check_send(struct sim *w, struct sim_provider *p, int items)
                  "flight", p->place, items, p->after_told);
 }
 
+/* Is a text asked although it has its answer, only to compare? Then in company
+ * and under the guard. What may have been doubted is asked as a row, unless it
+ * cannot be one. */
+bool sim_check_guest(const struct sim *w, const struct sim_text *t, int items)
+{
+    if (w->o.guard == TR_GUARD_OFF || items < 2)
+        return false;
+    if (t->answered_at && t->answered_run == w->run_number)
+        return true;
+    return t->maybe_run == w->run_number && (t->shown || t->in_flight);
+}
+
 /* I4: a text is asked again only if nobody can know what came of it. I8: it
  * goes along the chain and never back; a refusal is not got round unasked. */
 void sim_check_ask(struct sim *w, const struct sim_provider *p,
@@ -95,11 +107,12 @@ static void check_purse(struct sim *w, const struct tr_money *m, int i)
                  " + reserved %" PRId64 " above the cap of %" PRId64,
                  purse_names[i], m->spent, m->unknown, m->reserved, m->cap);
     /* Tokens of lost requests are kept for a budget in tokens only; a request
-     * that a crash took counts as sent. */
+     * that a crash or a second stop took on its way counts as sent. */
     if (i == TR_PURSE_TOKENS && w->budget[i] < 0)
         return;
     if (m->spent > bill && !(i == TR_PURSE_REQUESTS &&
-                            (w->marks[M_CRASH] || w->marks[M_DISK_ERROR])))
+                            (w->marks[M_CRASH] || w->marks[M_DISK_ERROR] ||
+                             w->stops_asked > 1)))
         sim_fail(w, "I5", "%" PRId64 " %s counted as spent, %" PRId64
                  " billed", m->spent, purse_names[i], bill);
     if (bill > held)
@@ -253,6 +266,14 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
         sim_fail(w, "I2", "row %" PRId64 " was shown as %x before and as %x "
                  "now", ordinal, t->shown - 1, set_mask(w, v->set));
     t->shown = set_mask(w, v->set) + 1;
+    if (t->hostile || t->moody)
+        return;
+    w->innocent++;
+    w->wrong += set_mask(w, v->set) != t->gold;
+    if (w->o.isolate && set_mask(w, v->set) != t->gold &&
+        !w->o.rate[F_MISLABEL])
+        sim_fail(w, "H1", "row %" PRId64 " was asked alone and has another's "
+                 "label", ordinal);
 }
 
 static int64_t most_in(const struct sim_provider *p, int64_t window, int *runs)

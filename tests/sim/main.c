@@ -63,7 +63,7 @@ static int every_cap(uint64_t seed)
     struct sim_options o = {
         .seed = seed, .rows = 200, .labels = 3, .pack = 3, .concurrency = 3,
         .priced = true, .faulty_runs = 1, .lanes = 1,
-        .lane = {{.latency_ms = 50, .price_pct = 100}},
+        .lane = {{.latency_ms = 50, .price_pct = 100}}, .words = 12,
     };
     int caps = 0, failed = 0, stopped_at_least = 0;
 
@@ -188,6 +188,7 @@ static int usage(void)
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
           "  --play FILE outcomes of scripts (tests/hostile/faults.txt)\n"
+          "  --hostile   figures about rows that steer others, of N jobs (8)\n"
           "  --first     stop at the first failure\n"
           "  -v          trace of every event\n"
           "  --set       overrides an option of every seed; faults=0 ends\n"
@@ -202,6 +203,7 @@ int main(int argc, char **argv)
     const char *sets[64];
     int set_count = 0;
     bool verbose = false, first_only = false, pairs = false, caps = false;
+    bool hostile = false;
     static struct sim w;
     static int64_t marks[M_COUNT];
 
@@ -218,6 +220,8 @@ int main(int argc, char **argv)
             caps = true;
         else if (strcmp(a, "--play") == 0 && i + 1 < argc)
             return sim_script_table(argv[++i]);
+        else if (strcmp(a, "--hostile") == 0)
+            hostile = true;
         else if (strcmp(a, "--seeds") == 0 && i + 1 < argc)
             seeds = strtoull(argv[++i], NULL, 10);
         else if (strcmp(a, "--from") == 0 && i + 1 < argc)
@@ -229,6 +233,8 @@ int main(int argc, char **argv)
     }
     if (caps)
         return every_cap(from);
+    if (hostile)
+        return sim_hostile_figures(from, seeds);
     if (pairs)
         return twins(from, seeds, verbose);
     for (uint64_t seed = from; seed < from + seeds; seed++) {

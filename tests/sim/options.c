@@ -105,6 +105,13 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->budget_per = one_in(&r, 2) ? TR_PER_JOB : between(&r, 0, 2);
     o->clock_jumps_pct = one_in(&r, 3) ? between(&r, 1, 100) : 0;
     o->cache = one_in(&r, 3);
+    o->words = 12;
+    o->guard = one_in(&r, 2) ? TR_GUARD_OFF : between(&r, 1, 2);
+    o->guard_from = between(&r, 2, 6);
+    o->isolate = one_in(&r, 12);
+    o->hostile = one_in(&r, 2) ? between(&r, 1, 60) : 0;
+    o->sly = one_in(&r, 2);
+    o->moody = one_in(&r, 4) ? between(&r, 1, 60) : 0;
 }
 
 /* ---- names ------------------------------- */
@@ -128,6 +135,8 @@ static const struct field {
     F(crashes, INT), F(crash_every, INT), F(stops, INT), F(sluggish_us, INT),
     F(disk_ms, INT), F(disk_error_in, INT),
     F(full_output_pct, INT), F(faulty_runs, INT),
+    F(guard, INT), F(guard_from, INT), F(isolate, BOOL), F(hostile, INT),
+    F(sly, BOOL), F(moody, INT), F(attack, INT), F(words, INT),
 #undef F
 /* quota_after, quota_after1, quota_after2: of the first provider, the second */
 #define X(name, type) {#name, type, offsetof(struct sim_options, lane[0].name)},

@@ -9,6 +9,8 @@
 #define _GNU_SOURCE /* memmem */
 #include "sim.h"
 
+#include "fake/gullible.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <yyjson.h>
@@ -26,6 +28,8 @@ struct item {
     uint32_t mask;   /* labels stated for it */
     bool states;     /* the statement may be believed */
     bool usable;     /* the engine must take it, not ask again */
+    bool silent;     /* nothing was said about it */
+    bool guest;      /* it has its answer: asked only to compare */
 };
 
 struct sim_flight {
@@ -217,6 +221,26 @@ static bool strikes(struct sim *w, enum sim_fault fault)
     return hit && w->faults_on;
 }
 
+/* What it thinks of each text, and what the texts make of that. */
+static int think(struct sim *w, const struct sim_flight *f, uint32_t *masks,
+                 bool *dropped, uint32_t *more_ids, uint32_t *more_masks)
+{
+    int texts[ITEMS_MAX];
+    uint32_t ids[ITEMS_MAX];
+
+    for (int i = 0; i < f->n; i++) {
+        const struct sim_text *t = &w->texts[f->items[i].text];
+
+        texts[i] = f->items[i].text;
+        ids[i] = f->items[i].id;
+        dropped[i] = false;
+        masks[i] = t->moody && sim_chance(w, 300) ? another(w, t->gold)
+                                                  : t->gold;
+    }
+    return w->o.hostile ? sim_obey(w, texts, ids, f->n, masks, dropped,
+                                   more_ids, more_masks) : 0;
+}
+
 /* The words of the answer, and what of them may be believed. */
 static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
                    bool *cut)
@@ -229,10 +253,16 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     bool voided = false; /* what it says twice or of others spoils it all */
     int hit = (int)tr_rng_below(&w->rng, (uint64_t)f->n);
     size_t keep, cap_bytes = (size_t)(f->cap > 0 ? f->cap : 100000) * 3;
+    uint32_t masks[ITEMS_MAX], more_ids[GULLIBLE_ORDERS];
+    uint32_t more_masks[GULLIBLE_ORDERS];
+    bool dropped[ITEMS_MAX];
+    int more = think(w, f, masks, dropped, more_ids, more_masks);
 
     *cut = strikes(w, F_TRUNCATE);
     if (*cut)
         prose = foreign = doubles = false;
+    if (*cut)
+        more = 0;
     for (int i = 0; i < f->n; i++)
         order[i] = i;
     for (int i = 0; reorder && i + 1 < f->n; i++) {
@@ -250,10 +280,11 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
         bool nonsense = (here && bad) || w->texts[it->text].at[f->p->place]
                                                  .kind == K_CONFUSING;
 
-        it->mask = w->texts[it->text].gold;
+        it->mask = masks[order[k]];
         it->states = it->usable = true;
-        if (here && missing) {
+        if ((here && missing) || dropped[order[k]]) {
             it->states = it->usable = false;
+            it->silent = true;
             continue;
         }
         if (here && mislabel)
@@ -267,6 +298,25 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
         }
         if (upper || prose)
             it->usable = false; /* may be taken, may be asked again */
+    }
+    for (int k = 0; k < more; k++) {
+        struct item *same = NULL;
+
+        for (int i = 0; i < f->n; i++)
+            if (f->items[i].id == more_ids[k])
+                same = &f->items[i];
+        state_one(w, out, f, more_ids[k], more_masks[k], false, false);
+        /* Said twice alike is fine; of others, or otherwise, is not. After
+         * nonsense it counts for nothing; for want of more it is the answer. */
+        if (!same) {
+            voided = true;
+        } else if (same->silent) {
+            same->silent = false;
+            same->mask = more_masks[k];
+            same->states = true;
+        } else if (same->states) {
+            voided = voided || same->mask != more_masks[k];
+        }
     }
     if (foreign) {
         state_one(w, out, f, unused_id(w, f), 1, false, false);
@@ -596,6 +646,55 @@ static void play(struct sim *w, struct sim_flight *f, int64_t deadline_ms)
     f->body = tr_dup(played.body.p ? played.body.p : "", played.body.n);
 }
 
+/* A text that was answered alone is there to be compared. */
+static const struct sim_seen *canary(const struct sim_flight *f, int i)
+{
+    const struct sim *w = f->p->w;
+    const struct sim_seen *seen =
+        &w->texts[f->items[i].text].at[f->p->place];
+
+    return f->items[i].guest && seen->alone_run == w->run_number ? seen : NULL;
+}
+
+/* Who shares a request: canaries have different answers, and who looks like
+ * an attack is alone. */
+static void check_company(struct sim *w, const struct sim_flight *f)
+{
+    int canaries = 0, guests = 0, unknown = 0;
+    bool differ = false;
+    uint32_t first = 0;
+
+    if (w->o.isolate && f->n > 1)
+        sim_fail(w, "H1", "%d texts in a request, and each was to be alone",
+                 f->n);
+    for (int i = 0; i < f->n; i++) {
+        const struct item *it = &f->items[i];
+        const struct sim_text *t = &w->texts[it->text];
+        const struct sim_seen *seen;
+
+        if (f->n > 1 && w->o.guard && w->o.pack != 1 && t->hostile &&
+            !w->o.sly)
+            sim_fail(w, "H4", "text %d looks like an attack and is among %d",
+                     it->text, f->n);
+        guests += it->guest;
+        unknown += !it->guest && t->maybe_run == w->run_number;
+        seen = canary(f, i);
+        if (!seen)
+            continue;
+        differ = differ || (canaries && seen->alone_mask != first);
+        first = seen->alone_mask;
+        canaries++;
+    }
+    if (canaries && !differ && !unknown)
+        sim_fail(w, "H3", "%d canaries in a request, all with one answer",
+                 canaries);
+    if (w->o.guard == TR_GUARD_STRICT && w->o.pack != 1 && f->n > 1 &&
+        canaries + unknown < 2)
+        sim_fail(w, "H5", "strict, and %d texts without canaries", f->n);
+    if (guests > 8 + f->n / 16)
+        sim_fail(w, "H6", "%d guests among %d texts", guests, f->n);
+}
+
 static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
                  int64_t deadline_ms, struct tr_err *err)
 {
@@ -631,9 +730,15 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     f->told = p->told_exhausted;
     p->after_told += f->told;
     for (int i = 0; i < f->n; i++) {
-        sim_check_ask(w, p, &w->texts[f->items[i].text]);
-        w->texts[f->items[i].text].in_flight++;
+        struct sim_text *text = &w->texts[f->items[i].text];
+
+        f->items[i].guest = sim_check_guest(w, text, f->n);
+        if (f->items[i].guest)
+            continue;
+        sim_check_ask(w, p, text);
+        text->in_flight++;
     }
+    check_company(w, f);
     check_first(w);
     if (strikes(w, F_UNREACHED)) {
         f->stage = ON_WAY_BACK;
@@ -672,17 +777,53 @@ static void note_health(struct sim *w, const struct sim_flight *f)
     }
 }
 
-/* What the process now knows for certain. */
-static void delivered(struct sim *w, const struct sim_flight *f)
+/* When its answer differs, nothing said in its company may be believed. */
+static void compare(struct sim *w, struct sim_flight *f)
 {
+    bool refuted = false, doubtful, vouched = false, audited = false;
+
+    /* Labels far from the usual may be asked for again, without canaries. */
+    doubtful = w->o.guard && f->n >= 8;
+    for (int i = 0; i < f->n; i++) {
+        const struct item *it = &f->items[i];
+        const struct sim_seen *seen = canary(f, i);
+
+        doubtful = doubtful || it->guest ||
+                   w->texts[it->text].maybe_run == w->run_number;
+        audited = audited || (it->guest && !seen);
+        vouched = vouched || (seen && it->states);
+        refuted = refuted || (seen && it->states &&
+                              it->mask != seen->alone_mask);
+    }
+    w->marks[M_REFUTED] += refuted;
+    w->marks[M_VOUCHED] += vouched && !refuted;
+    w->marks[M_AUDITED] += audited;
+    for (int i = 0; i < f->n && f->n > 1; i++) {
+        f->items[i].usable = f->items[i].usable && !doubtful;
+        f->items[i].states = f->items[i].states && !refuted;
+    }
+}
+
+/* What the process now knows for certain. */
+static void delivered(struct sim *w, struct sim_flight *f)
+{
+    if (w->o.guard)
+        compare(w, f);
     for (int i = 0; i < f->n; i++) {
         const struct item *it = &f->items[i];
         struct sim_text *t = &w->texts[it->text];
         struct sim_seen *seen = &t->at[f->p->place];
         int k = 0;
 
+        if (it->guest)
+            continue;
         t->in_flight--;
         if (it->states) {
+            t->maybe_run = w->run_number;
+            if (f->n == 1) {
+                seen->alone_run = w->run_number;
+                seen->alone_mask = it->mask;
+            }
             while (k < seen->said_count && seen->said[k] != it->mask)
                 k++;
             if (k == seen->said_count && k < SIM_SAID_MAX)
@@ -753,7 +894,7 @@ static void forget(struct sim *w, const struct sim_provider *p)
         f->forgotten = true;
         f->p->after_told -= f->told;
         for (int i = 0; i < f->n; i++)
-            w->texts[f->items[i].text].in_flight--;
+            w->texts[f->items[i].text].in_flight -= !f->items[i].guest;
     }
 }
 

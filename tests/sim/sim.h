@@ -4,6 +4,7 @@
  *   provider.c  one to three simulated providers, each behind a struct
  *               tr_transport: reads the request, answers or fails, and keeps
  *               its own bill
+ *   hostile.c   texts that steer their neighbours, and a model that obeys
  *   world.c     clock, input, output, crashes: drives the engine to its end
  *   check.c     the promises, checked from what provider and output saw
  *   script.c    the provider plays a script of tests/hostile instead
@@ -88,7 +89,12 @@ enum sim_fault {
     X(M_RECOVERED, asked_after_recovery)                                       \
     X(M_QUOTA_WAITED, waited_for_quota)                                        \
     X(M_DAY, stopped_by_day)                                                   \
-    X(M_NOBODY_LEFT, no_model_left)
+    X(M_NOBODY_LEFT, no_model_left)                                            \
+    X(M_OBEYED, hostile_row_obeyed)                                            \
+    X(M_REFUTED, refuted_by_a_canary)                                          \
+    X(M_VOUCHED, vouched_for_by_canaries)                                      \
+    X(M_AUDITED, audited)                                                      \
+    X(M_CORRECTED, label_corrected)
 
 enum sim_mark {
     M_BEFORE = F_COUNT - 1,
@@ -164,6 +170,14 @@ struct sim_options {
     int disk_error_in;     /* one commit in so many fails; 0: none */
     int full_output_pct;   /* a slow consumer */
     int faulty_runs;       /* after so many runs all faults end */
+    /* rows that steer others */
+    int guard, guard_from; /* enum tr_guard_mode; packs with canaries */
+    bool isolate;
+    int hostile;           /* of a thousand texts */
+    bool sly;              /* they do not look so */
+    int attack;            /* enum gullible_attack, +1; 0: all kinds */
+    int moody;             /* of a thousand texts: another answer at times */
+    int words;             /* of a text, at most */
 };
 
 /* Neighbouring seeds and streams must have nothing in common. */
@@ -205,6 +219,8 @@ struct sim_seen {
     bool mended;            /* it was K_REJECTED before */
     int blocked_run;        /* last run that heard it refused alone, and */
     int blocked;            /* how often in that run */
+    int alone_run;          /* answered alone in this run, ... */
+    uint32_t alone_mask;    /* ... so */
 };
 
 struct sim_text {
@@ -217,6 +233,8 @@ struct sim_text {
     int64_t answered_at;    /* a usable answer was handed over; 0: never */
     int answered_run;
     uint32_t shown;         /* written to an output: this set, +1 */
+    bool hostile, moody;
+    int maybe_run;          /* answered in this run, perhaps in vain */
 };
 
 /* ---- the world ------------------------------- */
@@ -315,6 +333,9 @@ struct sim {
 
     int64_t marks[M_COUNT];      /* faults that struck, then SIM_MARKS */
     char failure[600];           /* the first broken promise; "" none */
+    int split;                   /* next part of an attack in two texts */
+    int64_t innocent, wrong;     /* rows written; with another's label */
+    struct tr_guard_counts guard; /* of the last run */
 };
 
 /* Records the first broken promise. */
@@ -341,6 +362,16 @@ void sim_end(struct sim *w);
 struct tr_key sim_store_key(const struct sim *w); /* in the ledger */
 /* Roughly what its rows take of a purse when all goes well. */
 int64_t sim_expected(const struct sim *w, int purse);
+
+/* hostile.c */
+void sim_hostile_write(struct sim *w, struct sim_text *t, struct tr_buf *b);
+/* What the model does with what the texts say: masks and dropped change, and
+ * it states more (ids and masks, room for GULLIBLE_ORDERS). Returns how many
+ * more. */
+int sim_obey(struct sim *w, const int *texts, const uint32_t *ids, int n,
+             uint32_t *masks, bool *dropped, uint32_t *more_ids,
+             uint32_t *more_masks);
+int sim_hostile_figures(uint64_t from, uint64_t seeds);
 
 /* world.c */
 #define SIM_QUOTA_PROBE_S 20
@@ -371,6 +402,7 @@ int sim_script_table(const char *path);
 
 /* check.c */
 void sim_check_send(struct sim *w, struct sim_provider *p, int items);
+bool sim_check_guest(const struct sim *w, const struct sim_text *t, int items);
 void sim_check_ask(struct sim *w, const struct sim_provider *p,
                    struct sim_text *t);
 void sim_check_stored(struct sim *w);

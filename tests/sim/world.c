@@ -95,7 +95,7 @@ static void make_text(struct sim *w, int number)
     while (sim_chance(w, w->o.nasty_pct * 10) && b.n < 200)
         tr_buf_addz(&b, nasty[tr_rng_below(&w->rng,
                                            sizeof nasty / sizeof *nasty)]);
-    for (int n = (int)tr_rng_below(&w->rng, 12); n > 0; n--)
+    for (int n = (int)tr_rng_below(&w->rng, (uint64_t)w->o.words); n > 0; n--)
         tr_buf_addz(&b, " word");
     for (int p = 0; p < SIM_LANES; p++)
         if (p && sim_chance(w, 500)) /* poison for one is poison for another */
@@ -113,6 +113,7 @@ static void make_text(struct sim *w, int number)
         while (b.n < n)
             tr_buf_addz(&b, " longer");
     }
+    sim_hostile_write(w, t, &b);
     t->text = tr_str(b.p, b.n);
     t->gold = w->o.multiple
                   ? (uint32_t)tr_rng_below(&w->rng, UINT64_C(1) << w->o.labels)
@@ -437,6 +438,9 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         .wait_for_quota = w->o.wait_for_quota,
         .quota_probe_ms = SIM_QUOTA_PROBE_S * 1000,
         .window_bytes = (size_t)w->o.window_kib << 10,
+        .isolate = w->o.isolate,
+        .guard = (enum tr_guard_mode)w->o.guard,
+        .guard_from = (uint32_t)w->o.guard_from,
     };
     char list[160];
     int rc;
@@ -711,6 +715,8 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
 
         code = tr_run_exit(w->run, &sentence);
         tr_run_counts(w->run, &counts);
+        w->guard = counts.guard;
+        w->marks[M_CORRECTED] += counts.guard.corrected;
         if (w->told != counts.requests)
             sim_fail(w, "I12", "%" PRId64 " requests left, and of %" PRId64
                      " was told that they ended", counts.requests, w->told);
@@ -766,7 +772,6 @@ void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
         .crashes_left = o->crashes, .stops_left = o->stops,
     };
     w->ledger = shared ? shared : &w->own_ledger;
-    sim_tick(w);
     make_rows(w);
     sim_provider_init(w);
     first_budgets(w);

@@ -1,0 +1,621 @@
+/* guard.c - canaries, audits, doubt: is what a pack says the texts' own doing?
+ *
+ * The pool's answers come from texts that were asked alone, so no other row
+ * could plant them. Whether the model gives them reliably shows on the way: a
+ * canary starts in few packs, and one that raised a doubt in vain is retired.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "plan/guard.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#include <math.h>
+
+enum {
+    CANARIES_WANTED = 12,
+    SETS_WANTED = 4,       /* different answers; else up to TR_CANARIES_MAX */
+    OF_ONE_SET = 8,        /* more add nothing */
+    SCOUT_PACKS = 12,      /* fewer rows than so many packs of the smallest
+                              kind are not worth the search */
+    SCOUT_SHARE = 12,      /* one row in so many packs is asked alone for it */
+    TRUST_EXAMPLE = 8,
+    TRUST_SCOUT = 2,
+    GROWN = 16,            /* packs after which one doubt is not its own */
+    TRUST_PASSED = 1,      /* a pack that came back right allows so many more */
+    ROWS_PER_CANARY = 16,  /* of packs of 48 and more; smaller ones have two */
+    WATCHED_WANT = 6,
+    TRIALS = 2,            /* packs in which a new canary is tried */
+    AUDITS_MAX = 32,
+    AUDITS_A_PACK = 2,
+    HISTOGRAM_ROWS = 8,    /* smaller packs can look like anything */
+    HISTOGRAM_BASE = 200,  /* rows before there is a usual */
+    HISTOGRAM_FALSE = 3,
+    PACK_LEAST = 4
+};
+#define AUDIT_SHARE 0.01
+#define AUDIT_SHARE_STRICT 0.04
+#define UNLIKELY 1e-6 /* for all packs of a run together */
+
+/* Page's test: disagreement of 2 % is the model's mood, 10 % is not. */
+#define DRIFT_DIFFER 1.609 /* ln(0.10 / 0.02) */
+#define DRIFT_AGREE 0.0852 /* -ln(0.90 / 0.98) */
+#define DRIFT_ALARM 6.9    /* ln(1000) */
+
+void tr_guard_init(struct tr_guard *g, enum tr_guard_mode mode, uint32_t from)
+{
+    *g = (struct tr_guard){.mode = mode, .from = from ? from : TR_GUARD_PACK,
+                           .unlimited = mode == TR_GUARD_STRICT};
+}
+
+static void vacate(struct tr_guest *t)
+{
+    tr_free(t->text);
+    *t = (struct tr_guest){0};
+}
+
+void tr_guard_release(struct tr_guard *g)
+{
+    for (int i = 0; i < TR_GUEST_SLOTS; i++)
+        vacate(&g->guests[i]);
+}
+
+/* ---- the pool ------------------------------- */
+
+/* After each change of the pool; it is looked at for every pack. */
+static void count_pool(struct tr_guard *g)
+{
+    g->pool = g->kinds = 0;
+    for (int i = 0; i < TR_GUEST_SLOTS; i++) {
+        struct tr_guest *t = &g->guests[i];
+        bool first = true;
+
+        t->alike = 0;
+        if (t->kind != TR_GUEST_CANARY)
+            continue;
+        for (int k = 0; k < TR_GUEST_SLOTS; k++)
+            if (g->guests[k].kind == TR_GUEST_CANARY &&
+                g->guests[k].set == t->set) {
+                t->alike++;
+                first = first && k >= i;
+            }
+        g->pool++;
+        g->kinds += first;
+    }
+}
+
+static uint32_t canaries_of(const struct tr_guard *g, uint32_t set)
+{
+    for (int i = 0; i < TR_GUEST_SLOTS; i++)
+        if (g->guests[i].kind == TR_GUEST_CANARY && g->guests[i].set == set)
+            return g->guests[i].alike;
+    return 0;
+}
+
+static bool may_join(const struct tr_guard *g, const struct tr_guest *t)
+{
+    return t->kind == TR_GUEST_CANARY && (!t->open || t->passed >= GROWN) &&
+           (g->unlimited ||
+            t->in_flight < t->trust + TRUST_PASSED * t->passed);
+}
+
+static struct tr_guest *seat(struct tr_guard *g, struct tr_str text,
+                             uint32_t set, enum tr_guest_kind kind)
+{
+    struct tr_guest *at = NULL;
+    char *copy;
+
+    if (g->mode == TR_GUARD_OFF || !text.n || text.n > TR_GUEST_BYTES)
+        return NULL;
+    for (int i = 0; i < TR_GUEST_SLOTS; i++) {
+        struct tr_guest *t = &g->guests[i];
+
+        if (t->kind == TR_GUEST_FREE)
+            at = at ? at : t;
+        else if (tr_str_eq(tr_str(t->text, t->n), text))
+            return NULL;
+    }
+    copy = at ? tr_dup(text.p, text.n) : NULL;
+    if (!copy)
+        return NULL;
+    *at = (struct tr_guest){.kind = kind, .text = copy, .n = (uint32_t)text.n,
+                            .set = set, .number = ++g->number_last};
+    return at;
+}
+
+bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint32_t set,
+                    bool trusted)
+{
+    struct tr_guest *t;
+
+    if (g->pool >= TR_CANARIES_MAX || canaries_of(g, set) >= OF_ONE_SET)
+        return false;
+    t = seat(g, text, set, TR_GUEST_CANARY);
+    if (!t)
+        return false;
+    t->trust = trusted ? TRUST_EXAMPLE : TRUST_SCOUT;
+    count_pool(g);
+    return true;
+}
+
+void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
+                    double coin)
+{
+    uint32_t n = 0;
+
+    if (coin >= (g->mode == TR_GUARD_STRICT ? AUDIT_SHARE_STRICT : AUDIT_SHARE))
+        return;
+    for (int i = 0; i < TR_GUEST_SLOTS; i++)
+        n += g->guests[i].kind == TR_GUEST_AUDIT;
+    if (n < AUDITS_MAX)
+        seat(g, text, set, TR_GUEST_AUDIT);
+}
+
+bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting)
+{
+    uint32_t n = g->pool + g->scouting;
+    uint32_t most = g->kinds < SETS_WANTED ? TR_CANARIES_MAX
+                                                 : CANARIES_WANTED;
+
+    if (g->mode == TR_GUARD_OFF || waiting + g->rows < SCOUT_PACKS * g->from ||
+        g->counts.scouts * SCOUT_SHARE * g->from >= waiting + g->rows)
+        return false;
+    /* The first dozen at once; more only when it is known that they are of
+     * too few kinds. */
+    return n < CANARIES_WANTED || (n < most && !g->scouting);
+}
+
+int64_t tr_guard_scouts(const struct tr_guard *g, int64_t rows)
+{
+    int64_t n = rows / (SCOUT_SHARE * g->from), want = CANARIES_WANTED;
+
+    want -= g->pool;
+    if (g->mode == TR_GUARD_OFF || rows < SCOUT_PACKS * g->from || want <= 0)
+        return 0;
+    return n < want ? n : want;
+}
+
+int64_t tr_guard_audits_permille(const struct tr_guard *g, int64_t rows)
+{
+    double share = g->mode == TR_GUARD_OFF      ? 0
+                   : g->mode == TR_GUARD_STRICT ? AUDIT_SHARE_STRICT
+                                                : AUDIT_SHARE;
+
+    return (int64_t)(share * 1000) * rows;
+}
+
+uint32_t tr_guard_free(const struct tr_guard *g)
+{
+    uint32_t n = 0, seen[TR_CANARIES_MAX];
+
+    for (int i = 0; i < TR_GUEST_SLOTS; i++) {
+        const struct tr_guest *t = &g->guests[i];
+        uint32_t k = 0;
+
+        if (!may_join(g, t))
+            continue;
+        while (k < n && seen[k] != t->set)
+            k++;
+        if (k == n)
+            seen[n++] = t->set;
+    }
+    return n;
+}
+
+bool tr_guard_is_short(const struct tr_guard *g, uint32_t want)
+{
+    uint32_t free = tr_guard_free(g);
+
+    return free < 2 || (free < want && (free < g->kinds || g->scouting > 0));
+}
+
+bool tr_guard_will_be(const struct tr_guard *g)
+{
+    return g->kinds >= 2 || g->scouting > 0;
+}
+
+/* ---- a pack ------------------------------- */
+
+static uint32_t kinds_most(const struct tr_guard *g)
+{
+    return g->kinds < WATCHED_WANT ? g->kinds : WATCHED_WANT;
+}
+
+uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
+{
+    uint32_t k = rows / ROWS_PER_CANARY, kinds;
+
+    if (g->mode == TR_GUARD_OFF || rows < 2)
+        return 0;
+    if (rows < g->from && !watched && g->mode != TR_GUARD_STRICT)
+        return 0;
+    if (watched) { /* an attack is the likelier here, and may be on any label */
+        kinds = kinds_most(g);
+        if (k < kinds)
+            k = kinds;
+    }
+    return k < 2 ? 2 : k > TR_GUESTS_MAX - AUDITS_A_PACK
+                           ? TR_GUESTS_MAX - AUDITS_A_PACK : k;
+}
+
+static bool is_in(const uint8_t *slots, uint32_t n, int slot)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (slots[i] == slot)
+            return true;
+    return false;
+}
+
+/* One of the slots has this answer. */
+static bool has_set(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
+                    uint32_t set)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (g->guests[slots[i]].set == set)
+            return true;
+    return false;
+}
+
+/* Every answer of the pool is as likely as another, whatever the number of
+ * canaries that have it; other: one that is not there yet. -1: nobody. */
+static int draw(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
+                bool other, struct tr_rng *rng)
+{
+    double weight[TR_GUEST_SLOTS] = {0}, sum = 0, at;
+    int last = -1;
+
+    for (int i = 0; i < TR_GUEST_SLOTS; i++) {
+        const struct tr_guest *t = &g->guests[i];
+
+        if (!may_join(g, t) || is_in(slots, n, i) ||
+            (other && has_set(g, slots, n, t->set)))
+            continue;
+        weight[i] = 1.0 / t->alike;
+        sum += weight[i];
+        last = i;
+    }
+    at = tr_rng_unit(rng) * sum;
+    for (int i = 0; i < last; i++) {
+        if (weight[i] > 0 && at < weight[i])
+            return i;
+        at -= weight[i];
+    }
+    return last;
+}
+
+uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
+                       uint64_t seed, uint8_t *slots)
+{
+    struct tr_rng rng = {seed ^ 0x6775657374u};
+    uint32_t n = 0, audits = 0, wide;
+
+    if (max > TR_GUESTS_MAX)
+        max = TR_GUESTS_MAX;
+    if (want > max)
+        want = max;
+    wide = kinds_most(g) < max ? kinds_most(g) : max;
+    while (want >= 2 && n < want && tr_guard_free(g) >= 2) {
+        int slot = draw(g, slots, n, true, &rng);
+
+        if (slot < 0 && n >= 2)
+            slot = draw(g, slots, n, false, &rng);
+        if (slot < 0)
+            break;
+        slots[n++] = (uint8_t)slot;
+        /* A hostile text that is taken for a canary would work in every pack
+         * it is in: it is tried among canaries of all kinds. */
+        if (g->guests[slot].passed < TRIALS && wide > want)
+            want = wide;
+    }
+    if (n == 1)
+        n = 0; /* the other one of two is the point */
+    for (int i = 0; n && i < TR_GUEST_SLOTS && audits < AUDITS_A_PACK &&
+                    n < max; i++)
+        if (g->guests[i].kind == TR_GUEST_AUDIT && !g->guests[i].in_flight) {
+            slots[n++] = (uint8_t)i;
+            audits++;
+        }
+    for (uint32_t i = 0; i < n; i++)
+        g->guests[slots[i]].in_flight++;
+    return n;
+}
+
+void tr_guard_leave(struct tr_guard *g, const uint8_t *slots, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct tr_guest *t = &g->guests[slots[i]];
+
+        TR_ASSERT(t->in_flight);
+        t->in_flight--;
+        if (!t->in_flight && t->kind != TR_GUEST_CANARY)
+            vacate(t);
+    }
+}
+
+static void retire(struct tr_guard *g, struct tr_guest *t)
+{
+    g->counts.retired++;
+    if (t->in_flight)
+        t->kind = TR_GUEST_GONE;
+    else
+        vacate(t);
+    count_pool(g);
+}
+
+/* ---- judgement ------------------------------- */
+
+static bool is_canary(const struct tr_guest *t)
+{
+    return t->kind == TR_GUEST_CANARY || t->kind == TR_GUEST_GONE;
+}
+
+static bool is_wrong(const struct tr_guest *t, const struct tr_guest_said *s)
+{
+    return is_canary(t) && (s->said == TR_SAID_NONSENSE ||
+                            (s->said == TR_SAID_SET && s->set != t->set));
+}
+
+static uint32_t place(uint32_t set)
+{
+    return set < TR_GUARD_SETS - 1 ? set : TR_GUARD_SETS - 1;
+}
+
+static bool all_alike(const uint32_t *sets_, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++)
+        if (sets_[i] != sets_[0])
+            return false;
+    return true;
+}
+
+/* The logarithm of a bound (Chernoff's) of the chance that c or more of n fall
+ * where a share p does: never below the exact tail, so never a doubt too
+ * many. */
+static double tail(uint32_t n, uint32_t c, double p)
+{
+    double q = (double)c / n, kl;
+
+    if (q <= p)
+        return 0;
+    kl = q * log(q / p);
+    if (c < n)
+        kl += (1 - q) * log((1 - q) / (1 - p));
+    return -(double)n * kl;
+}
+
+static bool is_unlikely(const struct tr_guard *g, const uint32_t *sets_,
+                        uint32_t n)
+{
+    double packs = (double)(g->counts.packs + g->counts.bare) + 1;
+    double total = (double)g->rows + TR_GUARD_SETS;
+
+    if (n < HISTOGRAM_ROWS || g->rows < HISTOGRAM_BASE ||
+        g->histogram_false >= HISTOGRAM_FALSE)
+        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = place(sets_[i]), c = 0;
+
+        for (uint32_t k = 0; k < n; k++)
+            c += place(sets_[k]) == at;
+        /* n looks at most at one pack, packs of them in the run */
+        if (tail(n, c, ((double)g->base[at] + 1) / total) <
+            log(UNLIKELY) - log(packs) - log(n))
+            return true;
+    }
+    return false;
+}
+
+enum tr_guard_verdict tr_guard_judge(const struct tr_guard *g,
+                                     const uint8_t *slots,
+                                     const struct tr_guest_said *said,
+                                     uint32_t guests, const uint32_t *sets_,
+                                     uint32_t rows)
+{
+    uint32_t n = 0, right = 0, first = 0;
+    bool two = false; /* right ones with different answers */
+
+    for (uint32_t i = 0; i < guests; i++) {
+        const struct tr_guest *t = &g->guests[slots[i]];
+
+        if (!is_canary(t))
+            continue;
+        if (is_wrong(t, &said[i]))
+            return TR_GUARD_WRONG;
+        n++;
+        if (said[i].said == TR_SAID_NOTHING)
+            continue;
+        two = two || (right && t->set != first);
+        first = t->set;
+        right++;
+    }
+    if (g->mode == TR_GUARD_STRICT && n && (right < n || !two))
+        return TR_GUARD_SILENT;
+    /* One right canary refutes all constants but its own answer. */
+    if (n && !two && (!right || (rows && sets_[0] == first &&
+                                 all_alike(sets_, rows))))
+        return TR_GUARD_SILENT;
+    if ((!n || g->mode == TR_GUARD_STRICT) && is_unlikely(g, sets_, rows))
+        return TR_GUARD_UNLIKELY;
+    return TR_GUARD_FINE;
+}
+
+/* An audit came back. True: too many disagree. */
+static bool audit(struct tr_guard *g, bool differs)
+{
+    g->counts.audits++;
+    g->counts.differ += differs;
+    g->drift += differs ? DRIFT_DIFFER : -DRIFT_AGREE;
+    if (g->drift < 0)
+        g->drift = 0;
+    if (g->drift < DRIFT_ALARM)
+        return false;
+    g->drift = 0;
+    return true;
+}
+
+bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,
+                     const struct tr_guest_said *said, uint32_t guests,
+                     const uint32_t *sets_, uint32_t rows, uint32_t pack)
+{
+    bool vouched = false, drifts = false;
+
+    for (uint32_t i = 0; i < guests; i++) {
+        struct tr_guest *t = &g->guests[slots[i]];
+
+        vouched = vouched || is_canary(t);
+        if (said[i].said != TR_SAID_SET)
+            continue;
+        if (t->kind == TR_GUEST_AUDIT)
+            drifts = audit(g, said[i].set != t->set) || drifts;
+        else
+            t->passed++;
+    }
+    g->rows += rows;
+    for (uint32_t i = 0; i < rows; i++)
+        g->base[place(sets_[i])]++;
+    g->counts.packs += vouched;
+    g->counts.bare += !vouched && pack > 1;
+    if (drifts) {
+        if (!g->pack_cap || pack < g->pack_cap)
+            g->pack_cap = pack;
+        g->pack_cap = g->pack_cap / 2 > PACK_LEAST ? g->pack_cap / 2
+                                                   : PACK_LEAST;
+    }
+    return drifts;
+}
+
+/* ---- doubt ------------------------------- */
+
+static struct tr_doubt *find(struct tr_guard *g, uint16_t id)
+{
+    struct tr_doubt *d = &g->doubts[id % TR_DOUBTS];
+
+    return id && d->id == id ? d : NULL;
+}
+
+static void close_doubt(struct tr_guard *g, struct tr_doubt *d)
+{
+    for (uint32_t i = 0; d->id && i < d->wrong; i++) {
+        struct tr_guest *t = &g->guests[d->slot[i]];
+
+        if (t->number == d->number[i])
+            t->open--;
+    }
+    d->id = 0;
+}
+
+/* A text that bewitches every pack it is in would be the one whose answer is
+ * right: who is in doubted packs only is none to keep. */
+static bool is_bad_company(const struct tr_guest *t)
+{
+    return (!t->passed && t->doubted >= 2) ||
+           (t->doubted >= 4 && t->doubted > 3 * t->passed);
+}
+
+uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
+                        const uint8_t *slots, const struct tr_guest_said *said,
+                        uint32_t guests, uint32_t rows)
+{
+    struct tr_doubt *d;
+
+    g->counts.doubts++;
+    if (!++g->doubt_last)
+        g->doubt_last = 1;
+    d = &g->doubts[g->doubt_last % TR_DOUBTS];
+    close_doubt(g, d); /* an old one that never ended */
+    *d = (struct tr_doubt){.id = g->doubt_last, .left = rows,
+                           .histogram = verdict == TR_GUARD_UNLIKELY};
+    for (uint32_t i = 0; i < guests; i++) {
+        struct tr_guest *t = &g->guests[slots[i]];
+
+        if (!is_canary(t))
+            continue;
+        if (is_wrong(t, &said[i])) {
+            t->open++;
+            d->slot[d->wrong] = slots[i];
+            d->number[d->wrong++] = t->number;
+        }
+        t->doubted++;
+        if (t->kind == TR_GUEST_CANARY && is_bad_company(t))
+            retire(g, t);
+    }
+    if (!rows) /* nobody can tell */
+        close_doubt(g, d);
+    return d->id;
+}
+
+static void end(struct tr_guard *g, struct tr_doubt *d)
+{
+    if (!d->changed) {
+        g->counts.false_doubts++;
+        g->histogram_false += d->histogram;
+    }
+    for (uint32_t i = 0; !d->changed && i < d->wrong; i++) {
+        struct tr_guest *t = &g->guests[d->slot[i]];
+
+        if (t->number == d->number[i] && t->kind == TR_GUEST_CANARY)
+            retire(g, t);
+    }
+    close_doubt(g, d);
+}
+
+void tr_guard_reask(struct tr_guard *g, uint16_t doubt, bool changed)
+{
+    struct tr_doubt *d = find(g, doubt);
+
+    g->counts.corrected += changed;
+    if (!d)
+        return;
+    d->changed = d->changed || changed;
+    if (--d->left == 0)
+        end(g, d);
+}
+
+void tr_guard_again(struct tr_guard *g, uint16_t doubt)
+{
+    struct tr_doubt *d = find(g, doubt);
+
+    if (!d)
+        return;
+    d->changed = true;
+    if (--d->left == 0)
+        end(g, d);
+}
+
+/* ---- figures ------------------------------- */
+
+void tr_guard_interval(int64_t n, int64_t differ, double *low, double *high)
+{
+    const double z = 1.96;
+    double p, m, s;
+
+    *low = 0;
+    *high = 1;
+    if (n <= 0)
+        return;
+    p = (double)differ / (double)n;
+    m = p + z * z / (2 * (double)n);
+    s = z * sqrt(p * (1 - p) / (double)n +
+                 z * z / (4 * (double)n * (double)n));
+    *low = (m - s) / (1 + z * z / (double)n);
+    *high = (m + s) / (1 + z * z / (double)n);
+    if (*low < 0 || !differ)
+        *low = 0;
+    if (*high > 1 || differ == n)
+        *high = 1;
+}
+
+void tr_guard_sum(struct tr_guard_counts *sum, const struct tr_guard_counts *c)
+{
+    sum->packs += c->packs;
+    sum->bare += c->bare;
+    sum->doubts += c->doubts;
+    sum->false_doubts += c->false_doubts;
+    sum->corrected += c->corrected;
+    sum->isolated += c->isolated;
+    sum->scouts += c->scouts;
+    sum->retired += c->retired;
+    sum->audits += c->audits;
+    sum->differ += c->differ;
+    sum->tokens += c->tokens;
+}

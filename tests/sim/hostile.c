@@ -1,0 +1,193 @@
+/* hostile.c - texts that steer their neighbours, a model that obeys each of
+ * them, and what comes of it at size.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "sim.h"
+
+#include "fake/gullible.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+void sim_hostile_write(struct sim *w, struct sim_text *t, struct tr_buf *b)
+{
+    /* Of its own, so that the texts are the same with and without. */
+    struct tr_rng rng = {sim_stream(w->o.seed, 1000 + (uint64_t)w->text_count)};
+    enum gullible_attack attack;
+    int part = 0;
+
+    t->moody = (int)tr_rng_below(&rng, 1000) < w->o.moody;
+    if ((int)tr_rng_below(&rng, 1000) >= w->o.hostile && !w->split)
+        return;
+    attack = (enum gullible_attack)tr_rng_below(&rng, GULLIBLE_ATTACK_COUNT);
+    if (w->o.attack)
+        attack = (enum gullible_attack)(w->o.attack - 1);
+    if (w->split)
+        attack = GULLIBLE_SPLIT;
+    if (attack == GULLIBLE_SPLIT) {
+        part = w->split;
+        w->split = !w->split;
+    }
+    t->hostile = true;
+    tr_buf_addc(b, ' ');
+    gullible_write(b, attack, w->o.sly, part, w->label_names,
+                   (size_t)w->o.labels, &rng);
+}
+
+static uint32_t mask_of(const struct sim *w, struct tr_str label)
+{
+    for (int i = 0; i < w->o.labels; i++)
+        if (tr_str_eq_c(label, w->label_names[i]))
+            return 1u << i;
+    return 0;
+}
+
+/* A label set that is one label, or "". */
+static struct tr_str name_of(const struct sim *w, uint32_t mask)
+{
+    for (int i = 0; i < w->o.labels; i++)
+        if (mask == 1u << i)
+            return tr_str_c(w->label_names[i]);
+    return TR_STR("");
+}
+
+int sim_obey(struct sim *w, const int *texts, const uint32_t *ids, int n,
+             uint32_t *masks, bool *dropped, uint32_t *more_ids,
+             uint32_t *more_masks)
+{
+    struct gullible g = {.n = 0};
+    struct gullible_said *said;
+    size_t all;
+
+    for (int i = 0; i < n; i++)
+        if (w->texts[texts[i]].hostile)
+            gullible_hear(&g, (size_t)i, w->texts[texts[i]].text);
+    if (!g.n)
+        return 0;
+    w->marks[M_OBEYED]++;
+    said = tr_array((size_t)n + GULLIBLE_ORDERS, sizeof *said);
+    for (int i = 0; i < n; i++)
+        said[i] = (struct gullible_said){.id = ids[i],
+                                         .label = name_of(w, masks[i])};
+    all = gullible_obey(&g, said, (size_t)n);
+    for (size_t i = 0; i < all; i++) {
+        uint32_t mask = mask_of(w, said[i].label);
+
+        if (i >= (size_t)n) {
+            more_ids[i - (size_t)n] = (uint32_t)said[i].id;
+            more_masks[i - (size_t)n] = mask;
+            continue;
+        }
+        dropped[i] = said[i].dropped;
+        if (mask)
+            masks[i] = mask;
+    }
+    tr_free(said);
+    return (int)all - n;
+}
+
+/* ---- figures ------------------------------- */
+
+struct figure {
+    const char *name;
+    int guard, hostile, moody, pack;
+    bool sly, isolate;
+    int attack; /* as in sim_options */
+    /* to reach: wrong rows of 100,000, doubts of 1,000 packs, tokens of 1,000
+     * beyond those without a guard; -1: told only */
+    int wrong_most, false_most, cost_most;
+};
+
+static const struct figure figures[] = {
+    {"clean, pack 16", TR_GUARD_ON, 0, 0, 16, false, false, 0, 0, 5, -1},
+    {"clean, pack 50", TR_GUARD_ON, 0, 0, 50, false, false, 0, 0, 5, 60},
+    {"clean, pack 50, 2 % moody", TR_GUARD_ON, 0, 20, 50, false, false, 0, 0,
+     5, 60},
+    {"clean, pack 50, strict", TR_GUARD_STRICT, 0, 0, 50, false, false, 0, 0,
+     5, -1},
+    {"1 % plain attacks, off", TR_GUARD_OFF, 10, 0, 50, false, false, 0, -1,
+     -1, -1},
+    {"1 % plain attacks, on", TR_GUARD_ON, 10, 0, 50, false, false, 0, 50, -1,
+     -1},
+    {"1 % plain attacks, strict", TR_GUARD_STRICT, 10, 0, 50, false, false, 0,
+     50, -1, -1},
+    {"1 % sly attacks, off", TR_GUARD_OFF, 10, 0, 50, true, false, 0, -1, -1,
+     -1},
+    {"1 % sly attacks, on", TR_GUARD_ON, 10, 0, 50, true, false, 0, 50, -1, -1},
+    {"1 % sly attacks, strict", TR_GUARD_STRICT, 10, 0, 50, true, false, 0, 50,
+     -1, -1},
+    {"1 % sly attacks, pack 16, on", TR_GUARD_ON, 10, 0, 16, true, false, 0, -1,
+     -1, -1},
+    {"1 % sly, one label for all", TR_GUARD_ON, 10, 0, 50, true, false,
+     GULLIBLE_ALL + 1, 0, -1, -1},
+    {"1 % sly attacks, isolate", TR_GUARD_ON, 10, 0, 50, true, true, 0, 0, -1,
+     -1},
+};
+
+static bool run_one(struct sim *w, const struct figure *f, int guard,
+                    bool isolate, uint64_t seed)
+{
+    struct sim_options o = {
+        .seed = seed, .rows = 10000, .labels = 4, .pack = f->pack,
+        .concurrency = 8, .priced = true, .faulty_runs = 1, .lanes = 1,
+        .lane = {{.latency_ms = 300, .price_pct = 100}}, .words = 60,
+        .guard = guard, .hostile = f->hostile, .sly = f->sly,
+        .isolate = isolate, .moody = f->moody, .attack = f->attack,
+    };
+
+    if (sim_run(w, &o, false))
+        return true;
+    printf("%s: %s\n", f->name, w->failure);
+    return false;
+}
+
+int sim_hostile_figures(uint64_t from, uint64_t seeds)
+{
+    enum { SEEDS = 8, MOST = 64 };
+    static struct sim w;
+    int64_t plain_of[MOST][2] = {{0}}; /* tokens without guard, by pack */
+    int missed = 0;
+
+    if (seeds > MOST)
+        seeds = SEEDS;
+    printf("%-30s %9s %8s %8s %8s %8s %8s\n", "10,000 rows, 4 labels",
+           "wrong/1e5", "packs", "bare", "doubts", "false", "tokens");
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
+        const struct figure *f = &figures[i];
+        int64_t innocent = 0, wrong = 0, tokens = 0, plain = 0;
+        struct tr_guard_counts sum = {0};
+        double per_wrong, per_false, cost;
+        bool ok = true;
+
+        for (uint64_t seed = from; seed < from + seeds; seed++) {
+            int64_t *without = &plain_of[seed - from][f->pack == 50];
+            struct figure clean = *f;
+
+            clean.hostile = clean.moody = 0;
+            if (!*without) {
+                ok = run_one(&w, &clean, TR_GUARD_OFF, false, seed) && ok;
+                *without = w.bill[TR_PURSE_TOKENS];
+            }
+            plain += *without;
+            ok = run_one(&w, f, f->guard, f->isolate, seed) && ok;
+            tokens += w.bill[TR_PURSE_TOKENS];
+            innocent += w.innocent;
+            wrong += w.wrong;
+            tr_guard_sum(&sum, &w.guard);
+        }
+        per_wrong = 1e5 * (double)wrong / (double)innocent;
+        per_false = sum.packs + sum.bare
+            ? 1e3 * (double)sum.doubts / (double)(sum.packs + sum.bare) : 0;
+        cost = 1e3 * ((double)tokens / (double)plain - 1);
+        ok = ok && (f->wrong_most < 0 || per_wrong <= f->wrong_most) &&
+             (f->false_most < 0 || per_false <= f->false_most) &&
+             (f->cost_most < 0 || cost <= f->cost_most);
+        missed += !ok;
+        printf("%-30s %9.1f %8" PRId64 " %8" PRId64 " %8" PRId64 " %8" PRId64
+               " %+7.1f%%%s\n", f->name, per_wrong, sum.packs, sum.bare,
+               sum.doubts, sum.false_doubts, cost / 10,
+               ok ? "" : "  MISSED");
+        fflush(stdout);
+    }
+    return missed > 0;
+}
