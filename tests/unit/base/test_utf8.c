@@ -1,6 +1,6 @@
-/* test_rows_utf8.c - valid, invalid, and what it looks like.
+/* test_utf8.c - valid, invalid, and what it looks like.
  * SPDX-License-Identifier: MIT */
-#include "rows/utf8.h"
+#include "base/utf8.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,7 +74,34 @@ static void counts_and_cuts(void **state)
     assert_int_equal(tr_utf8_cut(TR_STR("a\xc3\xa9z"), 2), 1);
     assert_int_equal(tr_utf8_cut(TR_STR("a\xc3\xa9z"), 3), 3);
     assert_int_equal(tr_utf8_cut(TR_STR("abc"), 9), 3);
+    assert_int_equal(tr_utf8_cut(TR_STR("\xf0\x9f\x98\x80z"), 3), 0);
     assert_int_equal(tr_utf8_cut(TR_STR("\x80\x80\x80\x80\x80\x80"), 5), 5);
+}
+
+static void what_is_shown_is_tame(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } table[] = {
+        {"caf\xc3\xa9 \xe6\x9c\x80 \xf0\x9f\x98\x80", NULL},
+        {"a\x1b[31mred\x07", "a?[31mred?"},
+        {"one\r\ntwo\ttab\x7f", "one??two?tab?"},
+        {"\xc2\x9b" "31m", "??31m"},          /* C1: CSI in one character */
+        {"x\xed\xa0\x80y", "x???y"},         /* surrogate */
+        {"lone \xff and \x80", "lone ? and ?"},
+        {"cut caf\xc3", "cut caf"},           /* by the size of a buffer */
+        {"cut \xf0\x9f\x98", "cut "},
+        {"", NULL},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        char text[64];
+
+        memcpy(text, table[i].in, strlen(table[i].in) + 1);
+        tr_utf8_tame(text);
+        assert_string_equal(text, table[i].out ? table[i].out : table[i].in);
+    }
 }
 
 int main(void)
@@ -84,6 +111,7 @@ int main(void)
         cmocka_unit_test(all_pairs),
         cmocka_unit_test(looks),
         cmocka_unit_test(counts_and_cuts),
+        cmocka_unit_test(what_is_shown_is_tame),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* utf8.c - is it UTF-8, and if not, what does it look like.
  * SPDX-License-Identifier: MIT */
-#include "rows/utf8.h"
+#include "base/utf8.h"
 
 #include <stdint.h>
 
@@ -35,6 +35,11 @@ static size_t sequence(const unsigned char *p, size_t n)
             return 0;
     }
     return len;
+}
+
+size_t tr_utf8_first(struct tr_str s)
+{
+    return s.n ? sequence((const unsigned char *)s.p, s.n) : 0;
 }
 
 size_t tr_utf8_valid(struct tr_str s)
@@ -103,9 +108,39 @@ size_t tr_utf8_cut(struct tr_str s, size_t n)
 
     if (n >= s.n)
         return s.n;
-    for (int back = 0; back < 4 && cut > 0; back++, cut--) {
+    for (int back = 0; back < 4; back++, cut--) {
         if (((unsigned char)s.p[cut] & 0xc0) != 0x80)
             return cut;
+        if (!cut)
+            break;
     }
     return n;
+}
+
+/* C0, DEL, C1. */
+static bool is_control(const unsigned char *p, size_t len)
+{
+    return len == 1 ? p[0] < 0x20 || p[0] == 0x7f
+                    : len == 2 && p[0] == 0xc2 && p[1] < 0xa0;
+}
+
+void tr_utf8_tame(char *text)
+{
+    unsigned char *p = (unsigned char *)text;
+    size_t left = strlen(text);
+
+    while (left) {
+        size_t len = sequence(p, left);
+
+        if (!len && left < 4 && p[0] >= 0xc2) {
+            *p = '\0';
+            return;
+        }
+        if (!len || is_control(p, len)) {
+            memset(p, '?', len ? len : 1);
+            len = len ? len : 1;
+        }
+        p += len;
+        left -= len;
+    }
 }
