@@ -115,7 +115,7 @@ static void blank(struct tr_reply *r, enum tr_outcome outcome,
         .outcome = outcome,
         .billing = billing,
         .usage = {-1, -1, -1, -1, -1},
-        .limits = {{-1, -1, -1}, {-1, -1, -1}},
+        .limits = TR_LIMITS_UNSAID,
         .retry_after_ms = -1,
     };
 }
@@ -773,7 +773,7 @@ static void on_result(struct batch_lane *l, struct group *g,
 static int next_line(struct group *g, struct tr_str *line)
 {
     for (;;) {
-        const char *p = g->buf.p + g->buf_at;
+        const char *p = g->buf.p ? g->buf.p + g->buf_at : NULL;
         size_t n = g->buf.n - g->buf_at;
         const char *end = n ? memchr(p, '\n', n) : NULL;
         int64_t left = g->result_bytes - g->result_at;
