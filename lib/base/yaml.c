@@ -427,13 +427,13 @@ struct tr_str tr_yaml_text(struct tr_arena *a, struct tr_str text,
     text = without_bom(text);
     TR_ASSERT(node->from <= node->to && node->to <= text.n);
     body = tr_str(text.p + node->from, node->to - node->from);
-    p = tr_arena_alloc(a, lines + spaces + body.n + 2);
+    p = tr_arena_alloc(a, lines + spaces + body.n + 1);
     if (!p)
         return tr_str(NULL, 0);
     memset(p, '\n', lines);
     memset(p + lines, ' ', spaces);
     if (body.n)
         memcpy(p + lines + spaces, body.p, body.n);
-    p[lines + spaces + body.n] = '\n';
-    return tr_str(p, lines + spaces + body.n + 1);
+    /* No line end of ours: a literal text at the end would have one more. */
+    return tr_str(p, lines + spaces + body.n);
 }

@@ -1,6 +1,5 @@
 /* body.c - pieces of a 2xx body that every dialect reads alike.
  * SPDX-License-Identifier: MIT */
-#include "base/utf8.h"
 #include "wire/provider.h"
 
 #include <yyjson.h>
@@ -177,7 +176,6 @@ void tr_reply_garbled(struct tr_str body, const char *what,
     else
         snprintf(reply->message, sizeof reply->message, "not the JSON of %s",
                  what);
-    tr_utf8_tame(reply->message); /* the cut may have halved a character */
 }
 
 /* ---- a whole reply ---------------------------------------------------- */
