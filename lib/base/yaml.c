@@ -236,9 +236,11 @@ static int add_scalar(struct parse *p, const yaml_event_t *e,
     if (!copy.p)
         return no_memory(p);
     if (top && top->node->kind == TR_YAML_MAP && !top->has_key) {
-        if (tr_str_eq_c(copy, "<<"))
+        if (tr_str_eq_c(copy, "<<") &&
+            e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
             return fail_mark(p, e->start_mark,
-                             "merge keys (<<) are not supported");
+                             "merge keys (<<) are not supported; a key of "
+                             "that name stands in quotes");
         top->key = copy;
         top->key_line = line_of(e->start_mark);
         top->key_column = column_of(e->start_mark);
