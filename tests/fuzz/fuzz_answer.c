@@ -12,7 +12,7 @@
 #include "base/buf.h"
 #include "task/answer.h"
 
-enum { ITEMS = 6, TASKS = 4 };
+enum { ITEMS = 6, TASKS = 4, CUTS = 8 };
 
 static struct tr_task tasks[TASKS];
 
@@ -158,6 +158,19 @@ static void check_said(const struct tr_task *task, const struct tr_item *item,
     }
 }
 
+/* What the beginning of an answer says is not another label than that of the
+ * whole. */
+static void check_cut(struct tr_task *task, size_t n, const struct read *whole,
+                      struct tr_str begin)
+{
+    struct read r = read_answer(task, items, n, begin, true);
+
+    for (size_t i = 0; i < n; i++)
+        if (r.out[i].result == TR_ITEM_OK &&
+            whole->out[i].result == TR_ITEM_OK)
+            CHECK(r.out[i].set == whole->out[i].set);
+}
+
 /* ---- plain lines ------------------------------------------------------ */
 
 /* Every line "ID LABEL", ID drawn or not, LABEL as it stands in the set. */
@@ -201,7 +214,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_in in = fuzz_begin(data, size);
     struct tr_task *task = &tasks[fuzz_byte(&in) & (TASKS - 1)];
-    size_t n = 1 + fuzz_byte(&in) % ITEMS, at, shift;
+    size_t n = 1 + fuzz_byte(&in) % ITEMS, shift;
     bool cut = fuzz_byte(&in) & 1, is_void;
     struct tr_str text = fuzz_rest(&in);
     struct read whole = read_answer(task, items, n, text, cut), other;
@@ -229,12 +242,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             CHECK(other.out[(i + shift) % n].set == whole.out[i].set);
     }
 
-    at = fuzz_draw(&in, text.n + 1);
-    other = read_answer(task, items, n, tr_str(text.p, at), true);
-    for (size_t i = 0; i < n; i++)
-        if (other.out[i].result == TR_ITEM_OK &&
-            whole.out[i].result == TR_ITEM_OK)
-            CHECK(other.out[i].set == whole.out[i].set);
+    check_cut(task, n, &whole, tr_str(text.p, fuzz_draw(&in, text.n + 1)));
+    for (size_t i = 0, lines = 0; i < text.n && lines < CUTS; i++)
+        if (text.p[i] == '\n') {
+            check_cut(task, n, &whole, tr_str(text.p, i + 1));
+            lines++;
+        }
 
     /* The strange labels of the last task have lines of two meanings. */
     if (task != &tasks[TASKS - 1] &&
