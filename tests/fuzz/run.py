@@ -55,6 +55,19 @@ def targets(names):
     return {n: s for n, s in found.items() if not names or n in names}
 
 
+def words(name):
+    """Arguments that name the target's dictionary, if it has one."""
+    if name in ("args", "config"):
+        options = re.findall(r"^OPT\(([a-z-]+),",
+                             (ROOT / "lib/options.def").read_text(), re.M)
+        form = '"--{}="' if name == "args" else '"{}: "'
+        path = FUZZ / "corpus" / f"{name}.dict"
+        path.write_text("".join(form.format(o) + "\n" for o in options))
+        return [f"-dict={path}"]
+    path = ROOT / "tests/fuzz" / f"{name.split('_')[0]}.dict"
+    return [f"-dict={path}"] if path.exists() else []
+
+
 def one_slice(name, seeds, seconds):
     """CPU-seconds, executions, and what went wrong or ""."""
     corpus, crashes = FUZZ / "corpus" / name, FUZZ / "crashes"
@@ -64,7 +77,8 @@ def one_slice(name, seeds, seconds):
     command = [FUZZ / f"fuzz_{name}", f"-max_total_time={seconds}",
                f"-max_len={INPUT_BYTES}", "-timeout=20", "-rss_limit_mb=2000",
                "-close_fd_mask=1", "-print_final_stats=1",
-               f"-artifact_prefix={crashes}/{name}-", corpus] + seeds
+               f"-artifact_prefix={crashes}/{name}-"] + words(name)
+    command += [corpus] + seeds
     with open(log, "wb") as out:
         child = subprocess.Popen([str(c) for c in command], stdout=out,
                                  stderr=out, cwd=FUZZ)
