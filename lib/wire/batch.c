@@ -22,6 +22,7 @@
 #include "base/bounds.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -308,6 +309,7 @@ out:
 static void fail_group(struct group *g, const struct tr_reply *reply)
 {
     g->fail = *reply;
+    tr_utf8_tame(g->fail.message); /* a cut may have halved a character */
     g->step = FAILING;
     g->at = 0;
 }
@@ -329,6 +331,7 @@ static void stop_lane(struct batch_lane *l, const struct tr_reply *reply)
         return;
     l->stopped = l->has_stop = true;
     l->stop = *reply;
+    tr_utf8_tame(l->stop.message);
     l->stop.tag = 0;
 }
 

@@ -3,8 +3,9 @@
  * whatever order the lines come; and the objects that speak of batches.
  *
  * Input: a byte for the vendor (0 openai, 1 anthropic), one for what is
- * garbled (0 the results, 1 the batch object, 2 both), then, up to an empty
- * line, the object, and the results.
+ * garbled (0 the results, 1 the batch object, 2 both, 3 an error instead of
+ * the object, after a byte for its status), then, up to an empty line, the
+ * object, and the results.
  *
  * SPDX-License-Identifier: MIT */
 #include "fuzz.h"
@@ -42,6 +43,7 @@ struct canned {
     struct tr_transport t;
     const char *results_url; /* the provider's, which the transport checks */
     struct tr_str object, results;
+    int status; /* of the object */
     struct tr_http_result result;
     bool has_result;
 };
@@ -82,6 +84,7 @@ static int canned_ask(struct tr_transport *t, uint64_t tag,
         c->result.saved_bytes = (int64_t)c->results.n;
     } else {
         c->result.body = c->object;
+        c->result.status = c->status;
     }
     return TR_OK;
 }
@@ -155,7 +158,7 @@ static void hear(struct heard *heard, const struct tr_reply *reply)
 
 /* Returns whether the batch came to its end. */
 static bool run(const struct tr_batch_form *form, struct tr_str object,
-                struct tr_str results, struct heard *heard)
+                int status, struct tr_str results, struct heard *heard)
 {
     static const struct tr_batch_keep keep = {NULL, keep_creating,
                                               keep_opened};
@@ -173,7 +176,8 @@ static bool run(const struct tr_batch_form *form, struct tr_str object,
     struct canned c = {
         .t = {.start = canned_start, .ask = canned_ask, .next = canned_next,
               .cancel = canned_cancel, .close = canned_close},
-        .object = object, .results = results, .results_url = ""};
+        .object = object, .results = results, .results_url = "",
+        .status = status};
     struct tr_batch_news news;
     struct tr_lane *inner, *lane;
     struct tr_reply reply;
@@ -253,7 +257,7 @@ static void check_results(const struct tr_batch_form *form,
     struct tr_buf turned;
     bool distinct = true;
 
-    CHECK(run(form, object, results, one));
+    CHECK(run(form, object, 200, results, one));
     for (int i = 0; i < REQUESTS; i++) {
         char id[64];
         int lines;
@@ -266,7 +270,7 @@ static void check_results(const struct tr_batch_form *form,
     if (distinct) {
         tr_buf_init(&turned, 0);
         turn_around(results, &turned);
-        CHECK(run(form, object, tr_buf_str(&turned), two));
+        CHECK(run(form, object, 200, tr_buf_str(&turned), two));
         for (int i = 0; i < REQUESTS; i++) {
             CHECK(one[i].outcome == two[i].outcome);
             CHECK(one[i].billing == two[i].billing);
@@ -325,7 +329,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     unsigned vendor = fuzz_byte(&in) & 1, what = fuzz_byte(&in) & 3;
     const struct tr_batch_form *form = tr_batch_form_find(names[vendor]);
     struct tr_str rest = fuzz_rest(&in), object = ended[vendor];
+    static const int statuses[] = {404, 429, 400, 403, 500, 503, 401, 302};
     struct heard heard[REQUESTS];
+    int status = 200;
 
     object.n = strlen(object.p);
     check_object(form, rest);
@@ -342,9 +348,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         rest = i + 2 < rest.n ? tr_str(rest.p + i + 2, rest.n - i - 2)
                               : tr_str("", 0);
     } else {
+        if (what == 3) {
+            status = statuses[fuzz_byte(&in) & 7];
+            rest = fuzz_rest(&in);
+        }
         object = rest;
     }
-    run(form, object, rest, heard);
+    run(form, object, status, rest, heard);
     release(heard);
     return 0;
 }
