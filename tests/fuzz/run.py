@@ -30,8 +30,8 @@ FUZZ, COVER = ROOT / "build-fuzz", ROOT / "build-cover"
 CORPUS = ROOT / "tests/fuzz/corpus"
 SLICE_S = 300          # a target starts anew so often
 INPUT_BYTES = 4096     # of what is made up; seeds may be larger
-KEEP_FILES = 60        # of one target in the repository
-KEEP_BYTES = 600       # of one file there
+KEEP_FILES = 40        # of one target in the repository
+KEEP_BYTES = 500       # of one file there
 
 
 def build(preset):
@@ -126,33 +126,24 @@ def merge(name, seeds):
 
 
 def keep(name, seeds):
-    """What the seeds do not reach, the small ones, into the repository."""
-    folder = CORPUS / name
-    new = FUZZ / "corpus" / f"{name}.new"
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(folder, new)
-    before = {p.name for p in new.iterdir()}
-    found = sorted((FUZZ / "corpus" / name).iterdir(),
-                   key=lambda p: p.stat().st_size)
-    for path in found:
-        if path.stat().st_size <= KEEP_BYTES:
-            shutil.copy(path, new / path.name)
+    """What reaches more than all seeds do, the small ones, into the
+    repository."""
+    folder, found = CORPUS / name, FUZZ / "corpus" / name
     merged = FUZZ / "corpus" / f"{name}.merged"
     shutil.rmtree(merged, ignore_errors=True)
     merged.mkdir()
+    for n, seed in enumerate(p for s in seeds
+                             for p in pathlib.Path(s).rglob("*")
+                             if p.is_file()):
+        shutil.copy(seed, merged / f"seed-{n}")
     subprocess.run([FUZZ / f"fuzz_{name}", "-merge=1", "-close_fd_mask=1",
-                    merged] + [folder] + seeds[1:] + [new],
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                   cwd=FUZZ)
-    room = KEEP_FILES - len(before)
-    hand = {p.read_bytes() for p in folder.iterdir()}
-    for path in sorted(merged.iterdir(), key=lambda p: p.stat().st_size):
-        if room <= 0:
-            break
-        if path.stat().st_size > KEEP_BYTES or path.read_bytes() in hand:
-            continue
+                    merged, found], stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, cwd=FUZZ)
+    room = KEEP_FILES - len(list(folder.iterdir()))
+    new = [p for p in merged.iterdir() if not p.name.startswith("seed-")
+           and p.stat().st_size <= KEEP_BYTES]
+    for path in sorted(new, key=lambda p: p.stat().st_size)[:max(room, 0)]:
         shutil.copy(path, folder / f"found-{path.name[:12]}")
-        room -= 1
 
 
 def coverage(chosen):
@@ -175,13 +166,14 @@ def coverage(chosen):
     out = subprocess.run(["llvm-cov", "export", "-summary-only",
                           f"-instr-profile={data}"] + objects[1:],
                          check=True, capture_output=True).stdout
-    rows = []
+    rows = {} # a file that a target includes is there twice
     for f in json.loads(out)["data"][0]["files"]:
         path = os.path.relpath(f["filename"], ROOT)
         lines = f["summary"]["lines"]
         if path.startswith(("lib/", "cli/")) and lines["covered"]:
-            rows.append((path, lines["covered"], lines["count"]))
-    return sorted(rows)
+            rows[path] = max(rows.get(path, (0, 0)),
+                             (lines["covered"], lines["count"]))
+    return sorted((path, *counts) for path, counts in rows.items())
 
 
 def main():
