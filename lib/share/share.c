@@ -3,8 +3,9 @@
  * Every access is one short flock(): read all, decide, write one's own record.
  * The lock is the kernel's and goes with its process. A record has a check
  * value and lies within one page; one that is torn, foreign, forged or says
- * what cannot be is an empty place. The file's name holds the boot, because the monotonic clock and
- * thus every time in it means something only within one boot of one machine.
+ * what cannot be is an empty place. The file's name holds the boot, because
+ * the monotonic clock and thus every time in it means something only within
+ * one boot of one machine.
  *
  * SPDX-License-Identifier: MIT */
 #include "share/share.h"
@@ -87,8 +88,8 @@ static uint64_t check_of(const struct record *r)
     return check;
 }
 
-/* What no process says of itself would not stop at its reader: a time far
- * away, or what is no number, spreads through everything computed from it. */
+/* A time far away, or what is no number, would spread through everything that
+ * readers compute from it. */
 static bool is_sane(const struct tr_lease *l)
 {
     const int64_t times[] = {l->beat_at, l->rate_at, l->refused_at,

@@ -718,8 +718,10 @@ static int take_tables(struct source *s, struct tr_str text)
     if (rc != TR_OK)
         return rc;
     as_of = tr_yaml_get(root, "as_of");
-    if (as_of && (rc = take_text(s, as_of, &s->as_of)) != TR_OK)
-        return rc;
+    if (as_of && as_of->kind != TR_YAML_SCALAR)
+        return bad(s, as_of, "a date is wanted, such as 2026-12-11");
+    if (as_of)
+        s->as_of = as_of->value.p;
     if (s->bare && !tr_yaml_get(root, "models"))
         return take_rows(s, root, take_model);
     rc = take_rows(s, tr_yaml_get(root, "providers"), take_provider);

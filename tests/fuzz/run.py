@@ -166,7 +166,7 @@ def coverage(chosen):
     out = subprocess.run(["llvm-cov", "export", "-summary-only",
                           f"-instr-profile={data}"] + objects[1:],
                          check=True, capture_output=True).stdout
-    rows = {} # a file that a target includes is there twice
+    rows = {}  # a file that a target includes is there twice
     for f in json.loads(out)["data"][0]["files"]:
         path = os.path.relpath(f["filename"], ROOT)
         lines = f["summary"]["lines"]
