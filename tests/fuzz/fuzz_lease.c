@@ -49,10 +49,12 @@ static bool in_range(const double *two, double most)
 
 static bool can_be(const struct tr_lease *l)
 {
-    const int64_t far = INT64_C(1) << 61;
+    const int64_t far = INT64_MAX / 4;
 
     return in_range(l->want, 1) && in_range(l->part, 1) &&
            in_range(l->rate, 1e15) && in_range(l->sent, 1e15) &&
+           fmax(l->rate[0], l->rate[1]) < 1e15 &&
+           fmax(l->sent[0], l->sent[1]) < 1e15 &&
            l->beat_at >= 0 && l->beat_at < far && l->rate_at >= 0 &&
            l->rate_at < far && l->refused_at >= 0 && l->refused_at < far &&
            l->refused_sent_at >= 0 && l->refused_sent_at < far &&
