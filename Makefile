@@ -28,7 +28,7 @@ test:
 	done
 
 nightly:
-	@tools/setup --tests
+	@tools/setup --tests --fuzz
 	@cmake --log-level=NOTICE --preset dev $(Q)
 	@cmake --build --preset dev
 	@ctest --preset nightly

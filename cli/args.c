@@ -59,8 +59,12 @@ static int read_letters(const char *word, const char *next,
         int rc;
 
         if (!o) {
+            bool letter = *c > ' ' && *c < 0x7f; /* else it may be half a
+                                                    character, or worse */
+
             snprintf(text, sizeof text,
-                     "unknown option -%c; see trommel help classify", *c);
+                     "unknown option %s%c; see trommel help classify",
+                     letter ? "-" : "after ", letter ? *c : '-');
             term_say(term, SAY_ERROR, text);
             return 2;
         }

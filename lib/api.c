@@ -7,8 +7,8 @@
 
 #include "base/bounds.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "drive.h"
-#include "rows/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -322,6 +322,10 @@ struct tr_limit {
 struct tr_limits {
     struct tr_limit requests, tokens, input, output;
 };
+/* Zeros would mean that nothing is left. */
+#define TR_LIMIT_UNSAID {-1, -1, -1, 0}
+#define TR_LIMITS_UNSAID                                                       \
+    {TR_LIMIT_UNSAID, TR_LIMIT_UNSAID, TR_LIMIT_UNSAID, TR_LIMIT_UNSAID}
 
 /* What a model costs and takes. Prices are pico-dollars per token (1 USD per
  * million tokens = 1,000,000); -1: unknown. */

@@ -94,7 +94,7 @@ static int abandon(struct tr_run *run, struct tr_run_lane *l,
         struct tr_reply lost = {
             .outcome = TR_OUT_LOST, .billing = TR_BILL_UNKNOWN,
             .usage = unheard, .retry_after_ms = -1,
-            .limits = {{-1, -1, -1}, {-1, -1, -1}},
+            .limits = TR_LIMITS_UNSAID,
         };
         int rc = tr_run_book(run, p, &lost, run->now, err);
 

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "base/err.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -15,6 +17,7 @@ int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
+    tr_utf8_tame(err->text); /* names in it are anybody's, and may be cut */
     return code;
 }
 

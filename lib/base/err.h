@@ -37,7 +37,8 @@ struct tr_err {
 };
 
 /* Fills err (which may be NULL) and returns code, so a failing line is one
- * line. The text is cut at the size of err->text. */
+ * line. The text is cut at the size of err->text; whatever was printed into
+ * it, it is UTF-8 that may be shown (tr_utf8_tame()). */
 int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -236,9 +236,11 @@ static int add_scalar(struct parse *p, const yaml_event_t *e,
     if (!copy.p)
         return no_memory(p);
     if (top && top->node->kind == TR_YAML_MAP && !top->has_key) {
-        if (tr_str_eq_c(copy, "<<"))
+        if (tr_str_eq_c(copy, "<<") &&
+            e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
             return fail_mark(p, e->start_mark,
-                             "merge keys (<<) are not supported");
+                             "merge keys (<<) are not supported; a key of "
+                             "that name stands in quotes");
         top->key = copy;
         top->key_line = line_of(e->start_mark);
         top->key_column = column_of(e->start_mark);
@@ -427,13 +429,13 @@ struct tr_str tr_yaml_text(struct tr_arena *a, struct tr_str text,
     text = without_bom(text);
     TR_ASSERT(node->from <= node->to && node->to <= text.n);
     body = tr_str(text.p + node->from, node->to - node->from);
-    p = tr_arena_alloc(a, lines + spaces + body.n + 2);
+    p = tr_arena_alloc(a, lines + spaces + body.n + 1);
     if (!p)
         return tr_str(NULL, 0);
     memset(p, '\n', lines);
     memset(p + lines, ' ', spaces);
     if (body.n)
         memcpy(p + lines + spaces, body.p, body.n);
-    p[lines + spaces + body.n] = '\n';
-    return tr_str(p, lines + spaces + body.n + 1);
+    /* No line end of ours: a literal text at the end would have one more. */
+    return tr_str(p, lines + spaces + body.n);
 }

@@ -4,8 +4,8 @@
  * fields stay, the rest of the line becomes one quoted field.
  *
  * SPDX-License-Identifier: MIT */
+#include "base/utf8.h"
 #include "rows/reading.h"
-#include "rows/utf8.h"
 
 #include <stdio.h>
 

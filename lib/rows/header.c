@@ -1,8 +1,8 @@
 /* header.c - the begin of a file: marks, delimiter, header, columns.
  * SPDX-License-Identifier: MIT */
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "rows/reading.h"
-#include "rows/utf8.h"
 
 #include <stdio.h>
 
@@ -641,6 +641,7 @@ int tr_header_summary(struct tr_source *src, struct tr_err *err)
     ok = tr_buf_ok(&b);
     if (ok)
         snprintf(src->summary, sizeof src->summary, "%s", b.p);
+    tr_utf8_tame(src->summary);
     tr_buf_release(&b);
     return ok ? TR_OK : tr_fail(err, TR_NOMEM, "no memory for the header");
 }

@@ -9,8 +9,8 @@
 #include "rows/source.h"
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "rows/reading.h"
-#include "rows/utf8.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -2,9 +2,10 @@
  *
  * Every access is one short flock(): read all, decide, write one's own record.
  * The lock is the kernel's and goes with its process. A record has a check
- * value and lies within one page; one that is torn, foreign or forged is an
- * empty place. The file's name holds the boot, because the monotonic clock and
- * thus every time in it means something only within one boot of one machine.
+ * value and lies within one page; one that is torn, foreign, forged or says
+ * what cannot be is an empty place. The file's name holds the boot, because
+ * the monotonic clock and thus every time in it means something only within
+ * one boot of one machine.
  *
  * SPDX-License-Identifier: MIT */
 #include "share/share.h"
@@ -29,6 +30,8 @@ enum {
     CLOSE_TRIES = 50
 };
 #define TAIL ".leases"
+#define TIME_MAX (INT64_MAX / 4) /* seventy years of running, in ns */
+#define UNITS_MAX 1e15           /* requests or tokens, also in a second */
 
 /* 128 bytes: 32 of them in a page, none across two. */
 struct record {
@@ -85,9 +88,27 @@ static uint64_t check_of(const struct record *r)
     return check;
 }
 
+/* A time far away, or what is no number, would spread through everything that
+ * readers compute from it. */
+static bool is_sane(const struct tr_lease *l)
+{
+    const int64_t times[] = {l->beat_at, l->rate_at, l->refused_at,
+                             l->refused_sent_at, l->hold_until};
+    bool sane = true;
+
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+        sane = sane && times[i] >= 0 && times[i] < TIME_MAX;
+    for (int k = 0; k < TR_LIMIT_KINDS; k++)
+        sane = sane && l->want[k] >= 0 && l->want[k] <= 1 &&
+               l->part[k] >= 0 && l->part[k] <= 1 && l->rate[k] >= 0 &&
+               l->rate[k] < UNITS_MAX && l->sent[k] >= 0 &&
+               l->sent[k] < UNITS_MAX;
+    return sane;
+}
+
 static bool is_whole(const struct record *r)
 {
-    return r->lease.id && r->check == check_of(r);
+    return r->lease.id && r->check == check_of(r) && is_sane(&r->lease);
 }
 
 /* ---- the file ------------------------------- */
@@ -276,7 +297,7 @@ int tr_share_get(struct tr_share *s, struct tr_lease *all, uint32_t *n,
         struct record *r = &s->records[i];
 
         if (!is_whole(r))
-            r->lease.id = 0;
+            *r = (struct record){0};
         else if (r->lease.id == s->id)
             s->slot = i;
         else

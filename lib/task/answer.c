@@ -470,11 +470,11 @@ static void read_text(struct tr_reading *r, struct tr_str text)
 }
 
 /* [id, its own text] where the text is a label's name: an answer, unless the
- * model has repeated other data too. */
+ * model has repeated other data too, or was cut off before it could. */
 static void settle_echoes(struct tr_reading *r)
 {
     for (size_t i = 0; i < r->n && tr_may_go_on(r); i++)
-        if (r->said[i].echo && r->echoes == 0)
+        if (r->said[i].echo && r->echoes == 0 && !r->truncated)
             tr_claim(r, r->items[i].id, TR_MATCH_EXACT, r->said[i].echo_set);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/bounds.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -82,36 +83,18 @@ static const char *did_you_mean(char *out, size_t n, const char *name)
     return out;
 }
 
-static bool is_utf8(struct tr_str s)
-{
-    for (size_t i = 0; i < s.n;) {
-        unsigned char c = (unsigned char)s.p[i++];
-        unsigned more = c < 0x80             ? 0
-                        : c >= 0xc2 && c < 0xe0 ? 1
-                        : c >= 0xe0 && c < 0xf0 ? 2
-                        : c >= 0xf0 && c < 0xf5 ? 3
-                                                : 4;
-        uint32_t point = more ? c & (0x3fu >> more) : c;
-
-        if (more == 4 || s.n - i < more)
-            return false;
-        for (unsigned k = 0; k < more; k++, i++) {
-            if (((unsigned char)s.p[i] & 0xc0) != 0x80)
-                return false;
-            point = point << 6 | ((unsigned char)s.p[i] & 0x3f);
-        }
-        if ((more == 2 && (point < 0x800 || (point >> 11) == 0x1b)) ||
-            (more == 3 && (point < 0x10000 || point > 0x10ffff)))
-            return false;
-    }
-    return true;
-}
-
+/* C0, DEL, C1, and the line and paragraph separators of Unicode. */
 static bool has_control(struct tr_str s)
 {
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+    for (size_t i = 0; i < s.n; i++) {
+        const unsigned char *u = (const unsigned char *)s.p + i;
+        size_t left = s.n - i;
+
+        if (u[0] < 0x20 || u[0] == 0x7f ||
+            (left > 1 && u[0] == 0xc2 && u[1] < 0xa0) ||
+            (left > 2 && u[0] == 0xe2 && u[1] == 0x80 && (u[2] & 0xfe) == 0xa8))
             return true;
+    }
     return false;
 }
 
@@ -125,7 +108,7 @@ static const char *label_fault(struct tr_str name)
     if (name.n > TR_LABEL_BYTES_MAX)
         return "is longer than 200 bytes; use a short name and put the rest "
                "into its description";
-    if (!is_utf8(name))
+    if (tr_utf8_valid(name) < name.n)
         return "is not valid UTF-8";
     if (has_control(name))
         return "has a line break, TAB or control character in it";

@@ -22,6 +22,7 @@
 #include "base/bounds.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -115,7 +116,7 @@ static void blank(struct tr_reply *r, enum tr_outcome outcome,
         .outcome = outcome,
         .billing = billing,
         .usage = {-1, -1, -1, -1, -1},
-        .limits = {{-1, -1, -1}, {-1, -1, -1}},
+        .limits = TR_LIMITS_UNSAID,
         .retry_after_ms = -1,
     };
 }
@@ -308,6 +309,7 @@ out:
 static void fail_group(struct group *g, const struct tr_reply *reply)
 {
     g->fail = *reply;
+    tr_utf8_tame(g->fail.message); /* a cut may have halved a character */
     g->step = FAILING;
     g->at = 0;
 }
@@ -329,6 +331,7 @@ static void stop_lane(struct batch_lane *l, const struct tr_reply *reply)
         return;
     l->stopped = l->has_stop = true;
     l->stop = *reply;
+    tr_utf8_tame(l->stop.message);
     l->stop.tag = 0;
 }
 
@@ -773,7 +776,7 @@ static void on_result(struct batch_lane *l, struct group *g,
 static int next_line(struct group *g, struct tr_str *line)
 {
     for (;;) {
-        const char *p = g->buf.p + g->buf_at;
+        const char *p = g->buf.p ? g->buf.p + g->buf_at : NULL;
         size_t n = g->buf.n - g->buf_at;
         const char *end = n ? memchr(p, '\n', n) : NULL;
         int64_t left = g->result_bytes - g->result_at;

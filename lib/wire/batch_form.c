@@ -12,15 +12,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* A string whole; with a NUL inside, none: "id\0more" is not "id". */
 static void copy(char *to, size_t size, yyjson_val *v)
 {
-    snprintf(to, size, "%s", yyjson_is_str(v) ? yyjson_get_str(v) : "");
+    const char *text = yyjson_get_str(v);
+
+    snprintf(to, size, "%s",
+             text && strlen(text) == yyjson_get_len(v) ? text : "");
 }
 
-/* A name goes into an address: letters, digits and a few signs. */
+/* A name goes into an address: letters, digits and a few signs; dots alone
+ * would lead elsewhere. */
 static void copy_name(char *to, size_t size, yyjson_val *v)
 {
     copy(to, size, v);
+    if (strspn(to, ".") == strlen(to))
+        to[0] = '\0';
     for (const char *p = to; *p; p++) {
         bool plain = (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') ||
                      (*p >= 'A' && *p <= 'Z') || strchr("-_.:", *p);

@@ -7,6 +7,7 @@
 #include "wire/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 int64_t tr_json_count(yyjson_val *object, const char *name)
 {
@@ -134,7 +135,6 @@ void tr_reply_error_in_200(const struct tr_http_result *r, yyjson_val *holder,
 {
     struct tr_http_result as_if = *r;
     struct tr_wire_error e;
-    struct tr_str code;
 
     tr_wire_error_value(&e, holder);
     as_if.status = 500;
@@ -144,10 +144,9 @@ void tr_reply_error_in_200(const struct tr_http_result *r, yyjson_val *holder,
             break;
         }
     }
-    code = tr_str_c(e.code);
-    if (code.n == 3 && code.p[0] >= '4' && code.p[0] <= '5')
-        as_if.status = 100 * (code.p[0] - '0') + 10 * (code.p[1] - '0') +
-                       (code.p[2] - '0');
+    if ((e.code[0] == '4' || e.code[0] == '5') && strlen(e.code) == 3 &&
+        strspn(e.code, "0123456789") == 3)
+        as_if.status = (int)strtol(e.code, NULL, 10);
     tr_wire_classify(&as_if, &e, reply);
     reply->billing = TR_BILL_USAGE;
 }

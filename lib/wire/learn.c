@@ -5,6 +5,7 @@
  * dialect's to say.
  *
  * SPDX-License-Identifier: MIT */
+#include "base/utf8.h"
 #include "wire/provider.h"
 
 #include <stdio.h>
@@ -208,6 +209,7 @@ void tr_wire_adapt(struct tr_quirks *q, const struct tr_field_word *words,
         snprintf(reply->message, sizeof reply->message,
                  "this model does not take --effort %s: %.220s",
                  tr_effort_name(q->effort), e->message);
+        tr_utf8_tame(reply->message); /* the cut may have halved a character */
         return;
     }
     if (sent && adapt_field(q, e, field)) {

@@ -183,7 +183,7 @@ static int64_t rfc3339_s(struct tr_str s)
     if (take(&s, "+") || take(&s, "-")) {
         sign = s.p[-1] == '+' ? 1 : -1;
         if (!take_int(&s, 2, 2, &oh) || !take(&s, ":") ||
-            !take_int(&s, 2, 2, &om))
+            !take_int(&s, 2, 2, &om) || oh > 23 || om > 59)
             return -1;
     } else if (!take(&s, "z") && s.n) {
         return -1;
@@ -244,8 +244,11 @@ static int64_t http_date_s(struct tr_str s)
 
 int64_t tr_wire_date_s(struct tr_str s)
 {
+    int64_t at;
+
     s = tr_str_trim(s);
-    return s.n && is_digit(s.p[0]) ? rfc3339_s(s) : http_date_s(s);
+    at = s.n && is_digit(s.p[0]) ? rfc3339_s(s) : http_date_s(s);
+    return at < 0 ? -1 : at; /* an hour west of 1970 is no time of ours */
 }
 
 /* ---- durations -------------------------------------------------------- */
@@ -439,7 +442,7 @@ void tr_wire_limits(struct tr_str headers, int64_t now_wall_s,
     int64_t server_s;
 
     for (int i = 0; i < FAMILIES; i++)
-        seen[i] = (struct tr_limit){-1, -1, -1, 0};
+        seen[i] = (struct tr_limit)TR_LIMIT_UNSAID;
     /* Our clock may be wrong; the server's own date is what it counts by. */
     server_s = tr_wire_date_s(tr_wire_header(headers, "date"));
     if (server_s >= 0)
@@ -469,6 +472,6 @@ void tr_wire_limits(struct tr_str headers, int64_t now_wall_s,
     limits->output = seen[OUTPUT];
     /* Anthropic's "tokens" repeats the tighter of the two in unknown units. */
     if (limits->input.limit >= 0 && limits->output.limit >= 0)
-        limits->tokens = (struct tr_limit){-1, -1, -1, 0};
+        limits->tokens = (struct tr_limit)TR_LIMIT_UNSAID;
     *retry_after_ms = retry_after(headers, now_wall_s);
 }

@@ -108,15 +108,22 @@ static int bad(const struct source *s, const struct tr_yaml *at,
                    at->column, (int)at->key.n, at->key.p, what);
 }
 
+/* Something, and no blanks or control bytes in it. */
+static bool is_name(struct tr_str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] < 0x21 || s.p[i] == 0x7f)
+            return false;
+    return s.n > 0;
+}
+
 static int take_text(const struct source *s, const struct tr_yaml *v,
                      const char **to)
 {
     if (v->kind != TR_YAML_SCALAR || !v->value.n || v->value.n > 512)
         return bad(s, v, "a short text is expected");
-    for (size_t i = 0; i < v->value.n; i++) {
-        if ((unsigned char)v->value.p[i] < 0x21 || v->value.p[i] == 0x7f)
-            return bad(s, v, "no blanks and no line ends are allowed here");
-    }
+    if (!is_name(v->value))
+        return bad(s, v, "no blanks and no line ends are allowed here");
     *to = tr_arena_dup(&s->c->arena, v->value).p;
     return *to ? TR_OK : tr_fail(s->err, TR_NOMEM, "out of memory");
 }
@@ -359,7 +366,7 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
     static const char *const caps[] = {"max_completion_tokens", "max_tokens",
                                        NULL};
     static const char *const zero[] = {"0", NULL};
-    int word = 0, rc;
+    int word = 0, small = 0, rc;
     bool flag = false;
 
     switch (key) {
@@ -439,7 +446,9 @@ static int take_provider_value(const struct source *s, const struct tr_yaml *v,
     case P_BATCH_REQUESTS:
         return take_count(s, v, &p->batch_requests);
     case P_BATCH_MB:
-        return take_count(s, v, &p->batch_mb);
+        rc = take_small(s, v, &small); /* in bytes it is still a number */
+        p->batch_mb = small;
+        return rc;
     }
     return TR_OK;
 }
@@ -488,8 +497,8 @@ static int take_provider(const struct source *s, const struct tr_yaml *row)
         p = *old;
     else if (!(p.name = tr_arena_dup(&c->arena, row->key).p))
         return tr_fail(s->err, TR_NOMEM, "out of memory");
-    if (strchr(p.name, '/'))
-        return bad(s, row, "a provider's name holds no slash");
+    if (!is_name(row->key) || strchr(p.name, '/'))
+        return bad(s, row, "a provider's name is a word without a slash");
     if (like && (rc = take_like(s, like, &p)) != TR_OK)
         return rc;
     /* A key belongs to an origin: who moves the origin leaves the key. */
@@ -679,6 +688,7 @@ static int take_model(const struct source *s, const struct tr_yaml *row)
     struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100, 0},
                          .effort_style = -1};
     const struct tr_yaml *then;
+    const char *slash;
     int rc;
 
     if (tr_str_eq_c(row->key, "as_of"))
@@ -690,7 +700,8 @@ static int take_model(const struct source *s, const struct tr_yaml *row)
         m = *old;
     else if (!(m.name = tr_arena_dup(&c->arena, row->key).p))
         return tr_fail(s->err, TR_NOMEM, "out of memory");
-    if (!strchr(m.name, '/'))
+    slash = strchr(m.name, '/');
+    if (!is_name(row->key) || !slash || slash == m.name || !slash[1])
         return bad(s, row, "a model is named provider/model");
     m.as_of = s->as_of;
     for (const struct tr_yaml *v = row->first; v; v = v->next) {
@@ -762,6 +773,8 @@ static int take_tables(struct source *s, struct tr_str text)
     if (rc != TR_OK)
         return rc;
     as_of = tr_yaml_get(root, "as_of");
+    if (as_of && as_of->kind != TR_YAML_SCALAR)
+        return bad(s, as_of, "a date is wanted, such as 2026-12-11");
     if (as_of)
         s->as_of = as_of->value.p;
     if (s->bare && !tr_yaml_get(root, "models"))

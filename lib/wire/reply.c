@@ -1,6 +1,7 @@
 /* reply.c - what a reply that is no answer means: read, classify, redact.
  * SPDX-License-Identifier: MIT */
 #include "base/buf.h"
+#include "base/utf8.h"
 #include "wire/provider.h"
 
 #include <yyjson.h>
@@ -89,34 +90,21 @@ static size_t secret_at(const char *text, const char *p, size_t *name_n)
     return 0;
 }
 
-/* Bytes of the well-formed UTF-8 character at p, 0 when it is none. */
-static size_t utf8_n(const char *p)
+/* Escape sequences for some terminals. */
+static bool is_c1(const char *p, size_t n)
 {
-    const unsigned char *u = (const unsigned char *)p;
-    size_t n = u[0] < 0x80   ? 1
-               : u[0] < 0xc2 ? 0
-               : u[0] < 0xe0 ? 2
-               : u[0] < 0xf0 ? 3
-               : u[0] < 0xf5 ? 4
-                             : 0;
-
-    for (size_t i = 1; i < n; i++) {
-        if ((u[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    if (n == 2 && u[0] == 0xc2 && u[1] < 0xa0)
-        return 0; /* C1 controls: escape sequences for some terminals */
-    return n;
+    return n == 2 && (unsigned char)p[0] == 0xc2 && (unsigned char)p[1] < 0xa0;
 }
 
 void tr_wire_redact(char *text, size_t size)
 {
     struct tr_buf out;
-    const char *p = text;
+    const char *p = text, *end;
     size_t n;
 
     if (!size)
         return;
+    end = text + strlen(text);
     tr_buf_init(&out, 0);
     while (*p) {
         size_t name_n, secret_n = secret_at(text, p, &name_n);
@@ -127,7 +115,8 @@ void tr_wire_redact(char *text, size_t size)
             p += name_n + secret_n;
             continue;
         }
-        n = utf8_n(p);
+        n = tr_utf8_first(tr_str(p, (size_t)(end - p)));
+        n = is_c1(p, n) ? 0 : n;
         if (n == 1 && ((unsigned char)*p < 0x20 || *p == 0x7f)) {
             if (out.n && out.p[out.n - 1] != ' ')
                 tr_buf_addc(&out, ' ');
@@ -403,7 +392,7 @@ static const struct rule {
     {501, 501, NULL, TR_OUT_FATAL}, /* the server has no such endpoint */
     {500, 599, NULL, TR_OUT_TRANSIENT},
     {400, 499, NULL, TR_OUT_BAD_REQUEST},
-    {INT_MIN, INT_MAX, NULL, TR_OUT_GARBLED},
+    {INT_MIN, INT_MAX, NULL, TR_OUT_GARBLED}, /* the search ends here */
 };
 
 #define LONG_WAIT_MS INT64_C(900000)    /* a day's limit that frees itself in

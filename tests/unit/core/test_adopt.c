@@ -207,7 +207,7 @@ static void reply_of(struct world *w, struct asked *a, struct tr_reply *r)
         .billing = billed ? TR_BILL_USAGE : TR_BILL_NONE,
         .usage = {billed ? 10 * (int64_t)a->n : -1,
                   billed ? (int64_t)a->n : -1, -1, -1, -1},
-        .limits = {{-1, -1, -1}, {-1, -1, -1}},
+        .limits = TR_LIMITS_UNSAID,
     };
     for (uint32_t i = 0; i < a->n && billed; i++)
         if (a->fate == ANSWERED || i % 2)

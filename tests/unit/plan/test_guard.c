@@ -87,7 +87,7 @@ static void two_answers_or_none(void **state)
 static void answers_are_drawn_alike(void **state)
 {
     int drawn[4] = {0};
-    char name[8];
+    char name[16];
 
     (void)state;
     begin(TR_GUARD_ON);

@@ -317,6 +317,10 @@ static void awkward_labels(void **state)
         {"[417,\"bug\"]\n", "417=bug 230=-"},
         {"[417,\"bug\"]\n[230,\"It crashes\"]\n230 bug\n", "417=- 230=bug"},
     };
+    static const struct example cut_echoes[] = { /* others may have followed */
+        {"[417,\"bug\"]\n", "417=- 230=-"},
+        {"[417,\"bug\"]\n417 refund\n", "417=refund 230=-"},
+    };
     static const struct tr_item echo_items[] = {{{"bug", 3}, 417},
                                                 {{"It crashes", 10}, 230}};
     static const struct example lone[] = {
@@ -347,6 +351,7 @@ static void awkward_labels(void **state)
     tr_task_release(&task);
     assert_int_equal(tr_task_from_labels(&task, "refund,bug", NULL), 0);
     check(&task, echo_items, 2, echoes, COUNT(echoes), false);
+    check(&task, echo_items, 2, cut_echoes, COUNT(cut_echoes), true);
     check(&task, echo_items, 1, lone, COUNT(lone), false);
     tr_task_release(&task);
 }

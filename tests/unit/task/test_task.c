@@ -38,9 +38,9 @@ static void labels_from_the_command_line(void **state)
         {"a,b|c", "--labels: the label 'b|c' has a '|' in it"},
         {"a,-", "--labels: the label '-' is '-'"},
         {"a,=1+1", "--labels: the label '=1+1' begins with = + or @"},
-        {"a,b\nc", "--labels: the label 'b\nc' has a line break"},
-        {"a,\xff", "--labels: the label '\xff' is not valid UTF-8"},
-        {"a,\xed\xa0\x80", "--labels: the label '\xed\xa0\x80' is not valid"},
+        {"a,b\nc", "--labels: the label 'b?c' has a line break"},
+        {"a,\xff", "--labels: the label '?' is not valid UTF-8"},
+        {"a,\xed\xa0\x80", "--labels: the label '?" "?" "?' is not valid"},
     };
     struct tr_task task;
     struct tr_err err;

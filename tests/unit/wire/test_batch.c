@@ -47,6 +47,8 @@ static void states_are_read_and_unknown_ones_go_on(void **state)
         /* a name goes into an address */
         {"openai", "{\"id\":\"batch_1\",\"status\":\"completed\","
          "\"output_file_id\":\"../../x?\"}", TR_STAGE_ENDED, "", "", -1},
+        {"openai", "{\"id\":\"batch_1\",\"status\":\"completed\","
+         "\"output_file_id\":\"..\"}", TR_STAGE_ENDED, "", "", -1},
         {"anthropic", "{\"id\":\"msgbatch_1\",\"processing_status\":"
          "\"in_progress\",\"results_url\":null}", TR_STAGE_RUNNING, "", "", -1},
         {"anthropic", "{\"id\":\"msgbatch_1\",\"processing_status\":\"ended\","
@@ -172,6 +174,8 @@ static void lines_of_results(void **state)
     }
     assert_false(openai()->line(&line, TR_STR("{\"custom_id\":\"t1"), &scratch));
     assert_false(openai()->line(&line, TR_STR("{}"), &scratch));
+    assert_false(openai()->line(&line, TR_STR("{\"custom_id\":"
+                                              "\"t1-2\\u0000x\"}"), &scratch));
     tr_buf_release(&scratch);
 }
 

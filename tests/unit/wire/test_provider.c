@@ -53,6 +53,9 @@ static void durations(void **state)
             fail_msg("%s: %lld, not %lld", cases[i].text, (long long)ms,
                      (long long)cases[i].ms);
     }
+    /* no time of ours, and no offset of any zone */
+    assert_int_equal(tr_wire_date_s(TR_STR("1970-01-01T00:00:00+01:00")), -1);
+    assert_int_equal(tr_wire_date_s(TR_STR("2026-05-29T13:15:17+99:99")), -1);
     assert_int_equal(tr_wire_date_s(TR_STR("Sun, 06 Nov 1994 08:49:37 GMT")),
                      784111777);
 }
