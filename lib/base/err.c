@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "base/err.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -16,6 +17,19 @@ int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
     return code;
+}
+
+int tr_errno_code(int errnum, int code)
+{
+    return errnum == ENOMEM ? TR_NOMEM : code;
+}
+
+const char *tr_errno_remedy(int errnum, const char *otherwise)
+{
+    return errnum == EMFILE ? "raise the limit of open files (ulimit -n)"
+         : errnum == ENFILE ? "all files that this machine can have open are"
+         : errnum == ENOMEM ? "run the same command again with more memory"
+                            : otherwise;
 }
 
 int tr_exit_code(int code)
