@@ -70,6 +70,7 @@ struct group {
     int64_t spool_bytes, result_bytes, result_at;
     struct tr_buf buf;         /* of the spool, then of the results */
     size_t buf_at;             /* used of it, READING */
+    bool unread;               /* a line of the results made no sense */
     struct tr_buf body;        /* of the request under way */
     char errors[300], next[300];
     struct tr_reply fail;      /* FAILING: what everyone gets */
@@ -142,6 +143,8 @@ static int flush(struct group *g, struct tr_err *err)
     const char *p = g->buf.p;
     size_t left = g->buf.n;
 
+    if (!tr_buf_ok(&g->buf))
+        return tr_fail(err, TR_NOMEM, "out of memory for a batch");
     while (left) {
         ssize_t done = pwrite(g->spool, p, left, g->spool_bytes);
 
@@ -168,13 +171,15 @@ static struct group *new_group(struct batch_lane *l, struct tr_err *err)
     uint64_t mark;
 
     if (g && l->group_count == l->group_cap) {
-        l->group_cap = l->group_cap ? 2 * l->group_cap : 16;
-        grown = tr_resize(l->groups, l->group_cap * sizeof *grown);
+        size_t cap = l->group_cap ? 2 * l->group_cap : 16;
+
+        grown = tr_resize(l->groups, cap * sizeof *grown);
         if (!grown) {
             tr_free(g);
             g = NULL;
         } else {
             l->groups = grown;
+            l->group_cap = cap;
         }
     }
     if (!g) {
@@ -461,6 +466,10 @@ static void create(struct batch_lane *l, struct group *g)
     tr_buf_clear(&g->body);
     if (l->form->create) {
         l->form->create(&g->body, g->batch.file, g->batch.mark);
+        if (!tr_buf_ok(&g->body)) {
+            stop_with(l, TR_OUT_FATAL, "out of memory for a batch");
+            return;
+        }
         a.body = tr_buf_str(&g->body);
     } else {
         a.file_fd = g->spool;
@@ -844,8 +853,9 @@ static bool hand_line(struct batch_lane *l, struct group *g,
         struct entry *e = NULL;
         uint64_t attempt;
 
-        if (l->form->line(&line, text, &l->scratch) &&
-            tr_batch_id_read(line.id, g->batch.mark, &attempt))
+        if (!l->form->line(&line, text, &l->scratch))
+            g->unread |= text.n > 0;
+        else if (tr_batch_id_read(line.id, g->batch.mark, &attempt))
             e = entry_of(g, attempt);
         if (!e || e->done)
             continue; /* nobody asked for it, or it was answered before */
@@ -861,6 +871,9 @@ static bool hand_line(struct batch_lane *l, struct group *g,
         g->errors_next = false;
         snprintf(g->next, sizeof g->next, "%s", g->errors);
         fetch(l, g);
+    } else if (g->unread) { /* whose line it was nobody knows; it is billed */
+        fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
+                "a result of the batch cannot be read");
     } else {
         rest_untouched(g);
     }
