@@ -739,7 +739,9 @@ static void on_fetched(struct batch_lane *l, struct group *g,
         return;
     }
     g->step = OPEN; /* ask for the batch, then for the file again */
-    if (r->status == 404)
+    if (r->unsaved) /* asking again would fill a day; the results wait */
+        stop_with(l, TR_OUT_FATAL, r->message);
+    else if (r->status == 404)
         fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                 "the results of the batch are not there any more");
     else

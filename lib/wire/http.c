@@ -983,6 +983,7 @@ static void show(struct slot *s, struct tr_http_result *r)
     r->headers = tr_buf_str(&s->headers);
     r->body = tr_buf_str(&s->body);
     r->saved_bytes = s->ask.saved;
+    r->unsaved = s->ask.disk;
     r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
     r->message[0] = '\0';
     if (status)
