@@ -54,10 +54,13 @@ static void long_help(FILE *out)
 static volatile sig_atomic_t stops;      /* how often we were told to stop */
 static volatile sig_atomic_t stop_signal;
 
+/* A third one ends the program whatever it does, even if it never comes to
+ * see the second. */
 static void on_stop(int sig)
 {
     stop_signal = sig;
-    stops++;
+    if (++stops > 1)
+        signal(sig, SIG_DFL);
 }
 
 static void catch_signals(void)
@@ -67,6 +70,7 @@ static void catch_signals(void)
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* the write fails, and says so */
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         sigaction(signals[i], NULL, &old);
         if (old.sa_handler != SIG_IGN) /* nohup keeps its meaning */

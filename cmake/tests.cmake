@@ -55,14 +55,45 @@ add_test(NAME guard COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/guard/guard.py $<TARGET_FILE:trommel>)
 set_tests_properties(guard PROPERTIES TIMEOUT 300)
 
-# The fake provider against its own promises, and the real program killed.
+# The fake provider against its own promises.
 add_test(NAME fake COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/fake/check_fake.py $<TARGET_FILE:trommel>)
-add_test(NAME kill COMMAND ${Python3_EXECUTABLE}
-    ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>)
 add_test(NAME batches COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/batch/batch.py $<TARGET_FILE:trommel>)
-set_tests_properties(fake kill batches PROPERTIES TIMEOUT 300)
+set_tests_properties(fake batches PROPERTIES TIMEOUT 300)
+
+# The real program killed, and hurt in other ways: docs/internals/torture.md.
+# The module stands between it and the C library; a sanitizer's runtime has to
+# come before it.
+add_library(fault MODULE ${CMAKE_SOURCE_DIR}/tests/torture/fault.c)
+set_target_properties(fault PROPERTIES PREFIX "" C_EXTENSIONS ON)
+target_compile_options(fault PRIVATE -Wall -Wextra -Werror)
+target_link_libraries(fault PRIVATE ${CMAKE_DL_LIBS})
+set(hurt --module $<TARGET_FILE:fault>)
+add_executable(torture ${CMAKE_SOURCE_DIR}/tests/torture/torture.c
+    ${CMAKE_SOURCE_DIR}/tests/torture/fault.c)
+set_target_properties(torture PROPERTIES C_EXTENSIONS ON)
+target_link_libraries(torture PRIVATE tr_core ${CMAKE_DL_LIBS})
+set(kills 200)
+if(CMAKE_C_FLAGS MATCHES "-fsanitize")
+    set(kills 60)
+    execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libasan.so
+        OUTPUT_VARIABLE asan OUTPUT_STRIP_TRAILING_WHITESPACE)
+    if(EXISTS ${asan})
+        list(APPEND hurt --preload ${asan})
+    endif()
+endif()
+set(kill ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/kill/kill.py
+    $<TARGET_FILE:trommel> ${hurt})
+set(hurt_it ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/kill/hurt.py
+    $<TARGET_FILE:trommel> ${hurt})
+add_test(NAME kill COMMAND ${kill} --kills ${kills})
+add_test(NAME hurt COMMAND ${hurt_it})
+# Every call of the parts; of whole runs every 211th, beginning elsewhere each
+# day. Nightly every one.
+set(torture torture $<TARGET_FILE:trommel>)
+add_test(NAME torture COMMAND ${torture} --step 211)
+set_tests_properties(kill hurt torture PROPERTIES TIMEOUT 600)
 
 # Alerts, metrics and traces, as their receivers see them.
 add_test(NAME watch COMMAND ${Python3_EXECUTABLE}
@@ -104,15 +135,15 @@ add_test(NAME sim_long COMMAND sim --seeds 300000 --from 1000000)
 add_test(NAME sim_hostile_long COMMAND sim --hostile)
 add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
     ${CMAKE_CURRENT_BINARY_DIR})
-add_test(NAME kill_long COMMAND ${Python3_EXECUTABLE}
-    ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>
-    --kills 300 --rows 40000)
+add_test(NAME kill_long COMMAND ${kill} --kills 20000)
+add_test(NAME hurt_long COMMAND ${hurt_it} --step 1)
+add_test(NAME torture_long COMMAND ${torture} --step 1)
 add_test(NAME hostile_long COMMAND ${hostile} --rounds 3000 --seed 2)
 add_test(NAME reproducible COMMAND ${CMAKE_SOURCE_DIR}/tests/nightly/reproducible
     ${CMAKE_COMMAND} ${CMAKE_GENERATOR} ${DEPS} ${CMAKE_C_COMPILER}
     ${CMAKE_CXX_COMPILER} ${Python3_EXECUTABLE})
-set_tests_properties(sim_long sim_hostile_long sim_mutants kill_long hostile_long
-    reproducible PROPERTIES LABELS nightly TIMEOUT 7200)
+set_tests_properties(sim_long sim_hostile_long sim_mutants kill_long hurt_long
+    torture_long hostile_long reproducible PROPERTIES LABELS nightly TIMEOUT 7200)
 
 # Nightly: a real llama-server, with a model whose answers are known:
 # docs/internals/tiny-model.md. Built by the first of the two, once.

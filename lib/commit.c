@@ -291,6 +291,12 @@ out:
     return rc;
 }
 
+void tr_run_output_failed(struct tr_run *run, int code, const char *sentence)
+{
+    run->output_broken = true;
+    tr_run_stop_with(run, tr_exit_code(code), sentence);
+}
+
 int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err)
 {
     for (int i = 0; i < WRITE_ROWS && !run->output_broken; i++) {
@@ -304,8 +310,7 @@ int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err)
         if (rc == 0)
             return TR_OK; /* no room now */
         if (rc < 0) { /* what is in flight is paid for and goes to the store */
-            run->output_broken = true;
-            tr_run_stop_with(run, tr_exit_code(rc), err->text);
+            tr_run_output_failed(run, rc, err->text);
             return TR_OK;
         }
         tr_window_wrote(&run->window, row);

@@ -362,7 +362,11 @@ static int find_dir(struct tr_config *cfg, const char *(*env)(const char *),
         tr_buf_addf(&dir, "%s%s/trommel", base ? base : home,
                     base ? "" : "/.config");
         if (!tr_buf_ok(&dir)) {
+            bool full = dir.full;
+
             tr_buf_release(&dir);
+            if (!full)
+                return tr_fail(err, TR_NOMEM, "out of memory");
             return tr_fail(err, TR_CONFIG, "%s is too long a path",
                            base ? "XDG_CONFIG_HOME" : "HOME");
         }
@@ -384,7 +388,8 @@ static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
     if (!f && (errno == ENOENT || errno == ENOTDIR))
         return TR_OK;
     if (!f)
-        return tr_fail(err, TR_CONFIG, "%s: %s", path, strerror(errno));
+        return tr_fail(err, tr_errno_code(errno, TR_CONFIG), "%s: %s", path,
+                       strerror(errno));
     distrust = tr_distrust(fileno(f));
     if (distrust) {
         fclose(f);
@@ -394,9 +399,11 @@ static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
         tr_buf_add(text, piece, n);
     if (ferror(f))
         rc = tr_fail(err, TR_CONFIG, "%s: %s", path, strerror(errno));
-    else if (!tr_buf_ok(text))
+    else if (text->full)
         rc = tr_fail(err, TR_CONFIG, "%s: larger than %u bytes", path,
                      CONFIG_BYTES_MAX);
+    else if (!tr_buf_ok(text))
+        rc = tr_fail(err, TR_NOMEM, "%s: out of memory", path);
     fclose(f);
     return rc;
 }
@@ -442,6 +449,8 @@ static int put_node(struct tr_config *cfg, const char *path,
         tr_buf_adds(&value, node->value);
     else
         rc = join(&value, opt, node, where, err);
+    if (rc == TR_OK && !tr_buf_ok(&value))
+        rc = tr_fail(err, TR_NOMEM, "out of memory");
     if (rc == TR_OK)
         rc = tr_config_put(cfg, TR_FROM_CONFIG, name, tr_buf_str(&value), where,
                            err);

@@ -100,7 +100,7 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
     warn_labels(d);
     if (d->sink && (d->exit_code == 0 || d->exit_code == 1)) {
         TRY(tr_sink_finish(d->sink, err));
-    } else if (d->sink) {
+    } else if (d->sink && !tr_sink_is_stream(d->sink)) {
         struct tr_err broken; /* the sentence already says why it ended */
 
         if (tr_sink_flush(d->sink, &broken) == TR_OK &&
@@ -115,14 +115,14 @@ out:
     return rc;
 }
 
-/* Sleeps until an attempt of any lane is done, fd can be read or the time is
- * up. */
+/* Sleeps until an attempt of any lane is done, fd can be read, the output that
+ * was full can be written, or the time is up. */
 static void wait_for_lanes(struct tr_drive *d, int timeout_ms, int fd)
 {
-    struct pollfd fds[TR_LANES_MAX + 1];
+    struct pollfd fds[TR_LANES_MAX + 2];
     uint32_t n = d->lane_count;
 
-    if (n == 1) {
+    if (n == 1 && !d->sink_full) {
         d->lanes[0]->vt->wait(d->lanes[0], timeout_ms, fd);
         return;
     }
@@ -130,49 +130,84 @@ static void wait_for_lanes(struct tr_drive *d, int timeout_ms, int fd)
         fds[i] = (struct pollfd){
             d->lanes[i]->vt->watch(d->lanes[i], &timeout_ms), POLLIN, 0};
     fds[n] = (struct pollfd){fd, POLLIN, 0};
-    poll(fds, n + 1, timeout_ms); /* a signal may end it early, as it should */
+    fds[n + 1] = (struct pollfd){d->sink_full ? tr_sink_fd(d->sink) : -1,
+                                 POLLOUT, 0};
+    poll(fds, n + 2, timeout_ms); /* a signal may end it early, as it should */
     for (uint32_t i = 0; i < n; i++)
         d->lanes[i]->vt->wait(d->lanes[i], 0, -1);
 }
 
-/* TR_RUN_MORE while the engine goes on. */
-static int go_on(struct tr_drive *d, int timeout_ms)
+#define DRAIN_NS (2 * TR_S) /* for the reader of a run that was stopped */
+
+/* The run has ended: TR_RUN_MORE while its stream has not taken everything.
+ * Nobody waits for ever for the reader of a run that was stopped. */
+static int drain(struct tr_drive *d, int timeout_ms)
 {
-    struct tr_err *err = &d->err;
-    int64_t wait_ns, now;
+    struct pollfd to = {.fd = -1, .events = POLLOUT};
+    int64_t now = tr_clock_mono_ns();
+    const char *sentence;
     int rc;
 
-    rc = tr_run_step(d->run, &wait_ns, err);
-    if (rc == TR_RUN_DONE) {
-        rc = conclude(d, err);
-        if (rc == TR_OK)
-            return TR_RUN_DONE;
+    if (!d->sink || !tr_sink_is_stream(d->sink))
+        return TR_RUN_DONE;
+    rc = tr_sink_drain(d->sink, &d->err);
+    if (tr_run_exit(d->run, &sentence) > 1) {
+        if (!d->drain_until)
+            d->drain_until = now + DRAIN_NS;
+        if (rc != 0 || now >= d->drain_until)
+            return TR_RUN_DONE; /* why it stopped is what counts */
     }
-    if (rc < 0) {
-        d->exit_code = tr_exit_code(rc);
-        return rc;
-    }
-    now = tr_clock_mono_ns();
+    if (rc != 0)
+        return rc > 0 ? TR_RUN_DONE : rc;
+    to.fd = tr_sink_fd(d->sink);
+    poll(&to, 1, timeout_ms);
+    return TR_RUN_MORE;
+}
+
+/* Between two steps: what is told, shown and awaited. */
+static void attend(struct tr_drive *d, int64_t wait_ns, int timeout_ms)
+{
+    int64_t now = tr_clock_mono_ns(), ms;
+    int rc;
+
     tr_watch_tick(&d->watch, now);
     if (d->sink && tr_sink_is_stream(d->sink) &&
         (wait_ns || now - d->flushed_at > TR_S / 4)) {
         d->flushed_at = now;
-        rc = tr_sink_flush(d->sink, err);
-        if (rc != TR_OK) {
-            d->exit_code = tr_exit_code(rc);
-            return rc;
-        }
+        rc = tr_sink_drain(d->sink, &d->err);
+        if (rc < 0 && !d->sink_failed) /* answers in flight are paid for */
+            tr_run_output_failed(d->run, rc, d->err.text);
+        d->sink_failed |= rc < 0;
     }
     if (wait_ns > 0 && !(d->result_count && !d->sink)) {
-        int64_t ms = (wait_ns + TR_MS - 1) / TR_MS;
-
+        ms = (wait_ns + TR_MS - 1) / TR_MS;
         if (ms > timeout_ms)
             ms = timeout_ms;
         ms = tr_watch_wait_ms(&d->watch, (int)ms);
         wait_for_lanes(d, (int)ms, d->source && d->source_waits
                                         ? tr_source_fd(d->source) : -1);
     }
-    return TR_RUN_MORE;
+    d->sink_full = false; /* the next record finds out */
+}
+
+/* TR_RUN_MORE while the engine goes on. */
+static int go_on(struct tr_drive *d, int timeout_ms)
+{
+    int64_t wait_ns;
+    int rc;
+
+    rc = tr_run_step(d->run, &wait_ns, &d->err);
+    if (rc == TR_RUN_MORE) {
+        attend(d, wait_ns, timeout_ms);
+        return TR_RUN_MORE;
+    }
+    if (rc == TR_RUN_DONE)
+        rc = drain(d, timeout_ms);
+    if (rc == TR_RUN_DONE)
+        rc = conclude(d, &d->err);
+    if (rc < 0)
+        d->exit_code = tr_exit_code(rc);
+    return rc; /* TR_OK is TR_RUN_DONE */
 }
 
 int tr_drive_step(struct tr_drive *d, int timeout_ms)

@@ -78,7 +78,10 @@ struct tr_drive {
     size_t random_left;
     struct tr_buf line;       /* one output record */
     struct tr_str *names;     /* labels of one record; label_count of them */
+    bool sink_full;           /* its reader is slow: a record waits */
+    bool sink_failed;         /* and the engine was told */
     int64_t flushed_at, opened_at;
+    int64_t drain_until;      /* a stopped run waits for its reader; 0: not */
 };
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg);

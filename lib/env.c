@@ -145,6 +145,15 @@ static int write_sink(void *ctx, const struct tr_block *block,
     tr_source_render(d->source, block, row, &c, &d->line);
     if (!tr_buf_ok(&d->line))
         return tr_fail(err, TR_NOMEM, "out of memory for an output record");
+    /* Who reads may be slow, or stuck: that must not keep replies, and a stop,
+     * waiting. Only a record larger than the buffer is awaited. */
+    if (tr_sink_is_stream(d->sink) &&
+        !tr_sink_has_room(d->sink, d->line.n)) {
+        rc = tr_sink_drain(d->sink, err);
+        d->sink_full = rc == 0 && !tr_sink_has_room(d->sink, d->line.n);
+        if (rc < 0 || d->sink_full)
+            return rc;
+    }
     rc = tr_sink_write(d->sink, tr_buf_str(&d->line), err);
     return rc == TR_OK ? 1 : rc;
 }

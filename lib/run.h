@@ -151,6 +151,9 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err);
 /* First call: nothing more leaves, answers in flight are awaited up to the
  * grace; second: at once. code is the exit code to end with (130, 143, 75). */
 void tr_run_stop(struct tr_run *run, int exit_code);
+/* What write() took cannot be written: nothing more is, and the run stops as
+ * it does when write() fails. */
+void tr_run_output_failed(struct tr_run *run, int code, const char *sentence);
 /* After DONE: exit code of the program (0, 1, 69, 75, 77, 130, ...), and the
  * sentence that belongs to it (empty for 0 and 1). */
 int tr_run_exit(const struct tr_run *run, const char **sentence);

@@ -279,12 +279,18 @@ static void work_one(struct fake_batches *b, struct fake_batch *batch,
         write_result(r, batch, id, &reply, true);
         batch->failed++;
     } else if (tr_rng_unit(rng) >= o->batch_drop) {
+        size_t before = r->output.n;
+
         ask_one(b, batch, &reply, yyjson_obj_get(line, single ? "params"
                                                               : "body"),
                 now_ns, wall_ms);
         /* A refusal may stand in either file. */
         write_result(r, batch, id, &reply,
                      reply.status != 200 && batch->completed % 2 == 0);
+        /* Its first byte, so that the line is no JSON any more. */
+        if (reply.status == 200 && o->batch_garble &&
+            tr_rng_unit(rng) < o->batch_garble)
+            r->output.p[before] = '#';
         batch->completed++;
     }
     tr_buf_release(&reply.body);

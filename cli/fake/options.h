@@ -35,7 +35,8 @@ struct fake_options {
     char stuck[256];              /* the text, or empty */
     double stuck_s;
     int64_t batch_price, batch_queue, batch_lose;
-    double batch_delay_s, batch_fail, batch_expire, batch_drop;
+    double batch_delay_s, batch_fail, batch_expire, batch_drop,
+        batch_garble;
     double bucket_s, window_s;    /* window 0: bucket */
     enum fake_retry retry_after;
     bool headers, charge_refused;

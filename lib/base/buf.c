@@ -25,7 +25,7 @@ void tr_buf_release(struct tr_buf *b)
 void tr_buf_clear(struct tr_buf *b)
 {
     b->n = 0;
-    b->failed = false;
+    b->failed = b->full = false;
     if (b->p)
         b->p[0] = '\0';
 }
@@ -39,7 +39,7 @@ char *tr_buf_room(struct tr_buf *b, size_t n)
     if (b->failed)
         return NULL;
     if (n > max || b->n > max - n) {
-        b->failed = true;
+        b->failed = b->full = true;
         return NULL;
     }
     if (b->cap > b->n + n)

@@ -19,6 +19,7 @@ struct tr_buf {
     size_t cap;  /* bytes allocated */
     size_t max;  /* n never passes this; 0 means 1 GiB */
     bool failed; /* some add did not fit */
+    bool full;   /* failed, and because of max: not for want of memory */
 };
 
 void tr_buf_init(struct tr_buf *b, size_t max);

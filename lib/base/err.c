@@ -4,6 +4,7 @@
 
 #include "base/utf8.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -19,6 +20,19 @@ int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
     va_end(ap);
     tr_utf8_tame(err->text); /* names in it are anybody's, and may be cut */
     return code;
+}
+
+int tr_errno_code(int errnum, int code)
+{
+    return errnum == ENOMEM ? TR_NOMEM : code;
+}
+
+const char *tr_errno_remedy(int errnum, const char *otherwise)
+{
+    return errnum == EMFILE ? "raise the limit of open files (ulimit -n)"
+         : errnum == ENFILE ? "all files that this machine can have open are"
+         : errnum == ENOMEM ? "run the same command again with more memory"
+                            : otherwise;
 }
 
 int tr_exit_code(int code)

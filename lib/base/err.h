@@ -42,6 +42,13 @@ struct tr_err {
 int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The code for a call of the system that failed with errnum: TR_NOMEM when
+ * memory was what it lacked, else code. */
+int tr_errno_code(int errnum, int code);
+/* What a person can do about it when it is not the name or the disk that was
+ * at fault, else otherwise. */
+const char *tr_errno_remedy(int errnum, const char *otherwise);
+
 /* Exit code of the program for a tr_code (0 for TR_OK). */
 int tr_exit_code(int code);
 

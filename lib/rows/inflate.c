@@ -98,8 +98,7 @@ static long gz_step(struct tr_inflate *z, struct tr_str *in, char *out,
             continue;
         }
         if (rc != Z_OK && rc != Z_BUF_ERROR) {
-            *what = rc == Z_MEM_ERROR ? "needs more memory than there is"
-                                      : "is not sound gzip data";
+            *what = rc == Z_MEM_ERROR ? NULL : "is not sound gzip data";
             return -1;
         }
         if (!gz->avail_out || !in->n)
@@ -121,10 +120,16 @@ static long zstd_step(struct tr_inflate *z, struct tr_str *in, char *out,
             break;
         rc = ZSTD_decompressStream(z->zstd, &to, &from);
         if (ZSTD_isError(rc)) {
-            *what = ZSTD_getErrorCode(rc) ==
-                            ZSTD_error_frameParameter_windowTooLarge
-                        ? "was compressed with a window above 16 MiB"
-                        : "is not sound Zstandard data";
+            switch (ZSTD_getErrorCode(rc)) {
+            case ZSTD_error_frameParameter_windowTooLarge:
+                *what = "was compressed with a window above 16 MiB";
+                break;
+            case ZSTD_error_memory_allocation:
+                *what = NULL;
+                break;
+            default:
+                *what = "is not sound Zstandard data";
+            }
             return -1;
         }
         if (from.pos == from_before && to.pos == to_before)

@@ -19,8 +19,8 @@ enum tr_packed tr_inflate_magic(struct tr_str start);
 
 struct tr_inflate *tr_inflate_new(enum tr_packed kind); /* NULL: no memory */
 /* Takes from *in (which it advances) and gives up to cap bytes. Returns how
- * many, or -1 when the data is bad: *what is a static clause saying how. When
- * it returns less than cap, all of *in was taken. */
+ * many, or -1: *what is a static clause saying how the data is bad, or NULL
+ * when memory is out. When it returns less than cap, all of *in was taken. */
 long tr_inflate_step(struct tr_inflate *z, struct tr_str *in, char *out,
                      size_t cap, const char **what);
 /* The text may end here: no member or frame is open. */

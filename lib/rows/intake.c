@@ -74,9 +74,9 @@ int tr_intake_open(struct tr_intake **out, const char *path,
                       : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (in->fd < 0) {
         rc = tr_fail(err, TR_NOINPUT,
-                     "%s cannot be opened: %s; check the name and its "
-                     "permissions",
-                     in->name, strerror(errno));
+                     "%s cannot be opened: %s; %s", in->name, strerror(errno),
+                     tr_errno_remedy(errno,
+                                     "check the name and its permissions"));
         goto out;
     }
     if (fstat(in->fd, &st) < 0) {
@@ -208,6 +208,9 @@ static int unpacked(struct tr_intake *in, char *to, size_t n, bool block,
         if (packed.n || in->flushing) {
             long given = tr_inflate_step(in->unpack, &packed, to, n, &what);
 
+            if (given < 0 && !what)
+                return tr_fail(err, TR_NOMEM, "no memory to unpack %s",
+                               in->name);
             if (given < 0)
                 return tr_fail(err, TR_DATA,
                                "%s %s; get it again, or unpack it yourself "

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,17 +21,17 @@ static const char suffix[] = ".partial";
 
 struct tr_sink {
     int fd;
-    bool stream;
+    bool stream, regular;
     char *path;    /* for sentences and the rename */
     char *partial; /* "" for a stream */
     char *bytes;   /* TR_SINK_BYTES */
-    size_t n;
+    size_t from, n; /* what of them waits */
     bool failed;   /* a write went wrong: never write behind a hole */
 };
 
 static int cannot_create(const char *path, struct tr_err *err)
 {
-    const char *remedy = "check the name";
+    const char *remedy = tr_errno_remedy(errno, "check the name");
 
     if (errno == ENOENT || errno == ENOTDIR)
         remedy = "create its folder first, or name another place with -o";
@@ -105,6 +106,7 @@ static int open_stream(struct tr_sink *sink, bool standard,
                                O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
     if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
         return cannot_create(sink->path, err);
+    sink->regular = S_ISREG(st.st_mode);
     rc = refuse_input(&st, sink->path, inputs, input_count, err);
     if (rc == TR_OK && !standard && S_ISREG(st.st_mode) &&
         ftruncate(sink->fd, 0) < 0)
@@ -265,17 +267,56 @@ static int write_all(struct tr_sink *sink, const char *p, size_t n,
     return TR_OK;
 }
 
+static int failed_before(const struct tr_sink *sink, struct tr_err *err)
+{
+    return tr_fail(err, TR_IO,
+                   "%s could not be written before; run the same command "
+                   "again, everything paid for is in the store",
+                   sink->path);
+}
+
 int tr_sink_flush(struct tr_sink *sink, struct tr_err *err)
 {
-    size_t n = sink->n;
+    size_t from = sink->from, n = sink->n - from;
 
     if (sink->failed)
-        return tr_fail(err, TR_IO,
-                       "%s could not be written before; run the same command "
-                       "again, everything paid for is in the store",
-                       sink->path);
-    sink->n = 0;
-    return write_all(sink, sink->bytes, n, err);
+        return failed_before(sink, err);
+    sink->from = sink->n = 0;
+    return write_all(sink, sink->bytes + from, n, err);
+}
+
+bool tr_sink_has_room(const struct tr_sink *sink, size_t n)
+{
+    return n <= TR_SINK_BYTES - sink->n;
+}
+
+/* A pipe that is ready takes PIPE_BUF bytes at once. O_NONBLOCK would be
+ * simpler, but it holds for everybody who has the same pipe or terminal. */
+int tr_sink_drain(struct tr_sink *sink, struct tr_err *err)
+{
+    if (sink->failed)
+        return failed_before(sink, err);
+    while (sink->from < sink->n) {
+        size_t n = sink->n - sink->from;
+        struct pollfd to = {.fd = sink->fd, .events = POLLOUT};
+        int rc;
+
+        if (!sink->regular && n > PIPE_BUF)
+            n = PIPE_BUF;
+        if (!sink->regular && poll(&to, 1, 0) <= 0)
+            return 0;
+        rc = write_all(sink, sink->bytes + sink->from, n, err);
+        if (rc != TR_OK)
+            return rc;
+        sink->from += n;
+    }
+    sink->from = sink->n = 0;
+    return 1;
+}
+
+int tr_sink_fd(const struct tr_sink *sink)
+{
+    return sink->fd;
 }
 
 int tr_sink_write(struct tr_sink *sink, struct tr_str bytes,
@@ -361,8 +402,8 @@ void tr_sink_close(struct tr_sink *sink)
 {
     if (!sink)
         return;
-    if (sink->fd >= 0 && !sink->failed && sink->n)
-        (void)write_all(sink, sink->bytes, sink->n, NULL);
+    if (sink->fd >= 0 && !sink->failed)
+        (void)(sink->stream ? tr_sink_drain : tr_sink_flush)(sink, NULL);
     if (sink->fd >= 0)
         close(sink->fd);
     tr_free(sink->path);

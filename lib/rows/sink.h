@@ -25,11 +25,18 @@ int tr_sink_open(struct tr_sink **out, const char *path,
 int tr_sink_write(struct tr_sink *sink, struct tr_str bytes,
                   struct tr_err *err);
 int tr_sink_flush(struct tr_sink *sink, struct tr_err *err);
+/* For streams, whose reader may be slow: whether n more bytes go into the
+ * buffer, and what can be written without waiting. 1: nothing is left; 0:
+ * tr_sink_fd() says by POLLOUT when to go on; else a tr_code. */
+bool tr_sink_has_room(const struct tr_sink *sink, size_t n);
+int tr_sink_drain(struct tr_sink *sink, struct tr_err *err);
+int tr_sink_fd(const struct tr_sink *sink);
 /* Complete: flush, sync, rename. */
 int tr_sink_finish(struct tr_sink *sink, struct tr_err *err);
 bool tr_sink_is_stream(const struct tr_sink *sink);
 const char *tr_sink_partial(const struct tr_sink *sink); /* name or "" */
-/* Without finish: flushes what it can and leaves FILE.partial. NULL is fine. */
+/* Without finish: flushes what it can, of a stream what goes without waiting,
+ * and leaves FILE.partial. NULL is fine. */
 void tr_sink_close(struct tr_sink *sink);
 
 #endif

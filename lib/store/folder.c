@@ -95,7 +95,8 @@ int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
     *n = 0;
     if (!dir)
         return errno == ENOENT ? TR_OK
-            : tr_fail(err, TR_NOINPUT, "%s: %s", folder, strerror(errno));
+            : tr_fail(err, tr_errno_code(errno, TR_NOINPUT), "%s: %s", folder,
+                      strerror(errno));
     while ((e = readdir(dir))) {
         struct tr_store_info *info;
 

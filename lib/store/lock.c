@@ -99,9 +99,10 @@ int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
 
         *fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (*fd < 0)
-            return tr_fail(err, TR_CANTCREATE, "%s: %s; make the folder "
-                           "writable, or choose another with --store", name,
-                           strerror(errno));
+            return tr_fail(err, TR_CANTCREATE, "%s: %s; %s", name,
+                           strerror(errno),
+                           tr_errno_remedy(errno, "make the folder writable, "
+                                           "or choose another with --store"));
         if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
             if (!is_current(*fd, name)) {
                 close(*fd);

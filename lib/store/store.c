@@ -900,8 +900,9 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     if (fd < 0)
         return tr_fail(err, !st->read_only ? TR_CANTCREATE
                        : errno == ENOENT ? TR_NOINPUT : TR_IO,
-                       "%s: %s: choose another folder with --store", st->path,
-                       strerror(errno));
+                       "%s: %s; %s", st->path, strerror(errno),
+                       tr_errno_remedy(errno, "choose another folder with "
+                                              "--store"));
     if (fstat(fd, &sb) != 0)
         rc = tr_fail(err, TR_IO, "%s: %s", st->path, strerror(errno));
     else if (sb.st_uid != geteuid())

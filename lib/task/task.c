@@ -884,8 +884,8 @@ static int read_file(const char *path, struct tr_buf *b, struct tr_err *err)
     int rc = TR_OK;
 
     if (!f)
-        return tr_fail(err, TR_NOINPUT, "the task file %s: %s", path,
-                       strerror(errno));
+        return tr_fail(err, tr_errno_code(errno, TR_NOINPUT),
+                       "the task file %s: %s", path, strerror(errno));
     while (n > 0 && b->n <= TR_TASK_BYTES_MAX) {
         char *p = tr_buf_room(b, 65536);
 

@@ -71,6 +71,7 @@ struct group {
     int64_t spool_bytes, result_bytes, result_at;
     struct tr_buf buf;         /* of the spool, then of the results */
     size_t buf_at;             /* used of it, READING */
+    bool unread;               /* a line of the results made no sense */
     struct tr_buf body;        /* of the request under way */
     char errors[300], next[300];
     struct tr_reply fail;      /* FAILING: what everyone gets */
@@ -143,6 +144,8 @@ static int flush(struct group *g, struct tr_err *err)
     const char *p = g->buf.p;
     size_t left = g->buf.n;
 
+    if (!tr_buf_ok(&g->buf))
+        return tr_fail(err, TR_NOMEM, "out of memory for a batch");
     while (left) {
         ssize_t done = pwrite(g->spool, p, left, g->spool_bytes);
 
@@ -169,13 +172,15 @@ static struct group *new_group(struct batch_lane *l, struct tr_err *err)
     uint64_t mark;
 
     if (g && l->group_count == l->group_cap) {
-        l->group_cap = l->group_cap ? 2 * l->group_cap : 16;
-        grown = tr_resize(l->groups, l->group_cap * sizeof *grown);
+        size_t cap = l->group_cap ? 2 * l->group_cap : 16;
+
+        grown = tr_resize(l->groups, cap * sizeof *grown);
         if (!grown) {
             tr_free(g);
             g = NULL;
         } else {
             l->groups = grown;
+            l->group_cap = cap;
         }
     }
     if (!g) {
@@ -464,6 +469,10 @@ static void create(struct batch_lane *l, struct group *g)
     tr_buf_clear(&g->body);
     if (l->form->create) {
         l->form->create(&g->body, g->batch.file, g->batch.mark);
+        if (!tr_buf_ok(&g->body)) {
+            stop_with(l, TR_OUT_FATAL, "out of memory for a batch");
+            return;
+        }
         a.body = tr_buf_str(&g->body);
     } else {
         a.file_fd = g->spool;
@@ -733,7 +742,9 @@ static void on_fetched(struct batch_lane *l, struct group *g,
         return;
     }
     g->step = OPEN; /* ask for the batch, then for the file again */
-    if (r->status == 404)
+    if (r->unsaved) /* asking again would fill a day; the results wait */
+        stop_with(l, TR_OUT_FATAL, r->message);
+    else if (r->status == 404)
         fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                 "the results of the batch are not there any more");
     else
@@ -847,8 +858,9 @@ static bool hand_line(struct batch_lane *l, struct group *g,
         struct entry *e = NULL;
         uint64_t attempt;
 
-        if (l->form->line(&line, text, &l->scratch) &&
-            tr_batch_id_read(line.id, g->batch.mark, &attempt))
+        if (!l->form->line(&line, text, &l->scratch))
+            g->unread |= text.n > 0;
+        else if (tr_batch_id_read(line.id, g->batch.mark, &attempt))
             e = entry_of(g, attempt);
         if (!e || e->done)
             continue; /* nobody asked for it, or it was answered before */
@@ -864,6 +876,9 @@ static bool hand_line(struct batch_lane *l, struct group *g,
         g->errors_next = false;
         snprintf(g->next, sizeof g->next, "%s", g->errors);
         fetch(l, g);
+    } else if (g->unread) { /* whose line it was nobody knows; it is billed */
+        fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
+                "a result of the batch cannot be read");
     } else {
         rest_untouched(g);
     }

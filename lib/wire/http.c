@@ -56,7 +56,7 @@ struct slot {
     struct tr_buf headers, body;
     size_t header_bytes;  /* of all responses, trailers and names included */
     bool active;          /* in the multi handle */
-    bool too_big;
+    bool too_big, no_memory; /* why the response was not taken */
     bool headers_end;     /* the blank line behind them was there */
     bool resent;          /* libcurl wanted to send it a second time */
     int tries;            /* connections it was given to; 0: nothing left */
@@ -108,12 +108,20 @@ struct http {
     char refused[120];    /* why open_socket() refused, for the message */
 };
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static CURLcode global_code;
+static pthread_mutex_t global_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool global_done;
 
-static void global_init(void)
+/* Once, but a start that failed for want of memory may be tried again. */
+static CURLcode global_init(void)
 {
-    global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
+    CURLcode code = CURLE_OK;
+
+    pthread_mutex_lock(&global_lock);
+    if (!global_done)
+        code = curl_global_init(CURL_GLOBAL_DEFAULT);
+    global_done = code == CURLE_OK;
+    pthread_mutex_unlock(&global_lock);
+    return code;
 }
 
 /* ---- callbacks of libcurl --------------------------------------------- */
@@ -163,6 +171,19 @@ static bool is_interesting(const char *name, size_t n)
     return false;
 }
 
+/* Whether all was kept; if not, for which of two reasons: a server that says
+ * too much is at fault, and so may be a row; want of memory is ours. */
+static bool kept(struct slot *s, const struct tr_buf *b)
+{
+    if (tr_buf_ok(b))
+        return true;
+    if (b->full)
+        s->too_big = true;
+    else
+        s->no_memory = true;
+    return false;
+}
+
 static size_t take_header(char *p, size_t size, size_t n, void *user)
 {
     struct slot *s = user;
@@ -198,11 +219,7 @@ static size_t take_header(char *p, size_t size, size_t n, void *user)
     tr_buf_add(&s->headers, ": ", 2);
     tr_buf_adds(&s->headers, value);
     tr_buf_addc(&s->headers, '\n');
-    if (!tr_buf_ok(&s->headers)) {
-        s->too_big = true;
-        return 0;
-    }
-    return n;
+    return kept(s, &s->headers) ? n : 0;
 }
 
 /* The body of an ask that is to be saved; refusals are read, not saved. */
@@ -250,10 +267,8 @@ static size_t take_body(char *p, size_t size, size_t n, void *user)
         return 0;
     }
     tr_buf_add(&s->body, p, n);
-    if (!tr_buf_ok(&s->body)) {
-        s->too_big = true;
+    if (!kept(s, &s->body))
         return 0;
-    }
     s->h->held_bytes += n;
     return n;
 }
@@ -415,7 +430,11 @@ static void tell_epoll(struct http *h, curl_socket_t fd, struct watch *w,
         e.events |= EPOLLIN;
     if (bits & CURL_POLL_OUT)
         e.events |= EPOLLOUT;
-    epoll_ctl(h->epoll, op, fd, &e);
+    /* Not every close() of libcurl passes by close_socket(): then the number
+     * is another socket's by now, of which epoll knows nothing. */
+    if (epoll_ctl(h->epoll, op, fd, &e) < 0 && op == EPOLL_CTL_MOD &&
+        errno == ENOENT)
+        epoll_ctl(h->epoll, EPOLL_CTL_ADD, fd, &e);
     w->known = bits;
 }
 
@@ -617,6 +636,21 @@ static void finish(struct slot *s, CURLcode code)
 
 /* ---- the loop --------------------------------------------------------- */
 
+static bool new_multi(struct http *h)
+{
+    h->multi = curl_multi_init();
+    if (!h->multi)
+        return false;
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, socket_changed);
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+    curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, timer_changed);
+    curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+    curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+    if (h->slot_cap)
+        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)h->slot_cap);
+    return true;
+}
+
 /* libcurl keeps deadlines too, but ours must hold even if it does not. */
 static void check_deadlines(struct http *h, int64_t now)
 {
@@ -651,6 +685,24 @@ static void collect(struct http *h)
     }
 }
 
+/* Lets libcurl work. Once it fails, for want of memory, its handle serves
+ * nobody any more, and 7.88 divides by zero when it is used: whatever was under
+ * way ends, and a new one takes over. */
+static void act(struct http *h, curl_socket_t fd, int bits)
+{
+    if (!h->multi || curl_multi_socket_action(h->multi, fd, bits,
+                                              &h->running) == CURLM_OK)
+        return;
+    collect(h); /* what it had completed before */
+    for (size_t i = 0; i < h->slot_count; i++)
+        if (h->slots[i]->active)
+            finish(h->slots[i], CURLE_OUT_OF_MEMORY);
+    curl_multi_cleanup(h->multi);
+    h->running = 0;
+    h->due_ns = -1;
+    new_multi(h); /* else leave() tries again */
+}
+
 static void run_timer(struct http *h)
 {
     /* A timer of 0 ms is set again and again while handles are new. */
@@ -658,8 +710,7 @@ static void run_timer(struct http *h)
         if (h->due_ns > tr_clock_mono_ns())
             return;
         h->due_ns = -1;
-        curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0,
-                                 &h->running);
+        act(h, CURL_SOCKET_TIMEOUT, 0);
     }
 }
 
@@ -701,7 +752,7 @@ static void look_at(struct http *h, const struct epoll_event *e)
         bits |= CURL_CSELECT_OUT;
     if (e->events & (EPOLLERR | EPOLLHUP))
         bits |= CURL_CSELECT_ERR;
-    curl_multi_socket_action(h->multi, fd, bits, &h->running);
+    act(h, fd, bits);
 }
 
 static void drive(struct http *h, int timeout_ms)
@@ -777,6 +828,10 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
     struct http *h = s->h;
     CURLMcode bad;
 
+    if (!h->multi && !new_multi(h)) {
+        give_back(s);
+        return tr_fail(err, TR_NOMEM, "out of memory for a request");
+    }
     if (deadline_ms < 1)
         deadline_ms = 1;
     if (deadline_ms > 24 * 3600 * 1000)
@@ -793,7 +848,7 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
     s->tag = tag;
     s->tries = 0;
     s->header_bytes = 0;
-    s->too_big = s->headers_end = s->resent = false;
+    s->too_big = s->no_memory = s->headers_end = s->resent = false;
     s->error[0] = '\0';
     s->began_ns = tr_clock_mono_ns();
     if (s->began_ns - h->looked_at > LOOK_AGAIN_NS)
@@ -894,23 +949,29 @@ static bool fill_form(struct slot *s, const struct tr_http_ask *ask)
            !curl_easy_setopt(s->easy, CURLOPT_MIMEPOST, form);
 }
 
-static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
+/* CURLUE_OK: the same. */
+static CURLUcode same_part(CURLU *a, CURLU *b, CURLUPart part)
 {
     char *x = NULL, *y = NULL;
-    bool same = !curl_url_get(a, part, &x, CURLU_DEFAULT_PORT) &&
-                !curl_url_get(b, part, &y, CURLU_DEFAULT_PORT) &&
-                strcmp(x, y) == 0;
+    CURLUcode bad = curl_url_get(a, part, &x, CURLU_DEFAULT_PORT);
 
+    if (!bad)
+        bad = curl_url_get(b, part, &y, CURLU_DEFAULT_PORT);
+    if (!bad && strcmp(x, y) != 0)
+        bad = CURLUE_BAD_HOSTNAME;
     curl_free(x);
     curl_free(y);
-    return same;
+    return bad;
 }
 
 /* The key is in the headers: it goes nowhere else, whoever gave the url. */
-static bool same_origin(CURLU *a, CURLU *b)
+static CURLUcode same_origin(CURLU *a, CURLU *b)
 {
-    return same_part(a, b, CURLUPART_SCHEME) &&
-           same_part(a, b, CURLUPART_HOST) && same_part(a, b, CURLUPART_PORT);
+    CURLUcode bad = same_part(a, b, CURLUPART_SCHEME);
+
+    if (!bad)
+        bad = same_part(a, b, CURLUPART_HOST);
+    return bad ? bad : same_part(a, b, CURLUPART_PORT);
 }
 
 static int http_ask(struct tr_transport *t, uint64_t tag,
@@ -920,6 +981,7 @@ static int http_ask(struct tr_transport *t, uint64_t tag,
     struct http *h = (struct http *)t;
     struct slot *s = take_slot(h);
     bool json = ask->post && !ask->fields;
+    CURLUcode bad;
 
     if (!s)
         return tr_fail(err, TR_NOMEM, "out of memory for a request");
@@ -934,8 +996,14 @@ static int http_ask(struct tr_transport *t, uint64_t tag,
         give_back(s);
         return tr_fail(err, TR_NOMEM, "out of memory for a request");
     }
-    if (curl_url_set(s->ask.address, CURLUPART_URL, ask->url, 0) ||
-        !same_origin(s->ask.address, h->address)) {
+    bad = curl_url_set(s->ask.address, CURLUPART_URL, ask->url, 0);
+    if (!bad)
+        bad = same_origin(s->ask.address, h->address);
+    if (bad == CURLUE_OUT_OF_MEMORY) {
+        give_back(s);
+        return tr_fail(err, TR_NOMEM, "out of memory for a request");
+    }
+    if (bad) {
         give_back(s);
         return tr_fail(err, TR_CONFIG, "%.200s: not an address of %.200s, and "
                        "the key goes nowhere else", ask->url, h->url);
@@ -1041,6 +1109,7 @@ static void show(struct slot *s, struct tr_http_result *r)
     r->headers = tr_buf_str(&s->headers);
     r->body = tr_buf_str(&s->body);
     r->saved_bytes = s->ask.saved;
+    r->unsaved = s->ask.disk;
     r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
     r->message[0] = '\0';
     if (status)
@@ -1053,6 +1122,7 @@ static void show(struct slot *s, struct tr_http_result *r)
                            "file; is the disk full?"
              : r->net == TR_NET_TOO_BIG ? "the response is larger than 8 MiB, "
                                         "or its headers than 64 KiB"
+             : s->no_memory ? "out of memory for the response"
              : s->resent ? "the connection was closed without an answer"
              : r->net == TR_NET_CUT && s->code == CURLE_OK
                  ? "the connection was closed among the headers"
@@ -1192,11 +1262,11 @@ static int check_scheme(struct http *h, struct tr_err *err)
 static int check_library(struct tr_err *err)
 {
     const curl_version_info_data *v;
+    CURLcode code = global_init();
 
-    pthread_once(&once, global_init);
-    if (global_code)
-        return tr_fail(err, TR_BUG, "libcurl does not start: %s",
-                       curl_easy_strerror(global_code));
+    if (code) /* nothing else than memory can be what it lacks */
+        return tr_fail(err, TR_NOMEM, "libcurl does not start: %s",
+                       curl_easy_strerror(code));
     v = curl_version_info(CURLVERSION_NOW);
     if (v->version_num < 0x075500)
         return tr_fail(err, TR_CONFIG, "libcurl %s is loaded, and 7.85 or "
@@ -1220,6 +1290,7 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
 {
     struct http *h = tr_alloc(sizeof *h);
     struct epoll_event e = {.events = EPOLLIN};
+    CURLUcode bad;
     int rc = TR_OK;
 
     *out = NULL;
@@ -1243,13 +1314,15 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
         h->proxy = tr_dup(o->proxy, strlen(o->proxy));
     if (o->ca_file)
         h->ca_file = tr_dup(o->ca_file, strlen(o->ca_file));
-    h->multi = curl_multi_init();
     h->address = curl_url();
     if (!h->url || (o->proxy && !h->proxy) || (o->ca_file && !h->ca_file) ||
-        !h->multi || !h->address)
+        !h->address || !new_multi(h))
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(check_scheme(h, err));
-    if (curl_url_set(h->address, CURLUPART_URL, h->url, 0) != CURLUE_OK)
+    bad = curl_url_set(h->address, CURLUPART_URL, h->url, 0);
+    if (bad == CURLUE_OUT_OF_MEMORY)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    if (bad)
         TRY(tr_fail(err, TR_CONFIG, "%s: this is no valid address", h->url));
     TRY(add_header(h, "Expect:", err)); /* no 100-continue round trip */
     for (size_t i = 0; o->headers && o->headers[i]; i++)
@@ -1259,12 +1332,8 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     e.data.fd = h->wake;
     if (h->epoll < 0 || h->wake < 0 ||
         epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->wake, &e) < 0)
-        TRY(tr_fail(err, TR_IO, "no event queue: %s", strerror(errno)));
-    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, socket_changed);
-    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
-    curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, timer_changed);
-    curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-    curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+        TRY(tr_fail(err, TR_IO, "no event queue: %s; %s", strerror(errno),
+                    tr_errno_remedy(errno, "run the same command again")));
     *out = &h->t;
     return TR_OK;
 out:

@@ -785,6 +785,22 @@ static int take_tables(struct source *s, struct tr_str text)
     return rc;
 }
 
+/* Up to size bytes, until the file ends; < 0: errno says why not. */
+static ssize_t read_all(int fd, char *p, size_t size)
+{
+    size_t n = 0;
+    ssize_t got = 1;
+
+    while (n < size && got) {
+        got = read(fd, p + n, size - n);
+        if (got < 0 && errno != EINTR)
+            return -1;
+        if (got > 0)
+            n += (size_t)got;
+    }
+    return (ssize_t)n;
+}
+
 /* A whole file of bounded size; a missing one is empty. */
 static int read_file(const struct source *s, struct tr_str *text)
 {
@@ -805,15 +821,15 @@ static int read_file(const struct source *s, struct tr_str *text)
         return tr_fail(s->err, TR_CONFIG, "%s %s", s->file, distrust);
     }
     p = tr_arena_alloc(&s->c->arena, CONFIG_BYTES_MAX);
-    while (p && text->n < CONFIG_BYTES_MAX &&
-           (got = read(fd, p + text->n, CONFIG_BYTES_MAX - text->n)) > 0)
-        text->n += (size_t)got;
+    if (p)
+        got = read_all(fd, p, CONFIG_BYTES_MAX);
     close(fd);
     text->p = p;
     if (!p)
         return tr_fail(s->err, TR_NOMEM, "out of memory");
     if (got < 0)
         return tr_fail(s->err, TR_CONFIG, "%s: %s", s->file, strerror(errno));
+    text->n = (size_t)got;
     if (text->n == CONFIG_BYTES_MAX)
         return tr_fail(s->err, TR_CONFIG, "%s: larger than 1 MiB", s->file);
     return TR_OK;
@@ -1092,7 +1108,7 @@ int tr_target_key_file(struct tr_target *t, const char *path,
         rc = tr_fail(err, TR_CONFIG,
                      "key file %s can be read by others; run: chmod 600 %s",
                      path, path);
-    else if ((n = read(fd, bytes, sizeof bytes)) < 0)
+    else if ((n = read_all(fd, bytes, sizeof bytes)) < 0)
         rc = tr_fail(err, TR_CONFIG, "key file %s: %s", path, strerror(errno));
     else
         rc = keep_key(t, tr_str(bytes, (size_t)n), path, err);

@@ -32,6 +32,7 @@ struct tr_http_result {
                               interesting ones; until the next next() */
     struct tr_str body;    /* until the next next() */
     int64_t saved_bytes;   /* of the body, in the file of an ask */
+    bool unsaved;          /* that file could not be written */
     int64_t latency_ms;
     char message[200];     /* the transport's own words on failure */
 };

@@ -192,6 +192,19 @@ def partly(w):
     w.expect("the rest was asked again", bill["batches"] > 1, bill)
 
 
+def unreadable(w):
+    """Nobody knows whose line it was, but it is billed: it is charged at its
+    bound, not taken for one that never had its turn."""
+    code, numbers, said = w.run("--pack", "4")
+    w.expect("all is labelled in the end", code == 0, said)
+    bill = w.bill()
+    w.expect("there were such lines", bill["paid_twice"] > 0, bill)
+    w.expect("what was spent covers the bill",
+             numbers["spent_nanousd"] >= bill["nanousd"], (numbers, bill))
+    w.expect("and the unknown is told", numbers["unknown_requests"] > 0,
+             numbers)
+
+
 def only_errors(w):
     code, numbers, said = w.run("--max-wait", "1s")
     w.expect("nothing but errors ends the run", code in (69, 75), said)
@@ -319,6 +332,7 @@ CASES = [
     (stopped, ["--batch-delay", "4"]),
     (partly, ["--batch-fail", "0.2", "--batch-expire", "0.2", "--batch-drop",
               "0.1", "--batch-delay", "0.3"]),
+    (unreadable, ["--batch-garble", "0.1", "--batch-delay", "0.3"]),
     (only_errors, ["--batch-fail", "1"]),
     (reply_lost, ["--batch-lose", "1"]),
     (killed_while_reply_lost, ["--batch-lose", "1"]),

@@ -239,6 +239,46 @@ static void reader_gone(void **state)
     assert_false(sigismember(&mask, SIGPIPE));
 }
 
+/* Whoever waits for a slow reader awaits no replies and hears of no stop. */
+static void a_full_pipe_makes_nobody_wait(void **state)
+{
+    static char row[10001], got[1 << 20];
+    struct tr_sink *sink;
+    struct tr_err err;
+    size_t wrote = 0, read_n = 0;
+    ssize_t n;
+    int fd, rc;
+    (void)state;
+
+    memset(row, 'x', sizeof row - 1);
+    assert_int_equal(mkfifo("slow", 0600), 0);
+    fd = open("slow", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    sink = open_sink("slow");
+    while (tr_sink_has_room(sink, sizeof row)) {
+        assert_int_equal(tr_sink_write(sink, tr_str(row, sizeof row), &err),
+                         TR_OK);
+        wrote += sizeof row;
+    }
+    assert_int_equal(tr_sink_drain(sink, &err), 0);
+    assert_int_equal(tr_sink_drain(sink, &err), 0);
+    while (read_n < wrote) {
+        n = read(fd, got + read_n, 5000);
+        assert_true(n > 0);
+        read_n += (size_t)n;
+        rc = tr_sink_drain(sink, &err);
+        assert_true(rc >= 0);
+    }
+    assert_true(tr_sink_has_room(sink, wrote));
+    for (size_t i = 0; i < wrote; i++)
+        assert_int_equal(got[i], row[i % sizeof row]);
+    /* What is left when it closes waits for nobody either. */
+    while (tr_sink_has_room(sink, sizeof row))
+        assert_int_equal(tr_sink_write(sink, tr_str(row, sizeof row), &err),
+                         TR_OK);
+    tr_sink_close(sink);
+    close(fd);
+}
+
 static void disk_full(void **state)
 {
     struct tr_sink *sink;
@@ -270,6 +310,7 @@ int main(void)
         cmocka_unit_test(one_writer),
         cmocka_unit_test(streams),
         cmocka_unit_test(reader_gone),
+        cmocka_unit_test(a_full_pipe_makes_nobody_wait),
         cmocka_unit_test(disk_full),
     };
 

@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: MIT */
 #include "base/bounds.h"
 #include "base/clock.h"
+#include "base/mem.h"
 #include "wire/transport.h"
 
 #include <arpa/inet.h>
@@ -24,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <curl/curl.h>
 
 struct seen {
     atomic_int connections, requests, keys;
@@ -638,6 +640,115 @@ static struct tr_http_result ask_for(struct tr_transport *t, const char *path,
     return answer(t);
 }
 
+static long curl_allocations, curl_fails_at; /* 0: never */
+
+static bool curl_may(void)
+{
+    return ++curl_allocations != curl_fails_at;
+}
+
+static void *curl_malloc(size_t n)
+{
+    return curl_may() ? malloc(n) : NULL;
+}
+
+static void *curl_realloc(void *p, size_t n)
+{
+    return curl_may() ? realloc(p, n) : NULL;
+}
+
+static void *curl_calloc(size_t count, size_t n)
+{
+    return curl_may() ? calloc(count, n) : NULL;
+}
+
+static char *curl_strdup(const char *text)
+{
+    return curl_may() ? strdup(text) : NULL;
+}
+
+/* Its multi handle is of no use after that, libcurl 7.88 divided by zero, and a
+ * socket that it closed behind our back was watched no more. */
+static void libcurl_without_memory_costs_a_request(void **state)
+{
+    bool over = false;
+    (void)state;
+
+    for (long n = 1; !over; n++) {
+        struct tr_transport *t = open_to(port, NULL);
+        struct tr_http_result r;
+        struct tr_err err = {0};
+        int rc;
+
+        curl_allocations = 0;
+        curl_fails_at = n;
+        rc = t->start(t, 1, tr_str_c("ok"), 5000, &err);
+        if (rc == TR_OK)
+            r = answer(t);
+        over = curl_allocations < n;
+        curl_fails_at = 0;
+        if (rc != TR_OK)
+            assert_int_equal(rc, TR_NOMEM);
+        else if (r.net != TR_NET_OK)
+            assert_true(r.message[0] != '\0');
+        if (rc == TR_OK && r.net == TR_NET_TIMEOUT)
+            fail_msg("allocation %ld: it waited for nothing", n);
+        ask(t, 2, "ok again", 5000);
+        r = answer(t);
+        if (r.status != 200)
+            fail_msg("allocation %ld: the next one: %s", n, r.message);
+        t->close(t);
+    }
+}
+
+/* Nor is an address called wrong, or another's, for want of memory. */
+static void an_address_without_memory_is_no_bad_one(void **state)
+{
+    struct tr_http_ask body = {.post = true, .body = tr_str_c("ok")};
+    char url[60];
+    bool over = false;
+    (void)state;
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1/x", port);
+    body.url = url;
+    for (long n = 1; !over; n++) {
+        struct tr_http_opts o = {.url = url};
+        struct tr_transport *t;
+        struct tr_err err = {0};
+        int rc;
+
+        curl_allocations = 0;
+        curl_fails_at = n;
+        rc = tr_http_open(&t, &o, &err);
+        if (rc == TR_OK)
+            rc = t->ask(t, 1, &body, 5000, &err);
+        over = curl_allocations < n;
+        curl_fails_at = 0;
+        if (rc != TR_OK && rc != TR_NOMEM)
+            fail_msg("allocation %ld: %s", n, err.text);
+        if (t)
+            t->close(t);
+    }
+}
+
+/* A response for which we have no memory is no fault of server or row. */
+static void want_of_memory_is_not_called_too_big(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct tr_http_result r;
+    (void)state;
+
+    ask(t, 1, "ok", 5000); /* what the first request sets up is there */
+    assert_int_equal(answer(t).status, 200);
+    ask(t, 2, "big", 5000);
+    tr_mem_fail_at(1, 1);
+    r = answer(t);
+    tr_mem_fail_at(0, 0);
+    assert_int_equal(r.net, TR_NET_OTHER);
+    assert_string_equal(r.message, "out of memory for the response");
+    t->close(t);
+}
+
 static int file_of(const char *text)
 {
     char path[] = "/tmp/trommel-http-XXXXXX";
@@ -720,9 +831,15 @@ int main(void)
         cmocka_unit_test(headers_are_one_line),
         cmocka_unit_test(cancel_drops_what_is_in_flight),
         cmocka_unit_test(wait_ends_early),
+        cmocka_unit_test(libcurl_without_memory_costs_a_request),
+        cmocka_unit_test(an_address_without_memory_is_no_bad_one),
+        cmocka_unit_test(want_of_memory_is_not_called_too_big),
         cmocka_unit_test(files_go_out_and_come_in),
         cmocka_unit_test(the_key_goes_to_its_origin_only),
     };
 
+    if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, curl_malloc, free,
+                             curl_realloc, curl_strdup, curl_calloc))
+        return 1;
     return cmocka_run_group_tests(tests, start_servers, stop_servers);
 }

@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""What can go wrong around the real program, but for kills (kill.py): full
+disks, failing syncs, stuck readers, signals, damaged stores, few descriptors.
+
+    hurt.py TROMMEL --module FAULT.so [--preload LIB] [--only CASE] [--step N]
+            [--seed N]
+
+After each: the exit code is one that was promised; of a failure there is one
+sentence; nothing crashes or hangs; and the same command, left in peace, ends
+in the right output, with books that cover the provider's bill, and pays twice
+only for what was in flight.
+SPDX-License-Identifier: MIT
+"""
+import argparse, concurrent.futures, datetime, glob, os, random, resource
+import select, signal, sqlite3, subprocess, sys, time
+
+from world import CRASH, World
+
+ap = argparse.ArgumentParser()
+ap.add_argument("trommel")
+ap.add_argument("--module", required=True)
+ap.add_argument("--preload", default="")
+ap.add_argument("--only")
+ap.add_argument("--step", type=int, default=9)
+ap.add_argument("--seed", type=int,
+                default=datetime.date.today().toordinal())
+args = ap.parse_args()
+problems = []
+SANITIZED = bool(args.preload)
+
+
+class Case:
+    """A world, what comes of it undisturbed, and checks on its jobs."""
+
+    def __init__(self, name, *fake, rows=40):
+        self.name, self.rng = name, random.Random(f"{args.seed} {name}")
+        self.world = World(args.trommel, *fake, rows=rows, seed=args.seed,
+                           module=args.module, preload=args.preload)
+        self.rows, self.hurts = rows, 0
+        self._calm = None
+
+    def calm(self, fault=None):
+        """The undisturbed output; the number of calls of the classes."""
+        job = self.world.job()
+        code = job.run(fault and f"{fault}:kill:999999999", count=bool(fault))
+        self.expect("undisturbed it ends well", code == 0, job.said())
+        self._calm = job.output()
+        calls = int(open(job.path("count")).read()) if fault else 0
+        job.close()
+        return calls
+
+    def expect(self, what, good, more=""):
+        if not good:
+            problems.append(f"{self.name}: {what}: {more}")
+        return good
+
+    def failed(self, job, code, codes, how, word=""):
+        """It ended with one of the codes, and one sentence that says why."""
+        self.hurts += 1
+        said = job.sentences()
+        self.expect(f"{how}: ends with one of {codes}", code in codes,
+                    f"{code} {said}")
+        self.expect(f"{how}: does not crash", not CRASH.search(job.said()),
+                    job.said())
+        if code > 1:
+            self.expect(f"{how}: one sentence", len(said) == 1, said)
+            self.expect(f"{how}: the sentence says {word!r}",
+                        word in "".join(said), said)
+            # Complete when only the folder could not be synced.
+            self.expect(f"{how}: no part of the output under its name",
+                        not os.path.exists(job.out) or
+                        job.output() == self._calm, how)
+
+    def heals(self, job, how, kills=1, again=False):
+        """The same command in peace."""
+        job.kills = kills
+        code = job.run()
+        for p in job.problems(code, self._calm, again=again):
+            self.expect(f"{how}, then in peace", False, p)
+        job.close()
+
+
+def points(case, calls, step=None):
+    """Every step-th of the calls, beginning anywhere."""
+    step = step or args.step
+    return range(1 + case.rng.randrange(step), calls + 1, step)
+
+
+def errors_of(classes, error, codes, plus="+"):
+    def case(case):
+        for n in points(case, case.calm(classes)):
+            fault = f"{classes}:{error}:{n}{plus}"
+            job = case.world.job()
+            code = job.run(fault)
+            case.failed(job, code, codes, fault)
+            case.heals(job, fault)
+    return case
+
+
+def small_disk(case):
+    """A file system of a few pages; where that may not be mounted, a limit of
+    the size of files, which says so by a signal first."""
+    case.calm()
+    for kib in (4, 16, 64, 96, 128, 160):
+        job = case.world.job()
+        os.makedirs(job.store)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", job.store],
+            capture_output=True).returncode == 0
+        if not mounted:
+            continue
+        try:
+            code = job.run()
+            case.failed(job, code, (0, 73, 74), f"{kib} KiB",
+                        "full" if code == 74 else "")
+            subprocess.run(["mount", "-o", "remount,size=64m", job.store],
+                           check=True)
+            job.kills = 1
+            code = job.run()
+            for p in job.problems(code, case._calm, again=False):
+                case.expect(f"{kib} KiB, then in peace", False, p)
+        finally:
+            subprocess.run(["umount", job.store], check=True)
+        job.close()
+
+
+def small_files(case):
+    case.calm()
+    # The log is a file, too, and must hold the sentence.
+    for size in (8192, 20000, 40000, 60000, 80000, 120000):
+        job = case.world.job()
+        code = job.run(preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_FSIZE, (size, size)), stdout=subprocess.PIPE)
+        case.failed(job, code, (0, 73, 74), f"files of {size} bytes")
+        case.heals(job, f"files of {size} bytes")
+
+
+def few_descriptors(case):
+    case.calm()
+    for n in range(3, 40, 1 if args.step < 9 else 3):
+        job = case.world.job(flight=16)
+        code = job.run(preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_NOFILE, (n, n)))
+        if code != 127: # the loader itself needs some
+            case.failed(job, code, (0, 66, 69, 70, 73, 74, 75, 78),
+                        f"{n} descriptors",
+                        "open files" if code in (66, 73, 74) else "")
+        case.heals(job, f"{n} descriptors")
+
+
+def read_only(case):
+    """A folder one may not write to, for somebody who is not root."""
+    case.calm()
+    for what in ("store", "out"):
+        job = case.world.job()
+        os.makedirs(job.path("ro"))
+        os.chmod(job.path("ro"), 0o555)
+        os.chmod(job.here, 0o777)
+        setattr(job, what, job.path("ro", what))
+        more = {}
+        if os.geteuid() == 0:
+            for folder in (case.world.here, case.world.path("config")):
+                os.chmod(folder, 0o755)
+            more = {"user": 65534, "group": 65534}
+            if not os.access(args.trommel, os.X_OK) or subprocess.run(
+                    [case.world.trommel, "help"], capture_output=True,
+                    **more).returncode:
+                print("read_only: nobody may not run the program; skipped")
+                return
+        code = job.run(**more)
+        case.failed(job, code, (73,), f"a read-only folder for {what}",
+                    job.path("ro"))
+        case.expect("nothing was asked",
+                    case.world.bill()["requests"]["total"] == 0)
+        os.chmod(job.path("ro"), 0o755)
+        case.heals(job, f"a read-only folder for {what}", kills=0)
+
+
+def stuck_reader(case):
+    """The pipe is full: memory stays flat, a stop works, nothing is lost."""
+    case.calm()
+    for sig in (signal.SIGTERM, None):
+        job = case.world.job(pack=16)
+        job.out = "-"
+        read_end, write_end = os.pipe()
+        run = job.start(stdout=write_end)
+        until = time.monotonic() + 60
+        while select.select([], [write_end], [], 0)[1]: # not full
+            if not case.expect("the pipe fills up",
+                               time.monotonic() < until and
+                               run.poll() is None):
+                break
+            time.sleep(0.01)
+        os.close(write_end)
+        if sig:
+            run.send_signal(sig)
+            try:
+                run.wait(60)
+            except subprocess.TimeoutExpired:
+                case.expect("a stop ends it though nobody reads", False)
+                run.kill()
+        else:
+            status = open(f"/proc/{run.pid}/status").read()
+            peak = int(status.split("VmHWM:")[1].split()[0])
+            case.expect("memory stays flat", SANITIZED or peak < 80000,
+                        f"{peak} KiB")
+        text = open(read_end, "rb").read()
+        code = run.wait(60)
+        case.failed(job, code, (143,) if sig else (0,), f"stuck, {sig}")
+        case.expect("what came is the beginning", case._calm.startswith(text)
+                    and (sig or text == case._calm), len(text))
+        job.out = job.path("out.csv")
+        case.heals(job, f"stuck, {sig}", kills=0)
+
+
+def gone_reader(case):
+    """Whoever read has left: at once, or after some bytes."""
+    case.calm()
+    for n in (0, 1, 3000):
+        job = case.world.job(pack=16)
+        job.out = "-"
+        run = job.start(stdout=subprocess.PIPE)
+        if n:
+            run.stdout.read(n)
+        run.stdout.close()
+        code = run.wait(60)
+        job.out = job.path("out.csv")
+        case.failed(job, code, (74,), f"read {n} bytes", "stopped reading")
+        case.heals(job, f"read {n} bytes", kills=0)
+
+
+def stops_anywhere(case):
+    """SIGTERM at a numbered call: before the handler is there it ends the
+    program, then it stops it well; nothing is left in the air."""
+    for n in points(case, case.calm("wsnrc")):
+        job = case.world.job()
+        code = job.run(f"wsnrc:TERM:{n}")
+        case.failed(job, code, (0, 143, -15), f"TERM at {n}",
+                    "stopped" if code == 143 else "")
+        case.heals(job, f"TERM at {n}", kills=0)
+
+
+def stops_twice(case):
+    for n in points(case, case.calm("wsnrc")):
+        job = case.world.job()
+        code = job.run(f"wsnrc:TERM:{n}+")
+        case.failed(job, code, (0, 143, -15), f"TERM twice at {n}")
+        case.heals(job, f"TERM twice at {n}")
+
+
+def sleeps(case):
+    """Ctrl-Z and fg. In a process group of its own: one whose parent is gone
+    does not heed the first."""
+    case.calm()
+    job = case.world.job(flight=2)
+    run = job.start(preexec_fn=os.setpgrp)
+    case.world.until_asked(2)
+    run.send_signal(signal.SIGTSTP)
+    until = time.monotonic() + 30
+    while open(f"/proc/{run.pid}/stat").read().rsplit(")")[1].split()[0] != "T":
+        if not case.expect("it sleeps", time.monotonic() < until):
+            break
+        time.sleep(0.01)
+    run.send_signal(signal.SIGCONT)
+    code = run.wait(60)
+    case.failed(job, code, (0,), "after SIGTSTP")
+    case.expect("as if nothing had been", job.output() == case._calm)
+    case.heals(job, "after SIGTSTP", kills=0)
+
+
+def storm(case):
+    """A signal every millisecond: whatever waits is interrupted."""
+    case.calm()
+    job = case.world.job("--budget", "1")
+    code = job.run(storm=1000)
+    case.failed(job, code, (0,), "a storm of signals")
+    case.heals(job, "a storm of signals", kills=0)
+
+
+def two_at_once(case):
+    case.calm()
+    one = case.world.job(flight=1, pack=1)
+    first = one.start()
+    case.world.until_asked(3)
+    two = case.world.job(flight=1, pack=1, keep_bill=True)
+    two.store = one.store
+    code = two.run()
+    case.failed(two, code, (75,), "a second process", "--wait-lock")
+    two.options.append("--wait-lock")
+    waiting = two.start()
+    case.expect("the first ends well", first.wait(120) == 0, one.said())
+    case.expect("who waits comes next", waiting.wait(120) == 0, two.said())
+    case.expect("and finds all in the store",
+                two.numbers().get("requests") == 0, two.numbers())
+    case.expect("with the same output", two.output() == one.output())
+    two.close()
+    case.heals(one, "two at once", kills=0)
+
+
+def full_store(case):
+    """A job with all answers in its store; the path of the file."""
+    job = case.world.job()
+    code = job.run()
+    case.expect("the first run ends well", code == 0, job.said())
+    os.remove(job.out)
+    path, = glob.glob(os.path.join(job.store, "*.db"))
+    return job, path
+
+
+def newer_store(case):
+    case.calm()
+    job, path = full_store(case)
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = open(path, "rb").read()
+    asked = case.world.bill()["requests"]["total"]
+    code = job.run()
+    case.failed(job, code, (78,), "a newer store", "upgrade")
+    case.expect("it is left as it is", open(path, "rb").read() == before)
+    case.expect("nothing is asked",
+                case.world.bill()["requests"]["total"] == asked)
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA user_version = 3")
+    db.close()
+    case.heals(job, "a newer store", kills=0)
+
+
+def damaged_store(case):
+    """Bytes changed, or the end cut off: an answer may be lost or the store
+    refused, but no label is wrong, and a refused file is not replaced."""
+    case.calm()
+    job, path = full_store(case)
+    whole = open(path, "rb").read()
+    for i in range(600 // args.step):
+        bad = bytearray(whole)
+        if i % 4 == 3:
+            bad = bad[:case.rng.randrange(len(bad))]
+            how = f"cut to {len(bad)}"
+        else:
+            at = case.rng.randrange(len(bad) if i % 2 else 8192)
+            n = case.rng.choice((1, 1, 16, 512))
+            how = f"{n} bytes at {at}"
+            for k in range(at, min(at + n, len(bad))):
+                bad[k] ^= case.rng.randrange(1, 256)
+        for name in glob.glob(job.path("store", "*")):
+            os.remove(name)
+        with open(path, "wb") as f:
+            f.write(bad)
+        if os.path.exists(job.out):
+            os.remove(job.out)
+        code = job.run()
+        if not bad: # empty is new
+            continue
+        case.failed(job, code, (0, 70, 74, 78), how)
+        if code == 0:
+            case.expect(f"{how}: the labels", job.output() == case._calm)
+        else:
+            case.expect(f"{how}: the file is not begun anew",
+                        os.path.getsize(path) >= min(len(bad), 4096), code)
+    job.close()
+
+
+CASES = [
+    ("full_later", errors_of("w", "ENOSPC", (0, 70, 73, 74)), []),
+    ("full_once", errors_of("w", "ENOSPC", (0, 70, 73, 74), ""), []),
+    ("quota", errors_of("wn", "EDQUOT", (0, 65, 66, 69, 70, 73, 74, 75, 78)),
+     []),
+    ("sync_fails", errors_of("s", "EIO", (0, 74)), []),
+    ("sync_fails_once", errors_of("s", "EIO", (0, 74), ""), []),
+    ("small_disk", small_disk, []),
+    ("small_files", small_files, []),
+    ("few_descriptors", few_descriptors, []),
+    ("read_only", read_only, []),
+    ("stuck_reader", stuck_reader, ["--latency", "1"]),
+    ("gone_reader", gone_reader, []),
+    ("stops_anywhere", stops_anywhere, ["--latency", "2"]),
+    ("stops_twice", stops_twice, ["--latency", "2"]),
+    ("sleeps", sleeps, ["--latency", "20"]),
+    ("storm", storm, ["--latency", "5"]),
+    ("two_at_once", two_at_once, ["--latency", "20"]),
+    ("newer_store", newer_store, []),
+    ("damaged_store", damaged_store, []),
+]
+
+
+def play(row):
+    name, body, fake = row
+    case, began = Case(name, *fake, rows=8000 if name == "stuck_reader" else
+                       400 if name == "gone_reader" else 40), time.monotonic()
+    try:
+        body(case)
+    except Exception as error:
+        problems.append(f"{name}: {error!r}")
+    finally:
+        case.world.close()
+    print(f"{name}: {case.hurts} times, {time.monotonic() - began:.1f} s",
+          flush=True)
+
+
+print(f"seed {args.seed}")
+chosen = [c for c in CASES if args.only in (None, c[0])]
+with concurrent.futures.ThreadPoolExecutor(4) as pool: # they mostly sleep
+    list(pool.map(play, chosen))
+for problem in problems[:25]:
+    print("FAILED:", problem[:1500])
+if len(problems) > 25:
+    print(f"FAILED: and {len(problems) - 25} more")
+sys.exit(1 if problems else 0)

@@ -1,0 +1,354 @@
+/* fault.c - the C library's calls with faults by number: see fault.h.
+ *
+ * $TROMMEL_FAULT is the plan, $TROMMEL_FAULT_COUNT a file that gets the number
+ * of calls counted when the program ends, and $TROMMEL_FAULT_STORM=USEC sends
+ * a signal that nobody wants that often, which interrupts what is waiting.
+ *
+ * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "fault.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#pragma GCC visibility push(default) /* else the libraries go past us */
+
+enum deed { GO, KILL, TEAR, SHORT, FAIL, STOP };
+
+static struct {
+    char classes[8]; /* "": nothing counts */
+    enum deed deed;
+    int error;
+    long at, until;  /* first and last call that it befalls */
+} plan;
+static atomic_long calls;
+
+/* ---- plans ------------------------------------------------------------ */
+
+static const struct {
+    const char *name;
+    enum deed deed;
+    int error;
+    long row; /* calls that + means; 0: all from there on */
+} deeds[] = {
+    {"kill",       KILL,  0,          0},
+    {"tear",       TEAR,  0,          0},
+    {"short",      SHORT, 0,          0},
+    {"TERM",       STOP,  0,          2},
+    {"fail",       FAIL,  ENOMEM,     0},
+    {"EIO",        FAIL,  EIO,        0},
+    {"ENOSPC",     FAIL,  ENOSPC,     0},
+    {"EINTR",      FAIL,  EINTR,      4},
+    {"EMFILE",     FAIL,  EMFILE,     0},
+    {"EDQUOT",     FAIL,  EDQUOT,     0},
+    {"ECONNRESET", FAIL,  ECONNRESET, 0},
+};
+
+/* Only modules that promise to live with a failed malloc(). */
+static const char *const careful[] = {
+    "/libcurl.so", "/libsqlite3.so", "/libyaml", "/libz.so", "/libzstd.so",
+    "/libsodium.so", "/libc.so",
+};
+static struct {
+    uintptr_t from, to;
+} ranges[64];
+static int range_count;
+
+static int add_module(struct dl_phdr_info *info, size_t size, void *ctx)
+{
+    bool ours = !info->dlpi_name[0]; /* the program itself */
+
+    (void)size;
+    (void)ctx;
+    for (size_t i = 0; i < sizeof careful / sizeof *careful; i++)
+        ours |= strstr(info->dlpi_name, careful[i]) != NULL;
+    for (int i = 0; ours && i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+        if (p->p_type != PT_LOAD || !(p->p_flags & PF_X) || range_count == 64)
+            continue;
+        ranges[range_count].from = info->dlpi_addr + p->p_vaddr;
+        ranges[range_count++].to = info->dlpi_addr + p->p_vaddr + p->p_memsz;
+    }
+    return 0;
+}
+
+int fault_arm(const char *text)
+{
+    char classes[sizeof plan.classes] = "", name[16] = "";
+    long at = 0;
+    char more = 0;
+
+    plan.classes[0] = '\0';
+    if (!text)
+        return 0;
+    if (!range_count)
+        dl_iterate_phdr(add_module, NULL);
+    if (sscanf(text, "%7[wsnrcm]:%15[a-zA-Z]:%ld%c", classes, name, &at,
+               &more) < 3)
+        return -1;
+    for (size_t i = 0; i < sizeof deeds / sizeof *deeds; i++) {
+        if (strcmp(name, deeds[i].name) != 0)
+            continue;
+        plan.deed = deeds[i].deed;
+        plan.error = deeds[i].error;
+        plan.at = plan.until = at;
+        if (more == '+')
+            plan.until = deeds[i].row ? at + deeds[i].row - 1 : INT64_MAX;
+        calls = 0;
+        memcpy(plan.classes, classes, sizeof classes);
+        return 0;
+    }
+    return -1;
+}
+
+long fault_count(void)
+{
+    return calls;
+}
+
+static void die(void)
+{
+    kill(getpid(), SIGKILL);
+    for (;;)
+        pause();
+}
+
+/* What befalls this call. */
+static enum deed deed_of(char class)
+{
+    long n;
+
+    if (!plan.classes[0] || !strchr(plan.classes, class))
+        return GO;
+    n = ++calls;
+    if (n < plan.at || n > plan.until)
+        return GO;
+    if (plan.deed == KILL)
+        die();
+    if (plan.deed == STOP)
+        kill(getpid(), SIGTERM);
+    if (plan.deed == FAIL)
+        errno = plan.error;
+    return plan.deed == STOP ? GO : plan.deed;
+}
+
+/* ---- calls that move bytes -------------------------------------------- */
+
+#define NEXT(name)                                                             \
+    do {                                                                       \
+        if (!next)                                                             \
+            *(void **)&next = dlsym(RTLD_NEXT, #name);                         \
+    } while (0)
+
+#define TRANSFER(class, name, parameters, arguments)                           \
+    ssize_t name parameters;                                                   \
+    ssize_t name parameters                                                    \
+    {                                                                          \
+        static ssize_t(*next) parameters;                                      \
+        enum deed deed = deed_of(class);                                       \
+        ssize_t done;                                                          \
+                                                                               \
+        if (deed == FAIL)                                                      \
+            return -1;                                                         \
+        NEXT(name);                                                            \
+        if (deed != GO && n > 1)                                               \
+            n /= 2;                                                            \
+        done = next arguments;                                                 \
+        if (deed == TEAR)                                                      \
+            die();                                                             \
+        return done;                                                           \
+    }
+
+TRANSFER('w', write, (int fd, const void *p, size_t n), (fd, p, n))
+TRANSFER('w', pwrite, (int fd, const void *p, size_t n, off_t at),
+         (fd, p, n, at))
+TRANSFER('w', pwrite64, (int fd, const void *p, size_t n, off_t at),
+         (fd, p, n, at))
+TRANSFER('r', read, (int fd, void *p, size_t n), (fd, p, n))
+TRANSFER('r', pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))
+TRANSFER('r', pread64, (int fd, void *p, size_t n, off_t at), (fd, p, n, at))
+TRANSFER('c', send, (int fd, const void *p, size_t n, int flags),
+         (fd, p, n, flags))
+TRANSFER('c', recv, (int fd, void *p, size_t n, int flags), (fd, p, n, flags))
+
+/* ---- calls that happen or not ----------------------------------------- */
+
+#define CALL(class, name, parameters, arguments)                               \
+    int name parameters;                                                       \
+    int name parameters                                                        \
+    {                                                                          \
+        static int(*next) parameters;                                          \
+        enum deed deed = deed_of(class);                                       \
+        int result;                                                            \
+                                                                               \
+        if (deed == FAIL)                                                      \
+            return -1;                                                         \
+        NEXT(name);                                                            \
+        result = next arguments;                                               \
+        if (deed == TEAR)                                                      \
+            die();                                                             \
+        return result;                                                         \
+    }
+
+CALL('s', fsync, (int fd), (fd))
+CALL('s', fdatasync, (int fd), (fd))
+CALL('n', ftruncate, (int fd, off_t n), (fd, n))
+CALL('n', ftruncate64, (int fd, off_t n), (fd, n))
+CALL('n', rename, (const char *from, const char *to), (from, to))
+CALL('n', unlink, (const char *path), (path))
+CALL('n', mkdir, (const char *path, mode_t mode), (path, mode))
+CALL('n', mkstemp, (char *path), (path))
+CALL('n', flock, (int fd, int how), (fd, how))
+CALL('c', socket, (int domain, int type, int protocol),
+     (domain, type, protocol))
+CALL('c', connect, (int fd, __CONST_SOCKADDR_ARG to, socklen_t n), (fd, to, n))
+
+/* The descriptor is gone also when close() fails. */
+int close(int fd)
+{
+    static int (*next)(int);
+    enum deed deed = deed_of('n');
+    int result;
+
+    NEXT(close);
+    result = next(fd);
+    if (deed == TEAR)
+        die();
+    if (deed == FAIL) {
+        errno = plan.error;
+        return -1;
+    }
+    return result;
+}
+
+#define OPEN(name, parameters, ...)                                            \
+    int name parameters;                                                       \
+    int name parameters                                                        \
+    {                                                                          \
+        static int (*next)parameters;                                          \
+        enum deed deed = deed_of('n');                                         \
+        mode_t mode;                                                           \
+        va_list ap;                                                            \
+        int fd;                                                                \
+                                                                               \
+        if (deed == FAIL)                                                      \
+            return -1;                                                         \
+        NEXT(name);                                                            \
+        va_start(ap, flags);                                                   \
+        mode = flags & O_CREAT ? (mode_t)va_arg(ap, int) : 0;                  \
+        va_end(ap);                                                            \
+        fd = next(__VA_ARGS__, flags, mode);                                   \
+        if (deed == TEAR)                                                      \
+            die();                                                             \
+        return fd;                                                             \
+    }
+
+OPEN(open, (const char *path, int flags, ...), path)
+OPEN(open64, (const char *path, int flags, ...), path)
+OPEN(openat, (int folder, const char *path, int flags, ...), folder, path)
+
+/* ---- memory ----------------------------------------------------------- */
+
+/* dlsym() allocates, so it cannot be what finds the next malloc(). A module
+ * that comes behind the sanitizer's runtime is never asked. */
+#ifdef __SANITIZE_ADDRESS__
+#define REAL(name) __interceptor_##name
+#else
+#define REAL(name) __libc_##name
+#endif
+extern void *REAL(malloc)(size_t);
+extern void *REAL(calloc)(size_t, size_t);
+extern void *REAL(realloc)(void *, size_t);
+
+static bool refused(const void *caller)
+{
+    uintptr_t at = (uintptr_t)caller;
+
+    if (!plan.classes[0] || !strchr(plan.classes, 'm'))
+        return false;
+    for (int i = 0; i < range_count; i++)
+        if (at >= ranges[i].from && at < ranges[i].to)
+            return deed_of('m') == FAIL;
+    return false;
+}
+
+#define CALLER __builtin_return_address(0)
+
+void *malloc(size_t n)
+{
+    return refused(CALLER) ? NULL : REAL(malloc)(n);
+}
+
+void *calloc(size_t count, size_t n)
+{
+    return refused(CALLER) ? NULL : REAL(calloc)(count, n);
+}
+
+void *realloc(void *p, size_t n)
+{
+    return refused(CALLER) ? NULL : REAL(realloc)(p, n);
+}
+
+char *strdup(const char *text)
+{
+    size_t n = strlen(text) + 1;
+    char *copy = refused(CALLER) ? NULL : REAL(malloc)(n);
+
+    return copy ? memcpy(copy, text, n) : NULL;
+}
+
+/* ---- as a module ------------------------------------------------------ */
+
+static void on_storm(int sig)
+{
+    (void)sig;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    const char *text = getenv("TROMMEL_FAULT");
+    const char *storm = getenv("TROMMEL_FAULT_STORM");
+
+    if (text && fault_arm(text) != 0) {
+        static const char words[] = "TROMMEL_FAULT: not a plan\n";
+
+        (void)!write(2, words, sizeof words - 1);
+        _exit(99);
+    }
+    if (storm) {
+        struct sigaction act = {.sa_handler = on_storm}; /* no SA_RESTART */
+        struct itimerval every = {{0, atol(storm)}, {0, atol(storm)}};
+
+        sigaction(SIGALRM, &act, NULL);
+        setitimer(ITIMER_REAL, &every, NULL);
+    }
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    const char *path = getenv("TROMMEL_FAULT_COUNT");
+    FILE *f;
+
+    plan.classes[0] = '\0';
+    if (!path)
+        return;
+    f = fopen(path, "w");
+    if (f) {
+        fprintf(f, "%ld\n", (long)calls);
+        fclose(f);
+    }
+}
