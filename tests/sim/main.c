@@ -219,7 +219,7 @@ int main(int argc, char **argv)
         else if (strcmp(a, "--caps") == 0)
             caps = true;
         else if (strcmp(a, "--play") == 0 && i + 1 < argc)
-            return sim_script_table(argv[++i]);
+            return sim_playbook_table(argv[++i]);
         else if (strcmp(a, "--hostile") == 0)
             hostile = true;
         else if (strcmp(a, "--seeds") == 0 && i + 1 < argc)

@@ -635,7 +635,7 @@ static void play(struct sim *w, struct sim_flight *f, int64_t deadline_ms)
 {
     struct sim_played played;
 
-    sim_script_play(w->script, deadline_ms, &played);
+    sim_playbook_play(w->playbook, deadline_ms, &played);
     f->stage = ON_WAY_BACK;
     f->net = played.net;
     f->status = played.status;
@@ -720,7 +720,7 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         .deadline_at = w->now + deadline_ms * TR_MS,
         .net = TR_NET_OK,
     };
-    if (w->script) {
+    if (w->playbook) {
         play(w, f, deadline_ms);
         return TR_OK;
     }

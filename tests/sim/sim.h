@@ -7,7 +7,7 @@
  *   hostile.c   texts that steer their neighbours, and a model that obeys
  *   world.c     clock, input, output, crashes: drives the engine to its end
  *   check.c     the promises, checked from what provider and output saw
- *   script.c    the provider plays a script of tests/hostile instead
+ *   play.c      the provider plays a script of tests/hostile instead
  *   main.c      command line, seeds, determinism
  *
  * Real: engine, packs, pace, money, prompt, answer, dialect, store (SQLite in
@@ -297,7 +297,7 @@ struct sim {
     int64_t wall_shift;          /* of the wall clock, s */
     struct tr_ledger own_ledger, *ledger; /* of the job; may be shared */
     bool round_over;
-    struct sim_script *script;   /* instead of all else; NULL: none */
+    struct sim_playbook *playbook;   /* instead of all else; NULL: none */
 
     /* the living process */
     struct tr_store *store;
@@ -387,7 +387,7 @@ int64_t sim_provider_next(const struct sim *w); /* next event, INT64_MAX */
 void sim_provider_advance(struct sim *w);       /* everything due by now */
 void sim_provider_forget(struct sim *w);        /* the process is gone */
 
-/* script.c: what comes of one request, and how long it takes. Strings live
+/* play.c: what comes of one request, and how long it takes. Strings live
  * until the next call. */
 struct sim_played {
     enum tr_net net;   /* TR_NET_CONNECT: nothing was sent */
@@ -395,10 +395,10 @@ struct sim_played {
     int64_t ms;
     struct tr_str headers, body;
 };
-void sim_script_play(struct sim_script *s, int64_t deadline_ms,
+void sim_playbook_play(struct sim_playbook *s, int64_t deadline_ms,
                      struct sim_played *out);
 /* Prints the outcomes of every script in the table at path. */
-int sim_script_table(const char *path);
+int sim_playbook_table(const char *path);
 
 /* check.c */
 void sim_check_send(struct sim *w, struct sim_provider *p, int items);

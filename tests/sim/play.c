@@ -1,4 +1,4 @@
-/* script.c - the simulated provider plays the scripts of tests/hostile.
+/* play.c - the simulated provider plays the scripts of tests/hostile.
  *
  * What a script does to a request is worked out here from HTTP's rules alone,
  * without sockets and without libcurl: what a client must make of the bytes,
@@ -23,7 +23,7 @@ struct step {
     struct tr_str data; /* in the script's arena */
 };
 
-struct sim_script {
+struct sim_playbook {
     char name[40], expect[200];
     int64_t deadline_ms, pad;
     bool real;          /* not for us */
@@ -92,7 +92,7 @@ static enum found take_length(struct framing *f, struct tr_str value)
     return WHOLE;
 }
 
-static enum found count_headers(struct sim_script *s, struct tr_str line)
+static enum found count_headers(struct sim_playbook *s, struct tr_str line)
 {
     s->header_bytes += line.n + 2;
     if (s->header_bytes > TR_HEADER_BYTES_MAX)
@@ -100,7 +100,7 @@ static enum found count_headers(struct sim_script *s, struct tr_str line)
     return line.n && memchr(line.p, '\0', line.n) ? BROKEN : WHOLE;
 }
 
-static enum found read_headers(struct sim_script *s, struct tr_str *p,
+static enum found read_headers(struct sim_playbook *s, struct tr_str *p,
                                struct framing *f)
 {
     struct tr_str line, value;
@@ -129,7 +129,7 @@ static enum found read_headers(struct sim_script *s, struct tr_str *p,
     return p->n > LINE_MAX_BYTES ? BROKEN : MORE;
 }
 
-static enum found read_status(struct sim_script *s, struct tr_str *p)
+static enum found read_status(struct sim_playbook *s, struct tr_str *p)
 {
     struct tr_str line = *p;
 
@@ -149,7 +149,7 @@ static enum found read_status(struct sim_script *s, struct tr_str *p)
     return s->status < 100 || s->status == 101 ? BROKEN : WHOLE;
 }
 
-static enum found read_chunks(struct sim_script *s, struct tr_str *p)
+static enum found read_chunks(struct sim_playbook *s, struct tr_str *p)
 {
     struct tr_str line;
 
@@ -188,7 +188,7 @@ static enum found read_chunks(struct sim_script *s, struct tr_str *p)
     return MORE;
 }
 
-static enum found read_body(struct sim_script *s, struct tr_str *p,
+static enum found read_body(struct sim_playbook *s, struct tr_str *p,
                             const struct framing *f)
 {
     size_t n = p->n;
@@ -209,7 +209,7 @@ static enum found read_body(struct sim_script *s, struct tr_str *p,
 }
 
 /* What came so far, from its beginning. */
-static enum found read_response(struct sim_script *s)
+static enum found read_response(struct sim_playbook *s)
 {
     struct tr_str p = tr_buf_str(&s->in);
     struct framing framing;
@@ -249,7 +249,7 @@ static struct tr_str data_of(struct step **step)
 }
 
 /* n times the data, or until the client has seen enough. */
-static enum found hear(struct sim_script *s, struct tr_str data, int64_t n,
+static enum found hear(struct sim_playbook *s, struct tr_str data, int64_t n,
                        int64_t pause_ms)
 {
     enum found found = MORE;
@@ -269,7 +269,7 @@ static enum found hear(struct sim_script *s, struct tr_str data, int64_t n,
     return found;
 }
 
-static void add_answer(struct sim_script *s)
+static void add_answer(struct sim_playbook *s)
 {
     tr_buf_addf(&s->in, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n",
                 s->text.n);
@@ -277,7 +277,7 @@ static void add_answer(struct sim_script *s)
 }
 
 /* One step; MORE: go on. */
-static enum found play_step(struct sim_script *s, struct step **step)
+static enum found play_step(struct sim_playbook *s, struct step **step)
 {
     const char *word = (*step)->word;
     struct tr_str data;
@@ -325,7 +325,7 @@ static bool waits_for_us(const struct step *step)
 
 /* What the server does before it waits for us again: a connection with
  * anything on it, or its end, is used no more. */
-static void look_after(struct sim_script *s, struct step *step)
+static void look_after(struct sim_playbook *s, struct step *step)
 {
     if (s->used < s->in.n)
         s->open = false;
@@ -336,7 +336,7 @@ static void look_after(struct sim_script *s, struct step *step)
     s->at = (int)(step - s->steps[s->connection]);
 }
 
-void sim_script_play(struct sim_script *s, int64_t deadline_ms,
+void sim_playbook_play(struct sim_playbook *s, int64_t deadline_ms,
                      struct sim_played *out)
 {
     struct step *step;
@@ -381,7 +381,7 @@ void sim_script_play(struct sim_script *s, int64_t deadline_ms,
 /* ---- the table --------------------------------------------------------- */
 
 /* Adds a quoted string to text, as server.py does. */
-static struct tr_str unquote(struct sim_script *s, struct tr_str q)
+static struct tr_str unquote(struct sim_playbook *s, struct tr_str q)
 {
     size_t from = s->text.n, body_n = 0;
     struct tr_str body = tr_str(s->text.p, s->used);
@@ -415,7 +415,7 @@ static struct tr_str unquote(struct sim_script *s, struct tr_str q)
     return tr_str(s->text.p + from, s->text.n - from);
 }
 
-static void read_options(struct sim_script *s, char *text)
+static void read_options(struct sim_playbook *s, char *text)
 {
     for (char *o = strtok(text, ","); o; o = strtok(NULL, ",")) {
         s->real = s->real || strcmp(o, "real") == 0;
@@ -424,7 +424,7 @@ static void read_options(struct sim_script *s, char *text)
     }
 }
 
-static bool read_step(struct sim_script *s, const char **p, int *at)
+static bool read_step(struct sim_playbook *s, const char **p, int *at)
 {
     struct step *step;
     const char *from;
@@ -456,7 +456,7 @@ static bool read_step(struct sim_script *s, const char **p, int *at)
 }
 
 /* NAME EXPECT OPTIONS : STEPS */
-static bool read_script(struct sim_script *s, const char *line,
+static bool read_script(struct sim_playbook *s, const char *line,
                         struct tr_str body)
 {
     char options[200];
@@ -485,7 +485,7 @@ static bool read_script(struct sim_script *s, const char *line,
     return true;
 }
 
-static void release(struct sim_script *s)
+static void release(struct sim_playbook *s)
 {
     tr_buf_release(&s->text);
     tr_buf_release(&s->in);
@@ -517,7 +517,7 @@ static void ask(struct sim *w, struct tr_lane *lane, struct tr_buf *body,
                billing[reply.billing]);
 }
 
-static void play_all(struct sim *w, struct sim_script *s)
+static void play_all(struct sim *w, struct sim_playbook *s)
 {
     const struct tr_model_facts facts = {0};
     int64_t deadline_ms = s->deadline_ms;
@@ -527,7 +527,7 @@ static void play_all(struct sim *w, struct sim_script *s)
 
     memset(w, 0, sizeof *w);
     w->o.lanes = 1;
-    w->script = s;
+    w->playbook = s;
     tr_buf_init(&body, 0);
     sim_provider_init(w);
     printf("%s ", s->name);
@@ -550,10 +550,10 @@ static void play_all(struct sim *w, struct sim_script *s)
     tr_buf_release(&body);
 }
 
-int sim_script_table(const char *path)
+int sim_playbook_table(const char *path)
 {
     static struct sim w;
-    static struct sim_script s;
+    static struct sim_playbook s;
     static char line[64 << 10];
     FILE *f = fopen(path, "r");
     struct tr_buf body;
