@@ -59,10 +59,12 @@ set_tests_properties(share_headers share_ceiling PROPERTIES TIMEOUT 300)
 file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
 add_executable(sim ${simulator})
 target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim)
-target_link_libraries(sim PRIVATE tr_core yyjson)
-target_link_options(sim PRIVATE
-    -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_save
-    -Wl,--wrap=tr_store_job_finish)
+target_link_libraries(sim PRIVATE tr_core yyjson PkgConfig::SQLITE)
+foreach(name tr_store_commit tr_store_save tr_store_job_finish sqlite3_exec
+        open close stat fstat fchmod fsync mkdir flock ftruncate pwrite pread
+        nanosleep)
+    target_link_options(sim PRIVATE -Wl,--wrap=${name})
+endforeach()
 add_test(NAME sim COMMAND sim --seeds 1000)
 add_test(NAME sim_caps COMMAND sim --caps)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)

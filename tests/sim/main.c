@@ -11,10 +11,7 @@
  * proves nothing. */
 static bool marks_met(const int64_t *marks, uint64_t seeds)
 {
-    static const char *const names[] = {
-#define X(id, name, most) #name,
-        SIM_FAULTS(X)
-#undef X
+    static const char *const others[] = {
 #define X(id, name) #name,
         SIM_MARKS(X)
 #undef X
@@ -22,8 +19,10 @@ static bool marks_met(const int64_t *marks, uint64_t seeds)
     bool all = true;
 
     for (int i = 0; i < M_COUNT; i++) {
-        printf("%s%s %lld", i ? ", " : "marks: ", names[i],
-               (long long)marks[i]);
+        const char *name = i < SIM_SITES ? sim_site_name((enum sim_site)i)
+                                         : others[i - SIM_SITES];
+
+        printf("%s%s %lld", i ? ", " : "marks: ", name, (long long)marks[i]);
         all = all && marks[i];
     }
     printf("\n");
@@ -44,7 +43,7 @@ static bool capped(const struct sim_options *base, int purse, int64_t cap,
     if (cap <= 0)
         return true;
     o.budget_exact[purse] = cap;
-    ok = sim_run(&w, &o, false);
+    ok = sim_run(&w, &o, NULL, false);
     if (ok && !may_stop && w.marks[M_BUDGET + purse]) {
         printf("cap %" PRId64 " of purse %d is never reached, but stopped the "
                "run\n", cap, purse);
@@ -67,7 +66,7 @@ static int every_cap(uint64_t seed)
     };
     int caps = 0, failed = 0, stopped_at_least = 0;
 
-    sim_begin(&w, &o, false, NULL);
+    sim_begin(&w, &o, NULL, false, NULL);
     w.held_count = 0;
     while (sim_step(&w))
         ;
@@ -142,7 +141,7 @@ static int twins(uint64_t from, uint64_t seeds, bool verbose)
             o[i].priced = true;
             o[i].budget_per = TR_PER_JOB;
             o[i].clock_jumps_pct = 0;
-            sim_begin(&w[i], &o[i], verbose, &ledger);
+            sim_begin(&w[i], &o[i], NULL, verbose, &ledger);
             w[i].hopeful = false;
             meet(&w[i], &ledger);
         }
@@ -224,6 +223,7 @@ int main(int argc, char **argv)
         else
             return usage();
     }
+    sim_vfs_init();
     if (caps)
         return every_cap(from);
     if (pairs)
@@ -238,7 +238,7 @@ int main(int argc, char **argv)
                 return usage();
         if (verbose)
             sim_options_print(&o);
-        ok = sim_run(&w, &o, verbose);
+        ok = sim_run(&w, &o, NULL, verbose);
         events += w.events;
         rows += (uint64_t)o.rows;
         for (int i = 0; i < M_COUNT; i++)
@@ -247,7 +247,7 @@ int main(int argc, char **argv)
         if (ok && seed % 100 == 0) {
             uint64_t hash = w.hash;
 
-            ok = sim_run(&w, &o, false);
+            ok = sim_run(&w, &o, NULL, false);
             if (w.hash != hash)
                 sim_fail(&w, "determinism", "another history on a repeat");
             ok = ok && w.hash == hash;

@@ -11,14 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const fault_names[] = {
-#define X(id, name, most) #name,
-    SIM_FAULTS(X)
-#undef X
-};
-static const int fault_most[] = {
+static const int rate_most[RATES] = {
 #define X(id, name, most) most,
     SIM_FAULTS(X)
+    SIM_DISK_FAULTS(X)
 #undef X
 };
 
@@ -53,6 +49,7 @@ static void draw_lane(struct sim_lane_options *o, struct tr_rng *r, int place)
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
     struct tr_rng r = {sim_stream(seed, 1)};
+    bool faulty_disk;
 
     *o = (struct sim_options){.seed = seed};
     o->rows = one_in(&r, 30) ? between(&r, 0, 2)
@@ -78,7 +75,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
 
     for (int f = 0; f < F_COUNT; f++)
         if (one_in(&r, 2))
-            o->rate[f] = between(&r, 1, fault_most[f]);
+            o->rate[f] = between(&r, 1, rate_most[f]);
     if (one_in(&r, 8)) /* a good day */
         memset(o->rate, 0, sizeof o->rate);
     o->lanes = one_in(&r, 2) ? 1 : between(&r, 2, SIM_LANES);
@@ -97,7 +94,6 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->stops = one_in(&r, 6) ? between(&r, 1, 3) : 0;
     o->sluggish_us = one_in(&r, 3) ? between(&r, 1, 2000) : 0;
     o->disk_ms = !one_in(&r, 2) ? 0 : one_in(&r, 4) ? 150 : between(&r, 1, 30);
-    o->disk_error_in = one_in(&r, 6) ? between(&r, 2, 60) : 0;
     o->full_output_pct = one_in(&r, 5) ? between(&r, 1, 90) : 0;
     o->faulty_runs = between(&r, 1, 6);
     o->budget_tokens_pct = one_in(&r, 6) ? between(&r, 20, 400) : 0;
@@ -105,6 +101,16 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->budget_per = one_in(&r, 2) ? TR_PER_JOB : between(&r, 0, 2);
     o->clock_jumps_pct = one_in(&r, 3) ? between(&r, 1, 100) : 0;
     o->cache = one_in(&r, 3);
+
+    faulty_disk = one_in(&r, 3);
+    o->power_pct = one_in(&r, 4) ? 0 : between(&r, 1, 100);
+    o->disk_crash_pct = one_in(&r, 4) ? 0 : between(&r, 1, 100);
+    for (int f = F_COUNT; f < RATES && faulty_disk; f++)
+        if (one_in(&r, 3))
+            o->rate[f] = between(&r, 1, rate_most[f]);
+    o->wal_pages = one_in(&r, 2) ? between(&r, 1, 40) : 0;
+    o->cache_pages = one_in(&r, 3) ? between(&r, 1, 16) : 0;
+    o->audit_pct = one_in(&r, 5) ? between(&r, 1, 40) : 0;
 }
 
 /* ---- names ------------------------------- */
@@ -126,7 +132,9 @@ static const struct field {
     F(as_completed, BOOL), F(window_kib, INT), F(fallback_on, INT),
     F(wait_for_quota, BOOL), F(lanes, INT), F(priced, BOOL),
     F(crashes, INT), F(crash_every, INT), F(stops, INT), F(sluggish_us, INT),
-    F(disk_ms, INT), F(disk_error_in, INT),
+    F(disk_ms, INT), F(power_pct, INT), F(disk_crash_pct, INT),
+    F(wal_pages, INT), F(cache_pages, INT), F(audit_pct, INT),
+    F(disk_lies, BOOL),
     F(full_output_pct, INT), F(faulty_runs, INT),
 #undef F
 /* quota_after, quota_after1, quota_after2: of the first provider, the second */
@@ -175,9 +183,9 @@ void sim_options_print(const struct sim_options *o)
     for (size_t i = 0; i < FIELD_COUNT; i++)
         if (get(o, &fields[i]) != 0)
             printf(" %s=%g", fields[i].name, get(o, &fields[i]));
-    for (int f = 0; f < F_COUNT; f++)
+    for (int f = 0; f < RATES; f++)
         if (o->rate[f])
-            printf(" %s=%d", fault_names[f], o->rate[f]);
+            printf(" %s=%d", sim_site_name((enum sim_site)f), o->rate[f]);
     printf("\n");
 }
 
@@ -192,7 +200,7 @@ bool sim_options_set(struct sim_options *o, const char *assignment)
     n = (size_t)(equals - assignment);
     v = strtod(equals + 1, NULL);
     if (n == 6 && memcmp(assignment, "faults", n) == 0) {
-        for (int f = 0; f < F_COUNT; f++)
+        for (int f = 0; f < RATES; f++)
             o->rate[f] = (int)v;
         return true;
     }
@@ -202,9 +210,9 @@ bool sim_options_set(struct sim_options *o, const char *assignment)
             put(o, &fields[i], v);
             return true;
         }
-    for (int f = 0; f < F_COUNT; f++)
-        if (strlen(fault_names[f]) == n &&
-            memcmp(fault_names[f], assignment, n) == 0) {
+    for (int f = 0; f < RATES; f++)
+        if (strlen(sim_site_name((enum sim_site)f)) == n &&
+            memcmp(sim_site_name((enum sim_site)f), assignment, n) == 0) {
             o->rate[f] = (int)v;
             return true;
         }

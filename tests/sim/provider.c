@@ -9,6 +9,8 @@
 #define _GNU_SOURCE /* memmem */
 #include "sim.h"
 
+#include "engine.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <yyjson.h>
@@ -207,14 +209,9 @@ static uint32_t unused_id(struct sim *w, const struct sim_flight *f)
     }
 }
 
-static bool strikes(struct sim *w, enum sim_fault fault)
+static bool strikes(struct sim *w, enum sim_site fault)
 {
-    /* Drawn also when the fault is off, so that switching one off leaves the
-     * others where they were. */
-    bool hit = sim_chance(w, w->o.rate[fault]);
-
-    w->marks[fault] += hit && w->faults_on;
-    return hit && w->faults_on;
+    return sim_strike(w, fault, w->o.rate[fault] * 1000, 1) != 0;
 }
 
 /* The words of the answer, and what of them may be believed. */
@@ -609,6 +606,7 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     read_request(w, f, body);
     sim_event(w, 'S', (int64_t)tag, f->n);
     sim_check_send(w, p, f->n);
+    sim_audit_send(w, tag / TR_PACKS_MAX);
     f->told = p->told_exhausted;
     p->after_told += f->told;
     for (int i = 0; i < f->n; i++) {
@@ -799,6 +797,15 @@ void sim_provider_release(struct sim *w)
         tr_free(w->providers[i].receipts);
     tr_buf_release(&w->reply_body);
     tr_buf_release(&w->reply_headers);
+}
+
+int64_t sim_provider_forgotten(const struct sim *w)
+{
+    int64_t n = 0;
+
+    for (int i = 0; i < w->flight_end; i++)
+        n += w->flights[i].stage == ON_WIRE && w->flights[i].forgotten;
+    return n;
 }
 
 int64_t sim_provider_next(const struct sim *w)

@@ -10,6 +10,7 @@
 #include "rows/source.h"
 
 #include <inttypes.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -292,7 +293,7 @@ static void attempt(void *ctx, const struct tr_attempt *a)
     w->told++;
 }
 
-/* ---- the disk: linked in place of the store's functions ----------------- */
+/* ---- commits: linked in place of the store's functions ----------------- */
 
 #define COMMIT_ARGS                                                            \
     struct tr_store *st, const struct tr_store_put *puts, size_t put_count,    \
@@ -309,26 +310,32 @@ int __real_tr_store_save(SAVE_ARGS);
 int __wrap_tr_store_save(SAVE_ARGS);
 int __real_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+int __real_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
+                        void *ctx, char **error);
+int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
+                        void *ctx, char **error);
 
 static struct sim *living; /* the world whose engine runs */
 
 /* The best moment to die is before a change, or after it and before anybody
  * acts on it. */
-static int before_change(struct sim *w, struct tr_err *err)
+static bool dies_before(struct sim *w, struct tr_err *err)
 {
-    if (w->dead || sim_point(w))
-        return tr_fail(err, TR_IO, "the process died before a commit");
-    if (w->o.disk_error_in && w->faults_on &&
-        tr_rng_below(&w->rng, (uint64_t)w->o.disk_error_in) == 0) {
-        w->marks[M_DISK_ERROR]++;
-        w->disk_failed = true;
-        return tr_fail(err, TR_IO, "disk full");
-    }
-    return TR_OK;
+    if (!w->dead && !sim_point(w))
+        return false;
+    tr_fail(err, TR_IO, "the process died before a commit");
+    return true;
 }
 
 static int after_change(struct sim *w, int rc, struct tr_err *err)
 {
+    if (rc != TR_OK && !w->dead) {
+        w->disk_failed = true;
+        w->marks[M_DISK_ERROR]++;
+        if (!w->disk_struck)
+            sim_fail(w, "store", "a change failed on a good disk: %s",
+                     err->text);
+    }
     return sim_point(w) ? tr_fail(err, TR_IO, "the process died after a commit")
                         : rc;
 }
@@ -336,14 +343,12 @@ static int after_change(struct sim *w, int rc, struct tr_err *err)
 int __wrap_tr_store_commit(COMMIT_ARGS)
 {
     struct sim *w = living;
-    int rc = before_change(w, err);
+    int rc;
 
-    if (rc != TR_OK)
-        return rc;
+    if (dies_before(w, err))
+        return TR_IO;
     rc = __real_tr_store_commit(st, puts, put_count, intents, intent_count,
                                 outs, out_count, err);
-    if (w->o.disk_ms)
-        w->now += (int64_t)(tr_rng_unit(&w->env_rng) * w->o.disk_ms * TR_MS);
     sim_event(w, 'C', (int64_t)put_count, (int64_t)(intent_count << 16 |
                                                     out_count));
     return after_change(w, rc, err);
@@ -352,25 +357,43 @@ int __wrap_tr_store_commit(COMMIT_ARGS)
 int __wrap_tr_store_save(SAVE_ARGS)
 {
     struct sim *w = living;
-    int rc = before_change(w, err);
+    int rc;
 
-    if (rc != TR_OK)
-        return rc;
+    if (dies_before(w, err))
+        return TR_IO;
     rc = __real_tr_store_save(st, puts, put_count, outs, out_count, err);
-    sim_event(w, 'S', (int64_t)put_count, (int64_t)out_count);
+    sim_event(w, 's', (int64_t)put_count, (int64_t)out_count);
     return after_change(w, rc, err);
 }
 
 int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err)
 {
     struct sim *w = living;
-    int rc = before_change(w, err);
 
-    if (rc != TR_OK)
+    return dies_before(w, err)
+        ? TR_IO : after_change(w, __real_tr_store_job_finish(st, err), err);
+}
+
+/* Caches and logs are small in some worlds, so that what is rare with the
+ * store's own sizes is not: pages that leave the cache before their commit, a
+ * log that is merged and begun anew in the midst of a run. */
+int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
+                        void *ctx, char **error)
+{
+    const struct sim *w = living;
+    int rc = __real_sqlite3_exec(db, sql, each, ctx, error);
+    char pragma[60];
+
+    if (rc != SQLITE_OK || !w || !strstr(sql, "PRAGMA"))
         return rc;
-    rc = __real_tr_store_job_finish(st, err);
-    w->round_over = rc == TR_OK; /* the next run begins a new round */
-    return after_change(w, rc, err);
+    if (w->o.cache_pages && strstr(sql, "cache_size")) {
+        snprintf(pragma, sizeof pragma, "PRAGMA cache_size = %d",
+                 w->o.cache_pages);
+        __real_sqlite3_exec(db, pragma, NULL, NULL, NULL);
+    }
+    if (w->o.wal_pages && strstr(sql, "wal_autocheckpoint"))
+        sqlite3_wal_autocheckpoint(db, w->o.wal_pages);
+    return rc;
 }
 
 /* ---- one process ------------------------------- */
@@ -405,17 +428,44 @@ static void first_budgets(struct sim *w)
                        : pct[i] ? sim_expected(w, i) * pct[i] / 100 : -1;
 }
 
+/* When it will die or be stopped. */
+static void doom(struct sim *w)
+{
+    int64_t crash = w->crashes_left || w->script ? 1000000 : 0;
+    int64_t disk = crash / 100 * w->o.disk_crash_pct;
+    uint64_t most = (uint64_t)w->o.crash_every * 2;
+
+    w->disk_crash_in = (int)sim_strike(w, S_DISK_CRASH, disk, (int64_t)most);
+    w->crash_in = w->disk_crash_in
+        ? 0 : (int)sim_strike(w, S_CRASH, crash, (int64_t)most);
+    w->stop_in = (int)sim_strike(w, S_STOP, w->stops_left ? 1000000 : 0, 300);
+}
+
 /* Somebody sets the wall clock, forward or back. */
 static void set_clock(struct sim *w)
 {
-    int64_t by;
+    int64_t by = sim_strike(w, S_CLOCK, w->o.clock_jumps_pct * 10000,
+                            3 * 86400);
 
-    if (!sim_chance(w, w->o.clock_jumps_pct * 10))
+    if (!by)
         return;
-    by = (int64_t)tr_rng_below(&w->rng, 3 * 86400) - 86400 * 3 / 2;
+    by -= 86400 * 3 / 2;
     w->wall_shift += by;
     w->marks[M_CLOCK_BACK] += by < 0;
     sim_trace(w, "*** the wall clock is set by %" PRId64 " s", by);
+}
+
+static int open_store(struct sim *w, struct tr_err *err)
+{
+    struct tr_store_opts o = {.folder = SIM_FOLDER, .task_name = "sim"};
+    int rc = tr_store_open(&w->store, &o, err);
+
+    if (rc == TR_OK || w->dead)
+        return rc;
+    w->marks[M_OPEN_FAILED]++;
+    if (!w->disk_struck || (rc != TR_IO && rc != TR_CANTCREATE))
+        sim_fail(w, "store", "error %d at opening: %s", rc, err->text);
+    return rc;
 }
 
 static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
@@ -449,15 +499,14 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         w->o.budget_per == TR_PER_RUN)
         w->period++;
     set_clock(w);
-    w->dead = w->round_over = w->disk_failed = false;
+    w->dead = w->round_over = w->disk_failed = w->disk_struck = false;
+    w->disk_full = false;
+    w->disk_calls = 0;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
     w->input_at = w->room_at = w->first_at = 0;
     w->first_back = false;
-    w->crash_in = w->crashes_left && w->faults_on
-        ? 1 + (int)tr_rng_below(&w->rng, (uint64_t)w->o.crash_every * 2) : 0;
-    w->stop_in = w->stops_left && w->faults_on
-        ? 1 + (int)tr_rng_below(&w->rng, 300) : 0;
+    doom(w);
     rc = tr_task_from_labels(&w->task, list, err);
     if (rc == TR_OK) {
         w->task.multiple = w->o.multiple;
@@ -470,6 +519,8 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         }
     }
     if (rc == TR_OK)
+        rc = open_store(w, err);
+    if (rc == TR_OK)
         rc = tr_run_open(&w->run, env, &opts, &w->task, w->store, w->lanes,
                          (uint32_t)w->o.lanes, err);
     return rc;
@@ -477,8 +528,6 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
 
 static void burial(struct sim *w)
 {
-    struct tr_err err;
-
     for (int i = 0; w->run && i < w->o.lanes; i++) {
         struct tr_lane_counts c;
 
@@ -495,8 +544,8 @@ static void burial(struct sim *w)
     }
     tr_task_release(&w->task);
     w->run = NULL;
-    if (tr_store_crash(w->store, &err) != TR_OK)
-        sim_fail(w, "store", "%s", err.text);
+    tr_store_close(w->store); /* it may die of that as well */
+    w->store = NULL;
 }
 
 /* One step of a life: TR_RUN_MORE, TR_RUN_DONE, or < 0 by death. */
@@ -651,6 +700,10 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
     case 130:
         w->marks[M_STOP]++;
         break;
+    case 74:
+        if (!w->disk_struck)
+            sim_fail(w, "I12", "exit 74 on a good disk: %s", sentence);
+        break;
     default:
         sim_fail(w, "I12", "exit code %d: %s", exit_code, sentence);
     }
@@ -688,6 +741,26 @@ static int begin_life(struct sim *w, struct tr_err *err)
     return birth(w, &w->env, err);
 }
 
+/* The disk after a life, and whether its job was over. */
+static void what_is_left(struct sim *w)
+{
+    struct sim_cut cut = {0};
+
+    sim_vfs_forget(&w->disk);
+    if (w->dead && sim_strike(w, S_POWER, w->o.power_pct * 10000, 1)) {
+        sim_trace(w, "*** the power goes");
+        sim_disk_power_cut(&w->disk, &w->disk_rng, &cut);
+        w->marks[M_WRITE_LOST] += cut.lost;
+        w->marks[M_WRITE_TORN] += cut.torn;
+        w->marks[M_NAME_LOST] += cut.names_lost;
+        w->marks[M_NAME_BACK] += cut.names_back;
+    }
+    if (w->failure[0])
+        return;
+    sim_check_disk(w);
+    w->round_over = w->stored.job && !w->stored.under_way;
+}
+
 /* It has ended, however: true when the job is not done yet. */
 static bool end_life(struct sim *w, int rc, const struct tr_err *err)
 {
@@ -702,7 +775,7 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
         for (int i = 0; i < w->text_count; i++)
             w->marks[M_CRASH_SENT] += w->texts[i].in_flight > 0;
         w->died_at[w->run_number] = w->now;
-    } else if (rc < 0 && w->disk_failed) {
+    } else if (rc < 0 && w->disk_struck) {
         w->died_at[w->run_number] = w->now; /* as good as a death */
     } else if (rc < 0) {
         sim_fail(w, "I12", "error %d: %s", rc, err->text);
@@ -725,6 +798,7 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
         respond(w, code, sentence);
     }
     burial(w);
+    what_is_left(w);
     for (uint32_t i = 0; i < w->ledger->n; i++)
         if (tr_key_cmp(&w->ledger->shares[i].store, &key) == 0)
             w->ledger->shares[i].alive = false;
@@ -742,6 +816,7 @@ bool sim_step(struct sim *w)
     int rc = TR_RUN_MORE;
 
     living = w;
+    sim_vfs_enter(&w->disk, w);
     if (w->failure[0] && !w->born)
         return false;
     if (!w->born)
@@ -753,13 +828,13 @@ bool sim_step(struct sim *w)
     return end_life(w, rc, &err);
 }
 
-void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
+void sim_begin(struct sim *w, const struct sim_options *o,
+               const struct sim_script *script, bool verbose,
                struct tr_ledger *shared)
 {
-    struct tr_err err;
-
+    tr_free(w->struck); /* of the world that was here before */
     *w = (struct sim){
-        .o = *o, .now = START, .verbose = verbose, .faults_on = true,
+        .o = *o, .script = script, .now = START, .verbose = verbose, .faults_on = true,
         .hopeful = true, .held_count = -1,
         .rng = {sim_stream(o->seed, 2)}, .env_rng = {sim_stream(o->seed, 3)},
         .hash = UINT64_C(0xcbf29ce484222325),
@@ -770,14 +845,16 @@ void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
     make_rows(w);
     sim_provider_init(w);
     first_budgets(w);
-    if (tr_store_open_memory(&w->store, &err) != TR_OK)
-        sim_fail(w, "store", "%s", err.text);
+    w->disk_rng = (struct tr_rng){sim_stream(o->seed, 4)};
+    sim_vfs_enter(&w->disk, w);
+    sqlite3_randomness(0, NULL); /* its generator begins anew */
 }
 
 void sim_end(struct sim *w)
 {
     sim_check_rates(w);
-    tr_store_close(w->store);
+    sim_reader_release(w);
+    sim_disk_release(&w->disk);
     sim_provider_release(w);
     for (int i = 0; i < w->text_count; i++)
         tr_free((char *)(uintptr_t)w->texts[i].text.p);
@@ -786,9 +863,10 @@ void sim_end(struct sim *w)
     tr_free(w->row_written);
 }
 
-bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
+bool sim_run(struct sim *w, const struct sim_options *o,
+             const struct sim_script *script, bool verbose)
 {
-    sim_begin(w, o, verbose, NULL);
+    sim_begin(w, o, script, verbose, NULL);
     while (sim_step(w))
         ;
     sim_end(w);
