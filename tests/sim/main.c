@@ -6,6 +6,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 /* Every mark must be met in a thousand worlds: a fault that never strikes
  * proves nothing. */
@@ -179,14 +182,94 @@ static int twins(uint64_t from, uint64_t seeds, bool verbose)
     return failed || (seeds >= 100 && (stopped < 10 || crashes < 10));
 }
 
+/* ---- scripts ------------------------------- */
+
+static int replay(const char *path, bool verbose)
+{
+    static struct sim w;
+    struct sim_script script;
+    bool ok;
+
+    if (!sim_script_read(&script, path))
+        return 2;
+    ok = sim_run(&w, &script.o, &script, verbose);
+    printf("%s: %s\n", path, ok ? "ok" : w.failure);
+    sim_script_release(&script);
+    return !ok;
+}
+
+static int shrink(const struct sim_options *o, const char *to)
+{
+    struct sim_script script;
+    FILE *f = to ? fopen(to, "w") : stdout;
+
+    if (!f) {
+        fprintf(stderr, "sim: %s cannot be written\n", to);
+        return 2;
+    }
+    if (!sim_shrink(&script, o)) {
+        fprintf(stderr, "sim: seed %" PRIu64 " keeps all promises\n", o->seed);
+        return 1;
+    }
+    sim_script_write(&script, f);
+    sim_script_release(&script);
+    return to && fclose(f) != 0;
+}
+
+/* Does the alarm sound, and does the shrinker shrink? A disk that says that it
+ * synced and did not must be found, and a short script must show it. */
+static int canary(const char *to)
+{
+    static struct sim w;
+    struct sim_options o;
+    struct sim_script script;
+    FILE *f;
+    uint64_t seed = 0;
+    bool lied, honest;
+
+    do {
+        sim_options_draw(&o, ++seed);
+        o.disk_lies = true;
+        o.audit_pct = 0; /* it takes a power cut to see it */
+    } while (sim_run(&w, &o, NULL, false) && seed < 1000);
+    if (!w.failure[0] || !sim_shrink(&script, &o)) {
+        printf("sim: a disk that does not sync is not found\n");
+        return 1;
+    }
+    f = fopen(to, "w");
+    if (f)
+        sim_script_write(&script, f);
+    sim_script_release(&script);
+    if (!f || fclose(f) != 0 || !sim_script_read(&script, to))
+        return 2;
+    lied = !sim_run(&w, &script.o, &script, false);
+    script.o.disk_lies = false;
+    honest = sim_run(&w, &script.o, &script, false);
+    printf("sim: a disk that does not sync: seed %" PRIu64 ", %d rows and %zu "
+           "strikes are left of it; %s, and %s on a disk that does\n", seed,
+           script.o.rows, script.n, lied ? "red" : "NOT RED",
+           honest ? "green" : "NOT GREEN");
+    lied = lied && honest && script.o.rows <= 5 && script.n <= 8;
+    sim_script_release(&script);
+    return !lied;
+}
+
+/* ---- the command line ------------------------------- */
+
 static int usage(void)
 {
     fputs("usage: sim [--seeds N] [--from S] [-v] [--set NAME=VALUE]...\n"
+          "       sim --script FILE...\n"
+          "       sim --shrink SEED [--to FILE] [--set NAME=VALUE]...\n"
           "  --seeds N   worlds to run (1000)\n"
           "  --from S    first seed (1)\n"
+          "  --jobs N    processes that share the seeds (1)\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
           "  --first     stop at the first failure\n"
+          "  --script    worlds in which happens what the file says\n"
+          "  --shrink    a seed that fails becomes a short script\n"
+          "  --canary FILE  a disk that lies must be found; its script\n"
           "  -v          trace of every event\n"
           "  --set       overrides an option of every seed; faults=0 ends\n"
           "              all faults; see the options a failing seed prints\n",
@@ -194,74 +277,203 @@ static int usage(void)
     return 2;
 }
 
+enum mode { SEEDS, CAPS, TWINS, SHRINK };
+
+struct command {
+    enum mode mode;
+    uint64_t seeds, from;
+    int jobs;
+    const char *sets[64];
+    int set_count;
+    bool verbose, first_only;
+    const char *to;
+};
+
+/* What came of some seeds. */
+struct sums {
+    uint64_t seeds, rows, events, failed, history;
+    int64_t marks[M_COUNT];
+};
+
+static bool draw(const struct command *c, uint64_t seed, struct sim_options *o)
+{
+    sim_options_draw(o, seed);
+    for (int i = 0; i < c->set_count; i++)
+        if (!sim_options_set(o, c->sets[i]))
+            return false;
+    return true;
+}
+
+static bool one_seed(const struct command *c, uint64_t seed, struct sums *s)
+{
+    static struct sim w;
+    struct sim_options o;
+    bool ok;
+
+    if (!draw(c, seed, &o))
+        exit(usage());
+    if (c->verbose)
+        sim_options_print(&o);
+    ok = sim_run(&w, &o, NULL, c->verbose);
+    s->seeds++;
+    s->events += w.events;
+    s->rows += (uint64_t)o.rows;
+    s->history += sim_stream(seed, w.hash);
+    for (int i = 0; i < M_COUNT; i++)
+        s->marks[i] += w.marks[i];
+    /* Equal seeds are equal worlds: else no failure could be repeated. */
+    if (ok && seed % 100 == 0) {
+        uint64_t hash = w.hash;
+
+        ok = sim_run(&w, &o, NULL, false);
+        if (w.hash != hash)
+            sim_fail(&w, "determinism", "another history on a repeat");
+        ok = ok && w.hash == hash;
+    }
+    if (!ok) {
+        s->failed++;
+        sim_options_print(&o);
+        printf("seed %" PRIu64 ": %s\n", seed, w.failure);
+        fflush(stdout);
+    }
+    return ok || (s->failed < 20 && !c->first_only);
+}
+
+/* Every jobs-th seed, beginning with the job's. */
+static void some_seeds(const struct command *c, int job, struct sums *s)
+{
+    for (uint64_t i = (uint64_t)job; i < c->seeds; i += (uint64_t)c->jobs)
+        if (!one_seed(c, c->from + i, s))
+            break;
+}
+
+static void add(struct sums *to, const struct sums *s)
+{
+    to->seeds += s->seeds;
+    to->rows += s->rows;
+    to->events += s->events;
+    to->failed += s->failed;
+    to->history += s->history;
+    for (int i = 0; i < M_COUNT; i++)
+        to->marks[i] += s->marks[i];
+}
+
+/* Worlds have nothing in common but static variables: processes, not threads.
+ * A job that crashes has failed. */
+static void all_seeds(const struct command *c, struct sums *s)
+{
+    int *pipes = tr_array((size_t)c->jobs, 2 * sizeof *pipes);
+
+    for (int job = 0; job < c->jobs; job++) {
+        pid_t pid = pipe(&pipes[2 * job]) == 0 ? fork() : -1;
+
+        if (pid == 0) {
+            static struct sums own;
+
+            some_seeds(c, job, &own);
+            fflush(stdout);
+            _exit(write(pipes[2 * job + 1], &own, sizeof own) !=
+                  (ssize_t)sizeof own);
+        }
+        close(pipes[2 * job + 1]);
+        if (pid < 0)
+            s->failed++;
+    }
+    for (int job = 0; job < c->jobs; job++) {
+        static struct sums own;
+        size_t n = 0;
+        ssize_t got = 1;
+
+        while (n < sizeof own && got > 0) {
+            got = read(pipes[2 * job], (char *)&own + n, sizeof own - n);
+            n += got > 0 ? (size_t)got : 0;
+        }
+        close(pipes[2 * job]);
+        if (n == sizeof own) {
+            add(s, &own);
+        } else {
+            printf("sim: job %d died\n", job);
+            s->failed++;
+        }
+    }
+    while (wait(NULL) > 0)
+        ;
+    tr_free(pipes);
+}
+
+static int many(const struct command *c)
+{
+    static struct sums s;
+    struct timespec began, ended;
+    double took;
+
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    if (c->jobs > 1)
+        all_seeds(c, &s);
+    else
+        some_seeds(c, 0, &s);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    took = (double)(ended.tv_sec - began.tv_sec) +
+           (double)(ended.tv_nsec - began.tv_nsec) / 1e9;
+    printf("sim: %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " rows, %" PRIu64
+           " events, %" PRIu64 " failed, history %016" PRIx64 "\n", s.seeds,
+           c->from, s.rows, s.events, s.failed, s.history);
+    fprintf(stderr, "sim: %.0f s, %.0f worlds a second\n", took,
+            (double)s.seeds / took);
+    return !s.failed && (c->set_count || marks_met(s.marks, c->seeds)) ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 1000, from = 1, failed = 0, events = 0, rows = 0;
-    const char *sets[64];
-    int set_count = 0;
-    bool verbose = false, first_only = false, pairs = false, caps = false;
-    static struct sim w;
-    static int64_t marks[M_COUNT];
+    struct command c = {.seeds = 1000, .from = 1, .jobs = 1};
+    struct sim_options o;
+    int rc = 0;
 
+    sim_vfs_init();
     for (int i = 1; i < argc; i++) {
-        const char *a = argv[i];
+        const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
 
         if (strcmp(a, "-v") == 0)
-            verbose = true;
+            c.verbose = true;
         else if (strcmp(a, "--first") == 0)
-            first_only = true;
+            c.first_only = true;
         else if (strcmp(a, "--twins") == 0)
-            pairs = true;
+            c.mode = TWINS;
         else if (strcmp(a, "--caps") == 0)
-            caps = true;
-        else if (strcmp(a, "--seeds") == 0 && i + 1 < argc)
-            seeds = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(a, "--from") == 0 && i + 1 < argc)
-            from = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(a, "--set") == 0 && i + 1 < argc && set_count < 64)
-            sets[set_count++] = argv[++i];
+            c.mode = CAPS;
+        else if (strcmp(a, "--script") == 0 && value) {
+            while (++i < argc)
+                rc |= replay(argv[i], c.verbose);
+            return rc;
+        } else if (!value || i++ == argc)
+            return usage();
+        else if (strcmp(a, "--canary") == 0)
+            return canary(value);
+        else if (strcmp(a, "--seeds") == 0)
+            c.seeds = strtoull(value, NULL, 10);
+        else if (strcmp(a, "--from") == 0)
+            c.from = strtoull(value, NULL, 10);
+        else if (strcmp(a, "--jobs") == 0 && atoi(value) > 0)
+            c.jobs = atoi(value);
+        else if (strcmp(a, "--to") == 0)
+            c.to = value;
+        else if (strcmp(a, "--shrink") == 0) {
+            c.mode = SHRINK;
+            c.from = strtoull(value, NULL, 10);
+        } else if (strcmp(a, "--set") == 0 && c.set_count < 64)
+            c.sets[c.set_count++] = value;
         else
             return usage();
     }
-    sim_vfs_init();
-    if (caps)
-        return every_cap(from);
-    if (pairs)
-        return twins(from, seeds, verbose);
-    for (uint64_t seed = from; seed < from + seeds; seed++) {
-        struct sim_options o;
-        bool ok;
-
-        sim_options_draw(&o, seed);
-        for (int i = 0; i < set_count; i++)
-            if (!sim_options_set(&o, sets[i]))
-                return usage();
-        if (verbose)
-            sim_options_print(&o);
-        ok = sim_run(&w, &o, NULL, verbose);
-        events += w.events;
-        rows += (uint64_t)o.rows;
-        for (int i = 0; i < M_COUNT; i++)
-            marks[i] += w.marks[i];
-        /* Equal seeds are equal worlds: else no failure could be repeated. */
-        if (ok && seed % 100 == 0) {
-            uint64_t hash = w.hash;
-
-            ok = sim_run(&w, &o, NULL, false);
-            if (w.hash != hash)
-                sim_fail(&w, "determinism", "another history on a repeat");
-            ok = ok && w.hash == hash;
-        }
-        if (!ok) {
-            failed++;
-            sim_options_print(&o);
-            printf("seed %" PRIu64 ": %s\n", seed, w.failure);
-            fflush(stdout);
-            if (failed >= 20 || first_only)
-                break;
-        }
+    switch (c.mode) {
+    case CAPS:
+        return every_cap(c.from);
+    case TWINS:
+        return twins(c.from, c.seeds, c.verbose);
+    case SHRINK:
+        return draw(&c, c.from, &o) ? shrink(&o, c.to) : usage();
+    case SEEDS:
+        break;
     }
-    printf("sim: %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " rows, %" PRIu64
-           " events, %" PRIu64 " failed\n", seeds, from, rows, events, failed);
-    return !failed && (set_count || marks_met(marks, seeds)) ? 0 : 1;
+    return many(&c);
 }

@@ -5,6 +5,9 @@
 
 #include "base/err.h"
 
+#include <inttypes.h>
+#include <stdlib.h>
+
 static const char *const names[SIM_SITES] = {
 #define X(id, name, most) #name,
     SIM_FAULTS(X)
@@ -66,4 +69,87 @@ int64_t sim_strike(struct sim *w, enum sim_site site, int64_t ppm,
     if (value)
         note(w, site, value);
     return value;
+}
+
+/* ---- scripts ------------------------------- */
+
+static int in_order(const void *a, const void *b)
+{
+    const struct sim_strike *x = a, *y = b;
+
+    if (x->site != y->site)
+        return x->site < y->site ? -1 : 1;
+    return x->n < y->n ? -1 : x->n > y->n;
+}
+
+void sim_script_sort(struct sim_script *s)
+{
+    if (s->n)
+        qsort(s->strikes, s->n, sizeof *s->strikes, in_order);
+}
+
+void sim_script_release(struct sim_script *s)
+{
+    tr_free(s->strikes);
+    *s = (struct sim_script){.n = 0};
+}
+
+void sim_script_write(const struct sim_script *s, FILE *f)
+{
+    fprintf(f, "seed %" PRIu64 "\n", s->o.seed);
+    for (int i = 0; i < sim_options_count(); i++)
+        if (sim_option(&s->o, i) != sim_option_least(i))
+            fprintf(f, "%s=%.10g\n", sim_option_name(i), sim_option(&s->o, i));
+    for (size_t i = 0; i < s->n; i++)
+        fprintf(f, "%s %" PRId64 " %" PRId64 "\n", names[s->strikes[i].site],
+                s->strikes[i].n, s->strikes[i].value);
+}
+
+static bool read_line(struct sim_script *s, char *line)
+{
+    char name[40];
+    long long n, value;
+
+    line[strcspn(line, "#\n")] = '\0';
+    if (!line[strspn(line, " ")])
+        return true;
+    if (sscanf(line, "seed %" SCNu64, &s->o.seed) == 1)
+        return true;
+    if (strchr(line, '='))
+        return sim_options_set(&s->o, line);
+    if (sscanf(line, "%39s %lld %lld", name, &n, &value) != 3 || value < 1)
+        return false;
+    for (int i = 0; i < SIM_SITES; i++) {
+        if (strcmp(names[i], name) != 0)
+            continue;
+        s->strikes = tr_resize(s->strikes, (s->n + 1) * sizeof *s->strikes);
+        TR_ASSERT(s->strikes);
+        s->strikes[s->n++] = (struct sim_strike){(enum sim_site)i, n, value};
+        return true;
+    }
+    return false;
+}
+
+bool sim_script_read(struct sim_script *s, const char *path)
+{
+    FILE *f = fopen(path, "r");
+    char line[200], copy[200];
+    bool ok = f != NULL;
+
+    *s = (struct sim_script){.n = 0};
+    sim_options_none(&s->o);
+    while (ok && fgets(line, sizeof line, f)) {
+        snprintf(copy, sizeof copy, "%s", line);
+        ok = read_line(s, line);
+        if (!ok)
+            fprintf(stderr, "sim: %s: what is this? %s", path, copy);
+    }
+    if (f)
+        fclose(f);
+    else
+        fprintf(stderr, "sim: %s cannot be read\n", path);
+    sim_script_sort(s);
+    if (!ok)
+        sim_script_release(s);
+    return ok;
 }

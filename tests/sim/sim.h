@@ -10,6 +10,7 @@
  *   world.c     clock, input, output, crashes: drives the engine to its end
  *   check.c     the promises, checked from what provider and output saw
  *   script.c    what strikes when: drawn from the seed, or as a script says
+ *   shrink.c    a red seed becomes a short script
  *   main.c      command line, seeds, determinism
  *
  * Real: engine, packs, pace, money, prompt, answer, dialect, store, SQLite.
@@ -30,6 +31,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* ---- options ------------------------------- */
 
@@ -150,29 +152,29 @@ enum sim_mark {
 
 #define SIM_LANES 3
 
-/* One provider. name, type */
+/* One provider. name, type, what it is when nothing is wanted of it */
 #define SIM_LANE_OPTIONS(X)                                                    \
-    X(hidden_rpm, DOUBLE)     /* its own limit; 0: none */                     \
-    X(hidden_burst_s, DOUBLE)                                                  \
-    X(headers, BOOL)                                                           \
-    X(retry_after, BOOL)                                                       \
-    X(quota_after, INT)       /* requests until the quota is gone; 0: never */ \
-    X(quota_for_s, INT)       /* until it comes back; 0: when a person pays */ \
-    X(quota_is_day, BOOL)     /* a limit of the day, and when it ends */       \
-    X(gone_after, INT)        /* requests until the model is retired */        \
-    X(latency_ms, INT)                                                         \
-    X(context, INT64)         /* of the model, tokens; 0: unknown */           \
-    X(old_cap, BOOL)                                                           \
-    X(outage_at_s, INT)                                                        \
-    X(outage_s, INT)                                                           \
-    X(price_pct, INT)         /* of the first one's */
+    X(hidden_rpm, DOUBLE, 0)  /* its own limit; 0: none */                     \
+    X(hidden_burst_s, DOUBLE, 0)                                               \
+    X(headers, BOOL, 0)                                                        \
+    X(retry_after, BOOL, 0)                                                    \
+    X(quota_after, INT, 0)    /* requests until the quota is gone; 0: never */ \
+    X(quota_for_s, INT, 0)    /* until it comes back; 0: when a person pays */ \
+    X(quota_is_day, BOOL, 0)  /* a limit of the day, and when it ends */       \
+    X(gone_after, INT, 0)     /* requests until the model is retired */        \
+    X(latency_ms, INT, 1)                                                      \
+    X(context, INT64, 0)      /* of the model, tokens; 0: unknown */           \
+    X(old_cap, BOOL, 0)                                                        \
+    X(outage_at_s, INT, 0)                                                     \
+    X(outage_s, INT, 0)                                                        \
+    X(price_pct, INT, 100)    /* of the first one's */
 
 struct sim_lane_options {
 #define INT int
 #define BOOL bool
 #define DOUBLE double
 #define INT64 int64_t
-#define X(name, type) type name;
+#define X(name, type, least) type name;
     SIM_LANE_OPTIONS(X)
 #undef X
 #undef INT
@@ -233,6 +235,14 @@ void sim_options_draw(struct sim_options *o, uint64_t seed);
 void sim_options_print(const struct sim_options *o);
 /* "name=value": for narrowing a failing seed down. */
 bool sim_options_set(struct sim_options *o, const char *assignment);
+/* All options by number, rates included, and what each is in a world that
+ * wants nothing of it. */
+int sim_options_count(void);
+const char *sim_option_name(int i);
+double sim_option_least(int i);
+double sim_option(const struct sim_options *o, int i);
+void sim_option_put(struct sim_options *o, int i, double v);
+void sim_options_none(struct sim_options *o); /* each at its least */
 
 /* ---- texts and their truth ------------------------------- */
 
@@ -458,6 +468,17 @@ bool sim_point(struct sim *w);
 int64_t sim_strike(struct sim *w, enum sim_site site, int64_t ppm,
                    int64_t most);
 const char *sim_site_name(enum sim_site site);
+/* A script as a file: options that are not at their least, then what strikes,
+ * one a line. read: false with a sentence on stderr. */
+bool sim_script_read(struct sim_script *s, const char *path);
+void sim_script_write(const struct sim_script *s, FILE *f);
+void sim_script_sort(struct sim_script *s);
+void sim_script_release(struct sim_script *s);
+
+/* shrink.c: the options of a world that fails become a script that still
+ * breaks the same promise, with as little else as possible. False: it does not
+ * fail. sim_script_release() it. */
+bool sim_shrink(struct sim_script *out, const struct sim_options *o);
 
 /* vfs.c */
 void sim_vfs_init(void);

@@ -71,11 +71,27 @@ static size_t part(struct sim *w, size_t n)
     return (size_t)tr_rng_below(&w->disk_rng, n / SIM_SECTOR + 1) * SIM_SECTOR;
 }
 
+/* What is written is part of the history. */
+static int64_t hash_of(const unsigned char *p, size_t n)
+{
+    uint64_t h = n, word;
+
+    for (; n >= sizeof word; p += sizeof word, n -= sizeof word) {
+        memcpy(&word, p, sizeof word);
+        h = (h ^ word) * UINT64_C(0x9fb21c651e98df25);
+        h ^= h >> 35;
+    }
+    for (; n; n--)
+        h = (h ^ *p++) * UINT64_C(0x100000001b3);
+    return (int64_t)h;
+}
+
 /* 0 or what errno is to be. */
 static int write_at(struct sim *w, const char *name, struct sim_file *f,
                     const void *data, size_t n, size_t at)
 {
-    enum outcome o = call(w, D_WRITE, name, (int64_t)at, (int64_t)n);
+    enum outcome o = call(w, D_WRITE, name, (int64_t)at,
+                          w ? hash_of(data, n) : 0);
     bool full = false;
 
     if (o == DEAD)

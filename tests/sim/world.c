@@ -745,11 +745,16 @@ static int begin_life(struct sim *w, struct tr_err *err)
 static void what_is_left(struct sim *w)
 {
     struct sim_cut cut = {0};
+    int64_t power = 0;
 
     sim_vfs_forget(&w->disk);
-    if (w->dead && sim_strike(w, S_POWER, w->o.power_pct * 10000, 1)) {
+    if (w->dead)
+        power = sim_strike(w, S_POWER, w->o.power_pct * 10000, 1000);
+    if (power) { /* 1: nothing is left that was not synced */
+        struct tr_rng rng = {sim_stream((uint64_t)power, 5)};
+
         sim_trace(w, "*** the power goes");
-        sim_disk_power_cut(&w->disk, &w->disk_rng, &cut);
+        sim_disk_power_cut(&w->disk, power == 1 ? NULL : &rng, &cut);
         w->marks[M_WRITE_LOST] += cut.lost;
         w->marks[M_WRITE_TORN] += cut.torn;
         w->marks[M_NAME_LOST] += cut.names_lost;
