@@ -164,7 +164,7 @@ static int64_t now_ns(void *ctx)
     return w->now;
 }
 
-/* A day begins when the wall clock first shows it. */
+/* A day begins when the wall clock first shows it to a run. */
 void sim_tick(struct sim *w)
 {
     int64_t day = (WALL_START + w->now / TR_S + w->wall_shift) / 86400;
@@ -548,6 +548,16 @@ static void burial(struct sim *w)
     w->store = NULL;
 }
 
+/* As long as nothing may happen: an outage of --max-wait, or a day's limit that
+ * ends in a quarter of an hour, of which a client waits a tenth longer. */
+static int64_t quiet_ns(const struct sim *w)
+{
+    for (int i = 0; i < w->o.lanes; i++)
+        if (w->o.lane[i].quota_is_day && w->o.lane[i].quota_after)
+            return 1000 * TR_S;
+    return 700 * TR_S;
+}
+
 /* One step of a life: TR_RUN_MORE, TR_RUN_DONE, or < 0 by death. */
 static int live(struct sim *w, struct tr_err *err)
 {
@@ -577,7 +587,7 @@ static int live(struct sim *w, struct tr_err *err)
                  (double)(w->now - w->born_at) / TR_S);
         return TR_BUG;
     }
-    if (w->now - w->quiet_since > 700 * TR_S && !w->o.slow_input_ms) {
+    if (w->now - w->quiet_since > quiet_ns(w) && !w->o.slow_input_ms) {
         struct tr_counts c;
 
         tr_run_counts(w->run, &c);
@@ -846,7 +856,6 @@ void sim_begin(struct sim *w, const struct sim_options *o,
         .crashes_left = o->crashes, .stops_left = o->stops,
     };
     w->ledger = shared ? shared : &w->own_ledger;
-    sim_tick(w);
     make_rows(w);
     sim_provider_init(w);
     first_budgets(w);
