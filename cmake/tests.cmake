@@ -66,8 +66,10 @@ foreach(name tr_store_commit tr_store_save tr_store_job_finish sqlite3_exec
     target_link_options(sim PRIVATE -Wl,--wrap=${name})
 endforeach()
 set(sim_seeds 5000)
+set(sim_cuts 5)
 if(CMAKE_C_FLAGS MATCHES "-fsanitize") # the preset asan: ten times slower
     set(sim_seeds 500)
+    set(sim_cuts 1)
 endif()
 file(GLOB sim_scripts CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/scripts/*.sim)
 cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
@@ -75,18 +77,20 @@ add_test(NAME sim COMMAND sim --seeds ${sim_seeds})
 add_test(NAME sim_same COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/same $<TARGET_FILE:sim>)
 add_test(NAME sim_scripts COMMAND sim --script ${sim_scripts})
 add_test(NAME sim_canary COMMAND sim --canary ${CMAKE_CURRENT_BINARY_DIR}/canary.sim)
+add_test(NAME sim_calls COMMAND sim --calls ${sim_cuts})
 add_test(NAME sim_caps COMMAND sim --caps)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
 set_tests_properties(sim PROPERTIES TIMEOUT 1800)
 
 # Nightly: the same at length, and planted bugs that the simulator must find.
 add_test(NAME sim_long COMMAND sim --seeds 2000000 --from 1000000 --jobs ${cores})
+add_test(NAME sim_calls_long COMMAND sim --calls 100)
 add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
     ${CMAKE_CURRENT_BINARY_DIR})
 add_test(NAME kill_long COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/kill/kill.py $<TARGET_FILE:trommel>
     --kills 300 --rows 40000)
-set_tests_properties(sim_long sim_mutants kill_long PROPERTIES LABELS nightly
+set_tests_properties(sim_long sim_calls_long sim_mutants kill_long PROPERTIES LABELS nightly
     TIMEOUT 43200)
 
 # Nightly: a real llama-server, with a model whose answers are known:

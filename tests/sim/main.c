@@ -182,6 +182,78 @@ static int twins(uint64_t from, uint64_t seeds, bool verbose)
     return failed || (seeds >= 100 && (stopped < 10 || crashes < 10));
 }
 
+/* ---- every call there is (S1, S2, S3, X2) ------------------------------- */
+
+struct every {
+    struct sim_options o;
+    int runs, failed;
+};
+
+/* The job with these strikes and no others. */
+static void with(struct every *e, struct sim_strike *strikes, size_t n)
+{
+    static struct sim w;
+    struct sim_script s = {.o = e->o, .strikes = strikes, .n = n};
+
+    e->runs++;
+    if (sim_run(&w, &s.o, &s, false))
+        return;
+    if (++e->failed <= 20) {
+        printf("%s\n", w.failure);
+        sim_script_write(&s, stdout);
+    }
+}
+
+/* It strikes once, the first to the n-th time; then the power goes as well, in
+ * so many ways. */
+static void each_time(struct every *e, enum sim_site site, bool in_value,
+                      int64_t n, int cuts)
+{
+    for (int64_t k = 1; k <= n; k++)
+        for (int cut = 0; cut <= cuts; cut++) {
+            struct sim_strike s[] = {{site, in_value ? 1 : k, in_value ? k : 1},
+                                     {S_POWER, 1, cut}};
+
+            with(e, s, cut ? 2 : 1);
+        }
+}
+
+/* A small job, and a death, an error or a signal at every call and step of
+ * it. */
+static int every_call(uint64_t seed, int cuts)
+{
+    static struct sim w;
+    struct every e = {.runs = 0};
+    const struct sim_script nothing = {.n = 0};
+    int deaths, errors;
+
+    sim_options_none(&e.o);
+    e.o.seed = seed;
+    e.o.rows = 10;
+    e.o.pack = 3;
+    e.o.concurrency = 2;
+    e.o.multiple = e.o.priced = e.o.again = true;
+    e.o.wal_pages = 9;
+    e.o.cache_pages = 4;
+    e.o.audit_pct = 100;
+    e.o.faulty_runs = 3;
+    if (!sim_run(&w, &e.o, &nothing, false)) {
+        printf("without a strike: %s\n", w.failure);
+        return 1;
+    }
+    each_time(&e, S_DISK_CRASH, true, w.disk_calls, cuts);
+    each_time(&e, S_CRASH, true, w.points, 1);
+    deaths = e.runs;
+    for (int site = D_OPEN; site < T_CLOCK; site++)
+        each_time(&e, (enum sim_site)site, false, w.calls[site], 0);
+    errors = e.runs - deaths;
+    each_time(&e, S_STOP, true, 3 * w.most_steps, 0);
+    printf("sim: a job of %d rows, %" PRId64 " calls to the disk: %d deaths, "
+           "%d errors, %d signals, %d failed\n", e.o.rows, w.disk_calls,
+           deaths, errors, e.runs - deaths - errors, e.failed);
+    return e.failed || w.disk_calls < 100;
+}
+
 /* ---- scripts ------------------------------- */
 
 static int replay(const char *path, bool verbose)
@@ -264,6 +336,8 @@ static int usage(void)
           "  --seeds N   worlds to run (1000)\n"
           "  --from S    first seed (1)\n"
           "  --jobs N    processes that share the seeds (1)\n"
+          "  --calls N   a small job that dies at every call to the disk, in N\n"
+          "              ways, and fails at each, and is told to stop\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
           "  --first     stop at the first failure\n"
@@ -449,6 +523,8 @@ int main(int argc, char **argv)
             return usage();
         else if (strcmp(a, "--canary") == 0)
             return canary(value);
+        else if (strcmp(a, "--calls") == 0)
+            return every_call(c.from, atoi(value));
         else if (strcmp(a, "--seeds") == 0)
             c.seeds = strtoull(value, NULL, 10);
         else if (strcmp(a, "--from") == 0)

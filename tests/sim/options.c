@@ -14,7 +14,7 @@
 static const int rate_most[RATES] = {
 #define X(id, name, most) most,
     SIM_FAULTS(X)
-    SIM_DISK_FAULTS(X)
+    SIM_MACHINE_FAULTS(X)
 #undef X
 };
 
@@ -105,9 +105,11 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     faulty_disk = one_in(&r, 3);
     o->power_pct = one_in(&r, 4) ? 0 : between(&r, 1, 100);
     o->disk_crash_pct = one_in(&r, 4) ? 0 : between(&r, 1, 100);
-    for (int f = F_COUNT; f < RATES && faulty_disk; f++)
-        if (one_in(&r, 3))
+    for (int f = F_COUNT; f < RATES; f++)
+        if (f < T_OUTPUT ? faulty_disk && one_in(&r, 3) : one_in(&r, 6))
             o->rate[f] = between(&r, 1, rate_most[f]);
+    o->coarse_ms = one_in(&r, 6) ? between(&r, 1, 16) : 0;
+    o->again = one_in(&r, 6);
     o->wal_pages = one_in(&r, 2) ? between(&r, 1, 40) : 0;
     o->cache_pages = one_in(&r, 3) ? between(&r, 1, 16) : 0;
     o->audit_pct = one_in(&r, 5) ? between(&r, 1, 40) : 0;
@@ -136,7 +138,8 @@ static const struct field {
     F(clock_jumps_pct, INT, 0), F(cache, BOOL, 0), F(as_completed, BOOL, 0),
     F(window_kib, INT, 0), F(fallback_on, INT, 0), F(wait_for_quota, BOOL, 0),
     F(priced, BOOL, 0), F(crash_every, INT, 1), F(stops, INT, 0),
-    F(sluggish_us, INT, 0), F(disk_ms, INT, 0), F(power_pct, INT, 0),
+    F(sluggish_us, INT, 0), F(coarse_ms, INT, 0), F(again, BOOL, 0),
+    F(disk_ms, INT, 0), F(power_pct, INT, 0),
     F(disk_crash_pct, INT, 0), F(wal_pages, INT, 0), F(cache_pages, INT, 0),
     F(audit_pct, INT, 0), F(disk_lies, BOOL, 0), F(full_output_pct, INT, 0),
     F(faulty_runs, INT, 1),

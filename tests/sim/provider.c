@@ -668,7 +668,7 @@ static void delivered(struct sim *w, const struct sim_flight *f)
                 seen->said[seen->said_count++] = it->mask;
         }
         if (it->usable) {
-            t->answered_at = w->now;
+            t->answered_at = sim_awake(w);
             t->answered_run = w->run_number;
         } else if (f->n == 1 && !f->excused) {
             seen->alone_bad++;

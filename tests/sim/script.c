@@ -11,7 +11,7 @@
 static const char *const names[SIM_SITES] = {
 #define X(id, name, most) #name,
     SIM_FAULTS(X)
-    SIM_DISK_FAULTS(X)
+    SIM_MACHINE_FAULTS(X)
 #undef X
 #define X(id, name) #name,
     SIM_TIMED(X)

@@ -55,9 +55,9 @@
     X(F_MISLABEL, mislabel, 100)     /* a valid label, not the gold one */     \
     X(F_NO_USAGE, no_usage, 200)
 
-/* Faults of the disk, with a rate in a hundred thousand calls of their kind.
- * The first nine are the kinds of calls. */
-#define SIM_DISK_FAULTS(X)                                                     \
+/* Faults of the machine, with a rate in a hundred thousand calls or steps. The
+ * first nine are the kinds of calls to the disk. */
+#define SIM_MACHINE_FAULTS(X)                                                     \
     X(D_OPEN, open_fails, 3000)                                                \
     X(D_READ, read_fails, 500)                                                 \
     X(D_WRITE, write_fails, 1000)                                              \
@@ -69,21 +69,29 @@
     X(D_LOCK, lock_fails, 10000)                                               \
     X(D_FULL, disk_full, 1000)       /* for one write */                       \
     X(D_STAYS_FULL, disk_stays_full, 300) /* until the process ends */         \
-    X(D_INTERRUPT, interrupted, 20000)
+    X(D_INTERRUPT, interrupted, 20000) /* a signal, while it locks */          \
+    X(D_SHORT, short_write, 20000)   /* of the lock's file */                  \
+    X(D_MOVED, file_moved, 2000)     /* by a person, who puts it back */       \
+    X(D_LEDGER, ledger_fails, 2000)                                            \
+    X(T_OUTPUT, output_breaks, 1000)                                           \
+    X(T_INPUT, input_breaks, 500)                                              \
+    X(T_CLOCK, clock_steps, 1000)    /* up to ten years, there or back */      \
+    X(T_PAUSE, paused, 500)          /* up to an hour: stopped, swapped out */
 
 /* What comes at a time of its own; the value says when, or how much. */
 #define SIM_TIMED(X)                                                           \
     X(S_CRASH, crash_at)             /* by run: call of the engine */          \
     X(S_DISK_CRASH, disk_crash_at)   /* by run: call to the disk */            \
     X(S_POWER, power_cut)            /* by crash: the machine dies as well */  \
-    X(S_STOP, stop_at)               /* by run: step */                        \
+    X(S_STOP, stop_at)               /* by run: step and signal */             \
+    X(S_AGAIN, stop_again)           /* by stop: steps until the next one */   \
     X(S_CLOCK, clock_set)            /* by run: the wall clock, + 2 days */
 
 /* Whatever may strike. */
 enum sim_site {
 #define X(id, name, most) id,
     SIM_FAULTS(X)
-    SIM_DISK_FAULTS(X)
+    SIM_MACHINE_FAULTS(X)
 #undef X
 #define X(id, name) id,
     SIM_TIMED(X)
@@ -109,6 +117,11 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH };
     X(M_WRITE_TORN, unsynced_write_torn)                                       \
     X(M_NAME_LOST, unsynced_file_lost)                                         \
     X(M_NAME_BACK, deleted_file_back)                                          \
+    X(M_STOP_EARLY, stopped_before_its_first_step)                             \
+    X(M_STOP_TWICE, stopped_twice)                                             \
+    X(M_OUTPUT_BROKEN, ended_by_its_output)                                    \
+    X(M_INPUT_BROKEN, ended_by_its_input)                                      \
+    X(M_AGAIN, nothing_to_do_again)                                            \
     X(M_AUDIT, image_read)                                                     \
     X(M_AUDIT_SENT, intent_read)                                               \
     X(M_CRASH, crash)                                                          \
@@ -213,11 +226,13 @@ struct sim_options {
     int power_pct;         /* of the crashes: the power goes */
     int disk_crash_pct;    /* of the crashes: in a call to the disk */
     int stops;             /* SIGINTs by the operator */
+    int coarse_ms;         /* the clock moves so often */
     int sluggish_us;       /* time passes between two looks at the clock */
     int disk_ms;           /* what a sync takes, at most */
     int wal_pages;         /* the log is merged so often; 0: never */
     int cache_pages;       /* SQLite's; 0: as the store has it */
     int audit_pct;         /* of rows shown and requests sent */
+    bool again;            /* the job is done: one more run, nothing to do */
     bool disk_lies;        /* syncs do nothing: never drawn, must be found */
     int full_output_pct;   /* a slow consumer */
     int faulty_runs;       /* after so many runs all faults end */
@@ -373,10 +388,14 @@ struct sim {
     /* the disk */
     struct sim_disk disk;
     struct tr_rng disk_rng;
-    int64_t disk_calls;          /* of this life */
+    int64_t disk_calls, points, most_steps; /* of all lives: --calls */
     int disk_crash_in;           /* calls to the disk until it dies; 0: none */
+    bool ended_badly;            /* some life did, with intents and no sends */
     bool disk_struck;            /* it failed in this life: errors may follow */
     bool disk_full;
+    bool io_struck;              /* its input, output or ledger did */
+    int64_t paused;              /* it did not run for so long, all told */
+    bool settles;                /* a run after the job is done */
     struct sim_stored stored;    /* as read last, when the disk had */
     uint64_t stored_syncs;       /* been synced so often */
     struct sim_key *keys;        /* of texts and models, sorted */
@@ -402,7 +421,7 @@ struct sim {
     bool dead;                   /* crashed: nothing it does counts */
     int crash_in;                /* points until the next crash; 0: none */
     int crashes_left, stops_left;
-    int stop_in;
+    int stop_in, stop_code;
     int64_t read_next;           /* row the input gives next */
     int64_t written;
     int64_t input_at;            /* slow input: when the next row is there */
@@ -432,6 +451,12 @@ void sim_trace(struct sim *w, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* Every event goes into the hash: kind and two numbers. */
 void sim_event(struct sim *w, int kind, int64_t a, int64_t b);
+
+/* The time in which its process could have done something. */
+static inline int64_t sim_awake(const struct sim *w)
+{
+    return w->now - w->paused;
+}
 
 static inline bool sim_chance(struct sim *w, int per_thousand)
 {

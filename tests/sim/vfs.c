@@ -459,6 +459,16 @@ static void describe(struct sim_disk *disk, int file, struct stat *sb)
     sb->st_size = (off_t)disk->files[file].seen.n;
 }
 
+static bool moved(struct sim *w)
+{
+    bool is = w && !w->dead &&
+              sim_strike(w, D_MOVED, w->o.rate[D_MOVED] * 10, 1);
+
+    if (is)
+        w->disk_struck = true;
+    return is;
+}
+
 WRAP(int, stat, (const char *restrict path, struct stat *restrict sb))
 {
     const char *name = name_of(path);
@@ -469,7 +479,7 @@ WRAP(int, stat, (const char *restrict path, struct stat *restrict sb))
     if (gate(door.w, D_SIZE, EIO))
         return -1;
     file = sim_disk_find(door.disk, name, false);
-    if (file == SIM_NO_FILE)
+    if (file == SIM_NO_FILE || moved(door.w))
         return answer(ENOENT);
     describe(door.disk, file, sb);
     return 0;
@@ -549,6 +559,10 @@ WRAP(ssize_t, pwrite, (int fd, const void *data, size_t n, off_t at))
         return __real_pwrite(fd, data, n, at);
     if (gate(f->w, D_WRITE, ENOSPC))
         return -1;
+    if (f->w && sim_strike(f->w, D_SHORT, f->w->o.rate[D_SHORT] * 10, 1)) {
+        f->w->disk_struck = true;
+        n /= 2;
+    }
     sim_file_write(&f->disk->files[f->file], data, n, (size_t)at);
     return (ssize_t)n;
 }

@@ -62,6 +62,7 @@ void sim_event(struct sim *w, int kind, int64_t a, int64_t b)
 
 bool sim_point(struct sim *w)
 {
+    w->points++;
     if (w->dead || w->crash_in == 0)
         return w->dead;
     if (--w->crash_in > 0)
@@ -161,6 +162,8 @@ static int64_t now_ns(void *ctx)
     if (w->o.sluggish_us)
         w->now += (int64_t)tr_rng_below(&w->env_rng,
                                         (uint64_t)w->o.sluggish_us * 1000);
+    if (w->o.coarse_ms)
+        return w->now - w->now % (w->o.coarse_ms * TR_MS);
     return w->now;
 }
 
@@ -207,6 +210,10 @@ static int ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
 
     if (sim_point(w))
         return tr_fail(err, TR_IO, "the process died before the ledger");
+    if (sim_strike(w, D_LEDGER, w->o.rate[D_LEDGER] * 10, 1)) {
+        w->io_struck = true;
+        return tr_fail(err, TR_IO, "the ledger cannot be written");
+    }
     rc = tr_ledger_apply(&next, &store, ask, err);
     if (rc != TR_OK)
         return rc;
@@ -234,6 +241,10 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
         return tr_fail(err, TR_BUG, "the process died");
     if (w->read_next >= w->o.rows)
         return TR_FILL_END;
+    if (sim_strike(w, T_INPUT, w->o.rate[T_INPUT] * 10, 1)) {
+        w->io_struck = true;
+        return tr_fail(err, TR_IO, "the input cannot be read");
+    }
     if (w->o.slow_input_ms && w->now < w->input_at)
         return TR_FILL_WAIT;
     if (b->row_count == b->row_cap)
@@ -269,6 +280,10 @@ static int write_row(void *ctx, const struct tr_block *b,
         return tr_fail(err, TR_BUG, "the process died");
     if (w->now < w->room_at)
         return 0;
+    if (sim_strike(w, T_OUTPUT, w->o.rate[T_OUTPUT] * 10, 1)) {
+        w->io_struck = true;
+        return tr_fail(err, TR_IO, "the output cannot be written");
+    }
     if (sim_chance(w, w->o.full_output_pct * 10)) {
         w->room_at = w->now + 1 + (int64_t)tr_rng_below(&w->rng, 200) * TR_MS;
         return 0;
@@ -434,11 +449,16 @@ static void doom(struct sim *w)
     int64_t crash = w->crashes_left || w->script ? 1000000 : 0;
     int64_t disk = crash / 100 * w->o.disk_crash_pct;
     uint64_t most = (uint64_t)w->o.crash_every * 2;
+    int64_t stop;
 
     w->disk_crash_in = (int)sim_strike(w, S_DISK_CRASH, disk, (int64_t)most);
     w->crash_in = w->disk_crash_in
         ? 0 : (int)sim_strike(w, S_CRASH, crash, (int64_t)most);
-    w->stop_in = (int)sim_strike(w, S_STOP, w->stops_left ? 1000000 : 0, 300);
+    stop = sim_strike(w, S_STOP, w->stops_left ? 1000000 : 0, 900);
+    w->stop_in = (int)(stop + 2) / 3;
+    if (stop > 600) /* while it begins */
+        w->stop_in = 1 + w->stop_in % 5;
+    w->stop_code = 128 + (int[]){1, 2, 15}[stop % 3]; /* HUP, INT, TERM */
 }
 
 /* Somebody sets the wall clock, forward or back. */
@@ -500,8 +520,7 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         w->period++;
     set_clock(w);
     w->dead = w->round_over = w->disk_failed = w->disk_struck = false;
-    w->disk_full = false;
-    w->disk_calls = 0;
+    w->disk_full = w->io_struck = false;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
     w->input_at = w->room_at = w->first_at = 0;
@@ -558,30 +577,62 @@ static int64_t quiet_ns(const struct sim *w)
     return 700 * TR_S;
 }
 
+/* A signal may come at any moment; the program looks between two steps. */
+static void maybe_stop(struct sim *w)
+{
+    if (!w->stop_in || --w->stop_in > 0)
+        return;
+    sim_trace(w, "*** stop requested");
+    tr_run_stop(w->run, w->stop_code);
+    w->marks[M_STOP_EARLY] += !w->steps;
+    w->marks[M_STOP_TWICE] += ++w->stops_asked == 2;
+    w->stops_left -= w->stops_asked == 1;
+    w->stop_in = (int)sim_strike(w, S_AGAIN, 300000, 20);
+}
+
+/* Time does what it likes between two steps. */
+static void maybe_time(struct sim *w)
+{
+    const int64_t years = INT64_C(10) * 365 * 86400;
+    int64_t by = sim_strike(w, T_CLOCK, w->o.rate[T_CLOCK] * 10, 4 * years);
+
+    if (by) { /* by seconds, hours or years */
+        by = by > 2 * years ? by - 3 * years : (by - years) % (3 * 86400);
+        w->wall_shift += by;
+        w->marks[M_CLOCK_BACK] += by < 0;
+        sim_trace(w, "*** the wall clock steps by %" PRId64 " s", by);
+    }
+    by = sim_strike(w, T_PAUSE, w->o.rate[T_PAUSE] * 10, 3600) * TR_S;
+    if (by) {
+        sim_trace(w, "*** paused for %" PRId64 " s", by / TR_S);
+        w->now += by;
+        w->paused += by;
+        w->quiet_since += by;
+        w->born_at += by;
+        sim_provider_advance(w);
+    }
+}
+
 /* One step of a life: TR_RUN_MORE, TR_RUN_DONE, or < 0 by death. */
 static int live(struct sim *w, struct tr_err *err)
 {
     int64_t wait = 0, next;
-    int rc = tr_run_step(w->run, &wait, err);
+    int rc;
 
-    sim_check_money(w);
+    maybe_stop(w);
+    maybe_time(w);
+    rc = tr_run_step(w->run, &wait, err);
+    if (rc >= 0)
+        sim_check_money(w);
     if (rc < 0 || rc == TR_RUN_DONE || w->failure[0])
         return rc;
     if (w->dead || sim_point(w))
         return tr_fail(err, TR_BUG, "the process died");
-    if (w->stop_in && --w->stop_in == 0) {
-        sim_trace(w, "*** stop requested");
-        tr_run_stop(w->run, 130);
-        if (++w->stops_asked == 1) {
-            w->stops_left--;
-            if (sim_chance(w, 300))
-                w->stop_in = 1 + (int)tr_rng_below(&w->rng, 20);
-        }
-    }
     if (w->events != w->quiet_events) {
         w->quiet_events = w->events;
         w->quiet_since = w->now;
     }
+    w->most_steps += w->run_number == 1;
     if (++w->steps > STEPS_MAX || w->now - w->born_at > RUN_NS_MAX) {
         sim_fail(w, "I9", "no end after %" PRId64 " steps, %.0f s", w->steps,
                  (double)(w->now - w->born_at) / TR_S);
@@ -707,12 +758,18 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
     case 69:
         w->marks[M_OUTAGE]++;
         break;
+    case 129:
     case 130:
+    case 143:
         w->marks[M_STOP]++;
+        if (!w->stops_asked || exit_code != w->stop_code)
+            sim_fail(w, "I12", "exit %d, but it was not told so", exit_code);
         break;
     case 74:
-        if (!w->disk_struck)
-            sim_fail(w, "I12", "exit 74 on a good disk: %s", sentence);
+        w->marks[M_OUTPUT_BROKEN] += strstr(sentence, "output") != NULL;
+        w->marks[M_INPUT_BROKEN] += strstr(sentence, "input") != NULL;
+        if (!w->disk_struck && !w->io_struck)
+            sim_fail(w, "I12", "exit 74 on a good machine: %s", sentence);
         break;
     default:
         sim_fail(w, "I12", "exit code %d: %s", exit_code, sentence);
@@ -784,14 +841,15 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
     int code = -1;
 
     w->born = false;
+    w->ended_badly = w->ended_badly || w->dead || rc < 0;
     if (w->dead) {
         w->crashes_left--;
         w->marks[M_CRASH]++;
         for (int i = 0; i < w->text_count; i++)
             w->marks[M_CRASH_SENT] += w->texts[i].in_flight > 0;
-        w->died_at[w->run_number] = w->now;
-    } else if (rc < 0 && w->disk_struck) {
-        w->died_at[w->run_number] = w->now; /* as good as a death */
+        w->died_at[w->run_number] = sim_awake(w);
+    } else if (rc < 0 && (w->disk_struck || w->io_struck)) {
+        w->died_at[w->run_number] = sim_awake(w); /* as good as a death */
     } else if (rc < 0) {
         sim_fail(w, "I12", "error %d: %s", rc, err->text);
     } else {
@@ -817,9 +875,14 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
     for (uint32_t i = 0; i < w->ledger->n; i++)
         if (tr_key_cmp(&w->ledger->shares[i].store, &key) == 0)
             w->ledger->shares[i].alive = false;
-    if (code == 0 || code == 1 || w->failure[0] ||
-        (code == 75 && !w->hopeful))
+    if (w->failure[0] || (code == 75 && !w->hopeful))
         return false;
+    if (code == 0 || code == 1) { /* done; once more, or this was that */
+        if (!w->o.again || w->settles)
+            return false;
+        w->marks[M_AGAIN]++;
+        w->settles = true;
+    }
     w->now += (int64_t)tr_rng_below(&w->rng, 5000) * TR_MS;
     sim_provider_advance(w);
     return true;
