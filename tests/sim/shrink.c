@@ -2,7 +2,7 @@
  *
  * First the options, while what strikes is still drawn: each goes to its least
  * or halfway there, fault classes among them, as long as the same promise is
- * broken. Then what struck is written down and takes the place of the draws,
+ * broken in the same way. Then what struck is written down and takes the place of the draws,
  * and goes piece by piece, larger pieces first; then the options once more.
  *
  * SPDX-License-Identifier: MIT */
@@ -15,31 +15,42 @@ enum { RUNS_MAX = 3000, ROUNDS = 4 };
 struct shrink {
     struct sim_script s;  /* the smallest so far that is red */
     bool scripted;
-    char promise[24];     /* the first word of its failure */
+    char kind[40];        /* of its failure */
     int runs;
 };
 
 static struct sim w;
 
-/* "I5 broken at ..." */
-static void promise_of(const char *failure, char *out, size_t size)
+/* "I5 broken at 1.5 s, run 2: text 7 is shown ...": what is broken, and how,
+ * without the numbers; else it may turn into another failure. */
+static void kind_of(const char *failure, char *out, size_t size)
 {
-    const char *end = strstr(failure, " broken at");
+    const char *how = strstr(failure, ": ");
+    size_t n = (size_t)snprintf(out, size, "%.*s ", (int)strcspn(failure, " "),
+                                failure);
 
-    snprintf(out, size, "%.*s", end ? (int)(end - failure) : 0, failure);
+    how = how ? how + 2 : "";
+    while (*how && n + 1 < size) {
+        size_t word = strcspn(how, " ,"), digits = strcspn(how, "0123456789");
+
+        for (size_t i = 0; digits >= word && i < word && n + 1 < size; i++)
+            out[n++] = how[i];
+        how += word + (how[word] != '\0');
+    }
+    out[n] = '\0';
 }
 
 static bool red(struct shrink *k, const struct sim_script *s)
 {
-    char promise[sizeof k->promise];
+    char kind[sizeof k->kind];
 
     k->runs++;
     if (sim_run(&w, &s->o, k->scripted ? s : NULL, false))
         return false;
-    promise_of(w.failure, promise, sizeof promise);
-    if (!k->promise[0])
-        snprintf(k->promise, sizeof k->promise, "%s", promise);
-    return strcmp(promise, k->promise) == 0;
+    kind_of(w.failure, kind, sizeof kind);
+    if (!k->kind[0])
+        snprintf(k->kind, sizeof k->kind, "%s", kind);
+    return strcmp(kind, k->kind) == 0;
 }
 
 static bool try_option(struct shrink *k, int i, double v)

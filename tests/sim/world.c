@@ -567,14 +567,19 @@ static void burial(struct sim *w)
     w->store = NULL;
 }
 
-/* As long as nothing may happen: an outage of --max-wait, or a day's limit that
- * ends in a quarter of an hour, of which a client waits a tenth longer. */
+/* As long as nothing may happen: an outage of --max-wait, or what a provider
+ * says its quota needs, of which a client waits a tenth longer. */
 static int64_t quiet_ns(const struct sim *w)
 {
-    for (int i = 0; i < w->o.lanes; i++)
-        if (w->o.lane[i].quota_is_day && w->o.lane[i].quota_after)
-            return 1000 * TR_S;
-    return 700 * TR_S;
+    int64_t most = 700;
+
+    for (int i = 0; i < w->o.lanes; i++) {
+        int64_t stated = w->o.lane[i].quota_for_s * 11 / 10 + 100;
+
+        if (w->o.lane[i].quota_after && stated > most)
+            most = stated;
+    }
+    return most * TR_S;
 }
 
 /* A signal may come at any moment; the program looks between two steps. */
@@ -658,6 +663,8 @@ static int live(struct sim *w, struct tr_err *err)
         return TR_RUN_MORE;
     }
     w->calls_at_once = 0;
+    if (w->o.coarse_ms && wait < INT64_MAX - TR_MS) /* as the driver sleeps */
+        wait += TR_MS - 1 - (wait - 1) % TR_MS;
     next = sim_provider_next(w);
     if (w->o.slow_input_ms && w->read_next < w->o.rows &&
         w->input_at > w->now && w->input_at < next)
