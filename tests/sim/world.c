@@ -919,7 +919,8 @@ void sim_begin(struct sim *w, const struct sim_options *o,
 {
     tr_free(w->struck); /* of the world that was here before */
     *w = (struct sim){
-        .o = *o, .script = script, .now = START, .verbose = verbose, .faults_on = true,
+        .o = *o, .script = script, .now = START, .verbose = verbose,
+        .faults_on = true,
         .hopeful = true, .held_count = -1,
         .rng = {sim_stream(o->seed, 2)}, .env_rng = {sim_stream(o->seed, 3)},
         .hash = UINT64_C(0xcbf29ce484222325),
