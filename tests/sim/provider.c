@@ -732,6 +732,7 @@ static void forget(struct sim *w, const struct sim_provider *p)
         if (f->stage == FREE || f->forgotten || (p && f->p != p))
             continue;
         f->forgotten = true;
+        w->unheard += f->net == TR_NET_CONNECT; /* nobody will ever know */
         f->p->after_told -= f->told;
         for (int i = 0; i < f->n; i++)
             w->texts[f->items[i].text].in_flight--;
@@ -803,7 +804,7 @@ void sim_provider_release(struct sim *w)
 
 int64_t sim_provider_forgotten(const struct sim *w)
 {
-    int64_t n = 0;
+    int64_t n = w->unheard;
 
     for (int i = 0; i < w->flight_end; i++)
         n += w->flights[i].stage == ON_WIRE && w->flights[i].forgotten;

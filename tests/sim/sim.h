@@ -374,6 +374,7 @@ struct sim {
     struct sim_flight *flights;  /* of all of them */
     int flight_end;              /* behind the last one in use */
     struct tr_buf reply_body, reply_headers;
+    int64_t unheard;             /* not reached, and the process was gone */
     bool faults_on;
     int64_t bill[TR_PURSES];     /* nano-dollars, tokens, requests: the truth */
     int64_t billed_before[TR_PURSES]; /* in rounds that are finished */
@@ -519,7 +520,8 @@ void sim_reader_release(struct sim *w);
 void sim_provider_init(struct sim *w);
 void sim_provider_release(struct sim *w);
 int64_t sim_provider_next(const struct sim *w); /* next event, INT64_MAX */
-/* Requests on the wire that nobody waits for: they will be billed. */
+/* Requests that nobody waits for and that are not billed: not yet, or never,
+ * because they did not get there. */
 int64_t sim_provider_forgotten(const struct sim *w);
 void sim_provider_advance(struct sim *w);       /* everything due by now */
 void sim_provider_forget(struct sim *w);        /* the process is gone */
