@@ -155,7 +155,33 @@ void sim_file_sync(struct sim_disk *d, struct sim_file *f, struct tr_rng *rng)
     for (size_t i = 0; i < f->late_n; i++)
         settle(&f->kept, &f->late[i], rng, 50, &sectors);
     drop_late(f);
+    f->lied |= rng != NULL;
     d->syncs++;
+}
+
+bool sim_disk_lied(const struct sim_disk *d)
+{
+    for (int i = 0; i < d->file_n; i++)
+        if (d->files[i].in_use && d->files[i].lied)
+            return true;
+    return false;
+}
+
+void sim_disk_evict(struct sim_disk *d)
+{
+    size_t sectors;
+
+    for (int i = 0; i < d->file_n; i++) {
+        struct sim_file *f = &d->files[i];
+
+        if (!f->in_use || !f->lied)
+            continue;
+        f->seen.n = 0;
+        put(&f->seen, f->kept.p, f->kept.n, 0);
+        for (size_t k = 0; k < f->late_n; k++)
+            settle(&f->seen, &f->late[k], NULL, 0, &sectors);
+        f->lied = false;
+    }
 }
 
 static void cut_file(struct sim_file *f, struct tr_rng *rng,

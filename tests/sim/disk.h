@@ -40,6 +40,7 @@ struct sim_file {
     size_t late_n, late_cap;
     int users;            /* open handles */
     bool in_use;
+    bool lied;            /* a sync failed: what is seen may not be kept */
 };
 
 /* A name and the file behind it, then the files it stood for since the folder
@@ -76,6 +77,10 @@ void sim_disk_unlink(struct sim_disk *d, const char *name);
  * that was not synced. */
 void sim_disk_power_cut(struct sim_disk *d, struct tr_rng *rng,
                         struct sim_cut *cut);
+/* Has a sync failed? Then memory may be short, and what is seen of such files
+ * is read from the medium again. */
+bool sim_disk_lied(const struct sim_disk *d);
+void sim_disk_evict(struct sim_disk *d);
 void sim_disk_sync_names(struct sim_disk *d);
 
 void sim_file_write(struct sim_file *f, const void *data, size_t n, size_t at);

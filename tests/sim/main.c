@@ -250,6 +250,14 @@ static int every_call(uint64_t seed, int cuts)
     deaths = e.runs;
     for (int site = D_OPEN; site < T_CLOCK; site++)
         each_time(&e, (enum sim_site)site, false, w.calls[site], 0);
+    /* A sync fails, and the power goes at any call of the next life. */
+    for (int64_t n = 1; n <= w.calls[D_SYNC] && cuts >= 100; n++)
+        for (int64_t k = 1; k <= w.disk_calls; k++) {
+            struct sim_strike s[] = {{D_SYNC, n, 1}, {S_DISK_CRASH, 2, k},
+                                     {S_POWER, 1, 1}};
+
+            with(&e, s, 3);
+        }
     errors = e.runs - deaths;
     each_time(&e, S_STOP, true, 3 * w.most_steps, 0);
     printf("sim: a job of %d rows, %" PRId64 " calls to the disk: %d deaths, "

@@ -83,6 +83,7 @@
     X(S_CRASH, crash_at)             /* by run: call of the engine */          \
     X(S_DISK_CRASH, disk_crash_at)   /* by run: call to the disk */            \
     X(S_POWER, power_cut)            /* by crash: the machine dies as well */  \
+    X(S_EVICT, evicted)              /* by run after a failed sync */          \
     X(S_STOP, stop_at)               /* by run: step and signal */             \
     X(S_AGAIN, stop_again)           /* by stop: steps until the next one */   \
     X(S_CLOCK, clock_set)            /* by run: the wall clock, + 2 days */

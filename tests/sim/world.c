@@ -167,7 +167,7 @@ static int64_t now_ns(void *ctx)
     return w->now;
 }
 
-/* A day begins when the wall clock first shows it to a run. */
+/* A day begins when the ledger hears of it, or a request leaves in it. */
 void sim_tick(struct sim *w)
 {
     int64_t day = (WALL_START + w->now / TR_S + w->wall_shift) / 86400;
@@ -188,7 +188,6 @@ static int64_t wall_s(void *ctx)
 {
     struct sim *w = ctx;
 
-    sim_tick(w);
     return WALL_START + w->now / TR_S + w->wall_shift;
 }
 
@@ -218,6 +217,7 @@ static int ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     *w->ledger = next;
+    sim_tick(w);
     if (sim_point(w))
         return tr_fail(err, TR_IO, "the process died after the ledger");
     return TR_OK;
@@ -834,6 +834,8 @@ static void what_is_left(struct sim *w)
         w->marks[M_NAME_LOST] += cut.names_lost;
         w->marks[M_NAME_BACK] += cut.names_back;
     }
+    if (sim_disk_lied(&w->disk) && sim_strike(w, S_EVICT, 200000, 1))
+        sim_disk_evict(&w->disk);
     if (w->failure[0])
         return;
     sim_check_disk(w);
