@@ -348,7 +348,7 @@ static int usage(void)
           "  --seeds N   worlds to run (1000)\n"
           "  --from S    first seed (1)\n"
           "  --jobs N    processes that share the seeds (1)\n"
-          "  --calls N   a small job that dies at every call to the disk, in N\n"
+          "  --calls N   a small job that dies at each call to the disk, in N\n"
           "              ways, and fails at each, and is told to stop\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"

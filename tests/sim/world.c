@@ -764,6 +764,7 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
         break;
     case 69:
         w->marks[M_OUTAGE]++;
+        pay(w); /* another of the chain may have said so */
         break;
     case 129:
     case 130:
