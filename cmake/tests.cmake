@@ -69,7 +69,7 @@ set(sim_seeds 5000)
 set(sim_cuts 5)
 if(CMAKE_C_FLAGS MATCHES "-fsanitize") # the preset asan: ten times slower
     set(sim_seeds 500)
-    set(sim_cuts 1)
+    set(sim_cuts 0)
 endif()
 file(GLOB sim_scripts CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/scripts/*.sim)
 cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
