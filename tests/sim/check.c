@@ -32,7 +32,9 @@ void sim_check_send(struct sim *w, struct sim_provider *p, int items)
         w->marks[M_RECOVERED]++;
     if (!p->told_exhausted)
         return;
-    if (p->told_until ? w->now < p->told_until : !w->o.wait_for_quota)
+    /* A day whose end was not stated is looked at again after an hour. */
+    if (p->told_until ? w->now < p->told_until
+        : !w->o.wait_for_quota && !(p->o->quota_is_day && since > 3600 * TR_S))
         sim_fail(w, "P4", "provider %d is asked %.1f s after it said that its "
                  "quota is used up", p->place, (double)since / TR_S);
     else if (!p->told_until && since < SIM_QUOTA_PROBE_S * TR_S * 3 / 4)
