@@ -112,14 +112,29 @@ file(GLOB simulator CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
 add_executable(sim ${simulator} ${CMAKE_SOURCE_DIR}/cli/fake/gullible.c)
 target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim
     ${CMAKE_SOURCE_DIR}/cli)
-target_link_libraries(sim PRIVATE tr_core yyjson)
-target_link_options(sim PRIVATE
-    -Wl,--wrap=tr_store_commit -Wl,--wrap=tr_store_save
-    -Wl,--wrap=tr_store_job_finish)
-add_test(NAME sim COMMAND sim --seeds 1000)
+target_link_libraries(sim PRIVATE tr_core yyjson PkgConfig::SQLITE)
+foreach(name tr_store_commit tr_store_save tr_store_job_finish sqlite3_exec
+        open close stat fstat fchmod fsync mkdir flock ftruncate pwrite pread
+        nanosleep)
+    target_link_options(sim PRIVATE -Wl,--wrap=${name})
+endforeach()
+set(sim_seeds 5000)
+set(sim_cuts 5)
+if(CMAKE_C_FLAGS MATCHES "-fsanitize") # the preset asan: ten times slower
+    set(sim_seeds 500)
+    set(sim_cuts 0)
+endif()
+file(GLOB sim_scripts CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/scripts/*.sim)
+cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
+add_test(NAME sim COMMAND sim --seeds ${sim_seeds})
+add_test(NAME sim_same COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/same $<TARGET_FILE:sim>)
+add_test(NAME sim_scripts COMMAND sim --script ${sim_scripts})
+add_test(NAME sim_canary COMMAND sim --canary ${CMAKE_CURRENT_BINARY_DIR}/canary.sim)
+add_test(NAME sim_calls COMMAND sim --calls ${sim_cuts})
 add_test(NAME sim_caps COMMAND sim --caps)
 add_test(NAME sim_hostile COMMAND sim --hostile --seeds 2)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
+set_tests_properties(sim PROPERTIES TIMEOUT 1800)
 
 # A server that breaks every rule, against real lanes, the real program and
 # the simulator's idea of the same: docs/internals/hostile.md.
@@ -131,7 +146,8 @@ add_test(NAME hostile COMMAND ${hostile})
 set_tests_properties(hostile PROPERTIES TIMEOUT 600)
 
 # Nightly: the same at length, and planted bugs that the simulator must find.
-add_test(NAME sim_long COMMAND sim --seeds 300000 --from 1000000)
+add_test(NAME sim_long COMMAND sim --seeds 2000000 --from 1000000 --jobs ${cores})
+add_test(NAME sim_calls_long COMMAND sim --calls 100)
 add_test(NAME sim_hostile_long COMMAND sim --hostile)
 add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
     ${CMAKE_CURRENT_BINARY_DIR})
@@ -142,8 +158,8 @@ add_test(NAME hostile_long COMMAND ${hostile} --rounds 3000 --seed 2)
 add_test(NAME reproducible COMMAND ${CMAKE_SOURCE_DIR}/tests/nightly/reproducible
     ${CMAKE_COMMAND} ${CMAKE_GENERATOR} ${DEPS} ${CMAKE_C_COMPILER}
     ${CMAKE_CXX_COMPILER} ${Python3_EXECUTABLE})
-set_tests_properties(sim_long sim_hostile_long sim_mutants kill_long hurt_long
-    torture_long hostile_long reproducible PROPERTIES LABELS nightly TIMEOUT 7200)
+set_tests_properties(sim_long sim_calls_long sim_hostile_long sim_mutants kill_long hurt_long
+    torture_long hostile_long reproducible PROPERTIES LABELS nightly TIMEOUT 43200)
 
 # Nightly: a real llama-server, with a model whose answers are known:
 # docs/internals/tiny-model.md. Built by the first of the two, once.

@@ -39,6 +39,7 @@
 #define WINDOW_USE 0.997
 #define WINDOW_PROBE_S 0.25
 #define WINDOW_LOOK 0.1    /* above the base at most: the answer comes late */
+#define TURN_MOST_S 60.0   /* a round trip; longer, and it was we who slept */
 #define DOUBTS 2.5         /* bounds that disagreed, an old one counts less */
 #define DOUBT_LEAST_S 1.0
 #define DOUBT_HALF_S 60.0
@@ -636,7 +637,9 @@ static void react(struct tr_estimate *e, double taken, double wait_s,
 
     e->reacted_at = now;
     e->passed = rate;
-    e->turn = now > sent_at ? now - sent_at : 0;
+    e->turn = now <= sent_at ? 0
+              : now - sent_at < nanos(TURN_MOST_S) ? now - sent_at
+                                                   : nanos(TURN_MOST_S);
     e->probe_at = 0;
     if ((e->phase == TR_EST_WINDOW || e->phase == TR_EST_RAMP) &&
         e->window_s > 0) {

@@ -114,7 +114,11 @@ int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
                          strerror(errno));
             break;
         }
-        if (errno != EWOULDBLOCK && errno != EINTR) {
+        if (errno == EINTR) { /* no answer */
+            close(*fd);
+            continue;
+        }
+        if (errno != EWOULDBLOCK) {
             rc = tr_fail(err, TR_IO, "%s: cannot be locked: %s; choose a "
                          "folder on a local disk with --store", name,
                          strerror(errno));

@@ -809,6 +809,10 @@ static int configure(struct tr_store *st, struct tr_err *err)
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         sqlite3_limit(st->db, limits[i].id, limits[i].most);
+    /* Before anything that reads the file: a log that was met without it is
+     * shared by memory beside the file from then on. */
+    if (!st->temporary && !st->read_only)
+        TRY(exec(st, "PRAGMA locking_mode = EXCLUSIVE", err));
     snprintf(pragma, sizeof pragma, "PRAGMA cache_size = -%u;"
              "PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;"
              "PRAGMA secure_delete = OFF; PRAGMA temp_store = MEMORY;",
@@ -817,11 +821,15 @@ static int configure(struct tr_store *st, struct tr_err *err)
     if (st->temporary)
         TRY(exec(st, "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF",
                  err));
-    else if (!st->read_only) /* exclusive first: then WAL shares no memory */
-        TRY(exec(st, "PRAGMA locking_mode = EXCLUSIVE;"
-                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+    else if (!st->read_only)
+        TRY(exec(st, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
                  "PRAGMA journal_size_limit = 67108864;"
-                 "PRAGMA wal_autocheckpoint = 12000", err));
+                 "PRAGMA wal_autocheckpoint = 12000;"
+                 /* What an earlier run left in the log may not be on the disk
+                  * although it can be read: a sync that fails is not repeated
+                  * by the next one. So nothing is added to it: it is merged,
+                  * by writing anew, before this run trusts it. */
+                 "PRAGMA wal_checkpoint = TRUNCATE", err));
 out:
     return rc;
 }

@@ -12,11 +12,11 @@
 #include <stdio.h>
 
 /* An answer is durable after so long at most, however rare the commits are:
- * the age of tr_flush_due(), some looks at a sluggish clock, and the commit
- * before its own. */
+ * the age of tr_flush_due(), some looks at a sluggish clock, its commit and
+ * the one before, each with up to four syncs. */
 static int64_t durable_ns(const struct sim *w)
 {
-    return TR_S + 3 * w->o.disk_ms * TR_MS;
+    return TR_S + 12 * w->o.disk_ms * TR_MS;
 }
 
 /* Nothing leaves for a provider that has said its quota is used up, but one
@@ -32,7 +32,9 @@ void sim_check_send(struct sim *w, struct sim_provider *p, int items)
         w->marks[M_RECOVERED]++;
     if (!p->told_exhausted)
         return;
-    if (p->told_until ? w->now < p->told_until : !w->o.wait_for_quota)
+    /* A day whose end was not stated is looked at again after an hour. */
+    if (p->told_until ? w->now < p->told_until
+        : !w->o.wait_for_quota && !(p->o->quota_is_day && since > 3600 * TR_S))
         sim_fail(w, "P4", "provider %d is asked %.1f s after it said that its "
                  "quota is used up", p->place, (double)since / TR_S);
     else if (!p->told_until && since < SIM_QUOTA_PROBE_S * TR_S * 3 / 4)
@@ -110,9 +112,10 @@ static void check_purse(struct sim *w, const struct tr_money *m, int i)
      * that a crash or a second stop took on its way counts as sent. */
     if (i == TR_PURSE_TOKENS && w->budget[i] < 0)
         return;
+    if (i == TR_PURSE_REQUESTS && m->spent > bill)
+        bill += sim_provider_forgotten(w);
     if (m->spent > bill && !(i == TR_PURSE_REQUESTS &&
-                            (w->marks[M_CRASH] || w->marks[M_DISK_ERROR] ||
-                             w->stops_asked > 1)))
+                             w->ended_badly))
         sim_fail(w, "I5", "%" PRId64 " %s counted as spent, %" PRId64
                  " billed", m->spent, purse_names[i], bill);
     if (bill > held)
@@ -266,6 +269,7 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
         sim_fail(w, "I2", "row %" PRId64 " was shown as %x before and as %x "
                  "now", ordinal, t->shown - 1, set_mask(w, v->set));
     t->shown = set_mask(w, v->set) + 1;
+    sim_audit_row(w, t);
     if (t->hostile || t->moody)
         return;
     w->innocent++;
@@ -326,7 +330,11 @@ void sim_check_stored(struct sim *w)
     const struct tr_store_find any = {0};
     struct tr_verdict v;
     struct tr_err err;
+    bool faults = w->faults_on;
+    int crash_in = w->disk_crash_in;
 
+    w->faults_on = false; /* it is we who look, not the process */
+    w->disk_crash_in = 0;
     for (int i = 0; i < w->text_count && !w->failure[0]; i++) {
         struct sim_text *t = &w->texts[i];
         bool known = false;
@@ -352,6 +360,64 @@ void sim_check_stored(struct sim *w)
         if (t->shown && !known)
             sim_fail(w, "I13", "text %d was shown and is not in the store", i);
     }
+    w->faults_on = faults;
+    w->disk_crash_in = crash_in;
+}
+
+static bool is_kept(const struct sim *w, const struct sim_text *t)
+{
+    if (t - w->texts >= SIM_TEXTS_MAX)
+        return true; /* only --hostile has so many, and no disk that fails */
+    for (int p = 0; p < w->o.lanes; p++)
+        if (w->stored.said[t - w->texts][p] == t->shown)
+            return true;
+    return false;
+}
+
+/* I13, by the second reader: what any run has shown is on the disk. */
+void sim_check_disk(struct sim *w)
+{
+    if (!sim_read_store(w, false))
+        return;
+    for (int i = 0; i < w->text_count; i++)
+        if (w->texts[i].shown && !is_kept(w, &w->texts[i]))
+            sim_fail(w, "I13", "text %d was shown as %x and is not on the disk",
+                     i, w->texts[i].shown - 1);
+}
+
+/* Reads what the disk would hold if the power went now, unless it was read
+ * since the last sync: true when it is worth a look. */
+static bool audit(struct sim *w)
+{
+    if ((int)tr_rng_below(&w->disk_rng, 100) >= w->o.audit_pct || w->dead ||
+        w->failure[0])
+        return false;
+    return (w->stored.read && w->stored_syncs == w->disk.syncs) ||
+           sim_read_store(w, true);
+}
+
+/* I2: what is shown now is there after a power cut now. */
+void sim_audit_row(struct sim *w, const struct sim_text *t)
+{
+    if (!audit(w))
+        return;
+    w->marks[M_AUDIT]++;
+    if (!is_kept(w, t))
+        sim_fail(w, "I2", "text %d is shown as %x, and a power cut would take "
+                 "it from the disk", (int)(t - w->texts), t->shown - 1);
+}
+
+/* I4, I5: what leaves now is known of after a power cut now. */
+void sim_audit_send(struct sim *w, uint64_t attempt)
+{
+    if (!audit(w))
+        return;
+    w->marks[M_AUDIT_SENT]++;
+    for (int i = 0; i < w->stored.attempt_count; i++)
+        if (w->stored.attempts[i] == attempt)
+            return;
+    sim_fail(w, "I5", "request %" PRIu64 " leaves, and a power cut would take "
+             "its intent from the disk", attempt);
 }
 
 static bool was_refused(const struct sim *w, const struct sim_text *t)
@@ -409,7 +475,9 @@ void sim_check_time(struct sim *w, int64_t born)
     }
     allowed += (double)w->o.rows * w->o.slow_input_ms / 1000;
     allowed += w->o.full_output_pct ? 0.2 * w->o.rows * 10 : 0;
-    allowed += requests * 3 * w->o.disk_ms / 1000;
+    allowed += requests * 12 * w->o.disk_ms / 1000 + 0.1 * w->o.disk_ms;
+    if (w->settles) /* its work is done, but for what may never be stored */
+        return;
     if (s > allowed)
         sim_fail(w, "I9", "%.0f requests without faults took %.0f s, %.0f "
                  "allowed", requests, s, allowed);

@@ -135,7 +135,7 @@ static bool run_one(struct sim *w, const struct figure *f, int guard,
         .isolate = isolate, .moody = f->moody, .attack = f->attack,
     };
 
-    if (sim_run(w, &o, false))
+    if (sim_run(w, &o, NULL, false))
         return true;
     printf("%s: %s\n", f->name, w->failure);
     return false;

@@ -6,30 +6,35 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
-/* Every mark must be met in a thousand worlds: a fault that never strikes
- * proves nothing. */
+/* Every mark must be met in a thousand worlds, and in a million a hundred
+ * times: a fault that never strikes proves nothing. */
 static bool marks_met(const int64_t *marks, uint64_t seeds)
 {
-    static const char *const names[] = {
-#define X(id, name, most) #name,
-        SIM_FAULTS(X)
-#undef X
+    const int64_t least = seeds >= 1000000 ? 100 : seeds >= 1000;
+    static const char *const others[] = {
 #define X(id, name) #name,
         SIM_MARKS(X)
 #undef X
     };
-    bool all = true;
+    char rare[600] = "";
+    size_t n = 0;
 
     for (int i = 0; i < M_COUNT; i++) {
-        printf("%s%s %lld", i ? ", " : "marks: ", names[i],
-               (long long)marks[i]);
-        all = all && marks[i];
+        const char *name = i < SIM_SITES ? sim_site_name((enum sim_site)i)
+                                         : others[i - SIM_SITES];
+
+        printf("%s%s %lld", i ? ", " : "marks: ", name, (long long)marks[i]);
+        if (marks[i] < least && n + 24 < sizeof rare)
+            n += (size_t)snprintf(rare + n, sizeof rare - n, " %.22s", name);
     }
     printf("\n");
-    if (!all && seeds >= 1000)
-        printf("sim: a mark was never met\n");
-    return all || seeds < 1000;
+    if (n)
+        printf("sim: not met, or not often:%s\n", rare);
+    return !n;
 }
 
 /* ---- every cap there can be (O7) ------------------------------- */
@@ -44,7 +49,7 @@ static bool capped(const struct sim_options *base, int purse, int64_t cap,
     if (cap <= 0)
         return true;
     o.budget_exact[purse] = cap;
-    ok = sim_run(&w, &o, false);
+    ok = sim_run(&w, &o, NULL, false);
     if (ok && !may_stop && w.marks[M_BUDGET + purse]) {
         printf("cap %" PRId64 " of purse %d is never reached, but stopped the "
                "run\n", cap, purse);
@@ -63,11 +68,11 @@ static int every_cap(uint64_t seed)
     struct sim_options o = {
         .seed = seed, .rows = 200, .labels = 3, .pack = 3, .concurrency = 3,
         .priced = true, .faulty_runs = 1, .lanes = 1,
-        .lane = {{.latency_ms = 50, .price_pct = 100}}, .words = 12,
+        .lane = {{.latency_ms = 50, .price_pct = 100}},
     };
     int caps = 0, failed = 0, stopped_at_least = 0;
 
-    sim_begin(&w, &o, false, NULL);
+    sim_begin(&w, &o, NULL, false, NULL);
     w.held_count = 0;
     while (sim_step(&w))
         ;
@@ -142,7 +147,8 @@ static int twins(uint64_t from, uint64_t seeds, bool verbose)
             o[i].priced = true;
             o[i].budget_per = TR_PER_JOB;
             o[i].clock_jumps_pct = 0;
-            sim_begin(&w[i], &o[i], verbose, &ledger);
+            o[i].again = false; /* that would be a new job */
+            sim_begin(&w[i], &o[i], NULL, verbose, &ledger);
             w[i].hopeful = false;
             meet(&w[i], &ledger);
         }
@@ -180,16 +186,181 @@ static int twins(uint64_t from, uint64_t seeds, bool verbose)
     return failed || (seeds >= 100 && (stopped < 10 || crashes < 10));
 }
 
+/* ---- every call there is (S1, S2, S3, X2) ------------------------------- */
+
+struct every {
+    struct sim_options o;
+    int runs, failed;
+};
+
+/* The job with these strikes and no others. */
+static void with(struct every *e, struct sim_strike *strikes, size_t n)
+{
+    static struct sim w;
+    struct sim_script s = {.o = e->o, .strikes = strikes, .n = n};
+
+    e->runs++;
+    if (sim_run(&w, &s.o, &s, false))
+        return;
+    if (++e->failed <= 20) {
+        printf("%s\n", w.failure);
+        sim_script_write(&s, stdout);
+    }
+}
+
+/* It strikes once, the first to the n-th time; then the power goes as well, in
+ * so many ways. */
+static void each_time(struct every *e, enum sim_site site, bool in_value,
+                      int64_t n, int cuts)
+{
+    for (int64_t k = 1; k <= n; k++)
+        for (int cut = 0; cut <= cuts; cut++) {
+            struct sim_strike s[] = {{site, in_value ? 1 : k, in_value ? k : 1},
+                                     {S_POWER, 1, cut}};
+
+            with(e, s, cut ? 2 : 1);
+        }
+}
+
+/* A small job, and a death, an error or a signal at every call and step of
+ * it. */
+static int every_call(uint64_t seed, int cuts)
+{
+    static struct sim w;
+    struct every e = {.runs = 0};
+    const struct sim_script nothing = {.n = 0};
+    int deaths, errors;
+
+    sim_options_none(&e.o);
+    e.o.seed = seed;
+    e.o.rows = 10;
+    e.o.pack = 3;
+    e.o.concurrency = 2;
+    e.o.multiple = e.o.priced = e.o.again = true;
+    e.o.wal_pages = 9;
+    e.o.cache_pages = 4;
+    e.o.audit_pct = 100;
+    e.o.faulty_runs = 3;
+    if (!sim_run(&w, &e.o, &nothing, false)) {
+        printf("without a strike: %s\n", w.failure);
+        return 1;
+    }
+    each_time(&e, S_DISK_CRASH, true, w.disk_calls, cuts);
+    each_time(&e, S_CRASH, true, w.points, 1);
+    deaths = e.runs;
+    for (int site = D_OPEN; site < T_CLOCK; site++)
+        each_time(&e, (enum sim_site)site, false, w.calls[site], 0);
+    /* A sync fails, and the power goes at any call of the next life. */
+    for (int64_t n = 1; n <= w.calls[D_SYNC] && cuts >= 100; n++)
+        for (int64_t k = 1; k <= w.disk_calls; k++) {
+            struct sim_strike s[] = {{D_SYNC, n, 1}, {S_DISK_CRASH, 2, k},
+                                     {S_POWER, 1, 1}};
+
+            with(&e, s, 3);
+        }
+    errors = e.runs - deaths;
+    each_time(&e, S_STOP, true, 3 * w.most_steps, 0);
+    printf("sim: a job of %d rows, %" PRId64 " calls to the disk: %d deaths, "
+           "%d errors, %d signals, %d failed\n", e.o.rows, w.disk_calls,
+           deaths, errors, e.runs - deaths - errors, e.failed);
+    return e.failed || w.disk_calls < 100;
+}
+
+/* ---- scripts ------------------------------- */
+
+static int replay(const char *path, bool verbose)
+{
+    static struct sim w;
+    struct sim_script script;
+    bool ok;
+
+    if (!sim_script_read(&script, path))
+        return 2;
+    ok = sim_run(&w, &script.o, &script, verbose);
+    printf("%s: %s\n", path, ok ? "ok" : w.failure);
+    sim_script_release(&script);
+    return !ok;
+}
+
+static int shrink(const struct sim_options *o, const char *to)
+{
+    struct sim_script script;
+    FILE *f = to ? fopen(to, "w") : stdout;
+
+    if (!f) {
+        fprintf(stderr, "sim: %s cannot be written\n", to);
+        return 2;
+    }
+    if (!sim_shrink(&script, o)) {
+        fprintf(stderr, "sim: seed %" PRIu64 " keeps all promises\n", o->seed);
+        return 1;
+    }
+    sim_script_write(&script, f);
+    sim_script_release(&script);
+    return to && fclose(f) != 0;
+}
+
+/* Does the alarm sound, and does the shrinker shrink? A disk that says that it
+ * synced and did not must be found, and a short script must show it. */
+static int canary(const char *to)
+{
+    static struct sim w;
+    struct sim_options o;
+    struct sim_script script;
+    FILE *f;
+    uint64_t seed = 0;
+    bool lied, honest;
+
+    do {
+        sim_options_draw(&o, ++seed);
+        o.disk_lies = true;
+        o.audit_pct = 0; /* it takes a power cut to see it */
+        o.guard = TR_GUARD_OFF; /* and few rows */
+        o.isolate = false;
+        o.hostile = o.moody = 0;
+    } while (sim_run(&w, &o, NULL, false) && seed < 1000);
+    if (!w.failure[0] || !sim_shrink(&script, &o)) {
+        printf("sim: a disk that does not sync is not found\n");
+        return 1;
+    }
+    f = fopen(to, "w");
+    if (f)
+        sim_script_write(&script, f);
+    sim_script_release(&script);
+    if (!f || fclose(f) != 0 || !sim_script_read(&script, to))
+        return 2;
+    lied = !sim_run(&w, &script.o, &script, false);
+    script.o.disk_lies = false;
+    honest = sim_run(&w, &script.o, &script, false);
+    printf("sim: a disk that does not sync: seed %" PRIu64 ", %d rows and %zu "
+           "strikes are left of it; %s, and %s on a disk that does\n", seed,
+           script.o.rows, script.n, lied ? "red" : "NOT RED",
+           honest ? "green" : "NOT GREEN");
+    lied = lied && honest && script.o.rows <= 5 && script.n <= 8;
+    sim_script_release(&script);
+    return !lied;
+}
+
+/* ---- the command line ------------------------------- */
+
 static int usage(void)
 {
     fputs("usage: sim [--seeds N] [--from S] [-v] [--set NAME=VALUE]...\n"
+          "       sim --script FILE...\n"
+          "       sim --shrink SEED [--to FILE] [--set NAME=VALUE]...\n"
           "  --seeds N   worlds to run (1000)\n"
           "  --from S    first seed (1)\n"
+          "  --jobs N    processes that share the seeds (1)\n"
+          "  --calls N   a small job that dies at each call to the disk, in N\n"
+          "              ways, and fails at each, and is told to stop\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
           "  --play FILE outcomes of scripts (tests/hostile/faults.txt)\n"
           "  --hostile   figures about rows that steer others, of N jobs (8)\n"
           "  --first     stop at the first failure\n"
+          "  --script    worlds in which happens what the file says\n"
+          "  --shrink    a seed that fails becomes a short script\n"
+          "  --canary FILE  a disk that lies must be found; its script\n"
           "  -v          trace of every event\n"
           "  --set       overrides an option of every seed; faults=0 ends\n"
           "              all faults; see the options a failing seed prints\n",
@@ -197,80 +368,211 @@ static int usage(void)
     return 2;
 }
 
+enum mode { SEEDS, CAPS, TWINS, HOSTILE, SHRINK };
+
+struct command {
+    enum mode mode;
+    uint64_t seeds, from;
+    int jobs;
+    const char *sets[64];
+    int set_count;
+    bool verbose, first_only;
+    const char *to;
+};
+
+/* What came of some seeds. */
+struct sums {
+    uint64_t seeds, rows, events, failed, history;
+    int64_t marks[M_COUNT];
+};
+
+static bool draw(const struct command *c, uint64_t seed, struct sim_options *o)
+{
+    sim_options_draw(o, seed);
+    for (int i = 0; i < c->set_count; i++)
+        if (!sim_options_set(o, c->sets[i]))
+            return false;
+    return true;
+}
+
+static bool one_seed(const struct command *c, uint64_t seed, struct sums *s)
+{
+    static struct sim w;
+    struct sim_options o;
+    bool ok;
+
+    if (!draw(c, seed, &o))
+        exit(usage());
+    if (c->verbose)
+        sim_options_print(&o);
+    ok = sim_run(&w, &o, NULL, c->verbose);
+    s->seeds++;
+    s->events += w.events;
+    s->rows += (uint64_t)o.rows;
+    s->history += sim_stream(seed, w.hash);
+    for (int i = 0; i < M_COUNT; i++)
+        s->marks[i] += w.marks[i];
+    /* Equal seeds are equal worlds: else no failure could be repeated. */
+    if (ok && seed % 100 == 0) {
+        uint64_t hash = w.hash;
+
+        ok = sim_run(&w, &o, NULL, false);
+        if (w.hash != hash)
+            sim_fail(&w, "determinism", "another history on a repeat");
+        ok = ok && w.hash == hash;
+    }
+    if (!ok) {
+        s->failed++;
+        sim_options_print(&o);
+        printf("seed %" PRIu64 ": %s\n", seed, w.failure);
+        fflush(stdout);
+    }
+    return ok || (s->failed < 20 && !c->first_only);
+}
+
+/* Every jobs-th seed, beginning with the job's. */
+static void some_seeds(const struct command *c, int job, struct sums *s)
+{
+    for (uint64_t i = (uint64_t)job; i < c->seeds; i += (uint64_t)c->jobs)
+        if (!one_seed(c, c->from + i, s))
+            break;
+}
+
+static void add(struct sums *to, const struct sums *s)
+{
+    to->seeds += s->seeds;
+    to->rows += s->rows;
+    to->events += s->events;
+    to->failed += s->failed;
+    to->history += s->history;
+    for (int i = 0; i < M_COUNT; i++)
+        to->marks[i] += s->marks[i];
+}
+
+/* Worlds have nothing in common but static variables: processes, not threads.
+ * A job that crashes has failed. */
+static void all_seeds(const struct command *c, struct sums *s)
+{
+    int *pipes = tr_array((size_t)c->jobs, 2 * sizeof *pipes);
+
+    for (int job = 0; job < c->jobs; job++) {
+        pid_t pid = pipe(&pipes[2 * job]) == 0 ? fork() : -1;
+
+        if (pid == 0) {
+            static struct sums own;
+
+            some_seeds(c, job, &own);
+            fflush(stdout);
+            _exit(write(pipes[2 * job + 1], &own, sizeof own) !=
+                  (ssize_t)sizeof own);
+        }
+        close(pipes[2 * job + 1]);
+        if (pid < 0)
+            s->failed++;
+    }
+    for (int job = 0; job < c->jobs; job++) {
+        static struct sums own;
+        size_t n = 0;
+        ssize_t got = 1;
+
+        while (n < sizeof own && got > 0) {
+            got = read(pipes[2 * job], (char *)&own + n, sizeof own - n);
+            n += got > 0 ? (size_t)got : 0;
+        }
+        close(pipes[2 * job]);
+        if (n == sizeof own) {
+            add(s, &own);
+        } else {
+            printf("sim: job %d died\n", job);
+            s->failed++;
+        }
+    }
+    while (wait(NULL) > 0)
+        ;
+    tr_free(pipes);
+}
+
+static int many(const struct command *c)
+{
+    static struct sums s;
+    struct timespec began, ended;
+    double took;
+
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    if (c->jobs > 1)
+        all_seeds(c, &s);
+    else
+        some_seeds(c, 0, &s);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    took = (double)(ended.tv_sec - began.tv_sec) +
+           (double)(ended.tv_nsec - began.tv_nsec) / 1e9;
+    printf("sim: %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " rows, %" PRIu64
+           " events, %" PRIu64 " failed, history %016" PRIx64 "\n", s.seeds,
+           c->from, s.rows, s.events, s.failed, s.history);
+    fprintf(stderr, "sim: %.0f s, %.0f worlds a second\n", took,
+            (double)s.seeds / took);
+    return !s.failed && (c->set_count || marks_met(s.marks, c->seeds)) ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 1000, from = 1, failed = 0, events = 0, rows = 0;
-    const char *sets[64];
-    int set_count = 0;
-    bool verbose = false, first_only = false, pairs = false, caps = false;
-    bool hostile = false;
-    static struct sim w;
-    static int64_t marks[M_COUNT];
+    struct command c = {.seeds = 1000, .from = 1, .jobs = 1};
+    struct sim_options o;
+    int rc = 0;
 
+    sim_vfs_init();
     for (int i = 1; i < argc; i++) {
-        const char *a = argv[i];
+        const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
 
         if (strcmp(a, "-v") == 0)
-            verbose = true;
+            c.verbose = true;
         else if (strcmp(a, "--first") == 0)
-            first_only = true;
+            c.first_only = true;
         else if (strcmp(a, "--twins") == 0)
-            pairs = true;
+            c.mode = TWINS;
         else if (strcmp(a, "--caps") == 0)
-            caps = true;
-        else if (strcmp(a, "--play") == 0 && i + 1 < argc)
-            return sim_playbook_table(argv[++i]);
+            c.mode = CAPS;
         else if (strcmp(a, "--hostile") == 0)
-            hostile = true;
-        else if (strcmp(a, "--seeds") == 0 && i + 1 < argc)
-            seeds = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(a, "--from") == 0 && i + 1 < argc)
-            from = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(a, "--set") == 0 && i + 1 < argc && set_count < 64)
-            sets[set_count++] = argv[++i];
+            c.mode = HOSTILE;
+        else if (strcmp(a, "--script") == 0 && value) {
+            while (++i < argc)
+                rc |= replay(argv[i], c.verbose);
+            return rc;
+        } else if (!value || i++ == argc)
+            return usage();
+        else if (strcmp(a, "--canary") == 0)
+            return canary(value);
+        else if (strcmp(a, "--play") == 0)
+            return sim_playbook_table(value);
+        else if (strcmp(a, "--calls") == 0)
+            return every_call(c.from, atoi(value));
+        else if (strcmp(a, "--seeds") == 0)
+            c.seeds = strtoull(value, NULL, 10);
+        else if (strcmp(a, "--from") == 0)
+            c.from = strtoull(value, NULL, 10);
+        else if (strcmp(a, "--jobs") == 0 && atoi(value) > 0)
+            c.jobs = atoi(value);
+        else if (strcmp(a, "--to") == 0)
+            c.to = value;
+        else if (strcmp(a, "--shrink") == 0) {
+            c.mode = SHRINK;
+            c.from = strtoull(value, NULL, 10);
+        } else if (strcmp(a, "--set") == 0 && c.set_count < 64)
+            c.sets[c.set_count++] = value;
         else
             return usage();
     }
-    if (caps)
-        return every_cap(from);
-    if (hostile)
-        return sim_hostile_figures(from, seeds);
-    if (pairs)
-        return twins(from, seeds, verbose);
-    for (uint64_t seed = from; seed < from + seeds; seed++) {
-        struct sim_options o;
-        bool ok;
-
-        sim_options_draw(&o, seed);
-        for (int i = 0; i < set_count; i++)
-            if (!sim_options_set(&o, sets[i]))
-                return usage();
-        if (verbose)
-            sim_options_print(&o);
-        ok = sim_run(&w, &o, verbose);
-        events += w.events;
-        rows += (uint64_t)o.rows;
-        for (int i = 0; i < M_COUNT; i++)
-            marks[i] += w.marks[i];
-        /* Equal seeds are equal worlds: else no failure could be repeated. */
-        if (ok && seed % 100 == 0) {
-            uint64_t hash = w.hash;
-
-            ok = sim_run(&w, &o, false);
-            if (w.hash != hash)
-                sim_fail(&w, "determinism", "another history on a repeat");
-            ok = ok && w.hash == hash;
-        }
-        if (!ok) {
-            failed++;
-            sim_options_print(&o);
-            printf("seed %" PRIu64 ": %s\n", seed, w.failure);
-            fflush(stdout);
-            if (failed >= 20 || first_only)
-                break;
-        }
+    switch (c.mode) {
+    case CAPS:
+        return every_cap(c.from);
+    case TWINS:
+        return twins(c.from, c.seeds, c.verbose);
+    case HOSTILE:
+        return sim_hostile_figures(c.from, c.seeds);
+    case SHRINK:
+        return draw(&c, c.from, &o) ? shrink(&o, c.to) : usage();
+    case SEEDS:
+        break;
     }
-    printf("sim: %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " rows, %" PRIu64
-           " events, %" PRIu64 " failed\n", seeds, from, rows, events, failed);
-    return !failed && (set_count || marks_met(marks, seeds)) ? 0 : 1;
+    return many(&c);
 }

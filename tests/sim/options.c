@@ -11,14 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const fault_names[] = {
-#define X(id, name, most) #name,
-    SIM_FAULTS(X)
-#undef X
-};
-static const int fault_most[] = {
+static const int rate_most[RATES] = {
 #define X(id, name, most) most,
     SIM_FAULTS(X)
+    SIM_MACHINE_FAULTS(X)
 #undef X
 };
 
@@ -53,6 +49,7 @@ static void draw_lane(struct sim_lane_options *o, struct tr_rng *r, int place)
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
     struct tr_rng r = {sim_stream(seed, 1)};
+    bool faulty_disk;
 
     *o = (struct sim_options){.seed = seed};
     o->rows = one_in(&r, 30) ? between(&r, 0, 2)
@@ -78,7 +75,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
 
     for (int f = 0; f < F_COUNT; f++)
         if (one_in(&r, 2))
-            o->rate[f] = between(&r, 1, fault_most[f]);
+            o->rate[f] = between(&r, 1, rate_most[f]);
     if (one_in(&r, 8)) /* a good day */
         memset(o->rate, 0, sizeof o->rate);
     o->lanes = one_in(&r, 2) ? 1 : between(&r, 2, SIM_LANES);
@@ -97,7 +94,6 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->stops = one_in(&r, 6) ? between(&r, 1, 3) : 0;
     o->sluggish_us = one_in(&r, 3) ? between(&r, 1, 2000) : 0;
     o->disk_ms = !one_in(&r, 2) ? 0 : one_in(&r, 4) ? 150 : between(&r, 1, 30);
-    o->disk_error_in = one_in(&r, 6) ? between(&r, 2, 60) : 0;
     o->full_output_pct = one_in(&r, 5) ? between(&r, 1, 90) : 0;
     o->faulty_runs = between(&r, 1, 6);
     o->budget_tokens_pct = one_in(&r, 6) ? between(&r, 20, 400) : 0;
@@ -105,59 +101,97 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->budget_per = one_in(&r, 2) ? TR_PER_JOB : between(&r, 0, 2);
     o->clock_jumps_pct = one_in(&r, 3) ? between(&r, 1, 100) : 0;
     o->cache = one_in(&r, 3);
-    o->words = 12;
     o->guard = one_in(&r, 2) ? TR_GUARD_OFF : between(&r, 1, 2);
     o->guard_from = between(&r, 2, 6);
     o->isolate = one_in(&r, 12);
     o->hostile = one_in(&r, 2) ? between(&r, 1, 60) : 0;
     o->sly = one_in(&r, 2);
     o->moody = one_in(&r, 4) ? between(&r, 1, 60) : 0;
+
+    faulty_disk = one_in(&r, 3);
+    o->power_pct = one_in(&r, 4) ? 0 : between(&r, 1, 100);
+    o->disk_crash_pct = one_in(&r, 4) ? 0 : between(&r, 1, 100);
+    for (int f = F_COUNT; f < RATES; f++)
+        if (f < T_OUTPUT ? faulty_disk && one_in(&r, 3) : one_in(&r, 6))
+            o->rate[f] = between(&r, 1, rate_most[f]);
+    o->coarse_ms = one_in(&r, 6) ? between(&r, 1, 16) : 0;
+    o->again = one_in(&r, 6);
+    o->wal_pages = one_in(&r, 2) ? between(&r, 1, 40) : 0;
+    o->cache_pages = one_in(&r, 3) ? between(&r, 1, 16) : 0;
+    o->audit_pct = one_in(&r, 5) ? between(&r, 1, 40) : 0;
 }
 
 /* ---- names ------------------------------- */
 
 enum type { INT, BOOL, DOUBLE, INT64 };
 
+/* least: what the option is when nothing is wanted of it. */
 static const struct field {
     const char *name;
     enum type type;
     size_t at;
+    double least;
 } fields[] = {
-#define F(name, type) {#name, type, offsetof(struct sim_options, name)}
-    F(rows, INT), F(labels, INT), F(duplicates_pct, INT), F(nasty_pct, INT),
-    F(poison_pct, INT), F(long_pct, INT), F(multiple, BOOL),
-    F(slow_input_ms, INT), F(pack, INT), F(concurrency, INT), F(form, INT),
-    F(rpm, DOUBLE), F(tpm, DOUBLE), F(budget_pct, INT),
-    F(budget_tokens_pct, INT), F(budget_requests_pct, INT),
-    F(budget_per, INT), F(clock_jumps_pct, INT), F(cache, BOOL),
-    F(as_completed, BOOL), F(window_kib, INT), F(fallback_on, INT),
-    F(wait_for_quota, BOOL), F(lanes, INT), F(priced, BOOL),
-    F(crashes, INT), F(crash_every, INT), F(stops, INT), F(sluggish_us, INT),
-    F(disk_ms, INT), F(disk_error_in, INT),
-    F(full_output_pct, INT), F(faulty_runs, INT),
-    F(guard, INT), F(guard_from, INT), F(isolate, BOOL), F(hostile, INT),
-    F(sly, BOOL), F(moody, INT), F(attack, INT), F(words, INT),
+#define F(name, type, least)                                                   \
+    {#name, type, offsetof(struct sim_options, name), least}
+    F(rows, INT, 1), F(lanes, INT, 1), F(crashes, INT, 0),
+    F(labels, INT, 2), F(duplicates_pct, INT, 0), F(nasty_pct, INT, 0),
+    F(poison_pct, INT, 0), F(long_pct, INT, 0), F(multiple, BOOL, 0),
+    F(slow_input_ms, INT, 0), F(pack, INT, 0), F(concurrency, INT, 0),
+    F(form, INT, 0), F(rpm, DOUBLE, 0), F(tpm, DOUBLE, 0),
+    F(budget_pct, INT, 0), F(budget_tokens_pct, INT, 0),
+    F(budget_requests_pct, INT, 0), F(budget_per, INT, 0),
+    F(clock_jumps_pct, INT, 0), F(cache, BOOL, 0), F(as_completed, BOOL, 0),
+    F(window_kib, INT, 0), F(fallback_on, INT, 0), F(wait_for_quota, BOOL, 0),
+    F(priced, BOOL, 0), F(crash_every, INT, 1), F(stops, INT, 0),
+    F(sluggish_us, INT, 0), F(coarse_ms, INT, 0), F(again, BOOL, 0),
+    F(disk_ms, INT, 0), F(power_pct, INT, 0),
+    F(disk_crash_pct, INT, 0), F(wal_pages, INT, 0), F(cache_pages, INT, 0),
+    F(audit_pct, INT, 0), F(disk_lies, BOOL, 0), F(full_output_pct, INT, 0),
+    F(faulty_runs, INT, 1),
+    F(guard, INT, 0), F(guard_from, INT, 2), F(isolate, BOOL, 0),
+    F(hostile, INT, 0), F(sly, BOOL, 0), F(moody, INT, 0), F(attack, INT, 0),
+    F(words, INT, 0),
 #undef F
 /* quota_after, quota_after1, quota_after2: of the first provider, the second */
-#define X(name, type) {#name, type, offsetof(struct sim_options, lane[0].name)},
+#define X(name, type, least)                                                   \
+    {#name, type, offsetof(struct sim_options, lane[0].name), least},
     SIM_LANE_OPTIONS(X)
 #undef X
-#define X(name, type)                                                          \
-    {#name "1", type, offsetof(struct sim_options, lane[1].name)},
+#define X(name, type, least)                                                   \
+    {#name "1", type, offsetof(struct sim_options, lane[1].name), least},
     SIM_LANE_OPTIONS(X)
 #undef X
-#define X(name, type)                                                          \
-    {#name "2", type, offsetof(struct sim_options, lane[2].name)},
+#define X(name, type, least)                                                   \
+    {#name "2", type, offsetof(struct sim_options, lane[2].name), least},
     SIM_LANE_OPTIONS(X)
 #undef X
 };
-#define FIELD_COUNT (sizeof fields / sizeof *fields)
+enum { FIELDS = sizeof fields / sizeof *fields, COUNT = FIELDS + RATES };
 
-static double get(const struct sim_options *o, const struct field *f)
+int sim_options_count(void)
 {
-    const char *p = (const char *)o + f->at;
+    return COUNT;
+}
 
-    switch (f->type) {
+const char *sim_option_name(int i)
+{
+    return i < FIELDS ? fields[i].name
+                      : sim_site_name((enum sim_site)(i - FIELDS));
+}
+
+double sim_option_least(int i)
+{
+    return i < FIELDS ? fields[i].least : 0;
+}
+
+double sim_option(const struct sim_options *o, int i)
+{
+    const char *p = (const char *)o + (i < FIELDS ? fields[i].at : 0);
+
+    if (i >= FIELDS)
+        return o->rate[i - FIELDS];
+    switch (fields[i].type) {
     case INT: return *(const int *)p;
     case BOOL: return *(const bool *)p;
     case DOUBLE: return *(const double *)p;
@@ -166,11 +200,15 @@ static double get(const struct sim_options *o, const struct field *f)
     return 0;
 }
 
-static void put(struct sim_options *o, const struct field *f, double v)
+void sim_option_put(struct sim_options *o, int i, double v)
 {
-    char *p = (char *)o + f->at;
+    char *p = (char *)o + (i < FIELDS ? fields[i].at : 0);
 
-    switch (f->type) {
+    if (i >= FIELDS) {
+        o->rate[i - FIELDS] = (int)v;
+        return;
+    }
+    switch (fields[i].type) {
     case INT: *(int *)p = (int)v; break;
     case BOOL: *(bool *)p = v != 0; break;
     case DOUBLE: *(double *)p = v; break;
@@ -178,15 +216,19 @@ static void put(struct sim_options *o, const struct field *f, double v)
     }
 }
 
+void sim_options_none(struct sim_options *o)
+{
+    *o = (struct sim_options){.seed = 0};
+    for (int i = 0; i < COUNT; i++)
+        sim_option_put(o, i, sim_option_least(i));
+}
+
 void sim_options_print(const struct sim_options *o)
 {
     printf("seed %llu:", (unsigned long long)o->seed);
-    for (size_t i = 0; i < FIELD_COUNT; i++)
-        if (get(o, &fields[i]) != 0)
-            printf(" %s=%g", fields[i].name, get(o, &fields[i]));
-    for (int f = 0; f < F_COUNT; f++)
-        if (o->rate[f])
-            printf(" %s=%d", fault_names[f], o->rate[f]);
+    for (int i = 0; i < COUNT; i++)
+        if (sim_option(o, i) != 0)
+            printf(" %s=%.10g", sim_option_name(i), sim_option(o, i));
     printf("\n");
 }
 
@@ -201,20 +243,14 @@ bool sim_options_set(struct sim_options *o, const char *assignment)
     n = (size_t)(equals - assignment);
     v = strtod(equals + 1, NULL);
     if (n == 6 && memcmp(assignment, "faults", n) == 0) {
-        for (int f = 0; f < F_COUNT; f++)
+        for (int f = 0; f < RATES; f++)
             o->rate[f] = (int)v;
         return true;
     }
-    for (size_t i = 0; i < FIELD_COUNT; i++)
-        if (strlen(fields[i].name) == n &&
-            memcmp(fields[i].name, assignment, n) == 0) {
-            put(o, &fields[i], v);
-            return true;
-        }
-    for (int f = 0; f < F_COUNT; f++)
-        if (strlen(fault_names[f]) == n &&
-            memcmp(fault_names[f], assignment, n) == 0) {
-            o->rate[f] = (int)v;
+    for (int i = 0; i < COUNT; i++)
+        if (strlen(sim_option_name(i)) == n &&
+            memcmp(sim_option_name(i), assignment, n) == 0) {
+            sim_option_put(o, i, v);
             return true;
         }
     return false;

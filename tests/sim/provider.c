@@ -9,6 +9,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "sim.h"
 
+#include "engine.h"
 #include "fake/gullible.h"
 
 #include <inttypes.h>
@@ -211,14 +212,9 @@ static uint32_t unused_id(struct sim *w, const struct sim_flight *f)
     }
 }
 
-static bool strikes(struct sim *w, enum sim_fault fault)
+static bool strikes(struct sim *w, enum sim_site fault)
 {
-    /* Drawn also when the fault is off, so that switching one off leaves the
-     * others where they were. */
-    bool hit = sim_chance(w, w->o.rate[fault]);
-
-    w->marks[fault] += hit && w->faults_on;
-    return hit && w->faults_on;
+    return sim_strike(w, fault, w->o.rate[fault] * 1000, 1) != 0;
 }
 
 /* What it thinks of each text, and what the texts make of that. */
@@ -618,12 +614,14 @@ static void process(struct sim *w, struct sim_flight *f)
 /* Where the beginning of a prompt is kept, the first request goes alone. */
 static void check_first(struct sim *w)
 {
+    int64_t until = w->first_at + 10 * TR_S - w->o.coarse_ms * TR_MS;
+
     if (!w->o.cache || !w->o.priced || w->o.concurrency == 1 ||
         w->o.lanes > 1)
         return;
     if (!w->first_at)
         w->first_at = w->now;
-    else if (!w->first_back && w->now < w->first_at + 10 * TR_S)
+    else if (!w->first_back && w->now < until)
         sim_fail(w, "warm-up", "a second request leaves %.3f s after the "
                  "first, which is not back", (double)(w->now - w->first_at) /
                  TR_S);
@@ -727,6 +725,7 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     read_request(w, f, body);
     sim_event(w, 'S', (int64_t)tag, f->n);
     sim_check_send(w, p, f->n);
+    sim_audit_send(w, tag / TR_PACKS_MAX);
     f->told = p->told_exhausted;
     p->after_told += f->told;
     for (int i = 0; i < f->n; i++) {
@@ -830,7 +829,7 @@ static void delivered(struct sim *w, struct sim_flight *f)
                 seen->said[seen->said_count++] = it->mask;
         }
         if (it->usable) {
-            t->answered_at = w->now;
+            t->answered_at = sim_awake(w);
             t->answered_run = w->run_number;
         } else if (f->n == 1 && !f->excused) {
             seen->alone_bad++;
@@ -892,6 +891,7 @@ static void forget(struct sim *w, const struct sim_provider *p)
         if (f->stage == FREE || f->forgotten || (p && f->p != p))
             continue;
         f->forgotten = true;
+        w->unheard += f->net == TR_NET_CONNECT; /* nobody will ever know */
         f->p->after_told -= f->told;
         for (int i = 0; i < f->n; i++)
             w->texts[f->items[i].text].in_flight -= !f->items[i].guest;
@@ -959,6 +959,15 @@ void sim_provider_release(struct sim *w)
         tr_free(w->providers[i].receipts);
     tr_buf_release(&w->reply_body);
     tr_buf_release(&w->reply_headers);
+}
+
+int64_t sim_provider_forgotten(const struct sim *w)
+{
+    int64_t n = w->unheard;
+
+    for (int i = 0; i < w->flight_end; i++)
+        n += w->flights[i].stage == ON_WIRE && w->flights[i].forgotten;
+    return n;
 }
 
 int64_t sim_provider_next(const struct sim *w)

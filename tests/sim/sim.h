@@ -5,13 +5,18 @@
  *               tr_transport: reads the request, answers or fails, and keeps
  *               its own bill
  *   hostile.c   texts that steer their neighbours, and a model that obeys
+ *   disk.c      files in memory, and what a power cut leaves of them
+ *   vfs.c       the doors through which store and SQLite come to them
+ *   reader.c    reads a store on its own, knowing the format only
  *   world.c     clock, input, output, crashes: drives the engine to its end
  *   check.c     the promises, checked from what provider and output saw
+ *   script.c    what strikes when: drawn from the seed, or as a script says
+ *   shrink.c    a red seed becomes a short script
  *   play.c      the provider plays a script of tests/hostile instead
  *   main.c      command line, seeds, determinism
  *
- * Real: engine, packs, pace, money, prompt, answer, dialect, store (SQLite in
- * memory). Simulated: time, network, provider, files, the death of processes.
+ * Real: engine, packs, pace, money, prompt, answer, dialect, store, SQLite.
+ * Simulated: time, network, provider, disk, the death of processes.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_SIM_H
@@ -21,12 +26,14 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "disk.h"
 #include "run.h"
 #include "task/task.h"
 #include "wire/provider.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* ---- options ------------------------------- */
 
@@ -50,16 +57,76 @@
     X(F_MISLABEL, mislabel, 100)     /* a valid label, not the gold one */     \
     X(F_NO_USAGE, no_usage, 200)
 
-enum sim_fault {
+/* Faults of the machine, with a rate in a hundred thousand calls or steps. The
+ * first nine are the kinds of calls to the disk. */
+#define SIM_MACHINE_FAULTS(X)                                                     \
+    X(D_OPEN, open_fails, 3000)                                                \
+    X(D_READ, read_fails, 500)                                                 \
+    X(D_WRITE, write_fails, 1000)                                              \
+    X(D_SYNC, sync_fails, 5000)      /* and the next one will not repeat it */ \
+    X(D_TRUNCATE, truncate_fails, 10000)                                       \
+    X(D_DELETE, delete_fails, 20000)                                           \
+    X(D_ACCESS, access_fails, 2000)                                            \
+    X(D_SIZE, size_fails, 500)                                                 \
+    X(D_LOCK, lock_fails, 10000)                                               \
+    X(D_FULL, disk_full, 1000)       /* for one write */                       \
+    X(D_STAYS_FULL, disk_stays_full, 300) /* until the process ends */         \
+    X(D_INTERRUPT, interrupted, 20000) /* a signal, while it locks */          \
+    X(D_SHORT, short_write, 20000)   /* of the lock's file */                  \
+    X(D_MOVED, file_moved, 2000)     /* by a person, who puts it back */       \
+    X(D_LEDGER, ledger_fails, 2000)                                            \
+    X(T_OUTPUT, output_breaks, 1000)                                           \
+    X(T_INPUT, input_breaks, 500)                                              \
+    X(T_CLOCK, clock_steps, 1000)    /* up to ten years, there or back */      \
+    X(T_PAUSE, paused, 500)          /* up to an hour: stopped, swapped out */
+
+/* What comes at a time of its own; the value says when, or how much. */
+#define SIM_TIMED(X)                                                           \
+    X(S_CRASH, crash_at)             /* by run: call of the engine */          \
+    X(S_DISK_CRASH, disk_crash_at)   /* by run: call to the disk */            \
+    X(S_POWER, power_cut)            /* by crash: the machine dies as well */  \
+    X(S_EVICT, evicted)              /* by run after a failed sync */          \
+    X(S_STOP, stop_at)               /* by run: step and signal */             \
+    X(S_AGAIN, stop_again)           /* by stop: steps until the next one */   \
+    X(S_CLOCK, clock_set)            /* by run: the wall clock, + 2 days */
+
+/* Whatever may strike. */
+enum sim_site {
 #define X(id, name, most) id,
     SIM_FAULTS(X)
+    SIM_MACHINE_FAULTS(X)
 #undef X
-    F_COUNT
+#define X(id, name) id,
+    SIM_TIMED(X)
+#undef X
+    SIM_SITES
 };
+enum { F_COUNT = D_OPEN, RATES = S_CRASH };
 
 /* What else must have happened somewhere. */
 #define SIM_MARKS(X)                                                           \
-    X(M_DISK_ERROR, disk_error)                                                \
+    X(M_DIED_IN, crash_in_open)      /* in the order of the disk's calls */    \
+    X(M_DIED_READ, crash_in_read)                                              \
+    X(M_DIED_WRITE, crash_in_write)                                            \
+    X(M_DIED_SYNC, crash_in_sync)                                              \
+    X(M_DIED_TRUNCATE, crash_in_truncate)                                      \
+    X(M_DIED_DELETE, crash_in_delete)                                          \
+    X(M_DIED_ACCESS, crash_in_access)                                          \
+    X(M_DIED_SIZE, crash_in_size)                                              \
+    X(M_DIED_LOCK, crash_in_lock)                                              \
+    X(M_DISK_ERROR, commit_failed)                                             \
+    X(M_OPEN_FAILED, store_did_not_open)                                       \
+    X(M_WRITE_LOST, unsynced_write_lost)                                       \
+    X(M_WRITE_TORN, unsynced_write_torn)                                       \
+    X(M_NAME_LOST, unsynced_file_lost)                                         \
+    X(M_NAME_BACK, deleted_file_back)                                          \
+    X(M_STOP_EARLY, stopped_before_its_first_step)                             \
+    X(M_STOP_TWICE, stopped_twice)                                             \
+    X(M_OUTPUT_BROKEN, ended_by_its_output)                                    \
+    X(M_INPUT_BROKEN, ended_by_its_input)                                      \
+    X(M_AGAIN, nothing_to_do_again)                                            \
+    X(M_AUDIT, image_read)                                                     \
+    X(M_AUDIT_SENT, intent_read)                                               \
     X(M_CRASH, crash)                                                          \
     X(M_CRASH_SENT, crash_with_requests_out)                                   \
     X(M_STOP, stopped_by_signal)                                               \
@@ -97,7 +164,7 @@ enum sim_fault {
     X(M_CORRECTED, label_corrected)
 
 enum sim_mark {
-    M_BEFORE = F_COUNT - 1,
+    M_BEFORE = SIM_SITES - 1,
 #define X(id, name) id,
     SIM_MARKS(X)
 #undef X
@@ -106,29 +173,29 @@ enum sim_mark {
 
 #define SIM_LANES 3
 
-/* One provider. name, type */
+/* One provider. name, type, what it is when nothing is wanted of it */
 #define SIM_LANE_OPTIONS(X)                                                    \
-    X(hidden_rpm, DOUBLE)     /* its own limit; 0: none */                     \
-    X(hidden_burst_s, DOUBLE)                                                  \
-    X(headers, BOOL)                                                           \
-    X(retry_after, BOOL)                                                       \
-    X(quota_after, INT)       /* requests until the quota is gone; 0: never */ \
-    X(quota_for_s, INT)       /* until it comes back; 0: when a person pays */ \
-    X(quota_is_day, BOOL)     /* a limit of the day, and when it ends */       \
-    X(gone_after, INT)        /* requests until the model is retired */        \
-    X(latency_ms, INT)                                                         \
-    X(context, INT64)         /* of the model, tokens; 0: unknown */           \
-    X(old_cap, BOOL)                                                           \
-    X(outage_at_s, INT)                                                        \
-    X(outage_s, INT)                                                           \
-    X(price_pct, INT)         /* of the first one's */
+    X(hidden_rpm, DOUBLE, 0)  /* its own limit; 0: none */                     \
+    X(hidden_burst_s, DOUBLE, 0)                                               \
+    X(headers, BOOL, 0)                                                        \
+    X(retry_after, BOOL, 0)                                                    \
+    X(quota_after, INT, 0)    /* requests until the quota is gone; 0: never */ \
+    X(quota_for_s, INT, 0)    /* until it comes back; 0: when a person pays */ \
+    X(quota_is_day, BOOL, 0)  /* a limit of the day, and when it ends */       \
+    X(gone_after, INT, 0)     /* requests until the model is retired */        \
+    X(latency_ms, INT, 1)                                                      \
+    X(context, INT64, 0)      /* of the model, tokens; 0: unknown */           \
+    X(old_cap, BOOL, 0)                                                        \
+    X(outage_at_s, INT, 0)                                                     \
+    X(outage_s, INT, 0)                                                        \
+    X(price_pct, INT, 100)    /* of the first one's */
 
 struct sim_lane_options {
 #define INT int
 #define BOOL bool
 #define DOUBLE double
 #define INT64 int64_t
-#define X(name, type) type name;
+#define X(name, type, least) type name;
     SIM_LANE_OPTIONS(X)
 #undef X
 #undef INT
@@ -156,7 +223,7 @@ struct sim_options {
     int fallback_on;       /* mask of enum tr_trigger */
     bool wait_for_quota;
     /* the providers */
-    int rate[F_COUNT];     /* per thousand */
+    int rate[RATES];       /* per thousand, of the disk's faults 100,000 */
     int lanes;             /* providers in the chain, 1 to SIM_LANES */
     struct sim_lane_options lane[SIM_LANES];
     bool priced;
@@ -164,10 +231,17 @@ struct sim_options {
     /* the machine */
     int crashes;           /* at most, at random points */
     int crash_every;       /* mean points between them */
+    int power_pct;         /* of the crashes: the power goes */
+    int disk_crash_pct;    /* of the crashes: in a call to the disk */
     int stops;             /* SIGINTs by the operator */
+    int coarse_ms;         /* the clock moves so often */
     int sluggish_us;       /* time passes between two looks at the clock */
-    int disk_ms;           /* what a commit takes, at most */
-    int disk_error_in;     /* one commit in so many fails; 0: none */
+    int disk_ms;           /* what a sync takes, at most */
+    int wal_pages;         /* the log is merged so often; 0: never */
+    int cache_pages;       /* SQLite's; 0: as the store has it */
+    int audit_pct;         /* of rows shown and requests sent */
+    bool again;            /* the job is done: one more run, nothing to do */
+    bool disk_lies;        /* syncs do nothing: never drawn, must be found */
     int full_output_pct;   /* a slow consumer */
     int faulty_runs;       /* after so many runs all faults end */
     /* rows that steer others */
@@ -177,7 +251,7 @@ struct sim_options {
     bool sly;              /* they do not look so */
     int attack;            /* enum gullible_attack, +1; 0: all kinds */
     int moody;             /* of a thousand texts: another answer at times */
-    int words;             /* of a text, at most */
+    int words;             /* of a text, fewer than; 0: 12 */
 };
 
 /* Neighbouring seeds and streams must have nothing in common. */
@@ -192,6 +266,14 @@ void sim_options_draw(struct sim_options *o, uint64_t seed);
 void sim_options_print(const struct sim_options *o);
 /* "name=value": for narrowing a failing seed down. */
 bool sim_options_set(struct sim_options *o, const char *assignment);
+/* All options by number, rates included, and what each is in a world that
+ * wants nothing of it. */
+int sim_options_count(void);
+const char *sim_option_name(int i);
+double sim_option_least(int i);
+double sim_option(const struct sim_options *o, int i);
+void sim_option_put(struct sim_options *o, int i, double v);
+void sim_options_none(struct sim_options *o); /* each at its least */
 
 /* ---- texts and their truth ------------------------------- */
 
@@ -199,6 +281,9 @@ bool sim_options_set(struct sim_options *o, const char *assignment);
 #define SIM_SAID_MAX 6
 #define SIM_RUNS_MAX 40
 #define SIM_PERIODS_MAX 400
+#define SIM_TEXTS_MAX 320
+#define SIM_ATTEMPTS_MAX 4096
+#define SIM_FOLDER "/sim.disk"
 
 enum sim_kind {
     K_PLAIN,
@@ -266,6 +351,28 @@ struct sim_provider {
     int after_told;              /* requests sent since, in flight now */
 };
 
+/* What strikes: the n-th time that it could. */
+struct sim_strike {
+    enum sim_site site;
+    int64_t n, value;            /* value >= 1 */
+};
+
+struct sim_script {
+    struct sim_options o;
+    struct sim_strike *strikes;  /* by site, then n */
+    size_t n;
+};
+
+/* A store as somebody else reads it. */
+struct sim_stored {
+    bool read;
+    uint32_t said[SIM_TEXTS_MAX][SIM_LANES]; /* set of labels, +1; 0: none */
+    bool under_way, job;         /* the job; whether there is one */
+    uint64_t attempts[SIM_ATTEMPTS_MAX];
+    int attempt_count;
+    int64_t answers;
+};
+
 struct sim {
     struct sim_options o;
     struct tr_rng rng;           /* of the world */
@@ -287,6 +394,7 @@ struct sim {
     struct sim_flight *flights;  /* of all of them */
     int flight_end;              /* behind the last one in use */
     struct tr_buf reply_body, reply_headers;
+    int64_t unheard;             /* not reached, and the process was gone */
     bool faults_on;
     int64_t bill[TR_PURSES];     /* nano-dollars, tokens, requests: the truth */
     int64_t billed_before[TR_PURSES]; /* in rounds that are finished */
@@ -299,6 +407,29 @@ struct sim {
     bool round_over;
     struct sim_playbook *playbook;   /* instead of all else; NULL: none */
 
+    /* the disk */
+    struct sim_disk disk;
+    struct tr_rng disk_rng;
+    int64_t disk_calls, points, most_steps; /* of all lives: --calls */
+    int disk_crash_in;           /* calls to the disk until it dies; 0: none */
+    bool ended_badly;            /* some life did, with intents and no sends */
+    bool disk_struck;            /* it failed in this life: errors may follow */
+    bool disk_full;
+    bool io_struck;              /* its input, output or ledger did */
+    int64_t paused;              /* it did not run for so long, all told */
+    bool settles;                /* a run after the job is done */
+    struct sim_stored stored;    /* as read last, when the disk had */
+    uint64_t stored_syncs;       /* been synced so often */
+    struct sim_key *keys;        /* of texts and models, sorted */
+    int key_count;
+
+    /* what strikes */
+    const struct sim_script *script; /* NULL: drawn */
+    int64_t calls[SIM_SITES];
+    int script_next[SIM_SITES];
+    struct sim_strike *struck;   /* all that did; stays until sim_begin() */
+    size_t struck_n, struck_cap;
+
     /* the living process */
     struct tr_store *store;
     struct tr_task task;
@@ -308,11 +439,11 @@ struct sim {
     int run_number;
     int64_t told;        /* attempts of this run that were told to have ended */
     int64_t died_at[SIM_RUNS_MAX + 2]; /* by run; 0: it ended in good order */
-    bool disk_failed;            /* a commit failed: the run may say so */
+    bool disk_failed;            /* a commit failed: the run must say so */
     bool dead;                   /* crashed: nothing it does counts */
     int crash_in;                /* points until the next crash; 0: none */
     int crashes_left, stops_left;
-    int stop_in;
+    int stop_in, stop_code;
     int64_t read_next;           /* row the input gives next */
     int64_t written;
     int64_t input_at;            /* slow input: when the next row is there */
@@ -346,16 +477,27 @@ void sim_trace(struct sim *w, const char *fmt, ...)
 /* Every event goes into the hash: kind and two numbers. */
 void sim_event(struct sim *w, int kind, int64_t a, int64_t b);
 
+/* The time in which its process could have done something. */
+static inline int64_t sim_awake(const struct sim *w)
+{
+    return w->now - w->paused;
+}
+
 static inline bool sim_chance(struct sim *w, int per_thousand)
 {
     return (int)tr_rng_below(&w->rng, 1000) < per_thousand;
 }
 
-/* Runs one seed to its end; true when every promise held. */
-bool sim_run(struct sim *w, const struct sim_options *o, bool verbose);
+struct sim_key;
+
+/* Runs one seed to its end; true when every promise held. What strikes is
+ * drawn, or comes from a script. */
+bool sim_run(struct sim *w, const struct sim_options *o,
+             const struct sim_script *script, bool verbose);
 /* The same in pieces: several worlds may take turns. Their job has one budget
  * when they share a ledger (NULL: own). step: false when the job is over. */
-void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
+void sim_begin(struct sim *w, const struct sim_options *o,
+               const struct sim_script *script, bool verbose,
                struct tr_ledger *ledger);
 bool sim_step(struct sim *w);
 void sim_end(struct sim *w);
@@ -380,10 +522,41 @@ struct sim_text *sim_text_find(struct sim *w, struct tr_str text);
 /* True: the process dies at this very point. */
 bool sim_point(struct sim *w);
 
+/* script.c: 0, or what strikes at this place: 1 to most, with a chance of so
+ * many in a million. Each place has counts and chances of its own, so that one
+ * may be switched off and the others stay. */
+int64_t sim_strike(struct sim *w, enum sim_site site, int64_t ppm,
+                   int64_t most);
+const char *sim_site_name(enum sim_site site);
+/* A script as a file: options that are not at their least, then what strikes,
+ * one a line. read: false with a sentence on stderr. */
+bool sim_script_read(struct sim_script *s, const char *path);
+void sim_script_write(const struct sim_script *s, FILE *f);
+void sim_script_sort(struct sim_script *s);
+void sim_script_release(struct sim_script *s);
+
+/* shrink.c: the options of a world that fails become a script that still
+ * breaks the same promise, with as little else as possible. False: it does not
+ * fail. sim_script_release() it. */
+bool sim_shrink(struct sim_script *out, const struct sim_options *o);
+
+/* vfs.c */
+void sim_vfs_init(void);
+void sim_vfs_enter(struct sim_disk *disk, struct sim *w);
+void sim_vfs_forget(struct sim_disk *disk);
+
+/* reader.c: the store as it is on the disk, or as a power cut now may leave
+ * it; false: it cannot be read, and the world has failed. */
+bool sim_read_store(struct sim *w, bool power);
+void sim_reader_release(struct sim *w);
+
 /* provider.c */
 void sim_provider_init(struct sim *w);
 void sim_provider_release(struct sim *w);
 int64_t sim_provider_next(const struct sim *w); /* next event, INT64_MAX */
+/* Requests that nobody waits for and that are not billed: not yet, or never,
+ * because they did not get there. */
+int64_t sim_provider_forgotten(const struct sim *w);
 void sim_provider_advance(struct sim *w);       /* everything due by now */
 void sim_provider_forget(struct sim *w);        /* the process is gone */
 
@@ -406,6 +579,9 @@ bool sim_check_guest(const struct sim *w, const struct sim_text *t, int items);
 void sim_check_ask(struct sim *w, const struct sim_provider *p,
                    struct sim_text *t);
 void sim_check_stored(struct sim *w);
+void sim_check_disk(struct sim *w); /* what was shown is on it */
+void sim_audit_row(struct sim *w, const struct sim_text *t);
+void sim_audit_send(struct sim *w, uint64_t attempt);
 void sim_check_money(struct sim *w);
 void sim_check_bill(struct sim *w, int period);
 void sim_tick(struct sim *w); /* the wall clock is looked at */

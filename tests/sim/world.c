@@ -10,6 +10,7 @@
 #include "rows/source.h"
 
 #include <inttypes.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -61,6 +62,7 @@ void sim_event(struct sim *w, int kind, int64_t a, int64_t b)
 
 bool sim_point(struct sim *w)
 {
+    w->points++;
     if (w->dead || w->crash_in == 0)
         return w->dead;
     if (--w->crash_in > 0)
@@ -80,6 +82,13 @@ struct sim_text *sim_text_find(struct sim *w, struct tr_str text)
     return NULL;
 }
 
+static int words(struct sim *w)
+{
+    int most = w->o.words ? w->o.words : 12;
+
+    return (int)tr_rng_below(&w->rng, (uint64_t)most);
+}
+
 static void make_text(struct sim *w, int number)
 {
     static const char *const nasty[] = {
@@ -95,7 +104,7 @@ static void make_text(struct sim *w, int number)
     while (sim_chance(w, w->o.nasty_pct * 10) && b.n < 200)
         tr_buf_addz(&b, nasty[tr_rng_below(&w->rng,
                                            sizeof nasty / sizeof *nasty)]);
-    for (int n = (int)tr_rng_below(&w->rng, (uint64_t)w->o.words); n > 0; n--)
+    for (int n = words(w); n > 0; n--)
         tr_buf_addz(&b, " word");
     for (int p = 0; p < SIM_LANES; p++)
         if (p && sim_chance(w, 500)) /* poison for one is poison for another */
@@ -161,10 +170,12 @@ static int64_t now_ns(void *ctx)
     if (w->o.sluggish_us)
         w->now += (int64_t)tr_rng_below(&w->env_rng,
                                         (uint64_t)w->o.sluggish_us * 1000);
+    if (w->o.coarse_ms)
+        return w->now - w->now % (w->o.coarse_ms * TR_MS);
     return w->now;
 }
 
-/* A day begins when the wall clock first shows it. */
+/* A day begins when the ledger hears of it, or a request leaves in it. */
 void sim_tick(struct sim *w)
 {
     int64_t day = (WALL_START + w->now / TR_S + w->wall_shift) / 86400;
@@ -185,7 +196,6 @@ static int64_t wall_s(void *ctx)
 {
     struct sim *w = ctx;
 
-    sim_tick(w);
     return WALL_START + w->now / TR_S + w->wall_shift;
 }
 
@@ -207,10 +217,15 @@ static int ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
 
     if (sim_point(w))
         return tr_fail(err, TR_IO, "the process died before the ledger");
+    if (sim_strike(w, D_LEDGER, w->o.rate[D_LEDGER] * 10, 1)) {
+        w->io_struck = true;
+        return tr_fail(err, TR_IO, "the ledger cannot be written");
+    }
     rc = tr_ledger_apply(&next, &store, ask, err);
     if (rc != TR_OK)
         return rc;
     *w->ledger = next;
+    sim_tick(w);
     if (sim_point(w))
         return tr_fail(err, TR_IO, "the process died after the ledger");
     return TR_OK;
@@ -234,6 +249,10 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
         return tr_fail(err, TR_BUG, "the process died");
     if (w->read_next >= w->o.rows)
         return TR_FILL_END;
+    if (sim_strike(w, T_INPUT, w->o.rate[T_INPUT] * 10, 1)) {
+        w->io_struck = true;
+        return tr_fail(err, TR_IO, "the input cannot be read");
+    }
     if (w->o.slow_input_ms && w->now < w->input_at)
         return TR_FILL_WAIT;
     if (b->row_count == b->row_cap)
@@ -269,6 +288,10 @@ static int write_row(void *ctx, const struct tr_block *b,
         return tr_fail(err, TR_BUG, "the process died");
     if (w->now < w->room_at)
         return 0;
+    if (sim_strike(w, T_OUTPUT, w->o.rate[T_OUTPUT] * 10, 1)) {
+        w->io_struck = true;
+        return tr_fail(err, TR_IO, "the output cannot be written");
+    }
     if (sim_chance(w, w->o.full_output_pct * 10)) {
         w->room_at = w->now + 1 + (int64_t)tr_rng_below(&w->rng, 200) * TR_MS;
         return 0;
@@ -293,7 +316,7 @@ static void attempt(void *ctx, const struct tr_attempt *a)
     w->told++;
 }
 
-/* ---- the disk: linked in place of the store's functions ----------------- */
+/* ---- commits: linked in place of the store's functions ----------------- */
 
 #define COMMIT_ARGS                                                            \
     struct tr_store *st, const struct tr_store_put *puts, size_t put_count,    \
@@ -310,26 +333,32 @@ int __real_tr_store_save(SAVE_ARGS);
 int __wrap_tr_store_save(SAVE_ARGS);
 int __real_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+int __real_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
+                        void *ctx, char **error);
+int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
+                        void *ctx, char **error);
 
 static struct sim *living; /* the world whose engine runs */
 
 /* The best moment to die is before a change, or after it and before anybody
  * acts on it. */
-static int before_change(struct sim *w, struct tr_err *err)
+static bool dies_before(struct sim *w, struct tr_err *err)
 {
-    if (w->dead || sim_point(w))
-        return tr_fail(err, TR_IO, "the process died before a commit");
-    if (w->o.disk_error_in && w->faults_on &&
-        tr_rng_below(&w->rng, (uint64_t)w->o.disk_error_in) == 0) {
-        w->marks[M_DISK_ERROR]++;
-        w->disk_failed = true;
-        return tr_fail(err, TR_IO, "disk full");
-    }
-    return TR_OK;
+    if (!w->dead && !sim_point(w))
+        return false;
+    tr_fail(err, TR_IO, "the process died before a commit");
+    return true;
 }
 
 static int after_change(struct sim *w, int rc, struct tr_err *err)
 {
+    if (rc != TR_OK && !w->dead) {
+        w->disk_failed = true;
+        w->marks[M_DISK_ERROR]++;
+        if (!w->disk_struck)
+            sim_fail(w, "store", "a change failed on a good disk: %s",
+                     err->text);
+    }
     return sim_point(w) ? tr_fail(err, TR_IO, "the process died after a commit")
                         : rc;
 }
@@ -337,14 +366,12 @@ static int after_change(struct sim *w, int rc, struct tr_err *err)
 int __wrap_tr_store_commit(COMMIT_ARGS)
 {
     struct sim *w = living;
-    int rc = before_change(w, err);
+    int rc;
 
-    if (rc != TR_OK)
-        return rc;
+    if (dies_before(w, err))
+        return TR_IO;
     rc = __real_tr_store_commit(st, puts, put_count, intents, intent_count,
                                 outs, out_count, err);
-    if (w->o.disk_ms)
-        w->now += (int64_t)(tr_rng_unit(&w->env_rng) * w->o.disk_ms * TR_MS);
     sim_event(w, 'C', (int64_t)put_count, (int64_t)(intent_count << 16 |
                                                     out_count));
     return after_change(w, rc, err);
@@ -353,25 +380,43 @@ int __wrap_tr_store_commit(COMMIT_ARGS)
 int __wrap_tr_store_save(SAVE_ARGS)
 {
     struct sim *w = living;
-    int rc = before_change(w, err);
+    int rc;
 
-    if (rc != TR_OK)
-        return rc;
+    if (dies_before(w, err))
+        return TR_IO;
     rc = __real_tr_store_save(st, puts, put_count, outs, out_count, err);
-    sim_event(w, 'S', (int64_t)put_count, (int64_t)out_count);
+    sim_event(w, 's', (int64_t)put_count, (int64_t)out_count);
     return after_change(w, rc, err);
 }
 
 int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err)
 {
     struct sim *w = living;
-    int rc = before_change(w, err);
 
-    if (rc != TR_OK)
+    return dies_before(w, err)
+        ? TR_IO : after_change(w, __real_tr_store_job_finish(st, err), err);
+}
+
+/* Caches and logs are small in some worlds, so that what is rare with the
+ * store's own sizes is not: pages that leave the cache before their commit, a
+ * log that is merged and begun anew in the midst of a run. */
+int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
+                        void *ctx, char **error)
+{
+    const struct sim *w = living;
+    int rc = __real_sqlite3_exec(db, sql, each, ctx, error);
+    char pragma[60];
+
+    if (rc != SQLITE_OK || !w || !strstr(sql, "PRAGMA"))
         return rc;
-    rc = __real_tr_store_job_finish(st, err);
-    w->round_over = rc == TR_OK; /* the next run begins a new round */
-    return after_change(w, rc, err);
+    if (w->o.cache_pages && strstr(sql, "cache_size")) {
+        snprintf(pragma, sizeof pragma, "PRAGMA cache_size = %d",
+                 w->o.cache_pages);
+        __real_sqlite3_exec(db, pragma, NULL, NULL, NULL);
+    }
+    if (w->o.wal_pages && strstr(sql, "wal_autocheckpoint"))
+        sqlite3_wal_autocheckpoint(db, w->o.wal_pages);
+    return rc;
 }
 
 /* ---- one process ------------------------------- */
@@ -406,17 +451,49 @@ static void first_budgets(struct sim *w)
                        : pct[i] ? sim_expected(w, i) * pct[i] / 100 : -1;
 }
 
+/* When it will die or be stopped. */
+static void doom(struct sim *w)
+{
+    int64_t crash = w->crashes_left || w->script ? 1000000 : 0;
+    int64_t disk = crash / 100 * w->o.disk_crash_pct;
+    uint64_t most = (uint64_t)w->o.crash_every * 2;
+    int64_t stop;
+
+    w->disk_crash_in = (int)sim_strike(w, S_DISK_CRASH, disk, (int64_t)most);
+    w->crash_in = w->disk_crash_in
+        ? 0 : (int)sim_strike(w, S_CRASH, crash, (int64_t)most);
+    stop = sim_strike(w, S_STOP, w->stops_left ? 1000000 : 0, 900);
+    w->stop_in = (int)(stop + 2) / 3;
+    if (stop > 600) /* while it begins */
+        w->stop_in = 1 + w->stop_in % 5;
+    w->stop_code = 128 + (int[]){1, 2, 15}[stop % 3]; /* HUP, INT, TERM */
+}
+
 /* Somebody sets the wall clock, forward or back. */
 static void set_clock(struct sim *w)
 {
-    int64_t by;
+    int64_t by = sim_strike(w, S_CLOCK, w->o.clock_jumps_pct * 10000,
+                            3 * 86400);
 
-    if (!sim_chance(w, w->o.clock_jumps_pct * 10))
+    if (!by)
         return;
-    by = (int64_t)tr_rng_below(&w->rng, 3 * 86400) - 86400 * 3 / 2;
+    by -= 86400 * 3 / 2;
     w->wall_shift += by;
     w->marks[M_CLOCK_BACK] += by < 0;
     sim_trace(w, "*** the wall clock is set by %" PRId64 " s", by);
+}
+
+static int open_store(struct sim *w, struct tr_err *err)
+{
+    struct tr_store_opts o = {.folder = SIM_FOLDER, .task_name = "sim"};
+    int rc = tr_store_open(&w->store, &o, err);
+
+    if (rc == TR_OK || w->dead)
+        return rc;
+    w->marks[M_OPEN_FAILED]++;
+    if (!w->disk_struck || (rc != TR_IO && rc != TR_CANTCREATE))
+        sim_fail(w, "store", "error %d at opening: %s", rc, err->text);
+    return rc;
 }
 
 static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
@@ -453,15 +530,13 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         w->o.budget_per == TR_PER_RUN)
         w->period++;
     set_clock(w);
-    w->dead = w->round_over = w->disk_failed = false;
+    w->dead = w->round_over = w->disk_failed = w->disk_struck = false;
+    w->disk_full = w->io_struck = false;
     w->read_next = w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
     w->input_at = w->room_at = w->first_at = 0;
     w->first_back = false;
-    w->crash_in = w->crashes_left && w->faults_on
-        ? 1 + (int)tr_rng_below(&w->rng, (uint64_t)w->o.crash_every * 2) : 0;
-    w->stop_in = w->stops_left && w->faults_on
-        ? 1 + (int)tr_rng_below(&w->rng, 300) : 0;
+    doom(w);
     rc = tr_task_from_labels(&w->task, list, err);
     if (rc == TR_OK) {
         w->task.multiple = w->o.multiple;
@@ -474,6 +549,8 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         }
     }
     if (rc == TR_OK)
+        rc = open_store(w, err);
+    if (rc == TR_OK)
         rc = tr_run_open(&w->run, env, &opts, &w->task, w->store, w->lanes,
                          (uint32_t)w->o.lanes, err);
     return rc;
@@ -481,8 +558,6 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
 
 static void burial(struct sim *w)
 {
-    struct tr_err err;
-
     for (int i = 0; w->run && i < w->o.lanes; i++) {
         struct tr_lane_counts c;
 
@@ -499,40 +574,87 @@ static void burial(struct sim *w)
     }
     tr_task_release(&w->task);
     w->run = NULL;
-    if (tr_store_crash(w->store, &err) != TR_OK)
-        sim_fail(w, "store", "%s", err.text);
+    tr_store_close(w->store); /* it may die of that as well */
+    w->store = NULL;
+}
+
+/* As long as nothing may happen: an outage of --max-wait, or what a provider
+ * says its quota needs, of which a client waits a tenth longer. */
+static int64_t quiet_ns(const struct sim *w)
+{
+    int64_t most = 700;
+
+    for (int i = 0; i < w->o.lanes; i++) {
+        int64_t stated = w->o.lane[i].quota_for_s * 11 / 10 + 100;
+
+        if (w->o.lane[i].quota_after && stated > most)
+            most = stated;
+    }
+    return most * TR_S;
+}
+
+/* A signal may come at any moment; the program looks between two steps. */
+static void maybe_stop(struct sim *w)
+{
+    if (!w->stop_in || --w->stop_in > 0)
+        return;
+    sim_trace(w, "*** stop requested");
+    tr_run_stop(w->run, w->stop_code);
+    w->marks[M_STOP_EARLY] += !w->steps;
+    w->marks[M_STOP_TWICE] += ++w->stops_asked == 2;
+    w->stops_left -= w->stops_asked == 1;
+    w->stop_in = (int)sim_strike(w, S_AGAIN, 300000, 20);
+}
+
+/* Time does what it likes between two steps. */
+static void maybe_time(struct sim *w)
+{
+    const int64_t years = INT64_C(10) * 365 * 86400;
+    int64_t by = sim_strike(w, T_CLOCK, w->o.rate[T_CLOCK] * 10, 4 * years);
+
+    if (by) { /* by seconds, hours or years */
+        by = by > 2 * years ? by - 3 * years : (by - years) % (3 * 86400);
+        w->wall_shift += by;
+        w->marks[M_CLOCK_BACK] += by < 0;
+        sim_trace(w, "*** the wall clock steps by %" PRId64 " s", by);
+    }
+    by = sim_strike(w, T_PAUSE, w->o.rate[T_PAUSE] * 10, 3600) * TR_S;
+    if (by) {
+        sim_trace(w, "*** paused for %" PRId64 " s", by / TR_S);
+        w->now += by;
+        w->paused += by;
+        w->quiet_since += by;
+        w->born_at += by;
+        sim_provider_advance(w);
+    }
 }
 
 /* One step of a life: TR_RUN_MORE, TR_RUN_DONE, or < 0 by death. */
 static int live(struct sim *w, struct tr_err *err)
 {
     int64_t wait = 0, next;
-    int rc = tr_run_step(w->run, &wait, err);
+    int rc;
 
-    sim_check_money(w);
+    maybe_stop(w);
+    maybe_time(w);
+    rc = tr_run_step(w->run, &wait, err);
+    if (rc >= 0)
+        sim_check_money(w);
     if (rc < 0 || rc == TR_RUN_DONE || w->failure[0])
         return rc;
     if (w->dead || sim_point(w))
         return tr_fail(err, TR_BUG, "the process died");
-    if (w->stop_in && --w->stop_in == 0) {
-        sim_trace(w, "*** stop requested");
-        tr_run_stop(w->run, 130);
-        if (++w->stops_asked == 1) {
-            w->stops_left--;
-            if (sim_chance(w, 300))
-                w->stop_in = 1 + (int)tr_rng_below(&w->rng, 20);
-        }
-    }
     if (w->events != w->quiet_events) {
         w->quiet_events = w->events;
         w->quiet_since = w->now;
     }
+    w->most_steps += w->run_number == 1;
     if (++w->steps > STEPS_MAX || w->now - w->born_at > RUN_NS_MAX) {
         sim_fail(w, "I9", "no end after %" PRId64 " steps, %.0f s", w->steps,
                  (double)(w->now - w->born_at) / TR_S);
         return TR_BUG;
     }
-    if (w->now - w->quiet_since > 700 * TR_S && !w->o.slow_input_ms) {
+    if (w->now - w->quiet_since > quiet_ns(w) && !w->o.slow_input_ms) {
         struct tr_counts c;
 
         tr_run_counts(w->run, &c);
@@ -552,6 +674,8 @@ static int live(struct sim *w, struct tr_err *err)
         return TR_RUN_MORE;
     }
     w->calls_at_once = 0;
+    if (w->o.coarse_ms && wait < INT64_MAX - TR_MS) /* as the driver sleeps */
+        wait += TR_MS - 1 - (wait - 1) % TR_MS;
     next = sim_provider_next(w);
     if (w->o.slow_input_ms && w->read_next < w->o.rows &&
         w->input_at > w->now && w->input_at < next)
@@ -651,9 +775,20 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
         break;
     case 69:
         w->marks[M_OUTAGE]++;
+        pay(w); /* another of the chain may have said so */
         break;
+    case 129:
     case 130:
+    case 143:
         w->marks[M_STOP]++;
+        if (!w->stops_asked || exit_code != w->stop_code)
+            sim_fail(w, "I12", "exit %d, but it was not told so", exit_code);
+        break;
+    case 74:
+        w->marks[M_OUTPUT_BROKEN] += strstr(sentence, "output") != NULL;
+        w->marks[M_INPUT_BROKEN] += strstr(sentence, "input") != NULL;
+        if (!w->disk_struck && !w->io_struck)
+            sim_fail(w, "I12", "exit 74 on a good machine: %s", sentence);
         break;
     default:
         sim_fail(w, "I12", "exit code %d: %s", exit_code, sentence);
@@ -692,6 +827,33 @@ static int begin_life(struct sim *w, struct tr_err *err)
     return birth(w, &w->env, err);
 }
 
+/* The disk after a life, and whether its job was over. */
+static void what_is_left(struct sim *w)
+{
+    struct sim_cut cut = {0};
+    int64_t power = 0;
+
+    sim_vfs_forget(&w->disk);
+    if (w->dead)
+        power = sim_strike(w, S_POWER, w->o.power_pct * 10000, 1000);
+    if (power) { /* 1: nothing is left that was not synced */
+        struct tr_rng rng = {sim_stream((uint64_t)power, 5)};
+
+        sim_trace(w, "*** the power goes");
+        sim_disk_power_cut(&w->disk, power == 1 ? NULL : &rng, &cut);
+        w->marks[M_WRITE_LOST] += cut.lost;
+        w->marks[M_WRITE_TORN] += cut.torn;
+        w->marks[M_NAME_LOST] += cut.names_lost;
+        w->marks[M_NAME_BACK] += cut.names_back;
+    }
+    if (sim_disk_lied(&w->disk) && sim_strike(w, S_EVICT, 200000, 1))
+        sim_disk_evict(&w->disk);
+    if (w->failure[0])
+        return;
+    sim_check_disk(w);
+    w->round_over = w->stored.job && !w->stored.under_way;
+}
+
 /* It has ended, however: true when the job is not done yet. */
 static bool end_life(struct sim *w, int rc, const struct tr_err *err)
 {
@@ -700,14 +862,15 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
     int code = -1;
 
     w->born = false;
+    w->ended_badly = w->ended_badly || w->dead || rc < 0;
     if (w->dead) {
         w->crashes_left--;
         w->marks[M_CRASH]++;
         for (int i = 0; i < w->text_count; i++)
             w->marks[M_CRASH_SENT] += w->texts[i].in_flight > 0;
-        w->died_at[w->run_number] = w->now;
-    } else if (rc < 0 && w->disk_failed) {
-        w->died_at[w->run_number] = w->now; /* as good as a death */
+        w->died_at[w->run_number] = sim_awake(w);
+    } else if (rc < 0 && (w->disk_struck || w->io_struck)) {
+        w->died_at[w->run_number] = sim_awake(w); /* as good as a death */
     } else if (rc < 0) {
         sim_fail(w, "I12", "error %d: %s", rc, err->text);
     } else {
@@ -731,12 +894,18 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
         respond(w, code, sentence);
     }
     burial(w);
+    what_is_left(w);
     for (uint32_t i = 0; i < w->ledger->n; i++)
         if (tr_key_cmp(&w->ledger->shares[i].store, &key) == 0)
             w->ledger->shares[i].alive = false;
-    if (code == 0 || code == 1 || w->failure[0] ||
-        (code == 75 && !w->hopeful))
+    if (w->failure[0] || (code == 75 && !w->hopeful))
         return false;
+    if (code == 0 || code == 1) { /* done; once more, or this was that */
+        if (!w->o.again || w->settles)
+            return false;
+        w->marks[M_AGAIN]++;
+        w->settles = true;
+    }
     w->now += (int64_t)tr_rng_below(&w->rng, 5000) * TR_MS;
     sim_provider_advance(w);
     return true;
@@ -748,6 +917,7 @@ bool sim_step(struct sim *w)
     int rc = TR_RUN_MORE;
 
     living = w;
+    sim_vfs_enter(&w->disk, w);
     if (w->failure[0] && !w->born)
         return false;
     if (!w->born)
@@ -759,13 +929,14 @@ bool sim_step(struct sim *w)
     return end_life(w, rc, &err);
 }
 
-void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
+void sim_begin(struct sim *w, const struct sim_options *o,
+               const struct sim_script *script, bool verbose,
                struct tr_ledger *shared)
 {
-    struct tr_err err;
-
+    tr_free(w->struck); /* of the world that was here before */
     *w = (struct sim){
-        .o = *o, .now = START, .verbose = verbose, .faults_on = true,
+        .o = *o, .script = script, .now = START, .verbose = verbose,
+        .faults_on = true,
         .hopeful = true, .held_count = -1,
         .rng = {sim_stream(o->seed, 2)}, .env_rng = {sim_stream(o->seed, 3)},
         .hash = UINT64_C(0xcbf29ce484222325),
@@ -775,14 +946,16 @@ void sim_begin(struct sim *w, const struct sim_options *o, bool verbose,
     make_rows(w);
     sim_provider_init(w);
     first_budgets(w);
-    if (tr_store_open_memory(&w->store, &err) != TR_OK)
-        sim_fail(w, "store", "%s", err.text);
+    w->disk_rng = (struct tr_rng){sim_stream(o->seed, 4)};
+    sim_vfs_enter(&w->disk, w);
+    sqlite3_randomness(0, NULL); /* its generator begins anew */
 }
 
 void sim_end(struct sim *w)
 {
     sim_check_rates(w);
-    tr_store_close(w->store);
+    sim_reader_release(w);
+    sim_disk_release(&w->disk);
     sim_provider_release(w);
     for (int i = 0; i < w->text_count; i++)
         tr_free((char *)(uintptr_t)w->texts[i].text.p);
@@ -791,9 +964,10 @@ void sim_end(struct sim *w)
     tr_free(w->row_written);
 }
 
-bool sim_run(struct sim *w, const struct sim_options *o, bool verbose)
+bool sim_run(struct sim *w, const struct sim_options *o,
+             const struct sim_script *script, bool verbose)
 {
-    sim_begin(w, o, verbose, NULL);
+    sim_begin(w, o, script, verbose, NULL);
     while (sim_step(w))
         ;
     sim_end(w);

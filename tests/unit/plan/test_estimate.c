@@ -217,6 +217,23 @@ static void idle_time_teaches_nothing(void **state)
 }
 
 /* Whatever comes, in whatever order: rates stay finite and above nothing. */
+/* A process that slept for an hour finds a refusal: not an hour's round trip. */
+static void a_refusal_found_after_sleep_is_not_waited_for(void **state)
+{
+    struct tr_estimate e;
+    int64_t now = WORLD_START;
+    (void)state;
+
+    tr_estimate_init(&e, now);
+    for (int i = 0; i < 8; i++, now += 100 * TR_MS) {
+        tr_estimate_sent(&e, 1, false, now);
+        tr_estimate_accepted(&e, now, now + 50 * TR_MS);
+    }
+    tr_estimate_sent(&e, 1, false, now);
+    tr_estimate_refused(&e, 1, -1, now, now + 3600 * TR_S);
+    assert_true(e.hold_until - (now + 3600 * TR_S) <= 70 * TR_S);
+}
+
 static void nothing_breaks_it(void **state)
 {
     struct tr_rng rng = {42};
@@ -268,6 +285,7 @@ int main(void)
         cmocka_unit_test(refusals_at_any_rate_are_no_limit),
         cmocka_unit_test(waking_late_costs_nothing),
         cmocka_unit_test(idle_time_teaches_nothing),
+        cmocka_unit_test(a_refusal_found_after_sleep_is_not_waited_for),
         cmocka_unit_test(nothing_breaks_it),
     };
 
