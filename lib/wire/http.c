@@ -828,6 +828,9 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
     struct http *h = s->h;
     CURLMcode bad;
 
+    /* Kept connections may have ended. Without memory libcurl may, too. */
+    if (h->multi && tr_clock_mono_ns() - h->looked_at > LOOK_AGAIN_NS)
+        drive(h, 0);
     if (!h->multi && !new_multi(h)) {
         give_back(s);
         return tr_fail(err, TR_NOMEM, "out of memory for a request");
@@ -851,8 +854,6 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
     s->too_big = s->no_memory = s->headers_end = s->resent = false;
     s->error[0] = '\0';
     s->began_ns = tr_clock_mono_ns();
-    if (s->began_ns - h->looked_at > LOOK_AGAIN_NS)
-        drive(h, 0); /* kept connections may have ended */
     s->deadline_ns = s->began_ns + deadline_ms * TR_MS + OWN_DEADLINE_NS;
     bad = curl_multi_add_handle(h->multi, s->easy);
     if (bad) {
