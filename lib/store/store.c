@@ -901,8 +901,8 @@ static int make_file(struct tr_store *st, struct tr_err *err)
 {
     int flags = st->read_only ? O_RDONLY : O_RDWR | O_CREAT;
     int fd = open(st->path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-    char wal[4200];
-    struct stat sb, other;
+    char wal[4200], journal[4200];
+    struct stat sb, other, made;
     int rc = TR_OK;
 
     if (fd < 0)
@@ -920,9 +920,12 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     st->device = sb.st_dev;
     st->inode = sb.st_ino;
     snprintf(wal, sizeof wal, "%s-wal", st->path);
+    snprintf(journal, sizeof journal, "%s-journal", st->path);
     /* SQLite would take an empty file for a new one and throw away what the
-     * file beside it still holds. */
-    if (rc == TR_OK && !sb.st_size && stat(wal, &other) == 0 && other.st_size)
+     * file beside it still holds. A rollback journal is there only until the
+     * file is made: nothing was ever kept in it. */
+    if (rc == TR_OK && !sb.st_size && stat(wal, &other) == 0 &&
+        other.st_size && !(stat(journal, &made) == 0 && made.st_size))
         rc = damaged(st, "its content", err);
     if (rc == TR_OK && !sb.st_size && !st->read_only) {
         fchmod(fd, 0600); /* whatever the umask */
