@@ -215,7 +215,8 @@ TROMMEL_API const char *trommel_run_stats_json(trommel_run *run);
  * docs/monitoring.md lists the metrics. */
 TROMMEL_API const char *trommel_run_metrics(trommel_run *run);
 /* With the setting "dry-run", after DONE: the first request as text and the
- * bound of what the whole run may cost. */
+ * bound of what the whole run may cost. "" in other runs, and when memory is
+ * out. */
 TROMMEL_API const char *trommel_run_preview(trommel_run *run);
 
 /* With the setting "dry-run", after DONE: what the run would ask and cost.

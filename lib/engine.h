@@ -532,7 +532,8 @@ int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
 bool tr_run_preview_waits(const struct tr_run *run,
                           const struct tr_run_lane *l);
 /* The pack is counted and forgotten. */
-void tr_run_preview_pack(struct tr_run *run, struct tr_pack *p);
+int tr_run_preview_pack(struct tr_run *run, struct tr_pack *p,
+                        struct tr_err *err);
 
 /* ---- commit.c --------------------------------------------------------- */
 

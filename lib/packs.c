@@ -433,7 +433,9 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
             return rc;
         *moved = true;
         if (run->opts.dry_run) {
-            tr_run_preview_pack(run, p);
+            rc = tr_run_preview_pack(run, p, err);
+            if (rc != TR_OK)
+                return rc;
             continue;
         }
         reserved = local;

@@ -97,7 +97,8 @@ static void doubt_guests(const struct tr_run_lane *l, struct tr_preview *v)
     e->nano.high = plus(e->nano.high, nano);
 }
 
-void tr_run_preview_pack(struct tr_run *run, struct tr_pack *p)
+int tr_run_preview_pack(struct tr_run *run, struct tr_pack *p,
+                        struct tr_err *err)
 {
     struct tr_preview *v = &run->preview;
     struct tr_forecast *f = &v->forecast;
@@ -120,6 +121,8 @@ void tr_run_preview_pack(struct tr_run *run, struct tr_pack *p)
         tr_run_settle_all(run, p->rows[i]);
     }
     tr_pack_free(run, p);
+    return tr_buf_ok(&run->preview_body)
+               ? TR_OK : tr_fail(err, TR_NOMEM, "out of memory for the preview");
 }
 
 static double first_of(double a, double b)
