@@ -76,6 +76,7 @@ static void close_as(struct tr_health *h, enum tr_health_state state,
     h->state = state;
     h->probes = 0;
     h->probe_at = when_to_probe(h, news, now);
+    h->closed_at = now;
 }
 
 static bool trips_now(const struct tr_health *h,
@@ -120,6 +121,7 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
 {
     const struct tr_rule *rule = tr_rule(news->outcome);
     enum tr_health_state before = h->state;
+    bool probe = news->probe && news->sent_at >= h->closed_at;
 
     if (news->probe)
         h->probing = false;
@@ -134,9 +136,9 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
     } else if (rule->action == TR_DO_AGAIN) {
         failed(h, news, now);
     } else {
-        answered(h, news->probe, now);
+        answered(h, probe, now);
     }
-    if (news->probe && h->state == before && h->state != TR_LANE_OPEN) {
+    if (probe && h->state == before && h->state != TR_LANE_OPEN) {
         h->probes++;
         h->probe_at = when_to_probe(h, news, now);
     }

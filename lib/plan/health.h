@@ -40,6 +40,7 @@ struct tr_health {
     int64_t answered_at;   /* last request that was answered, well or not */
     uint32_t probes;       /* that failed since it closed */
     int64_t probe_at;      /* not before; TR_NEVER: no probe */
+    int64_t closed_at;     /* probes that left before were for other trouble */
 };
 
 struct tr_health_news {

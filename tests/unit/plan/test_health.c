@@ -49,6 +49,25 @@ static void a_used_up_quota_closes_at_once_and_for_good(void **state)
     assert_int_equal(h.state, TR_LANE_EXHAUSTED);
 }
 
+/* A probe that left while the lane was down comes back after it was open for a
+ * while and its quota ended: that says nothing of the quota. */
+static void a_probe_is_for_the_trouble_it_left_in(void **state)
+{
+    struct tr_health h = {.state = TR_LANE_DOWN};
+    struct tr_health_news n = news(TR_OUT_OK, 200, START);
+    (void)state;
+
+    n.probe = h.probing = true;
+    assert_true(told(&h, TR_OUT_OK, 200, START + TR_S));
+    assert_true(told(&h, TR_OUT_EXHAUSTED, 429, START + 2 * TR_S));
+    assert_false(tr_health_reply(&h, &n, START + 3 * TR_S));
+    assert_int_equal(h.state, TR_LANE_EXHAUSTED);
+    assert_false(h.probing);
+    n.sent_at = START + 4 * TR_S;
+    assert_true(tr_health_reply(&h, &n, START + 5 * TR_S));
+    assert_int_equal(h.state, TR_LANE_OPEN);
+}
+
 static void a_day_is_probed_when_it_ends(void **state)
 {
     struct tr_health h = {0};
@@ -284,6 +303,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_used_up_quota_closes_at_once_and_for_good),
+        cmocka_unit_test(a_probe_is_for_the_trouble_it_left_in),
         cmocka_unit_test(a_day_is_probed_when_it_ends),
         cmocka_unit_test(probes_for_quota_come_one_by_one_and_ever_later),
         cmocka_unit_test(a_refused_key_is_gone),
