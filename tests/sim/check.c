@@ -469,7 +469,8 @@ void sim_check_time(struct sim *w, int64_t born)
             rpm = p->o->hidden_rpm;
         allowed += n * (0.02 + 0.015 * p->o->latency_ms);
         allowed += rpm > 0 ? 2 * n * 60 / rpm : 0;
-        if (p->told_exhausted || p->recovered) /* it was waited for */
+        if (p->told_exhausted || p->recovered || /* it was waited for */
+            (p->o->quota_is_day && p->o->quota_after))
             allowed += 2 * p->o->quota_for_s + 15 * SIM_QUOTA_PROBE_S;
         requests += n;
     }
