@@ -18,6 +18,7 @@
 #include "base/dirs.h"
 #include "base/mem.h"
 #include "store/lock.h"
+#include "store/verdict.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,7 @@
 #define APPLICATION_ID 0x54524f4d /* "TROM" */
 #define VALUE_BYTES_MAX (64 << 20) /* one small value: a local fit is 10 MB */
 
-/* what and v are a verdict as two integers, see pack_verdict(). attempt.id
+/* what and v are a verdict as two integers, see tr_verdict_pack(). attempt.id
  * never repeats: AUTOINCREMENT keeps its high-water mark in the file. tally
  * counts verdicts per origin, so that looking needs no scan. in_batch.keys are
  * the keys of the attempt's rows one after another, digest is over them, seed
@@ -424,78 +425,6 @@ static int room(void **array, size_t *cap, size_t need, size_t size,
     return TR_OK;
 }
 
-/* ---- verdicts as two integers ----------------------------------------- */
-
-/* what: 0 none of the labels, n > 0 label set n - 1, n < 0 reason -n.
- * v, from the low end: position 9 bits, pack size 9, check 13, origin 16,
- * confidence + 1 (0: none) 14. SQLite stores small integers in few bytes, so
- * what is mostly zero stands on top: 4 bytes for the first origin, 6 for
- * others, 8 with a confidence. */
-enum {
-    PLACE_MAX = 511,
-    CHECK_AT = 18, CHECK_MAX = (1 << 13) - 1,
-    ORIGIN_AT = 31, CONFIDENCE_AT = 47
-};
-
-static uint64_t little_endian(const unsigned char *b)
-{
-    uint64_t n = 0;
-
-    for (int i = 8; i-- > 0; )
-        n = n << 8 | b[i];
-    return n;
-}
-
-/* 13 bits over everything else of the row: the highest of a product, as only
- * they depend on all bits of v. */
-static int64_t check_of(const struct tr_key *key, int64_t what, int64_t v)
-{
-    uint64_t h = (uint64_t)what * 0x9e3779b97f4a7c15u;
-
-    h = (h ^ h >> 29 ^ little_endian(key->b)) * 0xbf58476d1ce4e5b9u;
-    h = (h ^ h >> 32 ^ little_endian(key->b + 8)) * 0x94d049bb133111ebu;
-    h = (h ^ h >> 31 ^ (uint64_t)v) * 0xd6e8feb86659fd93u;
-    return (int64_t)(h >> 51);
-}
-
-static void pack_verdict(const struct tr_key *key, const struct tr_verdict *in,
-                         int64_t *what, int64_t *v)
-{
-    int64_t confidence =
-        in->confidence == TR_NO_CONFIDENCE ? 0 : in->confidence + 1;
-
-    TR_ASSERT(in->position <= PLACE_MAX && in->pack_size <= PLACE_MAX &&
-              confidence <= 10001 && in->why < TR_WHY_COUNT);
-    *what = in->why != TR_WHY_NONE ? -(int64_t)in->why
-        : in->set == TR_SET_NOTHING ? 0 : (int64_t)in->set + 1;
-    *v = in->position | (int64_t)in->pack_size << 9 |
-         (int64_t)in->origin << ORIGIN_AT | confidence << CONFIDENCE_AT;
-    *v |= check_of(key, *what, *v) << CHECK_AT;
-}
-
-/* False: this is not what pack_verdict() made. */
-static bool unpack_verdict(const struct tr_key *key, int64_t what, int64_t v,
-                           struct tr_verdict *out)
-{
-    int64_t check = v >> CHECK_AT & CHECK_MAX;
-    int64_t confidence = v >> CONFIDENCE_AT;
-
-    v &= ~((int64_t)CHECK_MAX << CHECK_AT);
-    if (check != check_of(key, what, v) || confidence < 0 ||
-        confidence > 10001 || what <= -TR_WHY_COUNT || what >= TR_SET_NOTHING)
-        return false;
-    *out = (struct tr_verdict){
-        .set = what < 0 ? 0 : what ? (uint32_t)(what - 1) : TR_SET_NOTHING,
-        .why = (uint16_t)(what < 0 ? -what : TR_WHY_NONE),
-        .position = (uint16_t)(v & PLACE_MAX),
-        .pack_size = (uint16_t)(v >> 9 & PLACE_MAX),
-        .origin = (uint16_t)(v >> ORIGIN_AT),
-        .confidence = (uint16_t)(confidence ? confidence - 1
-                                            : TR_NO_CONFIDENCE),
-    };
-    return true;
-}
-
 /* ---- keys certainly not there ----------------------------------------- */
 
 /* A Bloom filter, four bits in one 64-byte line: a store that was empty when
@@ -630,7 +559,7 @@ static int64_t set_digest(struct tr_str names, size_t number)
 {
     struct tr_key key = tr_digest(NULL, names);
 
-    return (int64_t)(little_endian(key.b) + number);
+    return (int64_t)(tr_little_endian(key.b) + number);
 }
 
 static int load_sets(struct tr_store *st, struct tr_err *err)
@@ -1192,7 +1121,7 @@ static int find_one(struct tr_store *st, const struct tr_key *key,
     bind_key(st, S_FIND, key);
     rc = step(st, S_FIND, found, err);
     if (*found &&
-        (!unpack_verdict(key, sqlite3_column_int64(s, 0),
+        (!tr_verdict_unpack(key, sqlite3_column_int64(s, 0),
                          sqlite3_column_int64(s, 1), out) ||
          !origin_known(st, out->origin)))
         rc = damaged(st, "an answer", err);
@@ -1273,7 +1202,7 @@ static int put_one(struct tr_store *st, const struct tr_store_put *put,
     int rc = TR_OK;
 
     TR_ASSERT(origin_known(st, put->verdict.origin));
-    pack_verdict(&put->key, &put->verdict, &what, &v);
+    tr_verdict_pack(&put->key, &put->verdict, &what, &v);
     for (;;) {
         bind_key(st, which, &put->key);
         sqlite3_bind_int64(st->stmts[which], 2, what);
@@ -1395,7 +1324,7 @@ static int stage(struct tr_store *st, const struct tr_store_put *puts, size_t n,
     for (size_t i = 0; i < n; i++, b += STAGED_BYTES) {
         int64_t what, v;
 
-        pack_verdict(&puts[i].key, &puts[i].verdict, &what, &v);
+        tr_verdict_pack(&puts[i].key, &puts[i].verdict, &what, &v);
         memcpy(b, puts[i].key.b, 16);
         write_integer(b + 16, what);
         write_integer(b + 24, v);
@@ -1430,8 +1359,8 @@ static int unstage(struct tr_store *st, const unsigned char *blob, size_t n,
         struct tr_store_put put;
 
         memcpy(put.key.b, b, sizeof put.key.b);
-        if (!unpack_verdict(&put.key, (int64_t)little_endian(b + 16),
-                            (int64_t)little_endian(b + 24), &put.verdict) ||
+        if (!tr_verdict_unpack(&put.key, (int64_t)tr_little_endian(b + 16),
+                            (int64_t)tr_little_endian(b + 24), &put.verdict) ||
             !origin_known(st, put.verdict.origin))
             TRY(damaged(st, what_it_is, err));
         TRY(take(st, &put, 1, err));
@@ -1570,7 +1499,7 @@ static int64_t keys_digest(uint64_t attempt, uint64_t seed,
         salt.b[8 + i] = (unsigned char)(seed >> 8 * i);
     }
     salt = tr_digest(&salt, tr_str((const char *)keys, n * sizeof *keys));
-    return (int64_t)little_endian(salt.b);
+    return (int64_t)tr_little_endian(salt.b);
 }
 
 /* It will go by a batch; until then it stands in none. */

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/secret.h"
+#include "wire/reach.h"
 #include "wire/transport.h"
 
 #include <curl/curl.h>
@@ -295,76 +296,6 @@ static int before_request(void *user, char *ip, char *local_ip, int port,
     return CURL_PREREQFUNC_ABORT;
 }
 
-enum reach { REACH_FAR, REACH_LOOPBACK, REACH_LINK_LOCAL };
-
-/* Where clouds keep what a machine may know, beyond link-local. */
-static const uint32_t metadata_v4[] = {
-    0x646464c8, /* 100.100.100.200 */
-    0xa83f8110, /* 168.63.129.16 */
-    0xc00000c0, /* 192.0.0.192 */
-};
-static const struct in6_addr metadata_v6[] = {
-    {{{0xfd, 0, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}}}, /* fd00:ec2::254 */
-    {{{0xfd, 0x20, 0, 0xce, [14] = 0x02, [15] = 0x54}}}, /* fd20:ce::254 */
-};
-/* Addresses of IPv6 that stand for one of IPv4: after the bytes of prefix. */
-static const struct {
-    size_t n;
-    unsigned char prefix[12];
-} embedded_v4[] = {
-    {12, {[10] = 0xff, [11] = 0xff}},            /* ::ffff:a.b.c.d */
-    {12, {[8] = 0xff, [9] = 0xff}},              /* ::ffff:0:a.b.c.d */
-    {12, {0, 0x64, 0xff, 0x9b}},                 /* 64:ff9b::a.b.c.d (NAT64) */
-    {2, {0x20, 0x02}},                           /* 2002:abcd:: (6to4) */
-    {12, {0}},                                   /* ::a.b.c.d */
-};
-
-static enum reach reach_v4(uint32_t ip)
-{
-    if (ip >> 24 == 127)
-        return REACH_LOOPBACK;
-    for (size_t i = 0; i < sizeof metadata_v4 / sizeof *metadata_v4; i++) {
-        if (ip == metadata_v4[i])
-            return REACH_LINK_LOCAL;
-    }
-    return ip >> 16 == 0xa9fe ? REACH_LINK_LOCAL : REACH_FAR;
-}
-
-static enum reach reach_v6(const struct in6_addr *a)
-{
-    if (IN6_IS_ADDR_LOOPBACK(a))
-        return REACH_LOOPBACK;
-    for (size_t i = 0; i < sizeof metadata_v6 / sizeof *metadata_v6; i++) {
-        if (memcmp(a, &metadata_v6[i], sizeof *a) == 0)
-            return REACH_LINK_LOCAL;
-    }
-    for (size_t i = 0; i < sizeof embedded_v4 / sizeof *embedded_v4; i++) {
-        size_t n = embedded_v4[i].n;
-        uint32_t ip;
-
-        if (memcmp(a->s6_addr, embedded_v4[i].prefix, n) == 0) {
-            memcpy(&ip, a->s6_addr + n, sizeof ip);
-            return reach_v4(ntohl(ip));
-        }
-    }
-    return IN6_IS_ADDR_LINKLOCAL(a) ? REACH_LINK_LOCAL : REACH_FAR;
-}
-
-static enum reach reach_of(const struct sockaddr *a)
-{
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-
-    if (a->sa_family == AF_INET) {
-        memcpy(&v4, a, sizeof v4);
-        return reach_v4(ntohl(v4.sin_addr.s_addr));
-    }
-    if (a->sa_family != AF_INET6)
-        return REACH_FAR;
-    memcpy(&v6, a, sizeof v6);
-    return reach_v6(&v6.sin6_addr);
-}
-
 static struct watch *watch_of(struct http *h, curl_socket_t fd);
 
 /* The last word on where bytes may go, after the name was resolved. */
@@ -372,18 +303,18 @@ static curl_socket_t open_socket(void *user, curlsocktype purpose,
                                  struct curl_sockaddr *address)
 {
     struct http *h = user;
-    enum reach reach = reach_of(&address->addr);
+    enum tr_reach reach = tr_reach_of(&address->addr);
     struct watch *w;
     int fd;
 
     (void)purpose;
-    if (!h->proxy && !h->allow_link_local && reach == REACH_LINK_LOCAL) {
+    if (!h->proxy && !h->allow_link_local && reach == TR_REACH_LINK_LOCAL) {
         snprintf(h->refused, sizeof h->refused,
                  "its address is link-local or a cloud's metadata; "
                  "--allow-link-local permits it");
         return CURL_SOCKET_BAD;
     }
-    if (!h->proxy && !h->secure && !h->allow_http && reach != REACH_LOOPBACK) {
+    if (!h->proxy && !h->secure && !h->allow_http && reach != TR_REACH_LOOPBACK) {
         snprintf(h->refused, sizeof h->refused,
                  "plain http may go to loopback only; --allow-http permits "
                  "more");

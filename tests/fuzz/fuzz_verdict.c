@@ -6,7 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "fuzz.h"
 
-#include "../../lib/store/store.c" /* the packing is its own affair */
+#include "store/verdict.h"
 
 static uint64_t take_number(struct fuzz_in *in, int bytes)
 {
@@ -39,30 +39,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         .set = (uint32_t)take_number(&in, 4),
         .origin = (uint16_t)take_number(&in, 2),
         .confidence = (uint16_t)(take_number(&in, 2) % 10002),
-        .pack_size = (uint16_t)(take_number(&in, 2) & PLACE_MAX),
-        .position = (uint16_t)(take_number(&in, 2) & PLACE_MAX)};
+        .pack_size = (uint16_t)(take_number(&in, 2) & TR_PLACE_MAX),
+        .position = (uint16_t)(take_number(&in, 2) & TR_PLACE_MAX)};
     if (v.set == TR_SET_NOTHING - 1)
         v.set = TR_SET_NOTHING; /* no task has so many sets */
     if (v.confidence == 10001)
         v.confidence = TR_NO_CONFIDENCE;
-    pack_verdict(&key, &v, &what, &bits);
-    CHECK(unpack_verdict(&key, what, bits, &back));
+    tr_verdict_pack(&key, &v, &what, &bits);
+    CHECK(tr_verdict_unpack(&key, what, bits, &back));
     check_same(&back, &v);
 
     /* Whatever is taken for a verdict is in range, and is packed as it was. */
     what = (int64_t)take_number(&in, 8);
     bits = (int64_t)take_number(&in, 8);
     if (fuzz_byte(&in) & 1) { /* a check that fits, on anything */
-        bits &= ~((int64_t)CHECK_MAX << CHECK_AT);
-        bits |= check_of(&key, what, bits) << CHECK_AT;
+        bits &= ~((int64_t)TR_CHECK_MAX << TR_CHECK_AT);
+        bits |= tr_verdict_check(&key, what, bits) << TR_CHECK_AT;
     }
-    if (unpack_verdict(&key, what, bits, &back)) {
+    if (tr_verdict_unpack(&key, what, bits, &back)) {
         int64_t what2, bits2;
 
         CHECK(back.why < TR_WHY_COUNT);
         CHECK(back.confidence <= 10000 || back.confidence == TR_NO_CONFIDENCE);
-        CHECK(back.pack_size <= PLACE_MAX && back.position <= PLACE_MAX);
-        pack_verdict(&key, &back, &what2, &bits2);
+        CHECK(back.pack_size <= TR_PLACE_MAX && back.position <= TR_PLACE_MAX);
+        tr_verdict_pack(&key, &back, &what2, &bits2);
         CHECK(what2 == what && bits2 == bits);
     }
     return 0;
