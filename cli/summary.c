@@ -4,7 +4,6 @@
 
 #include "format.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -156,17 +155,16 @@ static void say_cache(struct term *term, const trommel_run *run)
     term_say(term, SAY_NOTE, l.text);
 }
 
-/* Which part of the shadow sample disagrees: 95 % interval by Wilson. */
-static void put_shadow(struct line *l, int64_t rows, int64_t differ)
+/* Which part of the shadow sample disagrees. */
+static void put_shadow(struct line *l, const trommel_run *run)
 {
-    const double z2 = 1.96 * 1.96;
-    double n = (double)rows, p = (double)differ / n, half, mid;
+    int64_t rows = trommel_run_count(run, TROMMEL_SHADOW_ROWS);
+    int64_t differ = trommel_run_count(run, TROMMEL_SHADOW_DIFFER);
     char range[80];
 
-    half = 1.96 * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n);
-    mid = (p + z2 / (2 * n)) / (1 + z2 / n);
     snprintf(range, sizeof range, " (%.1f-%.1f %%)",
-             differ ? 100 * (mid - half) : 0.0, 100 * (mid + half));
+             (double)trommel_run_count(run, TROMMEL_SHADOW_LOW) / 10,
+             (double)trommel_run_count(run, TROMMEL_SHADOW_HIGH) / 10);
     put_count(l, "; shadow: ", rows, rows == 1 ? " row asked again, "
                                                : " rows asked again, ");
     put_count(l, "", differ, " labelled otherwise");
@@ -182,7 +180,6 @@ static void say_guard(struct term *term, const trommel_run *run)
     int64_t in_vain = trommel_run_count(run, TROMMEL_GUARD_FALSE);
     int64_t corrected = trommel_run_count(run, TROMMEL_GUARD_CORRECTED);
     int64_t isolated = trommel_run_count(run, TROMMEL_ROWS_ISOLATED);
-    int64_t shadow = trommel_run_count(run, TROMMEL_SHADOW_ROWS);
     int64_t tokens = trommel_run_count(run, TROMMEL_GUARD_TOKENS);
     struct line l = {.n = 0};
     char n[FORMAT_BYTES];
@@ -204,8 +201,8 @@ static void say_guard(struct term *term, const trommel_run *run)
         put_count(&l, "; ", isolated, isolated == 1
                       ? " row asked alone by its looks"
                       : " rows asked alone by their looks");
-    if (shadow > 0)
-        put_shadow(&l, shadow, trommel_run_count(run, TROMMEL_SHADOW_DIFFER));
+    if (trommel_run_count(run, TROMMEL_SHADOW_ROWS) > 0)
+        put_shadow(&l, run);
     if (tokens > 0) {
         put(&l, "; ", format_short(n, tokens));
         put(&l, " tokens", "");

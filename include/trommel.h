@@ -100,7 +100,9 @@ enum trommel_count {
     TROMMEL_ROWS_ISOLATED, /* asked alone because they look like an attack */
     TROMMEL_SHADOW_ROWS,   /* asked again in other company to compare, ... */
     TROMMEL_SHADOW_DIFFER, /* ... and labelled otherwise there */
-    TROMMEL_GUARD_TOKENS   /* about, in and out, for canaries and the shadow */
+    TROMMEL_GUARD_TOKENS,  /* about, in and out, for canaries and the shadow */
+    TROMMEL_SHADOW_LOW,    /* per thousand that differ, 95 % interval (Wilson): */
+    TROMMEL_SHADOW_HIGH    /* 0 to 1000 where none was compared */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */

@@ -315,6 +315,7 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     const struct tr_drive *d = &run->drive;
     struct tr_counts c = {0};
     struct tr_money m = {0};
+    double low, high;
 
     if (d->run) {
         tr_run_counts(d->run, &c);
@@ -358,6 +359,11 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     case TROMMEL_SHADOW_ROWS:   return c.guard.audits;
     case TROMMEL_SHADOW_DIFFER: return c.guard.differ;
     case TROMMEL_GUARD_TOKENS:  return c.guard.tokens;
+    case TROMMEL_SHADOW_LOW:
+    case TROMMEL_SHADOW_HIGH:
+        tr_guard_interval(c.guard.audits, c.guard.differ, &low, &high);
+        return (int64_t)(1000 * (which == TROMMEL_SHADOW_LOW ? low : high) +
+                         0.5);
     }
     return -1;
 }

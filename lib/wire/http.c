@@ -314,7 +314,8 @@ static curl_socket_t open_socket(void *user, curlsocktype purpose,
                  "--allow-link-local permits it");
         return CURL_SOCKET_BAD;
     }
-    if (!h->proxy && !h->secure && !h->allow_http && reach != TR_REACH_LOOPBACK) {
+    if (!h->proxy && !h->secure && !h->allow_http &&
+        reach != TR_REACH_LOOPBACK) {
         snprintf(h->refused, sizeof h->refused,
                  "plain http may go to loopback only; --allow-http permits "
                  "more");
