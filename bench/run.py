@@ -10,7 +10,7 @@ stuck); --write puts the figures into bench/README.md.
 SPDX-License-Identifier: MIT
 """
 import argparse, http.server, json, os, platform, random, re, shutil, signal
-import subprocess, sys, tempfile, threading, time, urllib.request
+import socket, subprocess, sys, tempfile, threading, time, urllib.request
 
 BENCH = os.path.dirname(os.path.abspath(__file__))
 LABELS = "World,Sports,Business,Sci/Tech"
@@ -330,6 +330,26 @@ def stuck():
             f"{peaks[1]:.0f} MB", peaks[1] <= 64 and loss <= 0.01)
 
 
+def dead_webhook():
+    """Budget alerts go to a server that takes them and never answers."""
+    n, spans = 200000, ([], [])
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as dead:
+        alerts = ["--alert-webhook", f"http://127.0.0.1:{dead.getsockname()[1]}"]
+        for which in (0, 1, 1, 0, 0, 1):
+            with Fake() as fake:
+                # Nearly all of the budget is spent: 50, 80 and 95 %.
+                label(fake, n, 8, 16, "--budget-requests",
+                            str(n * 41 // 320), *(alerts if which else []))
+                bill = fake.bill()
+            spans[which].append(bill["last_request_ms"]
+                                - bill["first_request_ms"])
+        dead.settimeout(0)
+        dead.accept() # fails if nobody ever called
+    without, beside = (sorted(s)[1] for s in spans)
+    return (f"{beside / without * 100 - 100:+.1f} % time of {without / 1000:.1f}"
+            " s", beside <= 1.02 * without)
+
+
 def tokens():
     lines = subprocess.run(
         [sys.executable, os.path.join(BENCH, "tokens.py"), args.trommel],
@@ -355,6 +375,7 @@ ROWS = {
     "kill": ("kill at half of 2,000 texts, pack 1, 32 in flight", kill_at_half),
     "quota": ("quota gone after 100 requests", quota_gone),
     "stuck": ("a stuck row", stuck),
+    "webhook": ("alerts to a dead webhook", dead_webhook),
     "tokens": ("tokens per item, AG News, pack 32", tokens),
 }
 FULL = {"10m": ("10 M rows", rows_10m), "20m": ("20 M rows", rows_20m)}

@@ -8,7 +8,7 @@
 #include "base/bounds.h"
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "drive.h"
+#include "drive/drive.h"
 
 #include <inttypes.h>
 #include <stdio.h>

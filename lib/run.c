@@ -12,7 +12,7 @@
  * which requests may have been paid without an answer.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include "base/bounds.h"
 

@@ -9,7 +9,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "sim.h"
 
-#include "engine.h"
+#include "engine/engine.h"
 #include "fake/gullible.h"
 
 #include <inttypes.h>

@@ -3,7 +3,7 @@
  * The text is read by a strict parser in tests/watch.
  *
  * SPDX-License-Identifier: MIT */
-#include "metrics.h"
+#include "watch/metrics.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* The window: order, bounds, spilling behind a stuck row.
  * SPDX-License-Identifier: MIT */
-#include "window.h"
+#include "engine/window.h"
 
 #include "rows/source.h"
 #include "rows/spill.h"

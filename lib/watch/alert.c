@@ -1,6 +1,6 @@
 /* alert.c - brings alerts to the operator: webhook and command.
  * SPDX-License-Identifier: MIT */
-#include "alert.h"
+#include "watch/alert.h"
 
 #include "base/clock.h"
 #include "base/mem.h"

@@ -9,7 +9,7 @@
 #define TR_ALERT_H
 
 #include "base/buf.h"
-#include "hook.h"
+#include "watch/hook.h"
 #include "plan/alarm.h"
 #include "wire/webhook.h"
 

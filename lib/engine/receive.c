@@ -4,7 +4,7 @@
  * carries it out on rows and packs.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include <inttypes.h>
 #include <stdio.h>

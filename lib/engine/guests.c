@@ -5,7 +5,7 @@
  * they cost is part of the pack's bytes, cap and bound like any item.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include "plan/suspect.h"
 

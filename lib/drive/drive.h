@@ -9,14 +9,14 @@
 #define TR_DRIVE_H
 
 #include "config.h"
-#include "peers.h"
+#include "drive/peers.h"
 #include "rows/sink.h"
 #include "rows/source.h"
 #include "rows/spill.h"
 #include "run.h"
-#include "sample.h"
-#include "till.h"
-#include "watch.h"
+#include "drive/sample.h"
+#include "drive/till.h"
+#include "watch/watch.h"
 
 #define TR_PUSH_BYTES (1u << 20) /* pushed rows that wait to be read */
 #define TR_RESULTS 4096u         /* results that wait to be taken */

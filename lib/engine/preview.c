@@ -6,7 +6,7 @@
  * planned, and each stands for several.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 
 enum { AT_ONCE = 64 }; /* requests in flight when nobody said how many */

@@ -5,7 +5,7 @@
  *
  * SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE /* pipe2, environ */
-#include "hook.h"
+#include "watch/hook.h"
 
 #include "base/mem.h"
 

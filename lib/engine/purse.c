@@ -5,7 +5,7 @@
  * of the job may spend is withheld (plan/ledger.h) and claimed bit by bit.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
  * within the grace, and all that is known is made durable and written.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
  * no row can go in circles.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include <inttypes.h>
 #include <stdio.h>

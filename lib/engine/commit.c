@@ -4,7 +4,7 @@
  * verdict is: the order of the functions here is the promise.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 enum {
     WRITE_ROWS = 8192 /* rows written in one step */

@@ -4,7 +4,7 @@
  * unsettled rows stay good; only wholly settled blocks are ever spilled.
  *
  * SPDX-License-Identifier: MIT */
-#include "window.h"
+#include "engine/window.h"
 
 #include "base/bounds.h"
 #include "base/mem.h"

@@ -4,7 +4,7 @@
  * committed in groups and durability never costs concurrency.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include "base/bounds.h"
 

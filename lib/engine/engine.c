@@ -1,6 +1,6 @@
 /* engine.c - small words that the files of the five verbs share.
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
  * opening.c opens its parts, env.c is the world it gives to the engine.
  *
  * SPDX-License-Identifier: MIT */
-#include "drive.h"
+#include "drive/drive.h"
 
 #include "base/clock.h"
 #include "base/mem.h"

@@ -3,7 +3,7 @@
  * output).
  *
  * SPDX-License-Identifier: MIT */
-#include "drive.h"
+#include "drive/drive.h"
 
 #include "base/bounds.h"
 #include "base/clock.h"

@@ -1,6 +1,6 @@
 /* sample.c - texts spread over the whole input, for models that fit themselves.
  * SPDX-License-Identifier: MIT */
-#include "sample.h"
+#include "drive/sample.h"
 
 #include "base/bounds.h"
 #include "base/mem.h"

@@ -4,7 +4,7 @@
  * because a claim takes more than it needs while there is plenty.
  *
  * SPDX-License-Identifier: MIT */
-#include "till.h"
+#include "drive/till.h"
 
 #include "base/mem.h"
 #include "store/joint.h"

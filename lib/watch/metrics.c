@@ -1,6 +1,6 @@
 /* metrics.c - the run in numbers, as Prometheus text (format 0.0.4).
  * SPDX-License-Identifier: MIT */
-#include "metrics.h"
+#include "watch/metrics.h"
 
 #include "plan/tally.h"
 

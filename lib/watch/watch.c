@@ -1,6 +1,6 @@
 /* watch.c - what a run tells of itself while it goes: alerts, metrics, trace.
  * SPDX-License-Identifier: MIT */
-#include "watch.h"
+#include "watch/watch.h"
 
 #include "base/clock.h"
 #include "base/digest.h"

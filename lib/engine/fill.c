@@ -5,7 +5,7 @@
  * packs.c (WAITING to PACKED).
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 enum {
     FILL_ROWS = 1024 /* rows read in one step: a step stays short */

@@ -7,10 +7,10 @@
 #ifndef TR_WATCH_H
 #define TR_WATCH_H
 
-#include "alert.h"
+#include "watch/alert.h"
 #include "config.h"
-#include "metrics.h"
-#include "trace.h"
+#include "watch/metrics.h"
+#include "watch/trace.h"
 
 struct tr_watch {
     const struct tr_run *run;     /* NULL before begin() */

@@ -33,7 +33,7 @@
 #include "run.h"
 #include "task/answer.h"
 #include "task/prompt.h"
-#include "window.h"
+#include "engine/window.h"
 
 enum {
     TR_PACKS_MAX = 8192, /* packs alive: planned, waiting to go again, sent */

@@ -4,7 +4,7 @@
  * it keeps the part it last held, so that those who still share lose nothing.
  *
  * SPDX-License-Identifier: MIT */
-#include "peers.h"
+#include "drive/peers.h"
 
 #include <stdio.h>
 

@@ -5,7 +5,7 @@
  *    "attributes":{"gen_ai.operation.name":"chat",...}}
  *
  * SPDX-License-Identifier: MIT */
-#include "trace.h"
+#include "watch/trace.h"
 
 #include "base/digest.h"
 #include "base/mem.h"

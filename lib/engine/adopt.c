@@ -7,7 +7,7 @@
  * goes into the store by its key: it is paid for.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
  * The simulator has a world of its own.
  *
  * SPDX-License-Identifier: MIT */
-#include "drive.h"
+#include "drive/drive.h"
 
 #include "base/clock.h"
 #include "base/mem.h"

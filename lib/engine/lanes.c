@@ -5,7 +5,7 @@
  * the run's.
  *
  * SPDX-License-Identifier: MIT */
-#include "engine.h"
+#include "engine/engine.h"
 
 #include "base/bounds.h"
 
