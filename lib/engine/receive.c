@@ -436,6 +436,12 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
         }
         return check(run, p, reply, origin, err);
     case TR_DO_NOW:
+        /* What was built before the lane learned would be refused as well. */
+        rc = tr_run_unplan(run, &l->planned, false, err);
+        if (rc == TR_OK)
+            rc = tr_run_unplan(run, &l->ready, true, err);
+        if (rc != TR_OK)
+            return rc;
         if (p->tries++ < 8) {
             run->counts.retried[reply->outcome]++;
             put_aside(run, p, 0);
