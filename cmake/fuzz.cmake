@@ -46,6 +46,7 @@ fuzz(args fuzz_args.c "" tr_cli)
 target_link_options(fuzz_args PRIVATE -Wl,--wrap=term_say)
 fuzz(config fuzz_config.c "" tr_core)
 fuzz(verdict fuzz_verdict.c "" tr_store PkgConfig::SQLITE)
+fuzz(rescue fuzz_rescue.c "" tr_store PkgConfig::SQLITE)
 fuzz(lease fuzz_lease.c "" tr_share tr_plan)
 
 # For run.py: a line per target, its name and its seeds.

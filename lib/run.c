@@ -45,8 +45,8 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
     *wait_ns = 0;
     if (run->ended)
         return TR_RUN_DONE;
-    /* Bad input or a broken output ends the run, but not at once: answers in
-     * flight are paid for. Only a broken store does. */
+    /* Bad input, a broken output or a store that fails (rescue() in commit.c)
+     * ends the run, but not at once: answers in flight are paid for. */
     rc = tr_run_fill(run, &moved, err);
     if (rc != TR_OK)
         tr_run_stop_with(run, tr_exit_code(rc), err->text);

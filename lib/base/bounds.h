@@ -32,6 +32,9 @@
 #define TR_FILTER_BYTES (2u << 20)
 #define TR_STAGED_MAX (64u << 10)       /* answers between two commits, 40
                                            bytes each in memory */
+#define TR_RESCUE_BYTES (2u << 20)      /* on disk, for what is under way when
+                                 the store fails: 60,000 answers; a thousand
+                                 requests with packs of 50 */
 #define TR_SINK_BYTES (256u << 10)
 #define TR_LABELS_MAX 10000u
 #define TR_TASK_BYTES_MAX (16u << 20)   /* task file with its examples */

@@ -6,6 +6,8 @@
  * SPDX-License-Identifier: MIT */
 #include "engine/engine.h"
 
+#include <stdio.h>
+
 enum {
     WRITE_ROWS = 8192 /* rows written in one step */
 };
@@ -100,6 +102,30 @@ static bool starved(const struct tr_run *run)
     return false;
 }
 
+/* The store takes nothing more, and *err says why. What is under way will be
+ * paid for all the same: it is awaited and kept beside the store for the next
+ * run, and then this one ends. Rows whose answers came too late do not show. */
+static int rescue(struct tr_run *run, size_t n, struct tr_err *err)
+{
+    struct tr_err why;
+    int rc = tr_store_rescue(run->store, run->puts, n, run->outs,
+                             run->out_count, &why);
+
+    if (rc != TR_OK)
+        return err->code; /* the first trouble is the one to mend */
+    if (!run->store_failed) {
+        run->store_failed = true;
+        tr_run_stop_with(run, tr_exit_code(err->code), err->text);
+        run->exit_code = tr_exit_code(err->code); /* of a stopped run, too */
+        snprintf(run->sentence, sizeof run->sentence, "%s; what was under way "
+                 "is kept beside it for that run", err->text);
+    }
+    run->out_count = run->passed_count = run->absent_count = 0;
+    while (run->answered.n)
+        tr_rows_add(&run->saved, tr_rows_take(&run->answered));
+    return TR_OK;
+}
+
 /* Answers go into the file, where a killed process cannot lose them, long
  * before the next commit syncs them: a request whose answer is not there yet
  * still counts as in flight (send_ready), so that a kill never costs more than
@@ -109,11 +135,12 @@ static int save(struct tr_run *run, struct tr_err *err)
     size_t n;
     int rc = gather_puts(run, &n, err);
 
-    if (rc == TR_OK)
-        rc = tr_store_save(run->store, run->puts, n, run->outs, run->out_count,
-                           err);
     if (rc != TR_OK)
         return rc;
+    rc = tr_store_save(run->store, run->puts, n, run->outs, run->out_count,
+                       err);
+    if (rc != TR_OK)
+        return rescue(run, n, err);
     run->saved_at = run->now;
     run->out_count = run->passed_count = 0;
     run->absent_count = 0;
@@ -125,7 +152,8 @@ static int save(struct tr_run *run, struct tr_err *err)
 int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
                   struct tr_err *err)
 {
-    uint32_t pending = run->answered.n + run->saved.n +
+    uint32_t pending = run->answered.n +
+                       (run->store_failed ? 0 : run->saved.n) +
                        (uint32_t)(run->out_count + run->passed_count +
                                   run->absent_count) +
                        tr_run_load(run).planned;
@@ -142,11 +170,14 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
     rc = gather_puts(run, &n, err);
     if (rc == TR_OK)
         rc = gather_intents(run, &intents, err);
-    if (rc == TR_OK)
-        rc = tr_store_commit(run->store, run->puts, n, run->intents,
-                             intents, run->outs, run->out_count, err);
     if (rc != TR_OK)
         return rc;
+    rc = tr_store_commit(run->store, run->puts, n, run->intents, intents,
+                         run->outs, run->out_count, err);
+    if (rc != TR_OK) {
+        *moved = true;
+        return rescue(run, n, err);
+    }
     tr_flush_done(&run->flush, began, tr_run_tick(run));
     run->flush.oldest_at = 0;
     run->out_count = run->passed_count = 0;

@@ -192,6 +192,7 @@ struct tr_run {
 
     bool bound_said;            /* what the run may cost was shown */
     bool output_broken;         /* nothing more is written */
+    bool store_failed;          /* what is paid for goes to its rescue file */
     bool money_waits;           /* no room for the next bound until a reply */
 
     int64_t last_served_at;     /* a provider did what it was asked, or said

@@ -111,6 +111,10 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
     bool moved = false, finished;
     int rc;
 
+    if (run->store_failed) { /* it takes nothing, and all of it is kept */
+        run->ended = true;
+        return TR_OK;
+    }
     rc = tr_run_remember(run, err);
     if (rc == TR_OK)
         rc = tr_run_commit(run, true, &moved, err);
@@ -140,7 +144,8 @@ int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
     int rc = TR_OK;
 
     TR_EACH_LANE(run, l) {
-        TRY(tr_run_unplan(run, &l->planned, false, err));
+        /* Intents of a commit that failed may be in the file all the same. */
+        TRY(tr_run_unplan(run, &l->planned, run->store_failed, err));
         TRY(tr_run_unplan(run, &l->ready, true, err));
         if (l->sent.n && l->lane->in_batches)
             TRY(leave(run, l, err));

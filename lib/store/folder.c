@@ -135,7 +135,8 @@ out:
  * whoever waits for it finds that it is gone and makes a new one. */
 int tr_store_remove(const char *path, struct tr_err *err)
 {
-    static const char *const tails[] = {"db-wal", "db-shm", "db", "lock"};
+    static const char *const tails[] = {"db-wal", "db-shm", "db", "rescue",
+                                        "lock"};
     const char *slash = strrchr(path, '/');
     char name[4200];
     int fd, rc;

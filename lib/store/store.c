@@ -18,6 +18,7 @@
 #include "base/dirs.h"
 #include "base/mem.h"
 #include "store/lock.h"
+#include "store/rescue.h"
 #include "store/verdict.h"
 
 #include <errno.h>
@@ -163,7 +164,8 @@ enum { TABLES = sizeof schema / sizeof *schema };
         " tokens_in = tokens_in + ?3 * (round = a.of_round),"                  \
         " tokens_out = tokens_out + ?4 * (round = a.of_round),"                \
         " tokens_cached = tokens_cached + ?5 * (round = a.of_round)"           \
-        " FROM (SELECT of_job, of_round FROM attempt WHERE id = ?1) AS a"      \
+        " FROM (SELECT of_job, of_round FROM attempt"                          \
+        " WHERE id = ?1 AND unknown = 0) AS a"                                 \
         " WHERE job.id = a.of_job")
 
 enum stmt {
@@ -193,6 +195,9 @@ struct tr_store {
     bool no_sync;         /* as SQLite was told last */
     bool unsynced;        /* saved, and no commit since */
     struct tr_err failed; /* code != 0: a change failed, none succeeds again */
+    struct tr_rescue rescue; /* for what comes after that */
+    size_t origins_kept, sets_kept; /* of the lists below: in the file, or in
+                             the rescue file */
     struct tr_origin *origins;
     size_t origin_count, origin_cap;
     struct tally {
@@ -262,12 +267,16 @@ static const char *name_of(const struct tr_store *st)
 static int sql_fail(struct tr_store *st, struct tr_err *err, const char *what)
 {
     int rc = sqlite3_errcode(st->db) & 0xff;
+    const char *next;
     size_t i = 0;
 
     while (advice[i].sqlite != rc && advice[i].sqlite != -1)
         i++;
+    next = advice[i].next;
+    if (rc == SQLITE_CANTOPEN) /* it may be for want of descriptors */
+        next = tr_errno_remedy(sqlite3_system_errno(st->db), next);
     return tr_fail(err, advice[i].code, "%s: %s: %s; %s", name_of(st), what,
-                   sqlite3_errmsg(st->db), advice[i].next);
+                   sqlite3_errmsg(st->db), next);
 }
 
 static int damaged(const struct tr_store *st, const char *what,
@@ -389,9 +398,12 @@ static int end(struct tr_store *st, struct tr_err *err)
 {
     int rc = run(st, S_COMMIT, err);
 
-    if (rc == TR_OK)
-        st->in_transaction = false;
-    return rc;
+    if (rc != TR_OK)
+        return rc;
+    st->in_transaction = false;
+    st->origins_kept = st->origin_count;
+    st->sets_kept = st->set_count;
+    return TR_OK;
 }
 
 static int give_up(struct tr_store *st, int rc, const struct tr_err *err)
@@ -618,6 +630,8 @@ static int load(struct tr_store *st, struct tr_err *err)
     st->tallies[0] = (struct tally){0};
     TRY(load_origins(st, err));
     TRY(load_sets(st, err));
+    st->origins_kept = st->origin_count;
+    st->sets_kept = st->set_count;
     TRY(load_tallies(st, err));
     TRY(step(st, S_HIGH_WATER, &row, err));
     st->next_attempt =
@@ -905,8 +919,10 @@ static struct tr_store *fresh_store(void)
 {
     struct tr_store *st = tr_alloc(sizeof *st);
 
-    if (st)
+    if (st) {
         st->lock_fd = -1;
+        tr_rescue_init(&st->rescue);
+    }
     return st;
 }
 
@@ -1003,6 +1019,7 @@ void tr_store_close(struct tr_store *st)
     for (int i = 0; i < S_COUNT; i++)
         sqlite3_finalize(st->stmts[i]);
     sqlite3_close(st->db); /* rolls an open transaction back */
+    tr_rescue_close(&st->rescue, st->path);
     if (st->lock_fd >= 0)
         close(st->lock_fd);
     forget(st);
@@ -1031,6 +1048,27 @@ static bool same_origin(const struct tr_origin *a, const struct tr_origin *b)
            strcmp(a->effort, b->effort) == 0;
 }
 
+/* The store has failed, but what comes now has a place to go. */
+static bool rescues(const struct tr_store *st)
+{
+    return st->failed.code && st->rescue.fd >= 0;
+}
+
+static int write_origin(struct tr_store *st, const struct tr_origin *o,
+                        struct tr_err *err)
+{
+    int rc = begin(st, err);
+
+    if (rc != TR_OK)
+        return rc;
+    bind_text(st, S_ORIGIN, 2, tr_str_c(o->by));
+    bind_text(st, S_ORIGIN, 3, tr_str_c(o->served));
+    bind_text(st, S_ORIGIN, 4, tr_str_c(o->effort));
+    sqlite3_bind_int(st->stmts[S_ORIGIN], 5, o->prompt_version);
+    sqlite3_bind_int64(st->stmts[S_ORIGIN], 6, o->run_at);
+    return RUN(st, S_ORIGIN, err, (int64_t)st->origin_count);
+}
+
 int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
                     uint16_t *index, struct tr_err *err)
 {
@@ -1045,13 +1083,8 @@ int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
         return tr_fail(err, TR_CONFIG, "%s: too many runs and models in one "
                        "store: begin a new one with --store", name_of(st));
     TRY(origin_room(st, err));
-    TRY(begin(st, err));
-    bind_text(st, S_ORIGIN, 2, tr_str_c(o->by));
-    bind_text(st, S_ORIGIN, 3, tr_str_c(o->served));
-    bind_text(st, S_ORIGIN, 4, tr_str_c(o->effort));
-    sqlite3_bind_int(st->stmts[S_ORIGIN], 5, o->prompt_version);
-    sqlite3_bind_int64(st->stmts[S_ORIGIN], 6, o->run_at);
-    TRY(RUN(st, S_ORIGIN, err, (int64_t)st->origin_count));
+    if (!rescues(st))
+        TRY(write_origin(st, o, err));
     *index = (uint16_t)st->origin_count;
     st->origins[st->origin_count++] = *o;
 out:
@@ -1074,15 +1107,25 @@ struct tr_str tr_store_set_at(const struct tr_store *st, uint32_t i)
     return st->sets[i];
 }
 
+static int write_set(struct tr_store *st, struct tr_str names,
+                     struct tr_err *err)
+{
+    int rc = begin(st, err);
+
+    if (rc != TR_OK)
+        return rc;
+    bind_text(st, S_SET, 2, names);
+    sqlite3_bind_int64(st->stmts[S_SET], 3, set_digest(names, st->set_count));
+    return RUN(st, S_SET, err, (int64_t)st->set_count);
+}
+
 int tr_store_set_add(struct tr_store *st, struct tr_str names,
                      struct tr_err *err)
 {
     int rc = TR_OK;
 
-    TRY(begin(st, err));
-    bind_text(st, S_SET, 2, names);
-    sqlite3_bind_int64(st->stmts[S_SET], 3, set_digest(names, st->set_count));
-    TRY(RUN(st, S_SET, err, (int64_t)st->set_count));
+    if (!rescues(st))
+        TRY(write_set(st, names, err));
     TRY(remember_set(st, names, err));
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
@@ -1393,7 +1436,7 @@ out:
 /* For a reader, who merges nothing. */
 static int count_staged(struct tr_store *st, struct tr_err *err)
 {
-    int rc = sort_puts(st, err);
+    int rc = st->put_count ? sort_puts(st, err) : TR_OK;
 
     for (size_t i = 0; i < st->put_count && rc == TR_OK; i++) {
         const struct tr_store_put *put = st->sorted[i];
@@ -1409,23 +1452,6 @@ static int count_staged(struct tr_store *st, struct tr_err *err)
         tally(st, &put->verdict, 1);
     }
     return rc;
-}
-
-/* A process died between a save and the next commit. */
-static int recover(struct tr_store *st, struct tr_err *err)
-{
-    int rc = TR_OK;
-
-    TRY(load_staged(st, err));
-    if (!st->staged)
-        return TR_OK;
-    if (st->read_only)
-        return count_staged(st, err);
-    TRY(begin(st, err));
-    TRY(merge(st, err));
-    TRY(end(st, err));
-out:
-    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 /* The outcome's money goes into the job's sums; the attempt goes, or stays as
@@ -1473,6 +1499,71 @@ static int fold(struct tr_store *st, const struct tr_store_outcome *outs,
         TRY(run(st, S_EMPTY_BATCHES, err));
 out:
     return rc;
+}
+
+/* An item of the rescue file, where it belongs. A reader only counts. */
+static int take_rescued(void *ctx, const struct tr_rescued *item,
+                        struct tr_err *err)
+{
+    struct tr_store *st = ctx;
+    struct tr_store_outcome outcome = item->outcome;
+    int rc = TR_OK;
+
+    if (!st->read_only)
+        TRY(begin(st, err));
+    switch (item->kind) {
+    case TR_RESCUED_ORIGIN:
+        if (item->index != st->origin_count) /* it was in the file after all */
+            break;
+        TRY(origin_room(st, err));
+        if (!st->read_only)
+            TRY(write_origin(st, &item->origin, err));
+        st->origins[st->origin_count++] = item->origin;
+        break;
+    case TR_RESCUED_SET:
+        if (item->index != st->set_count)
+            break;
+        if (!st->read_only)
+            TRY(write_set(st, item->names, err));
+        TRY(remember_set(st, item->names, err));
+        break;
+    case TR_RESCUED_PUT:
+        if (origin_known(st, item->put.verdict.origin) &&
+            st->put_count < 2 * TR_STAGED_MAX)
+            TRY(take(st, &item->put, 1, err));
+        break;
+    case TR_RESCUED_OUTCOME:
+        /* No job has begun yet. What was written before the sync failed may
+         * be in the file as well: an attempt is counted once. */
+        outcome.of_other = true;
+        if (!st->read_only)
+            TRY(fold(st, &outcome, 1, err));
+        break;
+    }
+out:
+    return rc;
+}
+
+/* A process died between a save and the next commit, or its store failed. */
+static int recover(struct tr_store *st, struct tr_err *err)
+{
+    bool rescued = false;
+    int rc = TR_OK;
+
+    TRY(load_staged(st, err));
+    if (st->path[0])
+        TRY(tr_rescue_read(st->path, take_rescued, st, &rescued, err));
+    if (st->read_only)
+        return count_staged(st, err);
+    if (st->staged || rescued) {
+        TRY(begin(st, err));
+        TRY(merge(st, err));
+        TRY(end(st, err));
+    }
+    if (st->path[0])
+        TRY(tr_rescue_clear(st->path, err));
+out:
+    return rc == TR_OK ? rc : give_up(st, rc, err);
 }
 
 /* Somebody moved or removed the file: what we commit there, no later run
@@ -1524,6 +1615,8 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
     if (!put_count && !intent_count && !out_count && !st->in_transaction &&
         !st->unsynced && !st->failed.code)
         return TR_OK;
+    if (intent_count && st->path[0] && !st->failed.code)
+        TRY(tr_rescue_reserve(&st->rescue, st->path, err));
     TRY(begin(st, err));
     TRY(check_file(st, err));
     if (st->unsynced) /* a commit that changes nothing would not sync */
@@ -1571,6 +1664,28 @@ int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
     st->unsynced = true;
 out:
     return rc == TR_OK ? rc : give_up(st, rc, err);
+}
+
+int tr_store_rescue(struct tr_store *st, const struct tr_store_put *puts,
+                    size_t put_count, const struct tr_store_outcome *outs,
+                    size_t out_count, struct tr_err *err)
+{
+    int rc;
+
+    for (size_t i = st->origins_kept; i < st->origin_count; i++)
+        tr_rescue_origin(&st->rescue, (uint32_t)i, &st->origins[i]);
+    for (size_t i = st->sets_kept; i < st->set_count; i++)
+        tr_rescue_set(&st->rescue, (uint32_t)i, st->sets[i]);
+    for (size_t i = 0; i < put_count; i++)
+        tr_rescue_put(&st->rescue, &puts[i]);
+    for (size_t i = 0; i < out_count; i++)
+        tr_rescue_outcome(&st->rescue, &outs[i]);
+    rc = tr_rescue_write(&st->rescue, err);
+    if (rc == TR_OK) {
+        st->origins_kept = st->origin_count;
+        st->sets_kept = st->set_count;
+    }
+    return rc;
 }
 
 uint64_t tr_store_next_attempt(struct tr_store *st)

@@ -98,10 +98,11 @@ def errors_of(classes, error, codes, plus="+"):
 
 
 def small_disk(case):
-    """A file system of a few pages; where that may not be mounted, a limit of
-    the size of files, which says so by a signal first."""
+    """A file system of a few pages, or a few more than are kept free for
+    answers that come after it is full; nothing where that may not be mounted.
+    """
     case.calm()
-    for kib in (4, 16, 64, 96, 128, 160):
+    for kib in (4, 64, 2048, 2048 + 64, 2048 + 96, 2048 + 128, 2048 + 160):
         job = case.world.job()
         os.makedirs(job.store)
         mounted = subprocess.run(
@@ -119,6 +120,33 @@ def small_disk(case):
             code = job.run()
             for p in job.problems(code, case._calm, again=False):
                 case.expect(f"{kib} KiB, then in peace", False, p)
+        finally:
+            subprocess.run(["umount", job.store], check=True)
+        job.close()
+
+
+def full_while_asking(case):
+    """Somebody else fills the disk while answers are under way: all of them
+    are there for the next run, and nothing is paid twice."""
+    case.calm()
+    for turn in range(max(1, 30 // args.step)):
+        job = case.world.job(flight=8)
+        os.makedirs(job.store)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs",
+                           job.store], capture_output=True).returncode:
+            return
+        try:
+            run, filler = job.start(), job.path("store", "filler")
+            case.world.until_asked(1 + case.rng.randrange(60))
+            subprocess.run(["dd", "if=/dev/zero", "of=" + filler, "bs=4k"],
+                           capture_output=True)
+            code = run.wait(120)
+            case.failed(job, code, (0, 74), f"turn {turn}",
+                        "kept beside it" if code == 74 else "")
+            os.remove(filler)
+            code = job.run()
+            for p in job.problems(code, case._calm, again=False):
+                case.expect(f"turn {turn}, then in peace", False, p)
         finally:
             subprocess.run(["umount", job.store], check=True)
         job.close()
@@ -162,9 +190,10 @@ def read_only(case):
             for folder in (case.world.here, case.world.path("config")):
                 os.chmod(folder, 0o755)
             more = {"user": 65534, "group": 65534}
-            if not os.access(args.trommel, os.X_OK) or subprocess.run(
-                    [case.world.trommel, "help"], capture_output=True,
-                    **more).returncode:
+            try:
+                subprocess.run([case.world.trommel, "help"], check=True,
+                               capture_output=True, **more)
+            except (OSError, subprocess.CalledProcessError):
                 print("read_only: nobody may not run the program; skipped")
                 return
         code = job.run(**more)
@@ -372,6 +401,7 @@ CASES = [
     ("sync_fails", errors_of("s", "EIO", (0, 74)), []),
     ("sync_fails_once", errors_of("s", "EIO", (0, 74), ""), []),
     ("small_disk", small_disk, []),
+    ("full_while_asking", full_while_asking, ["--latency", "20"]),
     ("small_files", small_files, []),
     ("few_descriptors", few_descriptors, []),
     ("read_only", read_only, []),
@@ -389,8 +419,8 @@ CASES = [
 
 def play(row):
     name, body, fake = row
-    case, began = Case(name, *fake, rows=8000 if name == "stuck_reader" else
-                       400 if name == "gone_reader" else 40), time.monotonic()
+    case, began = Case(name, *fake, rows=8000 if name == "stuck_reader" else 400 if
+                       name in ("gone_reader", "full_while_asking") else 40), time.monotonic()
     try:
         body(case)
     except Exception as error:

@@ -115,6 +115,7 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH };
     X(M_DIED_SIZE, crash_in_size)                                              \
     X(M_DIED_LOCK, crash_in_lock)                                              \
     X(M_DISK_ERROR, commit_failed)                                             \
+    X(M_RESCUED, ended_by_its_store_and_lost_nothing)                          \
     X(M_OPEN_FAILED, store_did_not_open)                                       \
     X(M_WRITE_LOST, unsynced_write_lost)                                       \
     X(M_WRITE_TORN, unsynced_write_torn)                                       \

@@ -570,6 +570,31 @@ WRAP(ssize_t, pwrite, (int fd, const void *data, size_t n, off_t at))
     return (ssize_t)n;
 }
 
+/* Room is not data: what is written into it later finds the disk full no more
+ * than the pwrite() above, and until then the file is as short as it was. */
+WRAP(int, posix_fallocate, (int fd, off_t at, off_t n))
+{
+    struct fd *f = fd_of(fd);
+
+    if (!f)
+        return __real_posix_fallocate(fd, at, n);
+    if (f->w && f->w->disk_full)
+        return ENOSPC;
+    return call(f->w, D_WRITE, "", (int64_t)n, 0) == GOES ? 0 : EIO;
+}
+
+WRAP(int, unlink, (const char *path))
+{
+    const char *name = name_of(path);
+
+    if (!name)
+        return __real_unlink(path);
+    if (gate(door.w, D_DELETE, EIO))
+        return -1;
+    sim_disk_unlink(door.disk, name);
+    return 0;
+}
+
 WRAP(ssize_t, pread, (int fd, void *out, size_t n, off_t at))
 {
     struct fd *f = fd_of(fd);

@@ -787,6 +787,7 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
     case 74:
         w->marks[M_OUTPUT_BROKEN] += strstr(sentence, "output") != NULL;
         w->marks[M_INPUT_BROKEN] += strstr(sentence, "input") != NULL;
+        w->marks[M_RESCUED] += strstr(sentence, "kept beside it") != NULL;
         if (!w->disk_struck && !w->io_struck)
             sim_fail(w, "I12", "exit 74 on a good machine: %s", sentence);
         break;
@@ -884,7 +885,7 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
             sim_fail(w, "I12", "%" PRId64 " requests left, and of %" PRId64
                      " was told that they ended", counts.requests, w->told);
     }
-    if (code >= 0 && w->disk_failed)
+    if (code >= 0 && code != 74 && w->disk_failed)
         sim_fail(w, "I12", "exit %d, but a commit failed", code);
     if (code == 0 || code == 1) {
         sim_check_end(w, code);

@@ -250,14 +250,14 @@ static void a_run_waits_for_readers_not_for_runs(void **state)
 
 static void reading_changes_nothing(void **state)
 {
-    struct tr_store_opts o = {.folder = folder, .task = key_of(31),
+    struct tr_store_opts o = {.folder = folder, .task = key_of(131),
                               .read_only = true};
     struct tr_store *st;
     struct tr_err err;
     (void)state;
 
     assert_int_equal(tr_store_open(&st, &o, &err), TR_NOINPUT);
-    tr_store_close(open_task(31));
+    tr_store_close(open_task(131));
     assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
     assert_int_equal(tr_store_set(st, "x", TR_STR("y"), &err), TR_IO);
     tr_store_close(st);
@@ -1071,6 +1071,164 @@ static void a_full_disk_is_an_error_and_loses_nothing(void **state)
     tr_store_close(st);
 }
 
+static int intend(struct tr_store *st, uint64_t *attempt)
+{
+    struct tr_err err;
+    struct tr_store_intent intent = {tr_store_next_attempt(st), 1, 100, 4, 0,
+                                     NULL};
+
+    *attempt = intent.attempt;
+    return tr_store_commit(st, NULL, 0, &intent, 1, NULL, 0, &err);
+}
+
+/* The disk takes nothing beyond size: how many puts went well before it. */
+static uint64_t fill_up(struct tr_store *st, rlim_t size)
+{
+    struct rlimit limit;
+    uint64_t n = 0;
+
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = size;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    for (;; n++) {
+        struct tr_store_put put = put_of(n, TR_NO_ORIGIN);
+
+        if (commit(st, &put, 1) != TR_OK)
+            return n;
+    }
+}
+
+static void grow_again(void)
+{
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* -1: there is none. */
+static off_t rescue_file(uint64_t task, char *path, size_t size)
+{
+    struct tr_key key = key_of(task);
+    struct stat sb;
+    char hex[33];
+
+    tr_key_hex(&key, 16, hex);
+    snprintf(path, size, "%s/%s.rescue", folder, hex);
+    return stat(path, &sb) == 0 ? sb.st_size : -1;
+}
+
+/* A store of a job with an attempt under way, whose disk is full; then its
+ * answer comes, from a model not seen before, with a new set of labels. */
+static void rescue_one(uint64_t task, uint64_t *committed)
+{
+    struct tr_store *st = open_task(task);
+    struct tr_store_outcome paid = {.spent_nano = 60, .tokens_in = 7};
+    struct tr_store_put put;
+    struct tr_job job;
+    struct tr_err err;
+    char path[200];
+
+    assert_int_equal(tr_store_job(st, "j", 1000, false, &job, &err), TR_OK);
+    assert_int_equal(rescue_file(task, path, sizeof path), -1);
+    assert_int_equal(intend(st, &paid.attempt), TR_OK);
+    assert_true(rescue_file(task, path, sizeof path) > 1 << 20);
+    *committed = fill_up(st, 256 << 10);
+    put = put_of(1000000, origin_at(st, 5000));
+    assert_int_equal(tr_store_set_add(st, TR_STR("a|b"), &err), TR_OK);
+    assert_int_equal(tr_store_rescue(st, &put, 1, NULL, 0, &err), TR_OK);
+    assert_int_equal(tr_store_rescue(st, NULL, 0, &paid, 1, &err), TR_OK);
+    grow_again();
+    tr_store_close(st);
+}
+
+static void what_comes_after_a_failure_is_found_later(void **state)
+{
+    struct tr_store *st;
+    struct tr_store_opts look = {.folder = folder, .task = key_of(131),
+                                 .read_only = true};
+    struct tr_verdict v;
+    struct tr_job job;
+    struct tr_err err;
+    char path[200];
+    uint64_t n;
+    (void)state;
+
+    rescue_one(131, &n);
+    assert_int_equal(tr_store_open(&st, &look, &err), TR_OK);
+    assert_int_equal(tr_store_count(st), n + 1); /* a reader counts it */
+    tr_store_close(st);
+    for (int again = 0; again < 2; again++) {
+        st = open_task(131);
+        assert_int_equal(rescue_file(131, path, sizeof path), -1);
+        assert_int_equal(tr_store_count(st), n + 1);
+        for (uint64_t i = 0; i < n; i++)
+            assert_true(has(st, i, &any, &v));
+        assert_true(has(st, 1000000, &any, &v));
+        assert_int_equal(tr_store_origin_at(st, v.origin)->run_at, 5000);
+        assert_int_equal(tr_store_set_count(st), 1);
+        assert_int_equal(tr_store_job(st, "j", 2000, false, &job, &err),
+                         TR_OK);
+        assert_int_equal(job.spent_nano, 60);
+        assert_int_equal(job.unknown_count, 0);
+        tr_store_close(st);
+    }
+}
+
+/* A cut or a changed bit in a record: it is as if it had not been written. */
+static void half_a_record_is_no_record(void **state)
+{
+    char path[200];
+    struct tr_verdict v;
+    struct tr_job job;
+    struct tr_err err;
+    (void)state;
+
+    for (uint64_t how = 0; how < 2; how++) {
+        struct tr_store *st;
+        uint64_t n;
+
+        rescue_one(132 + how, &n);
+        assert_true(rescue_file(132 + how, path, sizeof path) > 60);
+        if (how)
+            overwrite(path, "x", 1, 60);
+        else
+            assert_int_equal(truncate(path, 60), 0);
+        st = open_task(132 + how);
+        assert_int_equal(tr_store_count(st), n);
+        assert_false(has(st, 1000000, &any, &v));
+        assert_int_equal(tr_store_job(st, "j", 2000, false, &job, &err),
+                         TR_OK);
+        assert_int_equal(job.unknown_nano, 100);
+        tr_store_close(st);
+    }
+}
+
+static void nothing_leaves_without_room_for_its_answer(void **state)
+{
+    struct tr_store *st = open_task(134);
+    struct tr_store_put put = put_of(1, TR_NO_ORIGIN);
+    struct rlimit limit;
+    struct tr_err err;
+    struct tr_job job;
+    char path[200];
+    uint64_t attempt;
+    (void)state;
+
+    assert_int_equal(tr_store_job(st, "j", 1000, false, &job, &err), TR_OK);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = 1 << 20;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    assert_int_equal(intend(st, &attempt), TR_IO);
+    grow_again();
+    assert_int_equal(rescue_file(134, path, sizeof path), -1);
+    assert_int_equal(tr_store_rescue(st, &put, 1, NULL, 0, &err), TR_IO);
+    tr_store_close(st);
+}
+
 enum { KEYS = 500 };
 static struct tr_verdict rows[KEYS];
 static bool there[KEYS];
@@ -1346,6 +1504,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(sets_and_values_keep_order_and_bytes),
         cmocka_unit_test(what_was_committed_survives_sigkill),
         cmocka_unit_test(a_full_disk_is_an_error_and_loses_nothing),
+        cmocka_unit_test(what_comes_after_a_failure_is_found_later),
+        cmocka_unit_test(half_a_record_is_no_record),
+        cmocka_unit_test(nothing_leaves_without_room_for_its_answer),
         cmocka_unit_test(behaves_like_an_array_with_commits),
         cmocka_unit_test(running_out_of_memory_is_an_error),
         cmocka_unit_test(the_default_folder_follows_the_environment),

@@ -1,0 +1,101 @@
+/* fuzz_rescue.c - what a store left beside it when it failed.
+ *
+ * Input: a byte that says whether to cut the file or to change a bit, two that
+ * say where, then the items of a record, whose head is made to fit. What is
+ * read, written again, gives the same bytes; of a cut or changed file nothing
+ * is read that the whole one does not hold.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "fuzz.h"
+
+#include "base/digest.h"
+#include "store/rescue.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { HEAD = 4 + 16, MOST = 1 << 16 };
+
+static int write_again(void *ctx, const struct tr_rescued *item,
+                       struct tr_err *err)
+{
+    struct tr_rescue *r = ctx;
+
+    (void)err;
+    switch (item->kind) {
+    case TR_RESCUED_ORIGIN:
+        tr_rescue_origin(r, item->index, &item->origin);
+        break;
+    case TR_RESCUED_SET:
+        tr_rescue_set(r, item->index, item->names);
+        break;
+    case TR_RESCUED_PUT:
+        tr_rescue_put(r, &item->put);
+        break;
+    case TR_RESCUED_OUTCOME:
+        CHECK(item->outcome.spent_nano >= 0 && item->outcome.tokens_in >= 0);
+        tr_rescue_outcome(r, &item->outcome);
+        break;
+    default:
+        CHECK(!"a kind that there is");
+    }
+    return TR_OK;
+}
+
+static void put_file(const char *path, const unsigned char *p, size_t n)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0 && write(fd, p, n) == (ssize_t)n);
+    close(fd);
+}
+
+static void read_file(const char *db, struct tr_rescue *r, bool *any)
+{
+    struct tr_err err;
+
+    tr_rescue_init(r);
+    CHECK(tr_rescue_read(db, write_again, r, any, &err) == TR_OK);
+    CHECK(*any == (r->record.n > 0));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    static unsigned char file[HEAD + MOST];
+    struct fuzz_in in = fuzz_begin(data, n);
+    unsigned how = fuzz_byte(&in), at = fuzz_byte(&in) | fuzz_byte(&in) << 8;
+    char db[64], path[64];
+    struct tr_rescue whole, part;
+    struct tr_key digest;
+    bool any;
+
+    n = n < 3 ? 0 : n - 3;
+    if (!n || n > MOST)
+        return 0;
+    snprintf(db, sizeof db, "/dev/shm/fuzz-rescue-%d.db", (int)getpid());
+    snprintf(path, sizeof path, "/dev/shm/fuzz-rescue-%d.rescue",
+             (int)getpid());
+    memcpy(file + HEAD, data + 3, n);
+    for (int i = 0; i < 4; i++)
+        file[i] = (unsigned char)(n >> 8 * i);
+    digest = tr_digest(NULL, tr_str((const char *)file + HEAD, n));
+    memcpy(file + 4, digest.b, sizeof digest.b);
+    put_file(path, file, HEAD + n);
+    read_file(db, &whole, &any);
+    if (any) {
+        CHECK(whole.record.n <= HEAD + n);
+        CHECK(memcmp(whole.record.p + HEAD, file + HEAD,
+                     whole.record.n - HEAD) == 0);
+    }
+    at %= (unsigned)(HEAD + n);
+    if (how & 1)
+        file[at] ^= (unsigned char)(1 << (how >> 1) % 8);
+    put_file(path, file, how & 1 ? HEAD + n : at);
+    read_file(db, &part, &any);
+    CHECK(!any); /* one record: all or nothing */
+    tr_rescue_close(&whole, db);
+    tr_rescue_close(&part, db);
+    unlink(path);
+    return 0;
+}
