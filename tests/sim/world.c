@@ -629,6 +629,20 @@ static void maybe_time(struct sim *w)
     }
 }
 
+/* Who waits for a quota of a few requests waits once for each few. */
+static int64_t most_ns(const struct sim *w)
+{
+    int64_t most = RUN_NS_MAX;
+
+    for (int i = 0; i < w->o.lanes && w->o.wait_for_quota; i++) {
+        const struct sim_lane_options *o = &w->o.lane[i];
+
+        if (o->quota_after)
+            most += TR_S * 4 * w->o.rows / o->quota_after * o->quota_for_s;
+    }
+    return most;
+}
+
 /* One step of a life: TR_RUN_MORE, TR_RUN_DONE, or < 0 by death. */
 static int live(struct sim *w, struct tr_err *err)
 {
@@ -649,7 +663,7 @@ static int live(struct sim *w, struct tr_err *err)
         w->quiet_since = w->now;
     }
     w->most_steps += w->run_number == 1;
-    if (++w->steps > STEPS_MAX || w->now - w->born_at > RUN_NS_MAX) {
+    if (++w->steps > STEPS_MAX || w->now - w->born_at > most_ns(w)) {
         sim_fail(w, "I9", "no end after %" PRId64 " steps, %.0f s", w->steps,
                  (double)(w->now - w->born_at) / TR_S);
         return TR_BUG;

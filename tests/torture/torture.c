@@ -558,8 +558,10 @@ static void dry(struct play *p)
         ;
     if (rc == TROMMEL_DONE && trommel_run_exit(run) == 0) {
         preview = trommel_run_preview(run);
-        if (preview && *preview)
+        if (*preview)
             say_number(p, (int64_t)strlen(preview));
+        else
+            fail(p, TROMMEL_ENOMEM, "out of memory: no preview");
         say_number(p, trommel_run_estimate(run, TROMMEL_EST_REQUESTS));
     }
     end_run(p, run, rc);
