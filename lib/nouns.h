@@ -153,6 +153,8 @@ struct tr_row {
                                  without canaries; verdict holds what was said
                                  (set) and which doubt it was (spare) */
     struct tr_block *block;   /* its owner; set by run.c */
+    uint64_t party;           /* --apart: only rows of one party share a
+                                 request; 0: nothing keeps them apart */
     struct tr_key key;        /* set when READ is left */
     struct tr_verdict verdict;
     struct tr_row *twin;      /* next row with the same key, or NULL */

@@ -97,6 +97,7 @@ struct tr_run_opts {
     const char *job;
     size_t window_bytes;    /* memory for rows; 0: default of bounds.h */
     bool isolate;           /* one text a request */
+    bool apart;             /* rows have parties (tr_row.party) */
     enum tr_guard_mode guard; /* against rows that steer their neighbours */
     uint32_t guard_from;    /* rows from which a pack gets canaries; 0: as
                                plan/guard.h has it */

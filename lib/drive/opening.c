@@ -29,6 +29,7 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
     *o = (struct tr_source_opts){
         .text = tr_config_text(d->cfg, "text"),
         .id = tr_config_text(d->cfg, "id"),
+        .apart = tr_config_text(d->cfg, "apart"),
         .as = tr_config_text(d->cfg, "as"),
         .bad_rows_fail =
             strcmp(tr_config_text(d->cfg, "on-bad-row"), "fail") == 0,
@@ -585,6 +586,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .wait_for_quota = tr_config_flag(d->cfg, "wait-for-quota"),
         .quota_probe_ms = tr_config_ms(d->cfg, "quota-probe"),
         .isolate = tr_config_flag(d->cfg, "isolate"),
+        .apart = tr_config_text(d->cfg, "apart") != NULL,
         .guard = strcmp(guard, "off") == 0 ? TR_GUARD_OFF
                : strcmp(guard, "strict") == 0 ? TR_GUARD_STRICT
                                                : TR_GUARD_ON,
@@ -603,6 +605,9 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
     if (d->source && o.as_completed)
         TRY(tr_fail(err, TR_USAGE, "--order completed is for pushed rows; a "
                     "file is always written in input order"));
+    if (!d->source && o.apart)
+        TRY(tr_fail(err, TR_USAGE, "--apart names a column, and rows that are "
+                    "pushed have none: give each customer a run of its own"));
     TRY(open_till(d, &o, err));
     tr_drive_env(d);
     TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lanes,

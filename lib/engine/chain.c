@@ -74,7 +74,7 @@ uint32_t tr_chain_waiting(const struct tr_run *run,
 struct tr_key tr_chain_key(const struct tr_run_lane *l,
                            const struct tr_row *row)
 {
-    return l->place ? tr_digest(&l->salt, tr_run_text(l, row)) : row->key;
+    return l->place ? tr_run_key(l, row) : row->key;
 }
 
 /* The lane's failure is stored as if the row had ended there: no later run,

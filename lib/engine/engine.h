@@ -383,6 +383,9 @@ int64_t tr_run_cap(const struct tr_run *run, const struct tr_run_lane *l,
 /* The text of a row as this lane gets it: cut under --truncate. */
 struct tr_str tr_run_text(const struct tr_run_lane *l,
                           const struct tr_row *row);
+/* Under which a verdict of this lane on the row is stored: its text and, where
+ * rows are kept apart, whose it is. */
+struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row);
 /* Its rows wait as if this lane had never been asked; the pack goes. */
 void tr_run_give_back(struct tr_run *run, struct tr_pack *p);
 /* Once, when the first rows are there: whether the provider's cache pays. */

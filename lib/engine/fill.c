@@ -176,7 +176,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
             settle(run, row);
             continue;
         }
-        row->key = tr_digest(&lane->salt, tr_run_text(lane, row));
+        row->key = tr_run_key(lane, row);
         first = tr_keymap_find(&run->open_keys, &row->key);
         if (first) {
             row->state = TR_ROW_TWIN;
@@ -192,7 +192,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
     }
     TR_EACH_LANE(run, l) {
         for (size_t i = 0; l->place && i < a.n; i++)
-            a.key[i] = tr_digest(&l->salt, tr_run_text(l, a.row[i]));
+            a.key[i] = tr_run_key(l, a.row[i]);
         TRY(look_up_at(run, l, &a, err));
     }
     for (size_t i = 0; i < a.n; i++) {

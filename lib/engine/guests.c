@@ -29,6 +29,7 @@ void tr_guests_open(struct tr_run *run, struct tr_run_lane *l)
 
     tr_guard_init(&l->guard, packs ? run->opts.guard : TR_GUARD_OFF,
                   run->opts.guard_from);
+    l->guard.strangers = run->opts.apart;
     /* Batches are made at once: no reply comes before the last one leaves. */
     l->guard.unlimited = l->guard.unlimited || l->lane->in_batches;
     for (uint32_t i = 0; i < task->example_count; i++)

@@ -109,6 +109,16 @@ struct tr_str tr_run_text(const struct tr_run_lane *l,
     return text;
 }
 
+struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row)
+{
+    struct tr_key salt = l->salt;
+
+    if (row->party)
+        salt = tr_digest(&l->salt, tr_str((const char *)&row->party,
+                                          sizeof row->party));
+    return tr_digest(&salt, tr_run_text(l, row));
+}
+
 /* Rows of a pack that never left, or that the lane does not take any more. */
 void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
 {

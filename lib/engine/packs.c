@@ -14,6 +14,7 @@ enum {
     REDO_WORTH = 8,      /* invalid items that make a pack of their own */
     LOCAL_PACK = 64,     /* texts per call of a local lane */
     LOCAL_SAMPLE = 2000, /* rows a local lane is fitted to, at most */
+    PARTY_LOOK = 2048,   /* rows looked at for company of one's own party */
     SPARE_BYTES = 32 << 10 /* a body with more room than this is not kept */
 };
 
@@ -173,10 +174,40 @@ static uint32_t pack_limit(const struct tr_run *run,
     return want && want < max ? want : max ? max : 1;
 }
 
+/* Rows of the first one's party come to stand behind it, in their order; how
+ * many stand there then. */
+static uint32_t gather_party(struct tr_rows *q, uint32_t most)
+{
+    struct tr_row *end = q->head; /* the last of them so far */
+    struct tr_row *before = end, *r = end->next;
+    uint32_t n = 1;
+
+    for (int looked = 0; r && n < most && looked < PARTY_LOOK; looked++) {
+        struct tr_row *next = r->next;
+
+        if (r->party != end->party) {
+            before = r;
+        } else if (before == end) { /* it stands there already */
+            before = end = r;
+            n++;
+        } else {
+            before->next = next;
+            if (q->tail == r)
+                q->tail = before;
+            r->next = end->next;
+            end->next = r;
+            end = r;
+            n++;
+        }
+        r = next;
+    }
+    return n;
+}
+
 /* How many of the first rows of q go together: 0 and *too_long when the first
  * one alone does not fit the model. */
 static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
-                           const struct tr_rows *q, bool *too_long)
+                           struct tr_rows *q, bool *too_long)
 {
     uint32_t bytes[TR_PACK_MAX], n = 0, limit = pack_limit(run, l);
     uint16_t company[TR_PACK_MAX];
@@ -185,6 +216,8 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
     *too_long = false;
     if (limit > TR_PACK_MAX)
         limit = TR_PACK_MAX;
+    if (run->opts.apart && limit > 1)
+        limit = gather_party(q, limit);
     for (const struct tr_row *r = q->head; r && n < limit; r = r->next) {
         bytes[n] = (uint32_t)tr_run_text(l, r).n;
         company[n++] = r->company;

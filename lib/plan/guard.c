@@ -128,7 +128,8 @@ bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint32_t set,
 {
     struct tr_guest *t;
 
-    if (g->pool >= TR_CANARIES_MAX || canaries_of(g, set) >= OF_ONE_SET)
+    if ((g->strangers && !trusted) || g->pool >= TR_CANARIES_MAX ||
+        canaries_of(g, set) >= OF_ONE_SET)
         return false;
     t = seat(g, text, set, TR_GUEST_CANARY);
     if (!t)
@@ -143,7 +144,7 @@ void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
 {
     uint32_t n = 0;
 
-    if (coin >= (g->mode == TR_GUARD_STRICT ? AUDIT_SHARE_STRICT : AUDIT_SHARE))
+    if (g->strangers || coin >= (g->mode == TR_GUARD_STRICT ? AUDIT_SHARE_STRICT : AUDIT_SHARE))
         return;
     for (int i = 0; i < TR_GUEST_SLOTS; i++)
         n += g->guests[i].kind == TR_GUEST_AUDIT;
@@ -157,7 +158,8 @@ bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting)
     uint32_t most = g->kinds < SETS_WANTED ? TR_CANARIES_MAX
                                                  : CANARIES_WANTED;
 
-    if (g->mode == TR_GUARD_OFF || waiting + g->rows < SCOUT_PACKS * g->from ||
+    if (g->mode == TR_GUARD_OFF || g->strangers ||
+        waiting + g->rows < SCOUT_PACKS * g->from ||
         g->counts.scouts * SCOUT_SHARE * g->from >= waiting + g->rows)
         return false;
     /* The first dozen at once; more only when it is known that they are of
@@ -170,14 +172,15 @@ int64_t tr_guard_scouts(const struct tr_guard *g, int64_t rows)
     int64_t n = rows / (SCOUT_SHARE * g->from), want = CANARIES_WANTED;
 
     want -= g->pool;
-    if (g->mode == TR_GUARD_OFF || rows < SCOUT_PACKS * g->from || want <= 0)
+    if (g->mode == TR_GUARD_OFF || g->strangers ||
+        rows < SCOUT_PACKS * g->from || want <= 0)
         return 0;
     return n < want ? n : want;
 }
 
 int64_t tr_guard_audits_permille(const struct tr_guard *g, int64_t rows)
 {
-    double share = g->mode == TR_GUARD_OFF      ? 0
+    double share = g->mode == TR_GUARD_OFF || g->strangers ? 0
                    : g->mode == TR_GUARD_STRICT ? AUDIT_SHARE_STRICT
                                                 : AUDIT_SHARE;
 

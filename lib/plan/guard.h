@@ -74,6 +74,8 @@ struct tr_guard_counts {
 struct tr_guard {
     enum tr_guard_mode mode;
     bool unlimited;     /* canaries may be everywhere at once */
+    bool strangers;     /* no row may be seen in a request of others: canaries
+                           are examples, and there are no audits */
     uint32_t from;      /* TR_GUARD_PACK, or as the simulator says */
     uint32_t pack_cap;  /* the audits' wish: rows in a pack; 0: none */
     uint32_t pool, kinds; /* canaries; different answers among them */

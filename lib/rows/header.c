@@ -230,17 +230,30 @@ static int check_names(struct tr_source *src, struct tr_err *err)
     return TR_OK;
 }
 
+static const struct {
+    const char *option, *remedy, *not_plain, *missing;
+} marks[TR_MARKS] = {
+    [TR_MARK_ID] = {"--id", "correct the line, or name another member with "
+                    "--id", "the member that names the row is not a string or "
+                    "number", "the member that names the row is missing"},
+    [TR_MARK_PARTY] = {"--apart", "correct the line, or name another member "
+                       "with --apart", "the member that keeps rows apart is "
+                       "not a string or number", "the member that keeps rows "
+                       "apart is missing"},
+};
+
 static int choose_columns(struct tr_source *src, struct tr_err *err)
 {
     int rc;
 
     TRY(check_names(src, err));
     TRY(choose_text(src, err));
-    if (src->id_given) {
-        src->id.name = src->id_wish;
-        if (!column_at(src, src->id_wish, &src->id.at) &&
+    for (int i = 0; i < TR_MARKS; i++) {
+        struct tr_column *c = &src->mark[i];
+
+        if (c->name.n && !column_at(src, c->name, &c->at) &&
             (src->format != TR_FMT_JSONL || src->columns))
-            rc = no_column(src, src->id_wish, "--id", err);
+            TRY(no_column(src, c->name, marks[i].option, err));
     }
 out:
     return rc;
@@ -511,7 +524,6 @@ static int try_line(struct tr_source *src, struct tr_err *err)
     }
     /* Names repeat and clash row by row; here only the text is chosen. */
     rc = choose_text(src, err);
-    src->id.name = src->id_wish;
     return rc == TR_OK ? STARTED : rc;
 }
 
@@ -589,21 +601,26 @@ enum tr_why tr_header_members(struct tr_source *src, const char **what)
         }
         src->text[t].at = (uint32_t)i;
     }
-    if (!src->id_given)
-        return TR_WHY_NONE;
-    src->found.remedy = "correct the line, or name another member with --id";
-    for (size_t i = 0; i < src->member_count; i++) {
-        if (!tr_str_eq(m[i].key, src->id.name))
+    for (int k = 0; k < TR_MARKS; k++) {
+        struct tr_column *c = &src->mark[k];
+        size_t i = 0;
+
+        if (!c->name.n)
             continue;
+        src->found.remedy = marks[k].remedy;
+        while (i < src->member_count && !tr_str_eq(m[i].key, c->name))
+            i++;
+        if (i == src->member_count) {
+            *what = marks[k].missing;
+            return bad_member(src, 0);
+        }
         if (m[i].value.p[0] == '{' || m[i].value.p[0] == '[') {
-            *what = "the member that names the row is not a string or number";
+            *what = marks[k].not_plain;
             return bad_member(src, (size_t)(m[i].value.p - base));
         }
-        src->id.at = (uint32_t)i;
-        return TR_WHY_NONE;
+        c->at = (uint32_t)i;
     }
-    *what = "the member that names the row is missing";
-    return bad_member(src, 0);
+    return TR_WHY_NONE;
 }
 
 /* ---- summary ---------------------------------------------------------- */

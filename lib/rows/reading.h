@@ -45,6 +45,10 @@ struct tr_column {
     uint32_t at;
 };
 
+/* Columns besides the text: what names a row, and what keeps it from the
+ * company of others. */
+enum tr_mark { TR_MARK_ID, TR_MARK_PARTY, TR_MARKS };
+
 struct tr_source {
     /* What was asked for. */
     const char **paths;
@@ -52,8 +56,8 @@ struct tr_source {
     enum tr_format format;
     bool format_asked, bad_rows_fail;
     char delimiter; /* 0: not yet detected */
-    struct tr_str text_wish, id_wish;
-    bool text_given, id_given;
+    struct tr_str text_wish;
+    bool text_given;
     int64_t left; /* rows still wanted; < 0: all */
     size_t read_bytes;
 
@@ -78,13 +82,13 @@ struct tr_source {
     uint32_t column_count;
     struct tr_column *text;
     uint32_t text_count;
-    struct tr_column id;
+    struct tr_column mark[TR_MARKS]; /* name.n 0: none is asked for */
     struct tr_style style;
     char summary[512];
 
     /* Work space. */
     struct tr_buf scratch;   /* text that is not a slice of its record */
-    struct tr_buf id_buf;
+    struct tr_buf mark_buf;  /* a mark that is none */
     struct tr_arena keys;    /* member names with escapes, of one row */
 };
 
@@ -93,7 +97,7 @@ struct tr_source {
 /* Looks at the begin of a file. 1: started, feed.from is the first record;
  * 0: more bytes are needed; < 0: tr_code. */
 int tr_header_try(struct tr_source *src, struct tr_err *err);
-/* Finds the text and id members in src->members; why it is a bad row. */
+/* Finds text and marks in src->members; why it is a bad row. */
 enum tr_why tr_header_members(struct tr_source *src, const char **what);
 int tr_header_summary(struct tr_source *src, struct tr_err *err);
 /* Names as "a, b, c", cut when there are many. */

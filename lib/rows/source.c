@@ -8,6 +8,7 @@
  * SPDX-License-Identifier: MIT */
 #include "rows/source.h"
 
+#include "base/digest.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "rows/reading.h"
@@ -405,12 +406,13 @@ static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
     src->left = o->head > 0 ? o->head : -1;
     src->read_bytes = o->read_bytes ? o->read_bytes : READ_BYTES;
     src->text_given = o->text && *o->text;
-    src->id_given = o->id && *o->id;
     src->text_wish = keep(src, src->text_given ? o->text : "");
-    src->id_wish = keep(src, src->id_given ? o->id : "");
+    src->mark[TR_MARK_ID].name = keep(src, o->id ? o->id : "");
+    src->mark[TR_MARK_PARTY].name = keep(src, o->apart ? o->apart : "");
     src->csv.ends_cap = TR_FIELDS_MAX;
     src->csv.ends = tr_array(TR_FIELDS_MAX, sizeof *src->csv.ends);
-    return ok && src->text_wish.p && src->id_wish.p && src->csv.ends &&
+    return ok && src->text_wish.p && src->mark[TR_MARK_ID].name.p &&
+           src->mark[TR_MARK_PARTY].name.p && src->csv.ends &&
            tr_style_name(&src->style, &src->arena,
                          tr_str_c(o->as ? o->as : "label"));
 }
@@ -460,7 +462,7 @@ void tr_source_close(struct tr_source *src)
     tr_free(src->members);
     tr_free(src->text);
     tr_buf_release(&src->scratch);
-    tr_buf_release(&src->id_buf);
+    tr_buf_release(&src->mark_buf);
     tr_arena_release(&src->keys);
     tr_arena_release(&src->arena);
     tr_free(src);
@@ -685,17 +687,34 @@ static void gather_text(struct tr_source *src, struct tr_str record,
         json_text(&src->found, TR_WHY_BAD_NUL, "a NUL character in the text");
 }
 
-static void gather_id(struct tr_source *src, struct tr_str record,
-                      struct tr_str *id)
+/* A slice of the record, or of src->mark_buf; empty where none is asked for. */
+static struct tr_str gather_mark(struct tr_source *src, struct tr_str record,
+                                 enum tr_mark which, const char *half)
 {
-    *id = tr_str(NULL, 0);
-    if (!src->id_given || plain_value(src, record, src->id.at, id))
-        return;
-    tr_buf_clear(&src->id_buf);
-    if (!add_value(src, record, src->id.at, &src->id_buf))
-        json_text(&src->found, TR_WHY_BAD_UTF8,
-                  "half of a \\u surrogate pair in the id");
-    *id = tr_buf_str(&src->id_buf);
+    const struct tr_column *c = &src->mark[which];
+    struct tr_str value = {NULL, 0};
+
+    if (!c->name.n || plain_value(src, record, c->at, &value))
+        return value;
+    tr_buf_clear(&src->mark_buf);
+    if (!add_value(src, record, c->at, &src->mark_buf))
+        json_text(&src->found, TR_WHY_BAD_UTF8, half);
+    return tr_buf_str(&src->mark_buf);
+}
+
+/* Never 0 where rows are kept apart. */
+static uint64_t gather_party(struct tr_source *src, struct tr_str record)
+{
+    struct tr_str value = gather_mark(src, record, TR_MARK_PARTY,
+                                      "half of a \\u surrogate pair in what "
+                                      "keeps rows apart");
+    struct tr_key digest = tr_digest(NULL, value);
+    uint64_t party;
+
+    if (!src->mark[TR_MARK_PARTY].name.n)
+        return 0;
+    memcpy(&party, digest.b, sizeof party);
+    return party ? party : 1;
 }
 
 /* ---- into the block --------------------------------------------------- */
@@ -714,12 +733,12 @@ static bool add_part(struct tr_block *block, struct tr_str raw, uint32_t raw_at,
 
 static int add_row(struct tr_source *src, struct tr_block *block,
                    struct tr_str raw, struct tr_str text, struct tr_str id,
-                   struct tr_err *err)
+                   uint64_t party, struct tr_err *err)
 {
     size_t before = block->bytes_n;
     bool first = block->row_count == 0;
     enum tr_why why = src->found.why;
-    struct tr_row row = {.line = src->feed.line};
+    struct tr_row row = {.line = src->feed.line, .party = party};
 
     row.verdict.confidence = TR_NO_CONFIDENCE;
     row.verdict.origin = TR_NO_ORIGIN;
@@ -755,6 +774,7 @@ static int put(struct tr_source *src, struct tr_block *block,
 {
     struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
     struct tr_str raw = record, text = {NULL, 0}, id = {NULL, 0};
+    uint64_t party = 0;
     int rc = TR_OK;
 
     if (src->found.why == TR_WHY_NONE)
@@ -762,7 +782,10 @@ static int put(struct tr_source *src, struct tr_block *block,
     if (rc == TR_OK && src->found.why == TR_WHY_NONE)
         gather_text(src, record, &text);
     if (rc == TR_OK && src->found.why == TR_WHY_NONE)
-        gather_id(src, record, &id);
+        party = gather_party(src, record);
+    if (rc == TR_OK && src->found.why == TR_WHY_NONE)
+        id = gather_mark(src, record, TR_MARK_ID,
+                         "half of a \\u surrogate pair in the id");
     if (rc == TR_OK && src->found.why != TR_WHY_NONE) {
         bool as_is = false;
 
@@ -776,11 +799,11 @@ static int put(struct tr_source *src, struct tr_block *block,
                 raw = tr_buf_str(&src->scratch);
         }
     }
-    if (rc == TR_OK && (src->scratch.failed || src->id_buf.failed))
+    if (rc == TR_OK && (src->scratch.failed || src->mark_buf.failed))
         rc = tr_fail(err, TR_NOMEM, "no memory for a row of %s",
                      tr_source_name(src, src->file));
     if (rc == TR_OK)
-        rc = add_row(src, block, raw, text, id, err);
+        rc = add_row(src, block, raw, text, id, party, err);
     tr_arena_release(&src->keys);
     return rc;
 }

@@ -22,6 +22,7 @@ struct tr_source_opts {
     char delimiter;           /* 0: detected among , ; TAB | */
     const char *text;         /* column(s), comma-separated; NULL: default */
     const char *id;           /* id column; NULL: the row number */
+    const char *apart;        /* column that fills tr_row.party; NULL: none */
     const char *as;           /* name of the label column, "label" */
     bool bad_rows_fail;       /* --on-bad-row fail */
     bool csv_guard;           /* --csv-guard; nothing to JSON Lines */

@@ -340,13 +340,9 @@ void sim_check_stored(struct sim *w)
         bool known = false;
 
         for (int p = 0; t->shown && p < w->o.lanes; p++) {
-            char name[40];
-            struct tr_key salt, key;
+            struct tr_key key = sim_text_key(w, p, i);
             bool found;
 
-            snprintf(name, sizeof name, "%s\n", sim_model(p));
-            salt = tr_digest(NULL, tr_str_c(name));
-            key = tr_digest(&salt, t->text);
             if (tr_store_find(w->store, &any, &key, 1, &v, &found, &err) !=
                 TR_OK)
                 sim_fail(w, "store", "%s", err.text);

@@ -119,6 +119,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->wal_pages = one_in(&r, 2) ? between(&r, 1, 40) : 0;
     o->cache_pages = one_in(&r, 3) ? between(&r, 1, 16) : 0;
     o->audit_pct = one_in(&r, 5) ? between(&r, 1, 40) : 0;
+    o->parties = one_in(&r, 8) ? between(&r, 1, 6) : 0;
 }
 
 /* ---- names ------------------------------- */
@@ -150,6 +151,7 @@ static const struct field {
     F(audit_pct, INT, 0), F(disk_lies, BOOL, 0), F(full_output_pct, INT, 0),
     F(faulty_runs, INT, 1),
     F(guard, INT, 0), F(guard_from, INT, 2), F(isolate, BOOL, 0),
+    F(parties, INT, 0),
     F(hostile, INT, 0), F(sly, BOOL, 0), F(moody, INT, 0), F(attack, INT, 0),
     F(words, INT, 0),
 #undef F

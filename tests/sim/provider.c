@@ -670,6 +670,10 @@ static void check_company(struct sim *w, const struct sim_flight *f)
         const struct sim_text *t = &w->texts[it->text];
         const struct sim_seen *seen;
 
+        if (w->o.parties && sim_party(w, it->text) !=
+                                sim_party(w, f->items[0].text))
+            sim_fail(w, "H7", "texts %d and %d, of different parties, share a "
+                     "request", f->items[0].text, it->text);
         if (f->n > 1 && w->o.guard && w->o.pack != 1 && t->hostile &&
             !w->o.sly)
             sim_fail(w, "H4", "text %d looks like an attack and is among %d",

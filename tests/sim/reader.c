@@ -35,19 +35,26 @@ static int by_key(const void *a, const void *b)
                   ((const struct sim_key *)b)->key.b, sizeof(struct tr_key));
 }
 
+struct tr_key sim_text_key(const struct sim *w, int place, int text)
+{
+    uint64_t party = sim_party(w, text);
+    struct tr_key salt;
+    char name[40];
+
+    snprintf(name, sizeof name, "%s\n", sim_model(place));
+    salt = tr_digest(NULL, tr_str_c(name));
+    if (party)
+        salt = tr_digest(&salt, tr_str((const char *)&party, sizeof party));
+    return tr_digest(&salt, w->texts[text].text);
+}
+
 static void make_keys(struct sim *w)
 {
     w->keys = tr_array((size_t)w->text_count * SIM_LANES + 1, sizeof *w->keys);
-    for (int p = 0; p < w->o.lanes; p++) {
-        char name[40];
-        struct tr_key salt;
-
-        snprintf(name, sizeof name, "%s\n", sim_model(p));
-        salt = tr_digest(NULL, tr_str_c(name));
+    for (int p = 0; p < w->o.lanes; p++)
         for (int i = 0; i < w->text_count; i++)
             w->keys[w->key_count++] = (struct sim_key){
-                tr_digest(&salt, w->texts[i].text), i, p};
-    }
+                sim_text_key(w, p, i), i, p};
     qsort(w->keys, (size_t)w->key_count, sizeof *w->keys, by_key);
 }
 

@@ -248,6 +248,7 @@ struct sim_options {
     /* rows that steer others */
     int guard, guard_from; /* enum tr_guard_mode; packs with canaries */
     bool isolate;
+    int parties;           /* texts of different ones never meet; 0: no --apart */
     int hostile;           /* of a thousand texts */
     bool sly;              /* they do not look so */
     int attack;            /* enum gullible_attack, +1; 0: all kinds */
@@ -479,6 +480,15 @@ void sim_trace(struct sim *w, const char *fmt, ...)
 void sim_event(struct sim *w, int kind, int64_t a, int64_t b);
 
 /* The time in which its process could have done something. */
+/* Whose a text is, for --apart; 0: nobody's. */
+static inline uint64_t sim_party(const struct sim *w, int text)
+{
+    return w->o.parties && text >= 0 ? 1 + (uint64_t)(text % w->o.parties) : 0;
+}
+
+/* The key under which the provider at that place answers the text. */
+struct tr_key sim_text_key(const struct sim *w, int place, int text);
+
 static inline int64_t sim_awake(const struct sim *w)
 {
     return w->now - w->paused;

@@ -270,6 +270,7 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
         .state = text.n ? TR_ROW_READ : TR_ROW_SETTLED,
         .verdict = {.why = text.n ? TR_WHY_NONE : TR_WHY_EMPTY,
                     .confidence = TR_NO_CONFIDENCE},
+        .party = w->o.parties ? sim_party(w, w->row_text[w->read_next]) : 0,
     };
     w->read_next++;
     if (sim_chance(w, 300))
@@ -516,6 +517,7 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         .quota_probe_ms = SIM_QUOTA_PROBE_S * 1000,
         .window_bytes = (size_t)w->o.window_kib << 10,
         .isolate = w->o.isolate,
+        .apart = w->o.parties > 0,
         .guard = (enum tr_guard_mode)w->o.guard,
         .guard_from = (uint32_t)w->o.guard_from,
     };
