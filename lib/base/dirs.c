@@ -3,6 +3,7 @@
 #include "base/dirs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,6 +28,23 @@ int tr_dirs_make(const char *folder)
         if (!c)
             return 0;
     }
+}
+
+int tr_dirs_sync(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[4200] = ".";
+    int fd, bad = 0;
+
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    if (fsync(fd) != 0 && errno == EIO)
+        bad = EIO;
+    close(fd);
+    return bad;
 }
 
 /* Group-writable is how many systems make every file, with a group of one. */

@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 enum {
-    BAD_REQUESTS = 3 /* rows alone, before any success: it is not the rows */
+    BAD_REQUESTS = 5 /* rows alone, before any success: it is not the rows */
 };
 
 /* The pack goes again later, as it is; its rows to whoever takes them, when the

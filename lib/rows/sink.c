@@ -3,6 +3,7 @@
 #include "rows/sink.h"
 
 #include "base/bounds.h"
+#include "base/dirs.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -338,26 +339,6 @@ int tr_sink_write(struct tr_sink *sink, struct tr_str bytes,
 
 /* ---- the end ---------------------------------------------------------- */
 
-/* A rename is durable only when its folder is. */
-static int sync_folder(const struct tr_sink *sink, struct tr_err *err)
-{
-    const char *slash = strrchr(sink->path, '/');
-    size_t n = slash ? (size_t)(slash - sink->path) : 0;
-    char *folder = slash ? tr_dup(sink->path, n ? n : 1) : tr_dup(".", 1);
-    int rc = TR_OK, fd;
-
-    if (!folder)
-        return tr_fail(err, TR_NOMEM, "no memory to finish %s", sink->path);
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    /* Some file systems cannot sync a folder, some folders cannot be read. */
-    if (fd >= 0 && fsync(fd) < 0 && errno == EIO)
-        rc = write_failed(sink, err);
-    if (fd >= 0)
-        close(fd);
-    tr_free(folder);
-    return rc;
-}
-
 int tr_sink_finish(struct tr_sink *sink, struct tr_err *err)
 {
     int fd, rc;
@@ -377,7 +358,9 @@ int tr_sink_finish(struct tr_sink *sink, struct tr_err *err)
         goto out;
     }
     sink->partial[0] = '\0';
-    rc = sync_folder(sink, err);
+    errno = tr_dirs_sync(sink->path);
+    if (errno)
+        rc = write_failed(sink, err);
     /* Network file systems report late errors at close. */
     fd = sink->fd;
     sink->fd = -1;

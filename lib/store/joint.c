@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "store/joint.h"
 
+#include "base/dirs.h"
 #include "store/lock.h"
 
 #include <errno.h>
@@ -63,20 +64,6 @@ int tr_joint_open(struct tr_joint *j, const char *folder, const char *name,
     return read_all(j->path, text, err);
 }
 
-static void sync_folder(const char *path)
-{
-    char folder[4200];
-    int fd;
-
-    snprintf(folder, sizeof folder, "%.*s",
-             (int)(strrchr(path, '/') - path) + 1, path);
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd); /* not every file system can */
-        close(fd);
-    }
-}
-
 bool tr_joint_exists(const char *folder, const char *name)
 {
     char path[4200];
@@ -113,7 +100,7 @@ int tr_joint_write(struct tr_joint *j, struct tr_str text, struct tr_err *err)
     close(fd);
     if (!ok || rename(next, j->path) != 0)
         return cannot(next, "written", err);
-    sync_folder(j->path);
+    tr_dirs_sync(j->path);
     return TR_OK;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/bounds.h"
 #include "base/digest.h"
+#include "base/dirs.h"
 #include "base/mem.h"
 #include "store/verdict.h"
 
@@ -62,6 +63,8 @@ int tr_rescue_reserve(struct tr_rescue *r, const char *db_path,
         bad = 0;
     if (bad == 0 && fsync(fd) != 0)
         bad = errno;
+    if (bad == 0)
+        bad = tr_dirs_sync(path);
     if (bad) {
         close(fd);
         unlink(path);

@@ -824,20 +824,6 @@ static int make_folder(const char *folder, struct tr_err *err)
     return TR_OK;
 }
 
-static void sync_folder(const char *path)
-{
-    char folder[4096];
-    int fd;
-
-    snprintf(folder, sizeof folder, "%.*s",
-             (int)(strrchr(path, '/') - path) + 1, path);
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd); /* not every file system can: SQLite syncs what matters */
-        close(fd);
-    }
-}
-
 /* Made with its mode before SQLite sees it: never readable by others, not
  * even for a moment. SQLite gives its other files the same mode. */
 static int make_file(struct tr_store *st, struct tr_err *err)
@@ -872,7 +858,7 @@ static int make_file(struct tr_store *st, struct tr_err *err)
         rc = damaged(st, "its content", err);
     if (rc == TR_OK && !sb.st_size && !st->read_only) {
         fchmod(fd, 0600); /* whatever the umask */
-        sync_folder(st->path);
+        tr_dirs_sync(st->path); /* SQLite syncs what matters */
     }
     close(fd); /* before SQLite locks it: closing would drop its locks */
     return rc;
