@@ -6,6 +6,7 @@
  *     bench_pace steady RATE BURST [STYLE]
  *     bench_pace change RATE BURST FACTOR [STYLE]
  *     bench_pace window RATE PHASE
+ *     bench_pace noise               refusals that no limit explains
  *     bench_pace slots N             one cell
  *     -r MS   round trip of a refusal (50)     -v   second by second
  *
@@ -22,6 +23,7 @@
 #define ROOM 32768
 
 static bool verbose;
+static uint64_t seed = 11;
 static double refusal_s = 0.05;
 
 /* ---- the others ------------------------------- */
@@ -113,7 +115,7 @@ static void run(struct world_result *r, const struct world *w, enum who who,
         c = (struct world_client){&aimd, aimd_wait, aimd_sent, aimd_reply};
     if (who == FIXED)
         c = (struct world_client){&fixed, fixed_wait, fixed_sent, fixed_reply};
-    world_run(r, w, &c, 11, length_s);
+    world_run(r, w, &c, seed, length_s);
     for (int i = 0; verbose && i < r->seconds; i++)
         printf("%4d served %6.0f refused %4d\n", i, r->served[i],
                r->refused[i]);
@@ -211,6 +213,70 @@ static void own_server(int servers, enum who who)
            result.latency_s, result.most_in_flight);
 }
 
+/* A share of all requests is refused, whatever their rate. */
+static void noisy(struct world w, const char *what, enum who who)
+{
+    enum { SEEDS = 5 };
+    double early = 0, later = 0, refused = 0, requests = 0, ideal;
+    bool slots = w.servers > 0;
+
+    ideal = slots ? w.servers / (w.latency_s * exp(0.08)) : w.rate;
+    for (seed = 11; seed < 11 + SEEDS; seed++) {
+        run(&result, &w, who, 600);
+        for (int i = 0; i < 600; i++)
+            *(i < 60 ? &early : &later) += result.served[i] / SEEDS / ideal;
+        refused += (double)result.refusals;
+        requests += (double)result.requests;
+    }
+    printf("%-8s %-22s %5.0f/s %3.0f s %3.0f %%  %7.2f %7.2f%s  %6.2f %%\n",
+           names[who], what, ideal, slots ? 0 : w.burst_s, 100 * w.noise,
+           100 * early / 60, 100 * later / 540,
+           who == OURS ? mark(later >= 0.9 * 540) : " ",
+           100 * refused / requests);
+    seed = 11;
+}
+
+/* No limit but 32 at a time; then limits below that. */
+static void noises(enum who who)
+{
+    static const double shares[] = {0.02, 0.07, 0.2};
+    static const double rates[] = {5, 50, 500};
+    struct world w = {.rate = 1e9, .burst_s = 60, .style = WORLD_SILENT,
+                      .latency_s = 0.5, .refusal_s = 0.02, .servers = 32};
+
+    for (size_t i = 0; i < COUNT(shares); i++) {
+        w.noise = shares[i];
+        noisy(w, "429", who);
+        w.overloaded = true;
+        noisy(w, "503", who);
+        w.overloaded = false;
+    }
+    w.noise = 0.05;
+    w.asks_s = 1;
+    noisy(w, "429, Retry-After 1", who);
+    w.asks_s = 0;
+    w.latency_s = LATENCY_S;
+    w.refusal_s = refusal_s;
+    w.servers = 0;
+    for (size_t r = 0; r < COUNT(rates); r++)
+        for (size_t b = 0; b < COUNT(bursts); b++) {
+            w.rate = rates[r];
+            w.burst_s = bursts[b];
+            noisy(w, "429 and a limit", who);
+        }
+    w.rate = 50;
+    w.fixed = true;
+    noisy(w, "429 and windows", who);
+    w.fixed = false;
+    w.burst_s = 10;
+    w.overloaded = true;
+    noisy(w, "503 and a limit", who);
+    w.style = WORLD_PER_MINUTE;
+    noisy(w, "503 and a stated limit", who);
+    w.overloaded = false;
+    noisy(w, "429 and a stated limit", who);
+}
+
 #define EACH(i, a) for (size_t i = 0; i < COUNT(a); i++)
 
 /* A header tells the size of the bucket in whole requests. */
@@ -259,6 +325,11 @@ static void table(bool ours_only)
     printf("\na server of one's own\n");
     for (enum who who = OURS; who < (ours_only ? AIMD : FIXED); who++)
         EACH(i, slots) own_server(slots[i], who);
+    printf("\na share refused whatever the rate, ten minutes\n"
+           "%-8s %-24s %7s %5s %5s  %7s %7s   %8s\n", "", "", "limit", "burst",
+           "share", "60 s", "60 s on", "refused");
+    for (enum who who = OURS; who < (ours_only ? AIMD : FIXED); who++)
+        noises(who);
 }
 
 static double number(int argc, char **argv, int i, double otherwise)
@@ -294,6 +365,8 @@ int main(int argc, char **argv)
         window(atof(argv[2]), atof(argv[3]), OURS);
     else if (!strcmp(what, "slots") && argc > 2)
         own_server(atoi(argv[2]), OURS);
+    else if (!strcmp(what, "noise"))
+        noises(OURS);
     else
         table(!strcmp(what, "ours"));
     printf("\n%d figures miss their mark (*)\n", missed);

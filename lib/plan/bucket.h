@@ -43,6 +43,7 @@ struct tr_bucket {
     double top;          /* most that remained since top_at */
     int64_t top_at, moved_at;
     double inflow;       /* units/s between the last two samples */
+    double calm;         /* rate before the doubts (pace.c) */
     struct tr_estimate estimate; /* in force while nothing is learned */
 };
 

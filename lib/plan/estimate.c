@@ -40,11 +40,15 @@
 #define WINDOW_PROBE_S 0.25
 #define WINDOW_LOOK 0.1    /* above the base at most: the answer comes late */
 #define TURN_MOST_S 60.0   /* a round trip; longer, and it was we who slept */
-#define DOUBTS 2.5         /* bounds that disagreed, an old one counts less */
-#define DOUBT_LEAST_S 1.0
-#define DOUBT_HALF_S 60.0
-#define DEAF_S 60.0        /* then doubled each time, up to */
-#define DEAF_MAX_S 960.0
+#define USUAL_MEMORY 1000.0 /* requests */
+#define USUAL_LEAST 0.005
+#define USUAL_MOST 0.3     /* a larger share is a limit, whatever the rate */
+#define USUAL_GONE 0.004   /* so few: every refusal tells of a limit again */
+#define EXCESS 0.1         /* so much more than usual is looked for */
+#define EXCESS_EVERY_S 100.0 /* and found in vain about so often */
+#define EXCESS_LOOK 0.02   /* first look upwards then */
+#define EXCESS_SENDS 20    /* requests: an e-fold of it; enough for a rate */
+#define SURPRISE_SENDS 2.0 /* accepted since the last refusal: no deep cut */
 
 static double seconds(int64_t ns)
 {
@@ -67,6 +71,47 @@ void tr_estimate_init(struct tr_estimate *e, int64_t now)
     e->since = e->hold_until = e->last_at = e->began_at = now;
     e->reacted_at = INT64_MIN;
     e->most = 1;
+}
+
+/* ---- refusals that no limit explains ------------------------------- */
+
+double tr_usual_share(const struct tr_usual *u)
+{
+    return fmin(USUAL_MOST,
+                fmax(USUAL_LEAST, (u->refused + 1) / (u->tries + 10)));
+}
+
+void tr_usual_sent(struct tr_usual *u, bool learn)
+{
+    double p = tr_usual_share(u);
+
+    if (learn) {
+        u->tries = u->tries * (1 - 1 / USUAL_MEMORY) + 1;
+        u->refused *= 1 - 1 / USUAL_MEMORY;
+        if (u->refused < USUAL_GONE * u->tries)
+            u->known = false;
+    }
+    u->score = fmax(0, u->score + log((1 - p - EXCESS) / (1 - p)));
+}
+
+bool tr_usual_refused(struct tr_usual *u, bool learn, double sure)
+{
+    double p = tr_usual_share(u);
+
+    u->refused += learn;
+    /* It was taken for accepted when it left. */
+    u->score += log((p + EXCESS) / p) - log((1 - p - EXCESS) / (1 - p));
+    if (u->score < sure)
+        return false;
+    u->score = 0;
+    return true;
+}
+
+/* While a rate is felt out more may be refused than usual. */
+static bool learns(const struct tr_estimate *e, int64_t now)
+{
+    return !e->usual.known || (e->phase == TR_EST_CRUISE && e->low > 0 &&
+                               now - e->since <= e->hold_s_ns);
 }
 
 /* ---- what was accepted until a time ------------------------------- */
@@ -199,37 +244,6 @@ static void add_anchor(struct tr_estimate *e, int64_t at)
     e->anchor_count = n + 1;
 }
 
-/* A limit explains its refusals: below it there are none. Refusals that come at
- * any rate, a share of all requests, look like a limit that is cut again and
- * again, and following them down would end at nothing. So many cuts in a row are
- * no limit: refusals then teach nothing for a while. */
-static void doubt(struct tr_estimate *e, int64_t now)
-{
-    double past = e->doubt_at > 0 ? (double)(now - e->doubt_at) / TR_S : 0;
-
-    /* What others sent is known too late to judge; refusals close together are
-     * one, as after a climb. */
-    if (e->others > 0 || (e->doubt_at > 0 && past < DOUBT_LEAST_S))
-        return;
-    e->doubts = e->doubts * exp2(-fmax(past, 0) / DOUBT_HALF_S) + 1;
-    e->doubt_at = now;
-    if (e->doubts < DOUBTS)
-        return;
-    e->deaf_s = fmin(DEAF_MAX_S, e->deaf_s > 0 ? 2 * e->deaf_s : DEAF_S);
-    e->deaf_until = later(now, (int64_t)(e->deaf_s * TR_S));
-}
-
-/* As if nothing had been refused yet. */
-static void begin_anew(struct tr_estimate *e, int64_t now)
-{
-    e->phase = TR_EST_START;
-    e->anchor_count = e->misses = 0;
-    e->low = e->high = e->size = e->window_s = e->doubts = 0;
-    e->tuned = e->suspected = e->cleared = e->blank = e->measuring = false;
-    e->probe_at = 0;
-    e->hold_until = now;
-}
-
 static void forget(struct tr_estimate *e, int count)
 {
     memmove(e->anchors, e->anchors + count,
@@ -257,8 +271,6 @@ static void bound(struct tr_estimate *e)
         if ((e->high > 0 && low > e->high) || high < e->low) {
             forget(e, i + 1);
             e->cleared = false; /* the limit is another one */
-            if (e->high > 0 && low > e->high)
-                doubt(e, new.at);
             return;
         }
         if (low > e->low)
@@ -293,6 +305,8 @@ static double first_look(const struct tr_estimate *e)
 {
     double look = fmax(0.1 * e->most, 0.25 * (e->high - e->low)) / e->base;
 
+    if (e->usual.known)
+        return EXCESS_LOOK;
     if (tr_estimate_is_tight(e) && e->tuned)
         return TIGHT_CUT;
     if (tr_estimate_is_tight(e))
@@ -304,7 +318,8 @@ static double look_fold(const struct tr_estimate *e)
 {
     if (tr_estimate_is_tight(e) && e->tuned)
         return TIGHT_FOLD_S;
-    return LOOK_FOLD_S * fmax(1, e->most / e->base);
+    return LOOK_FOLD_S *
+           fmax(1, (e->usual.known ? EXCESS_SENDS : 1) * e->most / e->base);
 }
 
 double tr_estimate_rate(const struct tr_estimate *e, bool slow_start,
@@ -567,7 +582,7 @@ static void top_of_climb(struct tr_estimate *e, double rate, double taken,
 
     /* Something else may have held us below what the climb allowed. */
     rate = fmin(rate, 2 * fmax(lately, e->most));
-    e->size = taken;
+    e->size = fmax(taken, e->most);
     e->tuned = e->suspected = e->cleared = false;
     e->trusted = e->passed = rate;
     e->dark_from = sent_at;
@@ -590,12 +605,20 @@ static void suspect(struct tr_estimate *e, double rate, double low, double high)
     }
 }
 
-static bool refused_tight(struct tr_estimate *e, double rate, bool none,
+static bool refused_tight(struct tr_estimate *e, double rate, double taken,
                           int64_t now)
 {
+    bool none = taken < 0.5 * e->most;
+
     if (e->phase != TR_EST_CRUISE || !tr_estimate_is_tight(e) || (none && e->misses))
         return false;
     e->misses = none;
+    if (none)
+        e->run = 0;
+    else if (e->anchor_count > 1)
+        e->run = fmax(e->run, (taken - e->size) /
+                                  seconds(e->anchors[e->anchor_count - 1].at -
+                                          e->anchors[e->anchor_count - 2].at));
     e->hold_until = later(now - e->turn, nanos(e->most / rate));
     if (cruise_tight(e, rate, now))
         return true;
@@ -648,6 +671,10 @@ static void react(struct tr_estimate *e, double taken, double wait_s,
         e->phase = TR_EST_FIND;
         rate = e->trusted;
     }
+    /* Among the very first one may be refused by chance: once more. */
+    if (e->phase == TR_EST_START && e->anchor_count < 2 && e->others <= 0 &&
+        taken < TIGHT * e->most)
+        return;
     if (e->phase == TR_EST_START || e->phase == TR_EST_RAMP) {
         top_of_climb(e, rate, taken, sent_at, now);
         return;
@@ -660,7 +687,7 @@ static void react(struct tr_estimate *e, double taken, double wait_s,
         if (e->phase == TR_EST_CRUISE)
             e->trusted = e->base;
     }
-    if (refused_tight(e, rate, none, now))
+    if (refused_tight(e, rate, taken, now))
         return;
     if (none && missed(e, rate, wait_s, sent_at, now))
         return;
@@ -675,15 +702,98 @@ static void react(struct tr_estimate *e, double taken, double wait_s,
         find(e, rate, now);
 }
 
+/* Since the last refusal at least low flowed in, on top of what was left then.
+ * Whoever is refused with less than that accepted was not refused by the limit
+ * as it is known. Few accepted since: rather a limit that was cut deeply. */
+double tr_estimate_surprise(const struct tr_estimate *e, double units,
+                            int64_t sent_at)
+{
+    struct tr_mark last;
+    double taken, inflow, weight, rate;
+
+    if (e->usual.known || e->others > 0 || !e->anchor_count || e->low <= 0 ||
+        sent_at < e->reacted_at ||
+        (e->phase != TR_EST_CRUISE && e->phase != TR_EST_FIND))
+        return 0;
+    last = e->anchors[e->anchor_count - 1];
+    taken = sum_at(e, sent_at) - last.sum - units;
+    inflow = e->low * (seconds(sent_at - last.at) - JITTER_S);
+    rate = tr_estimate_rate(e, true, sent_at);
+    weight = fmin(1, taken / (SURPRISE_SENDS * e->most));
+    if (tr_estimate_is_tight(e))
+        return rate > 1.01 * e->base ? -1 : rate < 0.99 * e->run ? weight : 0;
+    if (taken + units < inflow + e->left)
+        return weight;
+    return e->phase == TR_EST_CRUISE && rate > e->base ? -1 : 0;
+}
+
+void tr_estimate_tolerate(struct tr_estimate *e, double rate, int64_t now)
+{
+    rate = fmax(rate, tr_estimate_rate(e, true, now));
+    e->usual.known = true;
+    e->usual.score = 0;
+    e->low = e->high = e->size = e->run = e->window_s = 0;
+    e->suspected = e->measuring = e->blank = false;
+    e->misses = 0;
+    e->probe_at = 0;
+    e->hold_until = now;
+    e->hold_s_ns = 0;
+    e->anchors[0] = (struct tr_mark){now, e->sum};
+    e->anchor_count = 1;
+    e->ramp_from = e->sum;
+    enter(e, TR_EST_RAMP, fmax(rate, START_RATE * e->most), now);
+}
+
+/* More is refused than usual: a limit. What was accepted since the first of
+ * these is what flows in; of few, not less than half the rate. A limit that is
+ * met again and again is looked at less and less often. */
+static void exceeded(struct tr_estimate *e, int64_t sent_at, int64_t now)
+{
+    double rate = tr_estimate_rate(e, true, now);
+    double n = sum_at(e, sent_at) - e->anchors[0].sum;
+    double flow = n / fmax(seconds(sent_at - e->anchors[0].at), 1e-3);
+    double span = fmin(60, fmax(1, seconds(now - e->began_at)));
+    double mean = (e->sum - sum_at(e, now - nanos(span))) / span;
+    double hold = e->phase != TR_EST_CRUISE
+                      ? HOLD_MIN_S
+                      : seconds(e->hold_s_ns) *
+                        (now - e->since > e->hold_s_ns ? 2 : 1);
+
+    e->low = n < EXCESS_SENDS * e->most ? 0 : flow;
+    if (e->low <= 0)
+        flow = fmax(flow, rate / 2);
+    e->reacted_at = now;
+    e->hold_s_ns = nanos(fmin(hold, HOLD_MAX_S));
+    e->anchors[0] = (struct tr_mark){now, e->sum};
+    enter(e, TR_EST_CRUISE, fmin(rate, fmax(flow, mean / 2)), now);
+}
+
+/* The usual ones teach nothing. */
+static void tolerated(struct tr_estimate *e, int64_t sent_at, int64_t now)
+{
+    double rate = tr_estimate_rate(e, true, now) / e->most;
+    double sure = fmax(TR_USUAL_SURE, log(EXCESS_EVERY_S * rate));
+
+    if (e->usual.score <= 0)
+        e->anchors[0] = (struct tr_mark){sent_at, sum_at(e, sent_at)};
+    if (tr_usual_refused(&e->usual, learns(e, sent_at), sure))
+        exceeded(e, sent_at, now);
+}
+
 void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
                          int64_t sent_at, int64_t now)
 {
     double taken, low = e->low, high = e->high;
+    double surprise = tr_estimate_surprise(e, units, sent_at);
     bool echo = sent_at < e->reacted_at;
 
     tr_estimate_uncount(e, units, sent_at);
-    if (now < e->deaf_until)
+    if (e->usual.known) {
+        if (!echo && units > 0)
+            tolerated(e, sent_at, now);
         return;
+    }
+    e->usual.refused++; /* usual or not will show */
     taken = sum_at(e, sent_at) -
             (e->anchor_count ? e->anchors[e->anchor_count - 1].sum : 0);
     if (e->phase == TR_EST_DARK) {
@@ -692,11 +802,18 @@ void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
         dark_wait(e, wait_s, now);
         return;
     }
+    e->left = echo || e->phase == TR_EST_START || e->phase == TR_EST_RAMP ||
+                      taken < 0.5 * e->most
+                  ? 0 : 0.5 * units;
     add_anchor(e, sent_at);
+    /* The limit was cut since the last one: what was before says nothing. */
+    if (surprise > 0) {
+        e->run = 0;
+        if (!tr_estimate_is_tight(e))
+            forget(e, e->anchor_count - 1);
+    }
     bound(e);
-    if (now < e->deaf_until)
-        begin_anew(e, now);
-    else if (!echo)
+    if (!echo)
         react(e, taken, wait_s, low, high, sent_at, now);
     else if (e->phase == TR_EST_FIND && e->last_at <= e->reacted_at)
         find(e, e->passed, now); /* nothing left since: look again */
@@ -733,6 +850,7 @@ void tr_estimate_sent(struct tr_estimate *e, double units, bool held,
     mark(e->recent, TR_EST_MARKS, &e->recent_n, &e->recent_at, 2 * TR_MS, now,
          e->sum);
     mark(e->past, TR_EST_PAST, &e->past_n, &e->past_at, 2 * TR_S, now, e->sum);
+    tr_usual_sent(&e->usual, learns(e, now));
 }
 
 /* More was accepted than the limit allows: it was raised. */
@@ -742,6 +860,9 @@ static bool is_raised(const struct tr_estimate *e, int64_t sent_at)
 
     if (e->measuring)
         return false;
+    if (e->usual.known)
+        return e->phase == TR_EST_CRUISE &&
+               tr_estimate_rate(e, true, e->last_at) > 2 * e->base;
     if (e->phase == TR_EST_WINDOW)
         return sum_at(e, sent_at) - sum_at(e, window_start(e, sent_at)) >
                1.02 * e->quota + 2 * e->most;
@@ -772,7 +893,7 @@ void tr_estimate_accepted(struct tr_estimate *e, int64_t sent_at, int64_t now)
     if (now - e->since > e->hold_s_ns && is_raised(e, sent_at)) {
         double rate = tr_estimate_rate(e, true, now);
 
-        if (e->phase == TR_EST_CRUISE)
+        if (e->phase == TR_EST_CRUISE && !e->usual.known)
             e->anchor_count = 0;
         e->ramp_from = e->sum;
         enter(e, TR_EST_RAMP, rate, now);
@@ -788,7 +909,7 @@ bool tr_estimate_explains(const struct tr_estimate *e, int64_t sent_at)
 {
     struct tr_mark last;
 
-    if (e->phase != TR_EST_CRUISE || !e->anchor_count)
+    if (e->phase != TR_EST_CRUISE || !e->anchor_count || e->usual.known)
         return false;
     last = e->anchors[e->anchor_count - 1];
     return e->low * seconds(sent_at - last.at) <
@@ -799,8 +920,7 @@ void tr_estimate_shift(struct tr_estimate *e, int64_t back)
 {
     int64_t *const times[] = {&e->since, &e->hold_until, &e->reacted_at,
                               &e->last_at, &e->began_at, &e->dark_from,
-                              &e->dark_last, &e->boundary, &e->doubt_at,
-                              &e->deaf_until};
+                              &e->dark_last, &e->boundary};
 
     for (size_t i = 0; i < sizeof times / sizeof *times; i++)
         if (*times[i] > INT64_MIN + back)

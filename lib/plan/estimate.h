@@ -20,9 +20,9 @@
  *
  * DARK ends with the first request that is accepted: a window began, and
  * WINDOW spreads its quota over all of it. A limit that was cut shows as bounds
- * that do not agree: the older ones are forgotten. Cut after cut is no limit but
- * a provider that refuses a share of all requests: then the estimator is deaf for
- * a while, START again without a bound.
+ * that do not agree: the older ones are forgotten. Refusals that no limit
+ * explains have a share of their own (usual): once that is known only more of
+ * them than usual are a limit, found from what was accepted meanwhile.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_PLAN_ESTIMATE_H
@@ -48,6 +48,22 @@ struct tr_mark {
     double sum;
 };
 
+/* The share of all that is refused whatever we do, and whether more is refused
+ * now: Page's test for a share that is higher by a tenth. */
+struct tr_usual {
+    bool known;             /* there is one */
+    double tries, refused;  /* of the last thousand */
+    double score;           /* log-likelihood ratio since it was last 0 */
+};
+
+#define TR_USUAL_SURE 6.0   /* a score: in vain once in some thousand requests */
+
+/* learn: does this one tell what is usual? */
+void tr_usual_sent(struct tr_usual *u, bool learn);
+/* More than usual? sure: the score that says so. */
+bool tr_usual_refused(struct tr_usual *u, bool learn, double sure);
+double tr_usual_share(const struct tr_usual *u);
+
 struct tr_estimate {
     enum tr_estimate_phase phase;
     double base;            /* rate the phase began with, units per second */
@@ -72,14 +88,14 @@ struct tr_estimate {
     bool cleared;           /* was suspected, and is not */
     bool tuned;             /* a tight bucket's rate was met from above */
     double cut;             /* of the last refusal of a tight bucket */
+    double run;             /* rate that it bore for some time */
     double ramp_from;       /* sum when RAMP began */
     double most;            /* size of a large request, units */
     double others;          /* part of what is sent that others send */
-    double doubts;          /* cuts lately: too many are no limit */
-    int64_t doubt_at;
-    double deaf_s;          /* refusals teach nothing for so long, */
-    int64_t deaf_until;     /* until then */
-    /* refusals that speak about the limit in force, oldest first */
+    struct tr_usual usual;  /* refusals that no limit explains */
+    double left;            /* least level at the last refusal */
+    /* refusals that speak about the limit in force, oldest first; usual.known:
+     * the first of those that may be more than usual */
     struct tr_mark anchors[TR_EST_ANCHORS];
     int anchor_count;
     /* fixed windows */
@@ -106,11 +122,13 @@ void tr_estimate_accepted(struct tr_estimate *e, int64_t sent_at, int64_t now);
 /* wait_s: what the server asked to wait, < 0: nothing. */
 void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
                          int64_t sent_at, int64_t now);
-/* Refusals come whatever the rate is, so that they teach nothing now. */
-static inline bool tr_estimate_is_deaf(const struct tr_estimate *e, int64_t now)
-{
-    return now < e->deaf_until;
-}
+/* Is a refusal, not yet told, one that the limit as it is known cannot explain?
+ * > 0: yes, 1 for sure; < 0: it was looked for; 0: that cannot be said. */
+double tr_estimate_surprise(const struct tr_estimate *e, double units,
+                            int64_t sent_at);
+/* Refusals come whatever the rate is: from now on only more of them than usual
+ * are a limit. rate: the one to go back to, if it is higher. */
+void tr_estimate_tolerate(struct tr_estimate *e, double rate, int64_t now);
 /* A request did not count after all: refused for another reason, or never
  * sent. */
 void tr_estimate_uncount(struct tr_estimate *e, double units, int64_t sent_at);

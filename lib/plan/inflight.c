@@ -117,7 +117,7 @@ void tr_inflight_answer(struct tr_inflight *f, bool full, int64_t sent_at,
         set(f, f->limit + 1 / fmax(1, f->limit));
         return;
     }
-    if ((f->doubling || f->limit < f->safe) && full)
+    if ((f->doubling || f->limit < f->safe) && full && f->look_from <= 0)
         set(f, f->limit + 1);
     /* Of requests sent since the look began the quickest come back first:
      * wait until the mix is fair. */

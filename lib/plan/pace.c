@@ -19,6 +19,10 @@
 #define TRUST_LEAST 0.1
 #define TRUST_GROWS_PER_S 0.005
 #define HOLD_MAX_MS (24 * 3600 * INT64_C(1000))
+#define DOUBTS 1.5              /* surprises; a cut of the limit makes one */
+#define DOUBT_FADES 0.4         /* with each that was looked for */
+#define LOWERED 0.75            /* of what was under way when last refused */
+#define PERSISTS 2              /* refusals though fewer are under way */
 #define TOLD_MOST 2             /* refusals in a row that headers explain */
 #define LITTLE 3.0              /* times rate and latency: they vary */
 #define PRESSED (10 * TR_S)     /* an overload counts more for so long */
@@ -332,6 +336,12 @@ static void count_sent(struct tr_pace *p, int64_t tokens, double times)
     p->sent[TR_LIMIT_TOKENS] += times * cost(p, TR_PACE_TOKENS, tokens);
 }
 
+/* Are clearly fewer under way than when others were refused, or very few? */
+static bool is_lowered(const struct tr_pace *p)
+{
+    return p->in_flight < fmax(LOWERED * p->cut_flight, WINDOW_START);
+}
+
 void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
 {
     int64_t wait_from, ready;
@@ -360,6 +370,7 @@ void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
         bucket_take(p, u, units, now);
         heed_hold(p, u, now);
     }
+    tr_usual_sent(&p->usual, !p->usual.known || is_lowered(p));
     p->in_flight++;
     count_minute(p, now);
     count_sent(p, tokens, 1);
@@ -440,6 +451,42 @@ static void forgive_debt(struct tr_pace *p, int64_t now)
         b->due_at = most;
 }
 
+/* From now on only more refusals than usual mean anything. */
+static void tolerate(struct tr_pace *p, int64_t now)
+{
+    for (int u = 0; u <= TR_PACE_TOKENS; u++)
+        if (is_estimated(p, u))
+            tr_estimate_tolerate(&p->buckets[u].estimate, p->buckets[u].calm,
+                                 now);
+    p->doubts = 0;
+    p->flight.doubling = true;
+}
+
+/* A limit explains its refusals: while it has room there are none. One that
+ * comes then may tell of a limit that was cut; two in a row would come at any
+ * rate. Of requests and tokens one that explains it is enough. */
+static void doubt(struct tr_pace *p, int64_t tokens, int64_t sent_at,
+                  int64_t now)
+{
+    double surprise = 0;
+
+    for (int u = 0; u <= TR_PACE_TOKENS; u++) {
+        double units = cost(p, u, tokens), s;
+
+        if (units <= 0 || !is_estimated(p, u))
+            continue;
+        s = tr_estimate_surprise(&p->buckets[u].estimate, units, sent_at);
+        if (s != 0 && (surprise == 0 || s < surprise))
+            surprise = s;
+    }
+    if (p->doubts <= 0)
+        for (int u = 0; u <= TR_PACE_TOKENS; u++)
+            p->buckets[u].calm = own_rate(p, u, now);
+    p->doubts = fmax(0, p->doubts + (surprise < 0 ? -DOUBT_FADES : surprise));
+    if (p->doubts >= DOUBTS)
+        tolerate(p, now);
+}
+
 /* A refusal of so many (1; 0: of somebody else's, which never counted) for the
  * rate, where no header states one, teaches the estimators.
  * Of requests and tokens the one that was near its limit is to blame; when
@@ -452,6 +499,8 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
     bool first = p->buckets[TR_PACE_REQUESTS].estimate.phase == TR_EST_START;
 
     rates(p, before, now);
+    if (blind && times > 0)
+        doubt(p, tokens, sent_at, now);
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
         if (is_estimated(p, u) &&
             tr_estimate_explains(&p->buckets[u].estimate, sent_at))
@@ -462,7 +511,7 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
 
         if (units <= 0)
             continue;
-        if (!blind || !is_estimated(p, u) || tr_estimate_is_deaf(e, now) ||
+        if (!blind || !is_estimated(p, u) ||
             (blamed && !tr_estimate_explains(e, sent_at))) {
             tr_estimate_uncount(e, times * units, sent_at);
             continue;
@@ -532,11 +581,42 @@ static void tell_refusal(struct tr_pace *p, const struct tr_pace_news *news,
     p->asked_until = news->retry_after_ms >= 0 ? p->hold_until : 0;
 }
 
+/* Fewer at a time end an overload. Refusals that go on while fewer are under
+ * way, with others accepted between, come anyway: then the number comes back,
+ * and only more of them than usual are an overload. */
+static bool is_usual(struct tr_pace *p, int64_t now)
+{
+    double sure = fmax(TR_USUAL_SURE, log(100 * rate_lately(p, now)));
+    bool lowered = p->cut_flight > 0 && is_lowered(p);
+    bool learn = lowered && p->refused_in_row == 0;
+
+    if (p->refused_in_row > 0) /* nobody is served since the last cut */
+        sure /= 3;
+    if (p->usual.known && !tr_usual_refused(&p->usual, learn, sure))
+        return true;
+    if (p->usual.known || !lowered) {
+        p->usual.refused += !p->usual.known;
+        p->cut_flight = p->in_flight + 1;
+        p->persists = 0;
+        return false;
+    }
+    p->usual.refused++;
+    p->cut_flight = fmax(p->in_flight + 1, 0.8 * p->cut_flight);
+    if (p->refused_in_row > 0 || ++p->persists < PERSISTS)
+        return false;
+    p->usual.known = p->flight.doubling = true;
+    p->pressed_until = now;
+    p->flight.limit = fmax(p->flight.limit, p->cut_flight);
+    scale_trust(p, 1, now);
+    return true;
+}
+
 static void refused(struct tr_pace *p, const struct tr_pace_news *news,
                     int64_t now)
 {
     bool overload = news->status == 503 || news->status == 529;
     bool fresh = news->sent_at >= p->cut_at;
+    bool told = !overload && is_told(news->limits);
 
     p->refusals++;
     if (news->slow_down)
@@ -551,9 +631,11 @@ static void refused(struct tr_pace *p, const struct tr_pace_news *news,
      * limit, only echoes it. */
     if (!fresh || news->sent_at <= p->lowered_at)
         return;
+    if (!told && is_usual(p, now))
+        return;
     p->cut_at = now;
     p->refused_in_row++;
-    if (!overload && p->refused_in_row <= TOLD_MOST && is_told(news->limits)) {
+    if (told && p->refused_in_row <= TOLD_MOST) {
         double r = rate(p, TR_PACE_REQUESTS, now);
 
         if (news->retry_after_ms < 0 && r > 0)

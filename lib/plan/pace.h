@@ -43,6 +43,10 @@ struct tr_pace {
                              are echoes and do not cut again */
     int64_t refused_in_row; /* fresh refusals without a success between */
     int stuck;            /* of those in flight */
+    double doubts;        /* refusals that no limit explains, lately */
+    struct tr_usual usual; /* overloads, however few are under way */
+    int persists;         /* of them in a row while fewer were under way */
+    double cut_flight;    /* so many were under way at the cut */
     int64_t tokens_in_flight;
     double share[TR_PACE_UNITS]; /* units per token of the estimate */
     double trust;         /* 0.1..1 of the learned rate: falls on refusals

@@ -35,6 +35,8 @@ struct world {
     int servers;            /* > 0: so many at a time, the others queue */
     int concurrent;         /* > 0: more at a time are refused */
     double noise;           /* share of all requests refused at any rate */
+    bool overloaded;        /* both as 503; without it as 429 */
+    double asks_s;          /* > 0: they ask to wait so long */
     double lag_s;           /* the client wakes up to so much late */
     double tokens_from, tokens_to; /* > 0: units are tokens, so many each */
 };
@@ -42,7 +44,7 @@ struct world {
 struct world_flight {
     int64_t sent_at, back_at;
     struct tr_limits limits;
-    bool refused;
+    bool refused, noise, busy;
     int64_t wait_ms, tokens;
 };
 
@@ -151,10 +153,13 @@ static inline void world_admit(struct world_state *s, struct world_flight *f,
     cost = w->tokens_to > 0 ? (double)f->tokens : 1;
     world_refill(s, at);
     size = fmax(w->tokens_to > 0 ? w->tokens_to : 1, rate * w->burst_s);
-    f->refused = s->level < cost || (w->concurrent && s->n >= w->concurrent) ||
-                 (w->noise > 0 && tr_rng_unit(&s->rng) < w->noise);
+    f->noise = w->noise > 0 && tr_rng_unit(&s->rng) < w->noise;
+    f->busy = f->noise || (w->concurrent && s->n >= w->concurrent);
+    f->refused = s->level < cost || f->busy;
     if (!f->refused)
         s->level -= cost;
+    else if (f->noise && w->asks_s > 0)
+        f->wait_ms = (int64_t)(w->asks_s * 1000);
     else if (w->retry_after)
         f->wait_ms = w->fixed
                          ? (s->window_from + (int64_t)(w->burst_s * TR_S) -
@@ -266,7 +271,8 @@ static inline void world_run(struct world_result *out, const struct world *w,
             struct world_flight f = world_pop(&s);
             struct tr_pace_news news = {
                 .outcome = f.refused ? TR_OUT_THROTTLED : TR_OUT_OK,
-                .status = f.refused ? 429 : 200,
+                .status = !f.refused                ? 200
+                          : f.busy && w->overloaded ? 503 : 429,
                 .sent_at = f.sent_at, .tokens_estimate = f.tokens,
                 .tokens_true = f.refused ? -1 : f.tokens,
                 .limits = &f.limits, .retry_after_ms = f.wait_ms,
@@ -277,7 +283,7 @@ static inline void world_run(struct world_result *out, const struct world *w,
                 now = f.back_at;
             if (!f.refused)
                 latency += (double)(f.back_at - f.sent_at) / TR_S;
-            if (w->servers && now < end) /* what waits is not served yet */
+            if (w->servers && !f.refused && now < end) /* what waits is not served yet */
                 out->served[(now - WORLD_START) / TR_S]++;
             c->reply(c->ctx, &news, now);
         }

@@ -152,25 +152,82 @@ static void a_hidden_frame_is_lived_with(void **state)
                 0.01 * 20 * 480);
 }
 
-/* A provider that refuses a share of all requests has no limit to be found:
- * following its refusals down would end at nothing. */
+static const double shares[] = {0.02, 0.07, 0.2};
+
+static double served(int from, int to)
+{
+    double n = 0;
+
+    for (int i = from; i < to; i++)
+        n += result.served[i];
+    return n / (to - from);
+}
+
+/* A provider that refuses a share of all requests has no limit to be found: its
+ * 32 places are used as if nothing were refused. */
 static void refusals_at_any_rate_are_no_limit(void **state)
 {
-    static const double shares[] = {0.02, 0.07, 0.2};
     (void)state;
 
-    for (size_t i = 0; i < 3; i++) {
-        struct world w = silent(5000, 1);
-        double served = 0;
+    for (size_t i = 0; i < 3; i++)
+    for (int overloaded = 0; overloaded < 2; overloaded++) {
+        struct world w = silent(1e9, 1);
+        double busy = 32 / (0.5 * exp(0.08)), mean = 0;
 
         w.noise = shares[i];
-        w.latency_s = 0.05;
-        drive(&w, 7 + i, 600);
-        for (int t = 60; t < 600; t++)
-            served += result.served[t];
-        if (served < 540 * 0.5 / shares[i])
-            fail_msg("%g of all refused: %g served a second", shares[i],
-                     served / 540);
+        w.overloaded = overloaded;
+        w.servers = 32;
+        w.latency_s = 0.5;
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            drive(&w, seed, 400);
+            mean += served(200, 400) / 4;
+        }
+        if (mean < 0.9 * busy)
+            fail_msg("%g of all refused with %s: %g of %g a second", shares[i],
+                     overloaded ? "503" : "429", mean, busy);
+    }
+}
+
+/* A limit is found among refusals that have nothing to do with it, and no more
+ * are refused than these and a few. */
+static void a_limit_shows_among_refusals_at_any_rate(void **state)
+{
+    static const double rates[] = {5, 50, 500}, bursts[] = {1, 10, 60};
+    (void)state;
+
+    for (size_t r = 0; r < 3; r++)
+    for (size_t b = 0; b < 3; b++) {
+        struct world w = silent(rates[r], bursts[b]);
+        double used = 0, refused = 0, requests = 0;
+
+        w.noise = 0.05;
+        for (uint64_t seed = 1; seed <= 3; seed++) {
+            drive(&w, seed, 600);
+            used += world_used(&result, &w, 120, 600) / 3;
+            refused += (double)result.refusals;
+            requests += (double)result.requests;
+        }
+        if (used < 0.9 || refused > (rates[r] < 10 ? 0.12 : 0.08) * requests)
+            fail_msg("%g/s burst %g s: used %.4f, refused %.4f", rates[r],
+                     bursts[b], used, refused / requests);
+    }
+}
+
+/* A cut is no reason to think so, however small: the limit is kept to. */
+static void a_small_cut_is_a_cut(void **state)
+{
+    static const double factors[] = {0.6, 0.8, 0.9, 0.95};
+    (void)state;
+
+    for (size_t f = 0; f < 4; f++) {
+        struct world w = silent(20, 10);
+
+        w.changes_at_s = 200;
+        w.factor = factors[f];
+        drive(&w, 7, 400);
+        if (pace.usual.known || world_refused(&result, 200, 400) > 10)
+            fail_msg("x%g: %d refused", factors[f],
+                     (int)world_refused(&result, 200, 400));
     }
 }
 
@@ -242,15 +299,18 @@ static void nothing_breaks_it(void **state)
     for (int run = 0; run < 300; run++) {
         struct tr_estimate e;
         int64_t now = WORLD_START;
+        double rate = 1;
 
         tr_estimate_init(&e, now);
         for (int i = 0; i < 400; i++) {
             int64_t back = (int64_t)(tr_rng_unit(&rng) * 3 * TR_S);
-            double units = tr_rng_below(&rng, 50) ? 1 : 1e12, rate;
+            double units = tr_rng_below(&rng, 50) ? 1 : 1e12;
 
             now += tr_rng_below(&rng, 20)
                        ? (int64_t)(tr_rng_unit(&rng) * 100 * TR_MS)
                        : (int64_t)(tr_rng_unit(&rng) * 4000 * TR_S);
+            if (i == 200 && run % 2)
+                tr_estimate_tolerate(&e, rate, now);
             switch (tr_rng_below(&rng, 5)) {
             case 0:
                 tr_estimate_refused(&e, units, tr_rng_unit(&rng) * 9 - 1,
@@ -283,6 +343,8 @@ int main(void)
         cmocka_unit_test(a_limit_of_tokens_is_found),
         cmocka_unit_test(a_hidden_frame_is_lived_with),
         cmocka_unit_test(refusals_at_any_rate_are_no_limit),
+        cmocka_unit_test(a_limit_shows_among_refusals_at_any_rate),
+        cmocka_unit_test(a_small_cut_is_a_cut),
         cmocka_unit_test(waking_late_costs_nothing),
         cmocka_unit_test(idle_time_teaches_nothing),
         cmocka_unit_test(a_refusal_found_after_sleep_is_not_waited_for),

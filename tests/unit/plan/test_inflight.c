@@ -114,6 +114,26 @@ static void after_an_overload_it_comes_back_quickly(void **state)
     assert_true(f.limit > 0.95 * before);
 }
 
+/* A base that chance made too low shows when fewer are under way. What is safe
+ * to go back to after an overload does not fill the place up meanwhile. */
+static void a_look_at_the_base_is_not_undone(void **state)
+{
+    struct tr_inflight f;
+    int64_t now = WORLD_START;
+    (void)state;
+
+    tr_inflight_init(&f, 64, 512, now);
+    f.doubling = false;
+    f.base_ns = 270 * TR_MS;
+    f.safe = 32;
+    for (int i = 0; i < 1000; i++) {
+        now += 100 * TR_MS;
+        tr_inflight_answer(&f, true, now - 500 * TR_MS, now);
+    }
+    assert_true(f.base_ns > 450 * TR_MS);
+    assert_true(f.limit > 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +142,7 @@ int main(void)
         cmocka_unit_test(a_queue_shrinks_it_in_proportion),
         cmocka_unit_test(unused_it_does_not_grow),
         cmocka_unit_test(after_an_overload_it_comes_back_quickly),
+        cmocka_unit_test(a_look_at_the_base_is_not_undone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -544,6 +544,58 @@ static void overload_halves_what_is_under_way(void **state)
     assert_true(tr_pace_rpm(&pace) == 0);
 }
 
+/* An overload that is one: so many at a time, and whoever comes on top gets 503.
+ * Few are refused. Nobody takes it for refusals that come anyway. */
+static void an_overload_that_ends_with_fewer_is_one(void **state)
+{
+    static const int places[] = {8, 32, 128};
+    struct tr_pace_opts learn = {0};
+    (void)state;
+
+    for (size_t i = 0; i < 3; i++) {
+        struct world w = {.rate = 1e9, .burst_s = 1, .style = WORLD_SILENT,
+                          .latency_s = 0.5, .refusal_s = 0.02,
+                          .concurrent = places[i], .overloaded = true};
+
+        drive(&w, learn, 3, 600);
+        if ((double)result.refusals > 0.06 * (double)result.requests)
+            fail_msg("%d places: %d of %d refused", places[i],
+                     (int)result.refusals, (int)result.requests);
+    }
+}
+
+/* After a share of 503 is known as usual, an outage still slows down: to less
+ * than one a second, where 59 a second were served. */
+static void an_outage_among_usual_refusals_is_felt(void **state)
+{
+    struct tr_pace_opts learn = {.room = 512};
+    struct world w = {.rate = 1e9, .burst_s = 1, .style = WORLD_SILENT,
+                      .latency_s = 0.5, .refusal_s = 0.02, .servers = 32,
+                      .noise = 0.07, .overloaded = true};
+    struct world_client c = world_pace(&pace);
+    int64_t sent = 0, now;
+    (void)state;
+
+    tr_pace_init(&pace, &learn, START);
+    world_run(&result, &w, &c, 3, 300);
+    assert_true(pace.usual.known);
+    assert_true(pace.window > 16);
+    pace.in_flight = 0; /* those under way are answered */
+    for (now = START + 301 * TR_S; now < START + 361 * TR_S; now += TR_MS)
+        if (tr_pace_wait(&pace, 0, now) == 0) {
+            struct tr_pace_news news = {
+                .outcome = TR_OUT_THROTTLED, .status = 503, .sent_at = now,
+                .tokens_true = -1, .limits = &silent, .retry_after_ms = -1,
+                .unit = 0.5};
+
+            tr_pace_sent(&pace, 0, now);
+            tr_pace_reply(&pace, &news, now);
+            sent++;
+        }
+    if (sent > 60)
+        fail_msg("%d sent in a minute", (int)sent);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -565,6 +617,8 @@ int main(void)
         cmocka_unit_test(slow_down_at_the_start_is_no_crawl),
         cmocka_unit_test(what_hangs_keeps_no_place),
         cmocka_unit_test(overload_halves_what_is_under_way),
+        cmocka_unit_test(an_overload_that_ends_with_fewer_is_one),
+        cmocka_unit_test(an_outage_among_usual_refusals_is_felt),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
