@@ -158,8 +158,13 @@ add_test(NAME hostile_long COMMAND ${hostile} --rounds 3000 --seed 2)
 add_test(NAME reproducible COMMAND ${CMAKE_SOURCE_DIR}/tests/nightly/reproducible
     ${CMAKE_COMMAND} ${CMAKE_GENERATOR} ${DEPS} ${CMAKE_C_COMPILER}
     ${CMAKE_CXX_COMPILER} ${Python3_EXECUTABLE})
+add_test(NAME coverage COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/nightly/coverage.py ${CMAKE_COMMAND}
+    ${CMAKE_GENERATOR} ${DEPS})
+set_tests_properties(coverage PROPERTIES SKIP_RETURN_CODE 77)
 set_tests_properties(sim_long sim_calls_long sim_hostile_long sim_mutants kill_long hurt_long
-    torture_long hostile_long reproducible PROPERTIES LABELS nightly TIMEOUT 43200)
+    torture_long hostile_long reproducible coverage PROPERTIES LABELS nightly
+    TIMEOUT 43200)
 
 # Nightly: a real llama-server, with a model whose answers are known:
 # docs/internals/tiny-model.md. Built by the first of the two, once.
