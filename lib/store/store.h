@@ -2,9 +2,9 @@
  *
  * One SQLite file per task digest in a folder, opened by one process at a
  * time (an advisory lock beside it says who). One connection, WAL,
- * synchronous=FULL, mode 0600. No row text. The only file that includes
- * sqlite3.h is store.c; lock.c holds the lock, folder.c what concerns many
- * stores.
+ * synchronous=FULL, mode 0600. No row text. sql.h says which file does what,
+ * and is the only one that includes sqlite3.h; lock.c holds the lock, rescue.c
+ * what comes after a failure, folder.c what concerns many stores.
  *
  * An attempt stands in the table from its intent until its outcome is known;
  * then its money is folded into the job's sums and the row goes. What is left

@@ -12,6 +12,8 @@
 #include "lane.h"
 #include "wire/transport.h"
 
+#include <sys/types.h>
+
 /* Reasoning efforts, lowest first; a set of them is a bit mask. */
 #define TR_EFFORTS(X)                                                          \
     X(none) X(minimal) X(low) X(medium) X(high) X(xhigh) X(max)
@@ -140,7 +142,7 @@ int64_t tr_wire_date_s(struct tr_str s);
  * size, one line. */
 void tr_wire_redact(char *text, size_t size);
 
-/* ---- providers and models (provider.c) -------------------------------- */
+/* ---- what a lane is opened with --------------------------------------- */
 
 /* Requests in batches instead of one by one. */
 struct tr_batch_opts {
@@ -167,6 +169,8 @@ struct tr_lane_opts {
     /* Looks a name up in the environment; tests replace it. NULL: getenv */
     const char *(*env)(const char *name);
 };
+
+/* ---- providers and models (catalog.c) --------------------------------- */
 
 #define TR_ROW_HEADERS_MAX 4
 
@@ -213,6 +217,34 @@ size_t tr_catalog_providers(const struct tr_catalog *c,
                             const struct tr_provider **rows);
 size_t tr_catalog_models(const struct tr_catalog *c,
                          const struct tr_model **rows);
+/* NULL: there is no such row. The second looks under "provider/model" without
+ * the date of a version too, then under the provider that p's row refers to;
+ * p may be NULL. */
+const struct tr_provider *tr_catalog_provider(const struct tr_catalog *c,
+                                              struct tr_str name);
+const struct tr_model *tr_catalog_facts(const struct tr_catalog *c,
+                                        const struct tr_provider *p,
+                                        const char *model);
+
+/* Facts of a model ("openai/gpt-6-luna"); false when unknown (prices -1). */
+bool tr_model_find(const struct tr_lane_opts *o, const char *model,
+                   struct tr_model_facts *facts, char *as_of, size_t as_of_n);
+
+#define TR_SHUTDOWN_NEAR 60 /* days: time to think of another model */
+/* Days from now until the day of "2026-12-11", negative when it is past;
+ * INT_MAX when date is no such date. */
+int tr_days_until(const char *date, int64_t now_s);
+
+/* The nearest so far; start with best NULL. */
+struct tr_wire_near {
+    const char *name, *best;
+    size_t best_n;
+};
+void tr_wire_near_try(struct tr_wire_near *near, const char *candidate);
+/* Up to size bytes, until the file ends; < 0: errno says why not. */
+ssize_t tr_wire_read_all(int fd, char *p, size_t size);
+
+/* ---- one of them, and how to reach it (target.c) ---------------------- */
 
 /* Where a lane's requests go and with which key: the rules of design §2.1,
  * without opening anything. */
@@ -235,15 +267,6 @@ int tr_target_key_file(struct tr_target *t, const char *path,
                        struct tr_err *err);
 /* 127.0.0.1, localhost, [::1]: by their letters only. */
 bool tr_wire_is_loopback(struct tr_str host);
-
-/* Facts of a model ("openai/gpt-6-luna"); false when unknown (prices -1). */
-bool tr_model_find(const struct tr_lane_opts *o, const char *model,
-                   struct tr_model_facts *facts, char *as_of, size_t as_of_n);
-
-#define TR_SHUTDOWN_NEAR 60 /* days: time to think of another model */
-/* Days from now until the day of "2026-12-11", negative when it is past;
- * INT_MAX when date is no such date. */
-int tr_days_until(const char *date, int64_t now_s);
 
 /* ---- lanes (lane.c) --------------------------------------------------- */
 

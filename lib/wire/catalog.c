@@ -1,12 +1,18 @@
-/* provider.c - the tables of providers and models, and where a lane's
- * requests may go with which key.
+/* catalog.c - which providers and models there are: the rows of
+ * providers.yaml and models.yaml, with the user's own and the task's over
+ * them.
+ *
+ * Read it from the end: tr_catalog_open() lays file over file, take_tables()
+ * goes through one, take_provider() and take_model() check a row and lay it
+ * over the row of that name, and each value has a take_...() of its kind.
+ * Where a request to one of them goes and with which key is target.c.
+ *
  * SPDX-License-Identifier: MIT */
 #include "wire/batch.h"
 
 #include "base/clock.h"
 #include "base/dirs.h"
 #include "base/mem.h"
-#include "base/secret.h"
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -14,20 +20,11 @@
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define CONFIG_BYTES_MAX ((size_t)1 << 20) /* of a user's config file */
-#define KEY_BYTES_MAX 500
-#define ALL_EFFORTS ((1u << TR_EFFORT_COUNT) - 1)
 #define PICO_PER_USD_MILLION INT64_C(1000000) /* 1 USD per million tokens */
-
-const struct tr_dialect *const tr_dialects[] = {
-    &tr_openai, &tr_responses, &tr_anthropic, &tr_gemini, &tr_decisions,
-    &tr_systemone, NULL,
-};
 
 extern const unsigned char tr_data_providers[], tr_data_models[];
 extern const size_t tr_data_providers_n, tr_data_models_n;
@@ -83,13 +80,7 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
-/* The nearest so far; start with best NULL. */
-struct near {
-    const char *name, *best;
-    size_t best_n;
-};
-
-static void near_try(struct near *near, const char *candidate)
+void tr_wire_near_try(struct tr_wire_near *near, const char *candidate)
 {
     size_t n = distance(near->name, candidate);
 
@@ -214,12 +205,12 @@ static int unknown_key(const struct source *s, const struct tr_yaml *at,
                        const char *const *known)
 {
     char key[40];
-    struct near near = {key, NULL, 0};
+    struct tr_wire_near near = {key, NULL, 0};
 
     snprintf(key, sizeof key, "%.*s", at->key.n > 39 ? 39 : (int)at->key.n,
              at->key.p);
     for (; *known; known++)
-        near_try(&near, *known);
+        tr_wire_near_try(&near, *known);
     return tr_fail(s->err, TR_CONFIG, "%s:%d:%d: unknown key %s%s%s%s",
                    s->file, at->key_line, at->key_column, key,
                    near.best ? "; did you mean " : "",
@@ -785,8 +776,7 @@ static int take_tables(struct source *s, struct tr_str text)
     return rc;
 }
 
-/* Up to size bytes, until the file ends; < 0: errno says why not. */
-static ssize_t read_all(int fd, char *p, size_t size)
+ssize_t tr_wire_read_all(int fd, char *p, size_t size)
 {
     size_t n = 0;
     ssize_t got = 1;
@@ -822,7 +812,7 @@ static int read_file(const struct source *s, struct tr_str *text)
     }
     p = tr_arena_alloc(&s->c->arena, CONFIG_BYTES_MAX);
     if (p)
-        got = read_all(fd, p, CONFIG_BYTES_MAX);
+        got = tr_wire_read_all(fd, p, CONFIG_BYTES_MAX);
     close(fd);
     text->p = p;
     if (!p)
@@ -915,322 +905,7 @@ size_t tr_catalog_models(const struct tr_catalog *c,
     return c->model_count;
 }
 
-/* ---- address ---------------------------------------------------------- */
-
-/* 127.0.0.1, localhost, [::1]: by their letters only, so that no spelling
- * that a resolver reads differently gets through. */
-bool tr_wire_is_loopback(struct tr_str host)
-{
-    size_t dots = 0;
-
-    if (tr_str_eq_c(host, "localhost") || tr_str_eq_c(host, "[::1]"))
-        return true;
-    if (host.n < 9 || host.n > 15 || memcmp(host.p, "127.", 4) != 0)
-        return false;
-    for (size_t i = 0; i < host.n; i++) {
-        if (host.p[i] == '.')
-            dots++;
-        else if (host.p[i] < '0' || host.p[i] > '9')
-            return false;
-    }
-    return dots == 3;
-}
-
-/* Splits and checks an address: scheme, host, no user, query or fragment. */
-static int check_url(const char *url, bool allow_http, const char *from,
-                     char *host, size_t host_n, struct tr_err *err)
-{
-    bool secure = strncmp(url, "https://", 8) == 0;
-    struct tr_str h = tr_str_c(url);
-
-    if (!secure && strncmp(url, "http://", 7) != 0)
-        return tr_fail(err, TR_CONFIG,
-                       "%s: %.200s is no address; write https://HOST/v1, or "
-                       "http://127.0.0.1:PORT/v1 for a server on this machine",
-                       from, url);
-    for (const char *p = url; *p; p++) {
-        if ((unsigned char)*p < 0x21 || (unsigned char)*p > 0x7e ||
-            strchr("@?#\\\"<>", *p))
-            return tr_fail(err, TR_CONFIG,
-                           "%s: an address may not hold blanks, a user name, "
-                           "? or #, nor bytes beyond ASCII",
-                           from);
-    }
-    h.p += secure ? 8 : 7;
-    h.n = strcspn(h.p, "/");
-    snprintf(host, host_n, "%.*s", h.n > 150 ? 150 : (int)h.n, h.p);
-    if (h.n && h.p[0] == '[')
-        h.n = strcspn(h.p, "]") + (strchr(h.p, ']') != NULL);
-    else
-        h.n = strcspn(h.p, ":/");
-    if (!h.n)
-        return tr_fail(err, TR_CONFIG, "%s: the address has no host", from);
-    if (!secure && !allow_http && !tr_wire_is_loopback(h))
-        return tr_fail(err, TR_CONFIG,
-                       "%s: %.*s would be asked over plain http, where texts "
-                       "and keys can be read; use https, or --allow-http if "
-                       "the network is yours",
-                       from, h.n > 200 ? 200 : (int)h.n, h.p);
-    return TR_OK;
-}
-
-static const char *env(const struct tr_lane_opts *o, const char *name)
-{
-    const char *value = o->env ? o->env(name) : getenv(name);
-
-    return value && value[0] ? value : NULL;
-}
-
-/* The path with the model's name in it. Everything but plain letters is
- * escaped, so that a name stays one segment. */
-static bool write_path(const char *path, const char *model, char *out,
-                       size_t size)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    const char *at = strstr(path, "{model}");
-    size_t n = 0;
-
-    if (!at)
-        return (size_t)snprintf(out, size, "%s", path) < size;
-    n = (size_t)(at - path);
-    if (n + 3 * strlen(model) + strlen(at) >= size)
-        return false;
-    memcpy(out, path, n);
-    for (; *model; model++) {
-        char c = *model;
-
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-            (c >= '0' && c <= '9') || strchr("-._~", c)) {
-            out[n++] = c;
-            continue;
-        }
-        out[n++] = '%';
-        out[n++] = hex[(unsigned char)c >> 4];
-        out[n++] = hex[(unsigned char)c & 15];
-    }
-    snprintf(out + n, size - n, "%s", at + strlen("{model}"));
-    return true;
-}
-
-/* How much of the path an address already has at its end, in whole segments:
- * with "/v1/messages" both https://HOST and https://HOST/v1 are right. */
-static size_t overlap(const char *url, size_t n, const char *path)
-{
-    for (size_t k = strlen(path); k > 1; k--) {
-        if ((path[k] == '/' || !path[k]) && k < n &&
-            memcmp(url + n - k, path, k) == 0)
-            return k;
-    }
-    return 0;
-}
-
-static int find_url(struct tr_target *t, const struct tr_lane_opts *o,
-                    struct tr_err *err)
-{
-    const struct tr_provider *p = t->provider;
-    const char *from = p->name, *url = p->base_url, *by_env = NULL;
-    char path[500];
-    size_t n;
-    int rc;
-
-    if (p->base_url_env)
-        by_env = env(o, p->base_url_env);
-    if (o->base_url) {
-        url = o->base_url;
-        from = "--base-url";
-    } else if (by_env) {
-        url = by_env;
-        from = p->base_url_env;
-    }
-    if (!url)
-        return tr_fail(err, TR_CONFIG,
-                       "provider %s has no address: set %s, or give "
-                       "--base-url URL",
-                       p->name, p->base_url_env ? p->base_url_env : "base_url");
-    rc = check_url(url, o->allow_http, from, t->host, sizeof t->host, err);
-    if (rc != TR_OK)
-        return rc;
-    n = strlen(url);
-    while (n && url[n - 1] == '/')
-        n--;
-    if (!write_path(p->path ? p->path : t->dialect->path, t->model, path,
-                    sizeof path) ||
-        n + strlen(path) >= sizeof t->url)
-        return tr_fail(err, TR_CONFIG, "%s: the address is too long", from);
-    memcpy(t->url, url, n);
-    snprintf(t->url + n, sizeof t->url - n, "%s",
-             path + overlap(url, n, path));
-    return TR_OK;
-}
-
-/* ---- key -------------------------------------------------------------- */
-
-static int keep_key(struct tr_target *t, struct tr_str key, const char *from,
-                    struct tr_err *err)
-{
-    key = tr_str_trim(key);
-    if (!key.n || key.n > KEY_BYTES_MAX)
-        return tr_fail(err, TR_CONFIG,
-                       "%s: a key has 1 to %d characters, and this has %zu",
-                       from, KEY_BYTES_MAX, key.n);
-    for (size_t i = 0; i < key.n; i++) {
-        if ((unsigned char)key.p[i] < 0x21 || (unsigned char)key.p[i] > 0x7e)
-            return tr_fail(err, TR_CONFIG,
-                           "%s: the key holds a blank, a line end or another "
-                           "byte that no key has; was a whole file pasted?",
-                           from);
-    }
-    memcpy(t->key, key.p, key.n);
-    t->key[key.n] = '\0';
-    return TR_OK;
-}
-
-int tr_target_key_file(struct tr_target *t, const char *path,
-                       struct tr_err *err)
-{
-    char bytes[KEY_BYTES_MAX + 100];
-    struct stat st;
-    ssize_t n = -1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    int rc;
-
-    if (fd < 0)
-        return tr_fail(err, TR_CONFIG, "key file %s: %s", path,
-                       strerror(errno));
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        rc = tr_fail(err, TR_CONFIG, "key file %s is no regular file", path);
-    else if (st.st_uid != geteuid())
-        rc = tr_fail(err, TR_CONFIG,
-                     "key file %s belongs to another user; make a copy of "
-                     "your own",
-                     path);
-    else if (st.st_mode & 077)
-        rc = tr_fail(err, TR_CONFIG,
-                     "key file %s can be read by others; run: chmod 600 %s",
-                     path, path);
-    else if ((n = read_all(fd, bytes, sizeof bytes)) < 0)
-        rc = tr_fail(err, TR_CONFIG, "key file %s: %s", path, strerror(errno));
-    else
-        rc = keep_key(t, tr_str(bytes, (size_t)n), path, err);
-    close(fd);
-    tr_wipe(bytes, sizeof bytes);
-    return rc;
-}
-
-static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
-                    struct tr_err *err)
-{
-    const struct tr_provider *p = t->provider;
-    const char *value;
-
-    if (o->keyless)
-        return TR_OK;
-    if (o->key_file)
-        return tr_target_key_file(t, o->key_file, err);
-    if (o->key_env) {
-        value = env(o, o->key_env);
-        if (!value)
-            return tr_fail(err, TR_CONFIG,
-                           "--key-env %s: that variable is not set",
-                           o->key_env);
-        return keep_key(t, tr_str_c(value), o->key_env, err);
-    }
-    if (o->base_url)
-        return TR_OK; /* a key goes to its own origin only */
-    if (p->key_file)
-        return tr_target_key_file(t, p->key_file, err);
-    if (!p->key_env)
-        return TR_OK;
-    value = env(o, p->key_env);
-    if (value)
-        return keep_key(t, tr_str_c(value), p->key_env, err);
-    if (p->key_optional)
-        return TR_OK;
-    return tr_fail(err, TR_CONFIG,
-                   "%s needs a key: set %s, or name another variable with "
-                   "--key-env NAME or a file with --key-file FILE",
-                   p->name, p->key_env);
-}
-
-/* ---- provider/model --------------------------------------------------- */
-
-static int no_slash(const struct tr_catalog *c, const char *model,
-                    struct tr_err *err)
-{
-    struct near near = {model, NULL, 0};
-
-    for (size_t i = 0; i < c->model_count; i++) {
-        const char *name = c->models[i].name;
-
-        if (strcmp(strchr(name, '/') + 1, model) == 0)
-            return tr_fail(err, TR_CONFIG,
-                           "model %s names no provider; did you mean %s?",
-                           model, name);
-    }
-    for (size_t i = 0; i < c->provider_count; i++)
-        near_try(&near, c->providers[i].name);
-    return tr_fail(err, TR_CONFIG,
-                   "model %.100s names no provider; a model is written "
-                   "provider/model, such as openai/gpt-6-luna or "
-                   "%s/NAME (trommel models lists the providers)",
-                   model, near.best ? near.best : "ollama");
-}
-
-static int unknown_dialect(const struct tr_provider *p, struct tr_err *err)
-{
-    struct near near = {p->dialect, NULL, 0};
-    char known[200] = "";
-    size_t n = 0;
-
-    for (int i = 0; tr_dialects[i]; i++) {
-        near_try(&near, tr_dialects[i]->name);
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s",
-                              i ? ", " : "", tr_dialects[i]->name);
-    }
-    return tr_fail(err, TR_CONFIG,
-                   "provider %s: dialect %s is not known (known: %s)%s%s%s",
-                   p->name, p->dialect, known,
-                   near.best ? "; did you mean " : "",
-                   near.best ? near.best : "", near.best ? "?" : "");
-}
-
-static int find_provider_of(struct tr_target *t, const struct tr_catalog *c,
-                            const char *model, struct tr_err *err)
-{
-    const char *slash = strchr(model, '/');
-    char name[80];
-    struct near near = {name, NULL, 0};
-
-    if (!slash)
-        return no_slash(c, model, err);
-    if (!slash[1] || strlen(slash + 1) >= sizeof t->model)
-        return tr_fail(err, TR_CONFIG, "model %.100s: the part after the "
-                       "slash is empty or too long", model);
-    t->provider = find_provider(c, tr_str(model, (size_t)(slash - model)));
-    snprintf(name, sizeof name, "%.*s",
-             slash - model > 79 ? 79 : (int)(slash - model), model);
-    if (!t->provider) {
-        for (size_t i = 0; i < c->provider_count; i++)
-            near_try(&near, c->providers[i].name);
-        return tr_fail(err, TR_CONFIG,
-                       "there is no provider %s%s%s; trommel models lists "
-                       "them, and a server of your own is openai/%s with "
-                       "--base-url URL, or a row under providers: in "
-                       "config.yaml",
-                       name, near.best ? "; did you mean " : "",
-                       near.best ? near.best : "", slash + 1);
-    }
-    memcpy(t->model, slash + 1, strlen(slash + 1) + 1);
-    for (int i = 0; tr_dialects[i]; i++) {
-        if (strcmp(tr_dialects[i]->name, t->provider->dialect) == 0)
-            t->dialect = tr_dialects[i];
-    }
-    if (!t->dialect)
-        return unknown_dialect(t->provider, err);
-    t->key_header = t->provider->key_header ? t->provider->key_header
-                                            : t->dialect->key_header;
-    return TR_OK;
-}
+/* ---- looking a name up ------------------------------------------------ */
 
 /* Whether a name ends like the pattern, in which d is a digit. */
 static bool ends_like(struct tr_str name, const char *pattern)
@@ -1262,10 +937,15 @@ static const struct tr_model *facts_of(const struct tr_catalog *c,
     return m;
 }
 
-/* The same under the provider whose models a row refers to. */
-static const struct tr_model *facts_at(const struct tr_catalog *c,
-                                       const struct tr_provider *p,
-                                       const char *model)
+const struct tr_provider *tr_catalog_provider(const struct tr_catalog *c,
+                                              struct tr_str name)
+{
+    return find_provider(c, name);
+}
+
+const struct tr_model *tr_catalog_facts(const struct tr_catalog *c,
+                                        const struct tr_provider *p,
+                                        const char *model)
 {
     const struct tr_model *m = facts_of(c, model);
     const char *slash = strchr(model, '/');
@@ -1275,57 +955,6 @@ static const struct tr_model *facts_at(const struct tr_catalog *c,
         return m;
     snprintf(name, sizeof name, "%.80s%s", p->models, slash);
     return facts_of(c, name);
-}
-
-static int choose_effort(struct tr_target *t, const struct tr_lane_opts *o,
-                         struct tr_err *err)
-{
-    struct tr_quirks *q = &t->quirks;
-    bool known = t->facts && t->facts->has_efforts;
-
-    if (t->facts && t->facts->effort_style >= 0)
-        q->effort_style = t->facts->effort_style;
-    q->efforts = known ? t->facts->efforts : ALL_EFFORTS;
-    q->effort = known ? -1 : t->provider->effort_default;
-    for (int i = 0; known && i < TR_EFFORT_COUNT && q->effort < 0; i++) {
-        if (q->efforts >> i & 1)
-            q->effort = i;
-    }
-    if (!o->effort)
-        return TR_OK;
-    q->effort = tr_effort_find(tr_str_c(o->effort));
-    if (q->effort < 0)
-        return tr_fail(err, TR_USAGE,
-                       "--effort %.40s: efforts are none, minimal, low, "
-                       "medium, high, xhigh and max",
-                       o->effort);
-    if (known && !(q->efforts >> q->effort & 1))
-        return tr_fail(err, TR_CONFIG,
-                       "%s does not take --effort %s; trommel models lists "
-                       "what it takes",
-                       t->facts->name, o->effort);
-    q->effort_fixed = true;
-    if (q->effort_style == TR_STYLE_omit)
-        q->effort_style = TR_STYLE_field;
-    return TR_OK;
-}
-
-int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
-                   const struct tr_lane_opts *o, struct tr_err *err)
-{
-    int rc = TR_OK;
-
-    memset(t, 0, sizeof *t);
-    TRY(find_provider_of(t, c, o->model ? o->model : "", err));
-    t->facts = facts_at(c, t->provider, o->model);
-    t->quirks = t->provider->quirks;
-    t->quirks.cache_marks =
-        t->quirks.cache_keys && t->facts && t->facts->cache_marks;
-    TRY(choose_effort(t, o, err));
-    TRY(find_url(t, o, err));
-    TRY(find_key(t, o, err));
-out:
-    return rc;
 }
 
 bool tr_model_find(const struct tr_lane_opts *o, const char *model,
@@ -1343,7 +972,7 @@ bool tr_model_find(const struct tr_lane_opts *o, const char *model,
     if (tr_catalog_open(&c, o, NULL) != TR_OK)
         return false;
     p = find_provider(c, tr_str(model, strcspn(model, "/")));
-    m = facts_at(c, p, model);
+    m = tr_catalog_facts(c, p, model);
     known = m || (p && p->is_free);
     if (m) {
         *facts = m->facts;
