@@ -60,6 +60,11 @@ struct slot {
     bool too_big, no_memory; /* why the response was not taken */
     bool headers_end;     /* the blank line behind them was there */
     bool resent;          /* libcurl wanted to send it a second time */
+    bool refused;         /* the server said that it did not work on it */
+    bool stale;           /* a refusal that libcurl remembers may be old... */
+    bool forgot;          /* ...until it tells it */
+    int port;             /* of our side: names its connection; 0: none */
+    int64_t stream;       /* of HTTP/2, 0: none */
     int tries;            /* connections it was given to; 0: nothing left */
     CURLcode code;
     struct asked {        /* what an ask needs beyond a request */
@@ -286,7 +291,8 @@ static int before_request(void *user, char *ip, char *local_ip, int port,
     (void)ip;
     (void)local_ip;
     (void)port;
-    (void)local_port;
+    s->port = local_port;
+    s->stream = 0;
     if (s->tries++ == 0)
         return CURL_PREREQFUNC_OK;
     curl_easy_getinfo(s->easy, CURLINFO_REQUEST_SIZE, &sent);
@@ -295,6 +301,119 @@ static int before_request(void *user, char *ip, char *local_ip, int port,
     s->resent = true;
     return CURL_PREREQFUNC_ABORT;
 }
+
+/* ---- what libcurl says of HTTP/2 -------------------------------------- */
+
+/* A stream that was refused (REFUSED_STREAM), or is above the last one of a
+ * GOAWAY, was not worked on (RFC 9113, 6.8 and 8.7). libcurl answers both by
+ * sending the request again, as it does when a kept connection died; what it
+ * was stands in its debug messages alone. These are the ones that prove it,
+ * from 7.88 to 8.21. What is not said in these words stays unknown. */
+static const struct word {
+    const char *begins;
+    enum { OPENED, GOODBYE, REFUSED, RETRIED_REFUSED, AGAIN } means;
+    const char *number; /* stands before the number it tells; NULL: none */
+} words[] = {
+    {"Using Stream ID: ", OPENED, "ID: "},                   /* before 8.3 */
+    {"[HTTP/2] [", OPENED, "] ["},                           /* since */
+    {"recveived GOAWAY, error=", GOODBYE, ", last_stream="}, /* before 8.1 */
+    {"received GOAWAY, error=", GOODBYE, ", last_stream="},
+    {"HTTP/2 stream ", REFUSED, NULL},                       /* since 8.20 */
+    /* Only of a connection that no other request was ever on. Else libcurl
+     * remembers it beyond the request: see stale. */
+    {"REFUSED_STREAM, retrying a fresh connect", RETRIED_REFUSED, NULL},
+    {"Connection died, ", AGAIN, NULL},
+    {"Downgrades to HTTP/1.1", AGAIN, NULL},
+};
+
+static bool begins(const char *p, size_t n, const char *word)
+{
+    size_t length = strlen(word);
+
+    return n >= length && memcmp(p, word, length) == 0;
+}
+
+/* Where word stands; NULL: nowhere. */
+static const char *find(const char *p, size_t n, const char *word)
+{
+    for (; n; p++, n--) {
+        if (begins(p, n, word))
+            return p;
+    }
+    return NULL;
+}
+
+/* -1: none. */
+static int64_t number_behind(const char *p, size_t n, const char *word)
+{
+    const char *end = p + n, *at = word ? find(p, n, word) : NULL;
+    int64_t number = -1;
+
+    if (!at)
+        return -1;
+    for (at += strlen(word); at < end && *at >= '0' && *at <= '9'; at++) {
+        number = (number < 0 ? 0 : number) * 10 + (*at - '0');
+        if (number > INT32_MAX) /* no stream has a larger one */
+            return -1;
+    }
+    return number;
+}
+
+/* The connection of s ends with the stream last: what is above it was never
+ * looked at. */
+static void note_goodbye(const struct slot *s, int64_t last)
+{
+    const struct http *h = s->h;
+
+    if (!s->port || !s->stream || last < 0)
+        return; /* it looks at a connection that it is not on */
+    for (size_t i = 0; i < h->slot_count; i++) {
+        struct slot *other = h->slots[i];
+
+        if (other->active && other->port == s->port && other->stream > last)
+            other->refused = true;
+    }
+}
+
+static int take_words(CURL *easy, curl_infotype type, char *p, size_t n,
+                      void *user)
+{
+    struct slot *s = user;
+    const struct word *w = words, *end = words + sizeof words / sizeof *words;
+    int64_t number;
+
+    (void)easy;
+    if (type != CURLINFO_TEXT)
+        return 0;
+    while (w < end && !begins(p, n, w->begins))
+        w++;
+    if (w == end)
+        return 0;
+    number = number_behind(p, n, w->number);
+    switch (w->means) {
+    case OPENED:
+        if (number > 0)
+            s->stream = number;
+        break;
+    case GOODBYE:
+        note_goodbye(s, number);
+        break;
+    case REFUSED:
+        s->refused |= find(p, n, " refused by server, ") != NULL;
+        break;
+    case RETRIED_REFUSED:
+        s->refused |= !s->stale;
+        s->forgot = true;
+        break;
+    case AGAIN:
+        s->port = 0;
+        s->stream = 0;
+        break;
+    }
+    return 0;
+}
+
+/* ---- sockets ---------------------------------------------------------- */
 
 static struct watch *watch_of(struct http *h, curl_socket_t fd);
 
@@ -467,6 +586,9 @@ static CURL *new_easy(struct http *h, struct slot *s)
     SET(CURLOPT_OPENSOCKETDATA, h);
     SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
     SET(CURLOPT_CLOSESOCKETDATA, h);
+    SET(CURLOPT_DEBUGFUNCTION, take_words); /* or they go to a stream */
+    SET(CURLOPT_DEBUGDATA, s);
+    SET(CURLOPT_VERBOSE, h->secure ? 1L : 0L); /* where HTTP/2 may be */
     SET(CURLOPT_ERRORBUFFER, s->error);
     SET(CURLOPT_PRIVATE, s);
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -778,12 +900,15 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
     if (s->old_version != h->old_version) {
         curl_easy_setopt(s->easy, CURLOPT_HTTP_VERSION,
                          (long)CURL_HTTP_VERSION_1_1);
+        curl_easy_setopt(s->easy, CURLOPT_VERBOSE, 0L);
         s->old_version = h->old_version;
     }
     s->tag = tag;
-    s->tries = 0;
+    s->tries = s->port = 0;
+    s->stream = 0;
     s->header_bytes = 0;
     s->too_big = s->no_memory = s->headers_end = s->resent = false;
+    s->refused = s->forgot = false;
     s->error[0] = '\0';
     s->began_ns = tr_clock_mono_ns();
     s->deadline_ns = s->began_ns + deadline_ms * TR_MS + OWN_DEADLINE_NS;
@@ -1016,8 +1141,9 @@ static void note_frames(struct slot *s, long status,
         h->frames = version == CURL_HTTP_VERSION_2_0;
     if (status) {
         h->frame_troubles = 0;
-    } else if (r->sent && s->began_ns > h->trouble_at &&
-               (s->code == CURLE_HTTP2 || s->code == CURLE_HTTP2_STREAM ||
+    } else if ((r->sent || s->refused) && s->began_ns > h->trouble_at &&
+               (s->refused || s->code == CURLE_HTTP2 ||
+                s->code == CURLE_HTTP2_STREAM ||
                 (!h->frames && s->code != CURLE_OPERATION_TIMEDOUT))) {
         h->trouble_at = tr_clock_mono_ns();
         h->old_version = ++h->frame_troubles == FRAME_TROUBLES_MAX;
@@ -1035,8 +1161,10 @@ static void show(struct slot *s, struct tr_http_result *r)
     curl_easy_getinfo(s->easy, CURLINFO_SIZE_UPLOAD_T, &upload_bytes);
     r->tag = s->tag;
     /* libcurl counts what it says to a proxy, too; so tries. */
-    r->sent = s->tries &&
-              (status || request_bytes > 0 || upload_bytes > 0 || s->resent);
+    r->sent = s->tries && (status || (!s->refused && (request_bytes > 0 ||
+                                                      upload_bytes > 0 ||
+                                                      s->resent)));
+    s->stale = !s->forgot && (s->stale || s->code != CURLE_OK || s->tries > 1);
     r->net = net_of(s, r->sent);
     r->status = (int)status;
     r->headers = tr_buf_str(&s->headers);
@@ -1056,6 +1184,8 @@ static void show(struct slot *s, struct tr_http_result *r)
              : r->net == TR_NET_TOO_BIG ? "the response is larger than 8 MiB, "
                                         "or its headers than 64 KiB"
              : s->no_memory ? "out of memory for the response"
+             : s->refused && !r->sent
+                 ? "the server did not take the request (HTTP/2)"
              : s->resent ? "the connection was closed without an answer"
              : r->net == TR_NET_CUT && s->code == CURLE_OK
                  ? "the connection was closed among the headers"
