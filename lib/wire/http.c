@@ -43,6 +43,7 @@
 #define OWN_DEADLINE_NS (200 * TR_MS) /* how long libcurl may be late */
 #define LOOK_AGAIN_NS INT64_C(20000)  /* before a request leaves */
 #define FRAME_TROUBLES_MAX 3 /* then a lane speaks HTTP/1.1 */
+#define READS_AHEAD 0x080f00 /* libcurl: see look_behind() */
 #define EVENTS 64
 
 struct http;
@@ -92,6 +93,7 @@ struct http {
     char *url, *proxy, *ca_file;
     CURLU *address;       /* url, parsed once for all requests */
     bool secure, allow_http, allow_link_local;
+    bool reads_ahead;     /* libcurl: see look_behind() */
     long connect_timeout_ms;
     int epoll, wake;      /* file descriptors, -1: not open */
     struct watch *watches;
@@ -723,8 +725,10 @@ static void check_deadlines(struct http *h, int64_t now)
     }
 }
 
-static void collect(struct http *h)
+/* Whether any request has ended. */
+static bool collect(struct http *h)
 {
+    bool any = false;
     CURLMsg *m;
     int left;
 
@@ -736,7 +740,9 @@ static void collect(struct http *h)
             continue;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&s);
         finish(s, code);
+        any = true;
     }
+    return any;
 }
 
 /* Lets libcurl work. Once it fails, for want of memory, its handle serves
@@ -755,6 +761,20 @@ static void act(struct http *h, curl_socket_t fd, int bits)
     h->running = 0;
     h->due_ns = -1;
     new_multi(h); /* else leave() tries again */
+}
+
+/* From 8.15 on libcurl takes all that a socket has and decrypts it piece by
+ * piece, until the request that it does it for has ended. Answers to others on
+ * the same connection then wait for a socket that says nothing more. */
+static void look_behind(struct http *h)
+{
+    while (h->reads_ahead && h->active && collect(h)) {
+        for (size_t fd = 0; fd < h->watch_count; fd++) {
+            if (h->watches[fd].ours && h->watches[fd].wanted & CURL_POLL_IN)
+                act(h, (curl_socket_t)fd, CURL_CSELECT_IN);
+        }
+    }
+    collect(h);
 }
 
 static void run_timer(struct http *h)
@@ -1206,7 +1226,7 @@ static int http_next(struct tr_transport *t, struct tr_http_result *r)
     if (!h->done) {
         if (!h->drove)
             drive(h, 0);
-        collect(h);
+        look_behind(h);
         check_deadlines(h, tr_clock_mono_ns());
     }
     s = h->done;
@@ -1382,6 +1402,8 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
         !h->address || !new_multi(h))
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(check_scheme(h, err));
+    h->reads_ahead = h->secure && READS_AHEAD <=
+                     curl_version_info(CURLVERSION_NOW)->version_num;
     bad = curl_url_set(h->address, CURLUPART_URL, h->url, 0);
     if (bad == CURLUE_OUT_OF_MEMORY)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
