@@ -94,7 +94,7 @@ struct http {
     CURLU *address;       /* url, parsed once for all requests */
     bool secure, allow_http, allow_link_local;
     bool reads_ahead;     /* libcurl: see look_behind() */
-    long connect_timeout_ms;
+    long connect_timeout_ms, conn_idle_s, conn_life_s;
     int epoll, wake;      /* file descriptors, -1: not open */
     struct watch *watches;
     size_t watch_count;
@@ -561,6 +561,10 @@ static CURL *new_easy(struct http *h, struct slot *s)
     SET(CURLOPT_NOPROGRESS, 1L);
     SET(CURLOPT_TCP_NODELAY, 1L);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
+    SET(CURLOPT_TCP_KEEPIDLE, (long)TR_CONN_PROBE_S);
+    SET(CURLOPT_TCP_KEEPINTVL, (long)TR_CONN_PROBES_S);
+    SET(CURLOPT_MAXAGE_CONN, h->conn_idle_s);
+    SET(CURLOPT_MAXLIFETIME_CONN, h->conn_life_s);
     SET(CURLOPT_CONNECTTIMEOUT_MS, h->connect_timeout_ms);
     SET(CURLOPT_HTTP_VERSION,
         (long)(h->secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
@@ -1391,6 +1395,8 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     h->allow_link_local = o->allow_link_local;
     h->connect_timeout_ms =
         o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    h->conn_idle_s = o->conn_idle_s ? o->conn_idle_s : TR_CONN_IDLE_S;
+    h->conn_life_s = o->conn_life_s ? o->conn_life_s : TR_CONN_LIFE_S;
     TRY(check_library(err));
     h->url = tr_dup(o->url, strlen(o->url));
     if (o->proxy)

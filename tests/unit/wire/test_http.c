@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -281,6 +282,61 @@ static void answers_arrive_over_kept_connections(void **state)
     assert_int_equal(seen->requests, 200);
     assert_int_equal(seen->connections, 4);
     t->close(t);
+}
+
+static int option_of(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t n = sizeof value;
+
+    assert_int_equal(getsockopt(fd, level, name, &value, &n), 0);
+    return value;
+}
+
+/* Our connections to the server, all of which probe whether it is there. */
+static int probing_connections(void)
+{
+    int count = 0;
+
+    for (int fd = 3; fd < 200; fd++) {
+        struct sockaddr_in peer = {0};
+        socklen_t n = sizeof peer;
+
+        if (getpeername(fd, (struct sockaddr *)(void *)&peer, &n) < 0 ||
+            peer.sin_family != AF_INET || ntohs(peer.sin_port) != port)
+            continue;
+        assert_int_equal(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+        assert_int_equal(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE),
+                         TR_CONN_PROBE_S);
+        assert_int_equal(option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL),
+                         TR_CONN_PROBES_S);
+        count++;
+    }
+    return count;
+}
+
+/* libcurl counts whole seconds, and more than the maximum. */
+static void connections_age(void **state)
+{
+    static const struct tr_http_opts limits[] = {
+        {0}, {.conn_idle_s = 1}, {.conn_life_s = 1}};
+    struct tr_transport *t[3];
+    (void)state;
+
+    for (int i = 0; i < 3; i++) {
+        t[i] = open_to(port, &limits[i]);
+        ask(t[i], 1, "ok one", 5000);
+        assert_int_equal(answer(t[i]).net, TR_NET_OK);
+    }
+    assert_int_equal(probing_connections(), 3);
+    usleep(2100000);
+    for (int i = 0; i < 3; i++) {
+        seen->connections = 0;
+        ask(t[i], 2, "ok two", 5000);
+        assert_int_equal(answer(t[i]).net, TR_NET_OK);
+        assert_int_equal(seen->connections, i ? 1 : 0);
+        t[i]->close(t[i]);
+    }
 }
 
 /* Two lanes to one server: a connection that one used with its key is never
@@ -817,6 +873,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_arrive_over_kept_connections),
+        cmocka_unit_test(connections_age),
         cmocka_unit_test(two_keys_share_no_connection),
         cmocka_unit_test(only_telling_headers_are_kept),
         cmocka_unit_test(redirects_are_not_followed),
