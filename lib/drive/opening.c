@@ -11,9 +11,12 @@
 #include "encode/local.h"
 #include "wire/provider.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* ---- task, lanes, store, output --------------------------------------- */
 
@@ -550,6 +553,52 @@ static bool all_priced(const struct tr_drive *d)
     return true;
 }
 
+#define DESCRIPTORS_PLENTY 4096 /* twice what can be in flight */
+#define DESCRIPTORS_SPARE 16    /* SQLite's journals, name look-ups, alerts */
+#define FEW_AT_ONCE 64          /* worth a word though nobody asked for more */
+
+/* How many requests at once can have a socket each. */
+static int sockets_left(struct rlimit *limit)
+{
+    int used = 0, left, spare;
+
+    if (getrlimit(RLIMIT_NOFILE, limit) < 0 ||
+        limit->rlim_cur >= DESCRIPTORS_PLENTY)
+        return INT_MAX;
+    for (int fd = 0; fd < (int)limit->rlim_cur; fd++)
+        used += fcntl(fd, F_GETFD) >= 0;
+    left = (int)limit->rlim_cur - used;
+    spare = left / 4 + 1;
+    left -= spare < DESCRIPTORS_SPARE ? spare : DESCRIPTORS_SPARE;
+    return left < 1 ? 1 : left;
+}
+
+/* Without a descriptor a request does not leave: it would be tried again and
+ * again, as if nobody answered. So no more are in flight than can be open. */
+static void fit_descriptors(struct tr_drive *d, int wanted)
+{
+    struct rlimit limit;
+    int left = sockets_left(&limit);
+    bool fits = true;
+    char line[200];
+
+    for (uint32_t i = 0; i < d->lane_count; i++) {
+        struct tr_lane *l = d->lanes[i];
+        int most = l->concurrency_max ? l->concurrency_max : INT_MAX;
+
+        if (l->is_local || most <= left)
+            continue;
+        l->concurrency_max = left;
+        fits &= wanted && wanted <= left;
+    }
+    if (fits || d->dry_run || tr_config_flag(d->cfg, "offline") ||
+        (!wanted && left >= FEW_AT_ONCE))
+        return;
+    snprintf(line, sizeof line, "at most %d requests at once: the limit of "
+             "open files (ulimit -n) is %d", left, (int)limit.rlim_cur);
+    tr_drive_say(d, wanted ? 1 : 2, line);
+}
+
 static int open_run(struct tr_drive *d, struct tr_err *err)
 {
     const char *answer = tr_config_text(d->cfg, "answer");
@@ -605,6 +654,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
                     "file is always written in input order"));
     TRY(open_till(d, &o, err));
     tr_drive_env(d);
+    fit_descriptors(d, o.concurrency);
     TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lanes,
                     d->lane_count, err));
     TRY(tr_watch_begin(&d->watch, d->run, &d->env, job.p, all_priced(d), err));

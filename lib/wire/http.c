@@ -114,6 +114,7 @@ struct http {
     int64_t trouble_at;   /* the last of them, ns */
     int64_t looked_at;    /* at the sockets, ns */
     char refused[120];    /* why open_socket() refused, for the message */
+    int no_socket;        /* errno of the last one; 0: there was one */
 };
 
 static pthread_mutex_t global_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -444,6 +445,7 @@ static curl_socket_t open_socket(void *user, curlsocktype purpose,
     }
     fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
                 address->protocol);
+    h->no_socket = fd < 0 ? errno : 0;
     w = watch_of(h, fd);
     if (w)
         *w = (struct watch){.ours = true};
@@ -1202,6 +1204,12 @@ static void show(struct slot *s, struct tr_http_result *r)
     note_frames(s, status, r);
     if (r->net == TR_NET_OK)
         return;
+    if (r->net == TR_NET_CONNECT && h->no_socket) {
+        snprintf(r->message, sizeof r->message, "no socket: %s; %s",
+                 strerror(h->no_socket),
+                 tr_errno_remedy(h->no_socket, "run the same command again"));
+        return;
+    }
     snprintf(r->message, sizeof r->message, "%.199s",
              s->ask.disk ? "the response cannot be written to a temporary "
                            "file; is the disk full?"

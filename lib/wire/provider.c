@@ -813,8 +813,10 @@ static int read_file(const struct source *s, struct tr_str *text)
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR
                    ? TR_OK
-                   : tr_fail(s->err, TR_CONFIG, "%s: %s", s->file,
-                             strerror(errno));
+                   : tr_fail(s->err, TR_CONFIG, "%s: %s; %s", s->file,
+                             strerror(errno),
+                             tr_errno_remedy(errno, "make it readable for "
+                                                    "you"));
     distrust = tr_distrust(fd);
     if (distrust) {
         close(fd);
@@ -1095,8 +1097,10 @@ int tr_target_key_file(struct tr_target *t, const char *path,
     int rc;
 
     if (fd < 0)
-        return tr_fail(err, TR_CONFIG, "key file %s: %s", path,
-                       strerror(errno));
+        return tr_fail(err, TR_CONFIG, "key file %s: %s; %s", path,
+                       strerror(errno),
+                       tr_errno_remedy(errno,
+                                       "check the name and its permissions"));
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         rc = tr_fail(err, TR_CONFIG, "key file %s is no regular file", path);
     else if (st.st_uid != geteuid())

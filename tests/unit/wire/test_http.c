@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -495,6 +496,31 @@ static void a_refused_connection_was_not_sent(void **state)
     t->close(t);
 }
 
+static void want_of_descriptors_is_named(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct rlimit whole, none;
+    struct tr_http_result r;
+    int next = dup(0);
+    (void)state;
+
+    assert_true(next > 0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &whole), 0);
+    none = whole;
+    none.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    ask(t, 1, "ok", 5000);
+    r = answer(t);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &whole), 0);
+    assert_int_equal(r.net, TR_NET_CONNECT);
+    assert_false(r.sent);
+    assert_non_null(strstr(r.message, "open files (ulimit -n)"));
+    ask(t, 2, "ok", 5000); /* and is over when there are some */
+    assert_int_equal(answer(t).net, TR_NET_OK);
+    t->close(t);
+}
+
 static void a_server_without_tls_gets_no_request(void **state)
 {
     char url[60];
@@ -881,6 +907,7 @@ int main(void)
         cmocka_unit_test(deadlines_hold),
         cmocka_unit_test(nothing_is_sent_twice_in_silence),
         cmocka_unit_test(a_refused_connection_was_not_sent),
+        cmocka_unit_test(want_of_descriptors_is_named),
         cmocka_unit_test(a_server_without_tls_gets_no_request),
         cmocka_unit_test(forbidden_addresses_get_no_connection),
         cmocka_unit_test(link_local_addresses_can_be_allowed),
