@@ -594,8 +594,9 @@ static void fit_descriptors(struct tr_drive *d, int wanted)
     if (fits || d->dry_run || tr_config_flag(d->cfg, "offline") ||
         (!wanted && left >= FEW_AT_ONCE))
         return;
-    snprintf(line, sizeof line, "at most %d requests at once: the limit of "
-             "open files (ulimit -n) is %d", left, (int)limit.rlim_cur);
+    snprintf(line, sizeof line, "at most %d request%s at once: the limit of "
+             "open files (ulimit -n) is %d", left, left == 1 ? "" : "s",
+             (int)limit.rlim_cur);
     tr_drive_say(d, wanted ? 1 : 2, line);
 }
 
