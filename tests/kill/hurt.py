@@ -11,8 +11,8 @@ in the right output, with books that cover the provider's bill, and pays twice
 only for what was in flight.
 SPDX-License-Identifier: MIT
 """
-import argparse, concurrent.futures, datetime, glob, os, random, re, resource
-import select, signal, sqlite3, subprocess, sys, time
+import argparse, concurrent.futures, datetime, fcntl, glob, os, random, re
+import resource, select, signal, sqlite3, subprocess, sys, time
 
 from world import CRASH, World
 
@@ -263,10 +263,13 @@ def gone_reader(case):
     for n in (0, 1, 3000):
         job = case.world.job(pack=16)
         job.out = "-"
-        run = job.start(stdout=subprocess.PIPE)
-        if n:
-            run.stdout.read(n)
-        run.stdout.close()
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096) # never all of it
+        run = job.start(stdout=write_end)
+        os.close(write_end)
+        for _ in range(n):
+            os.read(read_end, 1)
+        os.close(read_end)
         code = run.wait(60)
         job.out = job.path("out.csv")
         case.failed(job, code, (74,), f"read {n} bytes", "stopped reading")
