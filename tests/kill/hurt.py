@@ -167,7 +167,7 @@ def few_descriptors(case):
     """More requests at once are wanted than sockets can be had. It does with
     what there is, or says what is wanting."""
     case.calm()
-    for n in (*range(4, 16, 1 if args.step < 9 else 3), 16, 24, 32, 64, 256):
+    for n in (*range(4, 16), 16, 24, 32, 64, 256):
         job = case.world.job(pack=1, flight=64)
         code = job.run(preexec_fn=lambda: resource.setrlimit(
             resource.RLIMIT_NOFILE, (n, n)))
