@@ -354,10 +354,9 @@ class Connection:
     def do_reset(self, code):
         self.put(3, 0, self.stream, int(code).to_bytes(4, "big"))
 
-    def do_refuse(self):
+    def do_refuse(self, code):
         """Whatever comes in frames; answers HTTP/1.1."""
-        self.do_reset(7) if self.h2 else self.do_answer()
-        self.do_hang()
+        self.do_reset(code) if self.h2 else self.do_answer()
 
     def do_goaway(self, last, code):
         """last: the how-manieth stream was the last one; 0: none."""
