@@ -7,6 +7,7 @@
 #include "guard.h"
 #include "progress.h"
 #include "summary.h"
+#include "watchdog.h"
 
 #include <trommel.h>
 
@@ -119,8 +120,8 @@ static void say_messages(struct term *term, trommel_run *run)
 }
 
 static void run_loop(struct term *term, struct progress *progress,
-                     struct exporter *exporter, const trommel_config *cfg,
-                     trommel_run *run)
+                     struct exporter *exporter, struct watchdog *dog,
+                     const trommel_config *cfg, trommel_run *run)
 {
     int told = 0, state;
 
@@ -133,7 +134,9 @@ static void run_loop(struct term *term, struct progress *progress,
             trommel_run_stop(run, 128 + stop_signal);
             told++;
         }
+        watchdog_beat(dog);
         state = trommel_run_step(run, STEP_MS);
+        watchdog_beat(dog);
         say_messages(term, run);
         progress_tick(progress, run, false);
         if (exporter)
@@ -211,6 +214,23 @@ static int open_exporter(struct exporter **out, struct term *term,
     return 0;
 }
 
+static struct watchdog *start_watchdog(struct term *term,
+                                       const trommel_config *cfg,
+                                       const trommel_run *run)
+{
+    struct watchdog *dog;
+    int error = watchdog_start(&dog, trommel_config_get(cfg, "watchdog"),
+                               flag(cfg, "core-dumps"), term, run);
+    char text[200];
+
+    if (error) {
+        snprintf(text, sizeof text, "no watchdog: %s; a step that does not "
+                 "return will not be noticed", strerror(error));
+        term_say(term, SAY_WARNING, text);
+    }
+    return dog;
+}
+
 static int classify(struct term *term, trommel_config *cfg)
 {
     const char *word = trommel_config_get(cfg, "progress");
@@ -219,6 +239,7 @@ static int classify(struct term *term, trommel_config *cfg)
     bool on_stdout = !output || strcmp(output, "-") == 0;
     struct progress progress;
     struct exporter *exporter;
+    struct watchdog *dog;
     trommel_run *run = NULL;
     int rc, code;
 
@@ -240,7 +261,9 @@ static int classify(struct term *term, trommel_config *cfg)
                  run ? trommel_run_error(run) : "out of memory");
         code = stop_signal ? 128 + stop_signal : trommel_exit_code(rc);
     } else {
-        run_loop(term, &progress, exporter, cfg, run);
+        dog = start_watchdog(term, cfg, run);
+        run_loop(term, &progress, exporter, dog, cfg, run);
+        watchdog_stop(dog);
         code = finish(term, &progress, cfg, run);
     }
     exporter_close(exporter);

@@ -18,9 +18,9 @@
  * state) or a negative TROMMEL_E... code; the sentence is in
  * trommel_run_error() or trommel_config_error(). Strings returned belong to
  * the handle and live until its next call. A handle belongs to one thread at
- * a time; only trommel_run_wakeup() may be called from any thread. Several
- * runs may live in one process. The library takes no signals, never exits and
- * writes to no stream.
+ * a time; only trommel_run_wakeup() and trommel_run_doing() may be called from
+ * any thread. Several runs may live in one process. The library takes no
+ * signals, never exits and writes to no stream.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TROMMEL_H
@@ -180,6 +180,10 @@ TROMMEL_API const char *trommel_result_error(const trommel_result *r);
  * is what trommel_run_exit() then returns (130 for Ctrl-C). */
 TROMMEL_API void trommel_run_stop(trommel_run *run, int exit_code);
 TROMMEL_API void trommel_run_wakeup(trommel_run *run);
+/* What a step is about at this moment, in a few words (static); NULL outside of
+ * steps, and while one waits for whoever writes the input or reads the output,
+ * which may take for ever. For who watches whether steps return. */
+TROMMEL_API const char *trommel_run_doing(const trommel_run *run);
 
 /* After DONE or a negative code: the program's exit code. Above 1 the
  * sentence is in trommel_run_error(), and in no message. */

@@ -250,6 +250,11 @@ void trommel_run_stop(trommel_run *run, int exit_code)
     tr_drive_stop(&run->drive, exit_code);
 }
 
+const char *trommel_run_doing(const trommel_run *run)
+{
+    return atomic_load_explicit(&run->drive.doing, memory_order_relaxed);
+}
+
 void trommel_run_wakeup(trommel_run *run)
 {
     struct tr_lane *lane = run->drive.lanes[0];

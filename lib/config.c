@@ -388,8 +388,9 @@ static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
     if (!f && (errno == ENOENT || errno == ENOTDIR))
         return TR_OK;
     if (!f)
-        return tr_fail(err, tr_errno_code(errno, TR_CONFIG), "%s: %s", path,
-                       strerror(errno));
+        return tr_fail(err, tr_errno_code(errno, TR_CONFIG), "%s: %s; %s", path,
+                       strerror(errno),
+                       tr_errno_remedy(errno, "make it readable for you"));
     distrust = tr_distrust(fileno(f));
     if (distrust) {
         fclose(f);

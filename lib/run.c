@@ -36,6 +36,12 @@ static bool idle(const struct tr_run *run)
            load.sent == run->unseated;
 }
 
+static void doing(const struct tr_run *run, const char *what)
+{
+    if (run->env->doing)
+        run->env->doing(run->env->ctx, what);
+}
+
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
     int64_t wake = INT64_MAX, began = tr_run_tick(run), now;
@@ -47,21 +53,31 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         return TR_RUN_DONE;
     /* Bad input, a broken output or a store that fails (rescue() in commit.c)
      * ends the run, but not at once: answers in flight are paid for. */
+    doing(run, "reading rows");
     rc = tr_run_fill(run, &moved, err);
     if (rc != TR_OK)
         tr_run_stop_with(run, tr_exit_code(rc), err->text);
+    doing(run, "seeing to the budget");
     TRY(tr_run_purse_tick(run, err));
+    doing(run, "taking answers");
     TRY(tr_run_receive(run, &moved, err));
+    doing(run, "planning requests");
     TRY(tr_run_plan(run, &moved, err));
+    doing(run, "writing to the store");
     TRY(tr_run_commit(run, false, &moved, err));
     if (run->stopping) {
+        doing(run, "stopping");
         TRY(tr_run_wind_down(run, &wake, &moved, err));
     } else {
+        doing(run, "meeting other runs");
         tr_run_meet_peers(run, &wake);
+        doing(run, "sending");
         TRY(tr_run_send_ready(run, &wake, &moved, err));
+        doing(run, "writing rows");
         TRY(tr_run_write_settled(run, &moved, err));
         tr_run_mind_outage(run, &wake);
         if (run->input_ended && idle(run)) {
+            doing(run, "finishing");
             TRY(tr_run_commit(run, true, &moved, err));
             TRY(tr_run_write_settled(run, &moved, err));
             if (tr_window_empty(&run->window))

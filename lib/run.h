@@ -73,6 +73,8 @@ struct tr_env {
     void (*event)(void *ctx, const struct tr_event *event);
     /* An attempt has ended, each exactly once. NULL: not wanted. */
     void (*attempt)(void *ctx, const struct tr_attempt *attempt);
+    /* What the step comes to now: static words. NULL: not wanted. */
+    void (*doing)(void *ctx, const char *what);
 };
 
 /* What a budget covers: a job (its runs until one finishes), a day, a run. */

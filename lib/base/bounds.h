@@ -35,6 +35,15 @@
 #define TR_RESCUE_BYTES (2u << 20)      /* on disk, for what is under way when
                                  the store fails: 60,000 answers; a thousand
                                  requests with packs of 50 */
+/* Of a connection, in seconds. Middleboxes forget one that is silent, some after
+ * a minute, most after four; whoever sends on it then waits for nothing. */
+#define TR_CONN_IDLE_S 60   /* unused so long, it is not used again: a new one
+                               costs less than a request that is lost */
+#define TR_CONN_LIFE_S 600  /* then its server's name is looked up again: it may
+                               have moved. Counts between requests */
+#define TR_CONN_PROBE_S 30  /* silent so long, the other side is asked ... */
+#define TR_CONN_PROBES_S 10 /* ... and again: about two minutes until it is
+                               known to be gone */
 #define TR_SINK_BYTES (256u << 10)
 #define TR_LABELS_MAX 10000u
 #define TR_TASK_BYTES_MAX (16u << 20)   /* task file with its examples */

@@ -32,6 +32,11 @@ void tr_drive_say(struct tr_drive *d, int level, const char *line)
         d->message_count++;
 }
 
+void tr_drive_doing(struct tr_drive *d, const char *what)
+{
+    atomic_store_explicit(&d->doing, what, memory_order_relaxed);
+}
+
 /* ---- step by step ----------------------------------------------------- */
 
 #define UNUSED_NAMED 8 /* labels that the warning names */
@@ -170,7 +175,9 @@ static void attend(struct tr_drive *d, int64_t wait_ns, int timeout_ms)
     int64_t now = tr_clock_mono_ns(), ms;
     int rc;
 
+    tr_drive_doing(d, "seeing to alerts");
     tr_watch_tick(&d->watch, now);
+    tr_drive_doing(d, "writing rows");
     if (d->sink && tr_sink_is_stream(d->sink) &&
         (wait_ns || now - d->flushed_at > TR_S / 4)) {
         d->flushed_at = now;
@@ -184,6 +191,7 @@ static void attend(struct tr_drive *d, int64_t wait_ns, int timeout_ms)
         if (ms > timeout_ms)
             ms = timeout_ms;
         ms = tr_watch_wait_ms(&d->watch, (int)ms);
+        tr_drive_doing(d, "waiting for answers");
         wait_for_lanes(d, (int)ms, d->source && d->source_waits
                                         ? tr_source_fd(d->source) : -1);
     }
@@ -201,6 +209,7 @@ static int go_on(struct tr_drive *d, int timeout_ms)
         attend(d, wait_ns, timeout_ms);
         return TR_RUN_MORE;
     }
+    tr_drive_doing(d, "finishing the output");
     if (rc == TR_RUN_DONE)
         rc = drain(d, timeout_ms);
     if (rc == TR_RUN_DONE)
@@ -210,7 +219,7 @@ static int go_on(struct tr_drive *d, int timeout_ms)
     return rc; /* TR_OK is TR_RUN_DONE */
 }
 
-int tr_drive_step(struct tr_drive *d, int timeout_ms)
+static int take_step(struct tr_drive *d, int timeout_ms)
 {
     int rc;
 
@@ -225,12 +234,23 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
         tr_watch_end(&d->watch, d->exit_code, tr_clock_mono_ns());
     }
     /* The output is there; what is left are alerts on their way. */
+    tr_drive_doing(d, "seeing to alerts");
     if (tr_watch_busy(&d->watch, tr_clock_mono_ns())) {
         poll(NULL, 0, tr_watch_wait_ms(&d->watch, timeout_ms));
         return TR_RUN_MORE;
     }
     d->done = true;
     return d->over_code;
+}
+
+int tr_drive_step(struct tr_drive *d, int timeout_ms)
+{
+    int rc;
+
+    tr_drive_doing(d, "beginning");
+    rc = take_step(d, timeout_ms);
+    tr_drive_doing(d, NULL);
+    return rc;
 }
 
 void tr_drive_stop(struct tr_drive *d, int exit_code)

@@ -18,6 +18,8 @@
 #include "drive/till.h"
 #include "watch/watch.h"
 
+#include <stdatomic.h>
+
 #define TR_PUSH_BYTES (1u << 20) /* pushed rows that wait to be read */
 #define TR_RESULTS 4096u         /* results that wait to be taken */
 #define TR_MESSAGES 256u         /* lines that wait to be taken */
@@ -62,6 +64,8 @@ struct tr_drive {
     struct tr_message messages[TR_MESSAGES]; /* ring */
     uint32_t message_first, message_count, messages_lost;
 
+    _Atomic(const char *) doing; /* words of the step; NULL: nothing that ends
+                                    by itself. Any thread may read it */
     struct tr_watch watch;
     bool over;                /* the engine has nothing more to do */
     int over_code;            /* what the last step returns then */
@@ -88,6 +92,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg);
 /* TR_RUN_MORE, TR_RUN_DONE or a negative code (d->err). */
 int tr_drive_step(struct tr_drive *d, int timeout_ms);
 void tr_drive_say(struct tr_drive *d, int level, const char *line);
+void tr_drive_doing(struct tr_drive *d, const char *what);
 void tr_drive_stop(struct tr_drive *d, int exit_code);
 void tr_drive_close(struct tr_drive *d);
 /* The same for those who know it as ctx. */

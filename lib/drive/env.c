@@ -46,8 +46,14 @@ static uint64_t on_random(void *ctx)
 static int read_source(void *ctx, struct tr_block *block, struct tr_err *err)
 {
     struct tr_drive *d = ctx;
-    int rc = tr_source_next(d->source, block, err);
+    const char *doing = d->doing;
+    int rc;
 
+    /* A pipe with a name opens when somebody writes to it. */
+    if (!tr_source_rereadable(d->source))
+        tr_drive_doing(d, NULL);
+    rc = tr_source_next(d->source, block, err);
+    tr_drive_doing(d, doing);
     d->source_waits = rc == TR_SOURCE_WAIT;
     return rc; /* TR_SOURCE_* and TR_FILL_* are the same numbers */
 }
@@ -132,6 +138,7 @@ static int write_sink(void *ctx, const struct tr_block *block,
         .confidence = v->confidence,
         .why = (enum tr_why)v->why,
     };
+    const char *doing;
     int rc;
 
     if (origin && (v->why == TR_WHY_NONE || tr_why_stored(c.why)))
@@ -154,7 +161,11 @@ static int write_sink(void *ctx, const struct tr_block *block,
         if (rc < 0 || d->sink_full)
             return rc;
     }
+    doing = d->doing;
+    if (tr_sink_is_stream(d->sink) && !tr_sink_has_room(d->sink, d->line.n))
+        tr_drive_doing(d, NULL); /* until its reader has it */
     rc = tr_sink_write(d->sink, tr_buf_str(&d->line), err);
+    tr_drive_doing(d, doing);
     return rc == TR_OK ? 1 : rc;
 }
 
@@ -199,6 +210,11 @@ static int on_unspill(void *ctx, struct tr_block *block, struct tr_err *err)
 static void on_event(void *ctx, const struct tr_event *event)
 {
     tr_watch_event(&((struct tr_drive *)ctx)->watch, event);
+}
+
+static void on_doing(void *ctx, const char *what)
+{
+    tr_drive_doing(ctx, what);
 }
 
 static void on_attempt(void *ctx, const struct tr_attempt *attempt)
@@ -308,5 +324,6 @@ void tr_drive_env(struct tr_drive *d)
         .say = tr_drive_on_say,
         .event = on_event,
         .attempt = on_attempt,
+        .doing = on_doing,
     };
 }

@@ -11,9 +11,13 @@
 #include "encode/local.h"
 #include "wire/provider.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* ---- task, lanes, store, output --------------------------------------- */
 
@@ -551,6 +555,60 @@ static bool all_priced(const struct tr_drive *d)
     return true;
 }
 
+#define DESCRIPTORS_PLENTY 4096 /* twice what can be in flight */
+#define DESCRIPTORS_SPARE 16    /* SQLite's journals, name look-ups, alerts */
+#define FEW_AT_ONCE 64          /* worth a word though nobody asked for more */
+
+/* How many requests at once can have a socket each; below 1: none. */
+static int sockets_left(struct rlimit *limit)
+{
+    int used = 0, left, spare;
+
+    if (getrlimit(RLIMIT_NOFILE, limit) < 0 ||
+        limit->rlim_cur >= DESCRIPTORS_PLENTY)
+        return INT_MAX;
+    for (int fd = 0; fd < (int)limit->rlim_cur; fd++)
+        used += fcntl(fd, F_GETFD) >= 0;
+    left = (int)limit->rlim_cur - used;
+    spare = left / 4 + 1;
+    if (left < 2)
+        return left;
+    return left - (spare < DESCRIPTORS_SPARE ? spare : DESCRIPTORS_SPARE);
+}
+
+/* Without a descriptor a request does not leave: it would be tried again and
+ * again, as if nobody answered. So no more are in flight than can be open. */
+static int fit_descriptors(struct tr_drive *d, int wanted, struct tr_err *err)
+{
+    struct rlimit limit;
+    int left = sockets_left(&limit);
+    bool fits = true;
+    char line[200];
+
+    if (d->dry_run || tr_config_flag(d->cfg, "offline"))
+        return TR_OK; /* nothing leaves */
+    for (uint32_t i = 0; i < d->lane_count; i++) {
+        struct tr_lane *l = d->lanes[i];
+        int most = l->concurrency_max ? l->concurrency_max : INT_MAX;
+
+        if (l->is_local || most <= left)
+            continue;
+        if (left < 1)
+            return tr_fail(err, TR_IO, "no file can be opened for a request: "
+                           "%d of %d are open; %s", (int)limit.rlim_cur - left,
+                           (int)limit.rlim_cur, tr_errno_remedy(EMFILE, ""));
+        l->concurrency_max = left;
+        fits &= wanted && wanted <= left;
+    }
+    if (fits || (!wanted && left >= FEW_AT_ONCE))
+        return TR_OK;
+    snprintf(line, sizeof line, "at most %d request%s at once: the limit of "
+             "open files (ulimit -n) is %d", left, left == 1 ? "" : "s",
+             (int)limit.rlim_cur);
+    tr_drive_say(d, wanted ? 1 : 2, line);
+    return TR_OK;
+}
+
 static int open_run(struct tr_drive *d, struct tr_err *err)
 {
     const char *answer = tr_config_text(d->cfg, "answer");
@@ -610,6 +668,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
                     "pushed have none: give each customer a run of its own"));
     TRY(open_till(d, &o, err));
     tr_drive_env(d);
+    TRY(fit_descriptors(d, o.concurrency, err));
     TRY(tr_run_open(&d->run, &d->env, &o, &d->task, d->store, d->lanes,
                     d->lane_count, err));
     TRY(tr_watch_begin(&d->watch, d->run, &d->env, job.p, all_priced(d), err));

@@ -885,7 +885,9 @@ static int read_file(const char *path, struct tr_buf *b, struct tr_err *err)
 
     if (!f)
         return tr_fail(err, tr_errno_code(errno, TR_NOINPUT),
-                       "the task file %s: %s", path, strerror(errno));
+                       "the task file %s: %s; %s", path, strerror(errno),
+                       tr_errno_remedy(errno,
+                                       "check the name and its permissions"));
     while (n > 0 && b->n <= TR_TASK_BYTES_MAX) {
         char *p = tr_buf_room(b, 65536);
 

@@ -803,8 +803,10 @@ static int read_file(const struct source *s, struct tr_str *text)
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR
                    ? TR_OK
-                   : tr_fail(s->err, TR_CONFIG, "%s: %s", s->file,
-                             strerror(errno));
+                   : tr_fail(s->err, TR_CONFIG, "%s: %s; %s", s->file,
+                             strerror(errno),
+                             tr_errno_remedy(errno, "make it readable for "
+                                                    "you"));
     distrust = tr_distrust(fd);
     if (distrust) {
         close(fd);

@@ -43,6 +43,7 @@
 #define OWN_DEADLINE_NS (200 * TR_MS) /* how long libcurl may be late */
 #define LOOK_AGAIN_NS INT64_C(20000)  /* before a request leaves */
 #define FRAME_TROUBLES_MAX 3 /* then a lane speaks HTTP/1.1 */
+#define READS_AHEAD 0x080f00 /* libcurl: see look_behind() */
 #define EVENTS 64
 
 struct http;
@@ -60,6 +61,11 @@ struct slot {
     bool too_big, no_memory; /* why the response was not taken */
     bool headers_end;     /* the blank line behind them was there */
     bool resent;          /* libcurl wanted to send it a second time */
+    bool refused;         /* the server said that it did not work on it */
+    bool stale;           /* a refusal that libcurl remembers may be old... */
+    bool forgot;          /* ...until it tells it */
+    int port;             /* of our side: names its connection; 0: none */
+    int64_t stream;       /* of HTTP/2, 0: none */
     int tries;            /* connections it was given to; 0: nothing left */
     CURLcode code;
     struct asked {        /* what an ask needs beyond a request */
@@ -87,7 +93,8 @@ struct http {
     char *url, *proxy, *ca_file;
     CURLU *address;       /* url, parsed once for all requests */
     bool secure, allow_http, allow_link_local;
-    long connect_timeout_ms;
+    bool reads_ahead;     /* libcurl: see look_behind() */
+    long connect_timeout_ms, conn_idle_s, conn_life_s;
     int epoll, wake;      /* file descriptors, -1: not open */
     struct watch *watches;
     size_t watch_count;
@@ -107,6 +114,7 @@ struct http {
     int64_t trouble_at;   /* the last of them, ns */
     int64_t looked_at;    /* at the sockets, ns */
     char refused[120];    /* why open_socket() refused, for the message */
+    int no_socket;        /* errno of the last one; 0: there was one */
 };
 
 static pthread_mutex_t global_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -286,7 +294,8 @@ static int before_request(void *user, char *ip, char *local_ip, int port,
     (void)ip;
     (void)local_ip;
     (void)port;
-    (void)local_port;
+    s->port = local_port;
+    s->stream = 0;
     if (s->tries++ == 0)
         return CURL_PREREQFUNC_OK;
     curl_easy_getinfo(s->easy, CURLINFO_REQUEST_SIZE, &sent);
@@ -295,6 +304,119 @@ static int before_request(void *user, char *ip, char *local_ip, int port,
     s->resent = true;
     return CURL_PREREQFUNC_ABORT;
 }
+
+/* ---- what libcurl says of HTTP/2 -------------------------------------- */
+
+/* A stream that was refused (REFUSED_STREAM), or is above the last one of a
+ * GOAWAY, was not worked on (RFC 9113, 6.8 and 8.7). libcurl answers both by
+ * sending the request again, as it does when a kept connection died; what it
+ * was stands in its debug messages alone. These are the ones that prove it,
+ * from 7.88 to 8.21. What is not said in these words stays unknown. */
+static const struct word {
+    const char *begins;
+    enum { OPENED, GOODBYE, REFUSED, RETRIED_REFUSED, AGAIN } means;
+    const char *number; /* stands before the number it tells; NULL: none */
+} words[] = {
+    {"Using Stream ID: ", OPENED, "ID: "},                   /* before 8.3 */
+    {"[HTTP/2] [", OPENED, "] ["},                           /* since */
+    {"recveived GOAWAY, error=", GOODBYE, ", last_stream="}, /* before 8.1 */
+    {"received GOAWAY, error=", GOODBYE, ", last_stream="},
+    {"HTTP/2 stream ", REFUSED, NULL},                       /* since 8.20 */
+    /* Only of a connection that no other request was ever on. Else libcurl
+     * remembers it beyond the request: see stale. */
+    {"REFUSED_STREAM, retrying a fresh connect", RETRIED_REFUSED, NULL},
+    {"Connection died, ", AGAIN, NULL},
+    {"Downgrades to HTTP/1.1", AGAIN, NULL},
+};
+
+static bool begins(const char *p, size_t n, const char *word)
+{
+    size_t length = strlen(word);
+
+    return n >= length && memcmp(p, word, length) == 0;
+}
+
+/* Where word stands; NULL: nowhere. */
+static const char *find(const char *p, size_t n, const char *word)
+{
+    for (; n; p++, n--) {
+        if (begins(p, n, word))
+            return p;
+    }
+    return NULL;
+}
+
+/* -1: none. */
+static int64_t number_behind(const char *p, size_t n, const char *word)
+{
+    const char *end = p + n, *at = word ? find(p, n, word) : NULL;
+    int64_t number = -1;
+
+    if (!at)
+        return -1;
+    for (at += strlen(word); at < end && *at >= '0' && *at <= '9'; at++) {
+        number = (number < 0 ? 0 : number) * 10 + (*at - '0');
+        if (number > INT32_MAX) /* no stream has a larger one */
+            return -1;
+    }
+    return number;
+}
+
+/* The connection of s ends with the stream last: what is above it was never
+ * looked at. */
+static void note_goodbye(const struct slot *s, int64_t last)
+{
+    const struct http *h = s->h;
+
+    if (!s->port || !s->stream || last < 0)
+        return; /* it looks at a connection that it is not on */
+    for (size_t i = 0; i < h->slot_count; i++) {
+        struct slot *other = h->slots[i];
+
+        if (other->active && other->port == s->port && other->stream > last)
+            other->refused = true;
+    }
+}
+
+static int take_words(CURL *easy, curl_infotype type, char *p, size_t n,
+                      void *user)
+{
+    struct slot *s = user;
+    const struct word *w = words, *end = words + sizeof words / sizeof *words;
+    int64_t number;
+
+    (void)easy;
+    if (type != CURLINFO_TEXT)
+        return 0;
+    while (w < end && !begins(p, n, w->begins))
+        w++;
+    if (w == end)
+        return 0;
+    number = number_behind(p, n, w->number);
+    switch (w->means) {
+    case OPENED:
+        if (number > 0)
+            s->stream = number;
+        break;
+    case GOODBYE:
+        note_goodbye(s, number);
+        break;
+    case REFUSED:
+        s->refused |= find(p, n, " refused by server, ") != NULL;
+        break;
+    case RETRIED_REFUSED:
+        s->refused |= !s->stale;
+        s->forgot = true;
+        break;
+    case AGAIN:
+        s->port = 0;
+        s->stream = 0;
+        break;
+    }
+    return 0;
+}
+
+/* ---- sockets ---------------------------------------------------------- */
 
 static struct watch *watch_of(struct http *h, curl_socket_t fd);
 
@@ -323,6 +445,7 @@ static curl_socket_t open_socket(void *user, curlsocktype purpose,
     }
     fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
                 address->protocol);
+    h->no_socket = fd < 0 ? errno : 0;
     w = watch_of(h, fd);
     if (w)
         *w = (struct watch){.ours = true};
@@ -440,6 +563,10 @@ static CURL *new_easy(struct http *h, struct slot *s)
     SET(CURLOPT_NOPROGRESS, 1L);
     SET(CURLOPT_TCP_NODELAY, 1L);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
+    SET(CURLOPT_TCP_KEEPIDLE, (long)TR_CONN_PROBE_S);
+    SET(CURLOPT_TCP_KEEPINTVL, (long)TR_CONN_PROBES_S);
+    SET(CURLOPT_MAXAGE_CONN, h->conn_idle_s);
+    SET(CURLOPT_MAXLIFETIME_CONN, h->conn_life_s);
     SET(CURLOPT_CONNECTTIMEOUT_MS, h->connect_timeout_ms);
     SET(CURLOPT_HTTP_VERSION,
         (long)(h->secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
@@ -467,6 +594,9 @@ static CURL *new_easy(struct http *h, struct slot *s)
     SET(CURLOPT_OPENSOCKETDATA, h);
     SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
     SET(CURLOPT_CLOSESOCKETDATA, h);
+    SET(CURLOPT_DEBUGFUNCTION, take_words); /* or they go to a stream */
+    SET(CURLOPT_DEBUGDATA, s);
+    SET(CURLOPT_VERBOSE, h->secure ? 1L : 0L); /* where HTTP/2 may be */
     SET(CURLOPT_ERRORBUFFER, s->error);
     SET(CURLOPT_PRIVATE, s);
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -601,8 +731,10 @@ static void check_deadlines(struct http *h, int64_t now)
     }
 }
 
-static void collect(struct http *h)
+/* Whether any request has ended. */
+static bool collect(struct http *h)
 {
+    bool any = false;
     CURLMsg *m;
     int left;
 
@@ -614,7 +746,9 @@ static void collect(struct http *h)
             continue;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&s);
         finish(s, code);
+        any = true;
     }
+    return any;
 }
 
 /* Lets libcurl work. Once it fails, for want of memory, its handle serves
@@ -633,6 +767,20 @@ static void act(struct http *h, curl_socket_t fd, int bits)
     h->running = 0;
     h->due_ns = -1;
     new_multi(h); /* else leave() tries again */
+}
+
+/* From 8.15 on libcurl takes all that a socket has and decrypts it piece by
+ * piece, until the request that it does it for has ended. Answers to others on
+ * the same connection then wait for a socket that says nothing more. */
+static void look_behind(struct http *h)
+{
+    while (h->reads_ahead && h->active && collect(h)) {
+        for (size_t fd = 0; fd < h->watch_count; fd++) {
+            if (h->watches[fd].ours && h->watches[fd].wanted & CURL_POLL_IN)
+                act(h, (curl_socket_t)fd, CURL_CSELECT_IN);
+        }
+    }
+    collect(h);
 }
 
 static void run_timer(struct http *h)
@@ -778,12 +926,15 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
     if (s->old_version != h->old_version) {
         curl_easy_setopt(s->easy, CURLOPT_HTTP_VERSION,
                          (long)CURL_HTTP_VERSION_1_1);
+        curl_easy_setopt(s->easy, CURLOPT_VERBOSE, 0L);
         s->old_version = h->old_version;
     }
     s->tag = tag;
-    s->tries = 0;
+    s->tries = s->port = 0;
+    s->stream = 0;
     s->header_bytes = 0;
     s->too_big = s->no_memory = s->headers_end = s->resent = false;
+    s->refused = s->forgot = false;
     s->error[0] = '\0';
     s->began_ns = tr_clock_mono_ns();
     s->deadline_ns = s->began_ns + deadline_ms * TR_MS + OWN_DEADLINE_NS;
@@ -1016,8 +1167,9 @@ static void note_frames(struct slot *s, long status,
         h->frames = version == CURL_HTTP_VERSION_2_0;
     if (status) {
         h->frame_troubles = 0;
-    } else if (r->sent && s->began_ns > h->trouble_at &&
-               (s->code == CURLE_HTTP2 || s->code == CURLE_HTTP2_STREAM ||
+    } else if ((r->sent || s->refused) && s->began_ns > h->trouble_at &&
+               (s->refused || s->code == CURLE_HTTP2 ||
+                s->code == CURLE_HTTP2_STREAM ||
                 (!h->frames && s->code != CURLE_OPERATION_TIMEDOUT))) {
         h->trouble_at = tr_clock_mono_ns();
         h->old_version = ++h->frame_troubles == FRAME_TROUBLES_MAX;
@@ -1035,8 +1187,10 @@ static void show(struct slot *s, struct tr_http_result *r)
     curl_easy_getinfo(s->easy, CURLINFO_SIZE_UPLOAD_T, &upload_bytes);
     r->tag = s->tag;
     /* libcurl counts what it says to a proxy, too; so tries. */
-    r->sent = s->tries &&
-              (status || request_bytes > 0 || upload_bytes > 0 || s->resent);
+    r->sent = s->tries && (status || (!s->refused && (request_bytes > 0 ||
+                                                      upload_bytes > 0 ||
+                                                      s->resent)));
+    s->stale = !s->forgot && (s->stale || s->code != CURLE_OK || s->tries > 1);
     r->net = net_of(s, r->sent);
     r->status = (int)status;
     r->headers = tr_buf_str(&s->headers);
@@ -1050,12 +1204,20 @@ static void show(struct slot *s, struct tr_http_result *r)
     note_frames(s, status, r);
     if (r->net == TR_NET_OK)
         return;
+    if (r->net == TR_NET_CONNECT && h->no_socket) {
+        snprintf(r->message, sizeof r->message, "no socket: %s; %s",
+                 strerror(h->no_socket),
+                 tr_errno_remedy(h->no_socket, "run the same command again"));
+        return;
+    }
     snprintf(r->message, sizeof r->message, "%.199s",
              s->ask.disk ? "the response cannot be written to a temporary "
                            "file; is the disk full?"
              : r->net == TR_NET_TOO_BIG ? "the response is larger than 8 MiB, "
                                         "or its headers than 64 KiB"
              : s->no_memory ? "out of memory for the response"
+             : s->refused && !r->sent
+                 ? "the server did not take the request (HTTP/2)"
              : s->resent ? "the connection was closed without an answer"
              : r->net == TR_NET_CUT && s->code == CURLE_OK
                  ? "the connection was closed among the headers"
@@ -1076,7 +1238,7 @@ static int http_next(struct tr_transport *t, struct tr_http_result *r)
     if (!h->done) {
         if (!h->drove)
             drive(h, 0);
-        collect(h);
+        look_behind(h);
         check_deadlines(h, tr_clock_mono_ns());
     }
     s = h->done;
@@ -1241,6 +1403,8 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     h->allow_link_local = o->allow_link_local;
     h->connect_timeout_ms =
         o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    h->conn_idle_s = o->conn_idle_s ? o->conn_idle_s : TR_CONN_IDLE_S;
+    h->conn_life_s = o->conn_life_s ? o->conn_life_s : TR_CONN_LIFE_S;
     TRY(check_library(err));
     h->url = tr_dup(o->url, strlen(o->url));
     if (o->proxy)
@@ -1252,6 +1416,8 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
         !h->address || !new_multi(h))
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(check_scheme(h, err));
+    h->reads_ahead = h->secure && READS_AHEAD <=
+                     curl_version_info(CURLVERSION_NOW)->version_num;
     bad = curl_url_set(h->address, CURLUPART_URL, h->url, 0);
     if (bad == CURLUE_OUT_OF_MEMORY)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));

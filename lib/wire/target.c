@@ -206,8 +206,10 @@ int tr_target_key_file(struct tr_target *t, const char *path,
     int rc;
 
     if (fd < 0)
-        return tr_fail(err, TR_CONFIG, "key file %s: %s", path,
-                       strerror(errno));
+        return tr_fail(err, TR_CONFIG, "key file %s: %s; %s", path,
+                       strerror(errno),
+                       tr_errno_remedy(errno,
+                                       "check the name and its permissions"));
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         rc = tr_fail(err, TR_CONFIG, "key file %s is no regular file", path);
     else if (st.st_uid != geteuid())

@@ -81,6 +81,7 @@ struct tr_http_opts {
     const char *url;
     const char *const *headers;
     int connect_timeout_ms;  /* 0: 10 s */
+    int conn_idle_s, conn_life_s; /* of a kept connection; 0: bounds.h */
     bool allow_http;         /* plain http beyond loopback */
     bool allow_link_local;   /* link-local and metadata addresses */
     const char *proxy;       /* NULL: none, whatever the environment says;

@@ -326,7 +326,8 @@ class Connection:
             if kind in (0, 1) and flags & 1:
                 self.server.requests += 1
                 self.streams.append(stream)
-                self.stream = stream
+                self.streams.sort() # bodies may end in another order
+                self.stream = self.streams[-1]
                 return
 
     def do_greet(self):
@@ -352,6 +353,10 @@ class Connection:
 
     def do_reset(self, code):
         self.put(3, 0, self.stream, int(code).to_bytes(4, "big"))
+
+    def do_refuse(self, code):
+        """Whatever comes in frames; answers HTTP/1.1."""
+        self.do_reset(code) if self.h2 else self.do_answer()
 
     def do_goaway(self, last, code):
         """last: the how-manieth stream was the last one; 0: none."""

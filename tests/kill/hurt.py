@@ -11,8 +11,8 @@ in the right output, with books that cover the provider's bill, and pays twice
 only for what was in flight.
 SPDX-License-Identifier: MIT
 """
-import argparse, concurrent.futures, datetime, glob, os, random, resource
-import select, signal, sqlite3, subprocess, sys, time
+import argparse, concurrent.futures, datetime, fcntl, glob, os, random, re
+import resource, select, signal, sqlite3, subprocess, sys, time
 
 from world import CRASH, World
 
@@ -164,15 +164,23 @@ def small_files(case):
 
 
 def few_descriptors(case):
+    """More requests at once are wanted than sockets can be had. It does with
+    what there is, or says what is wanting."""
     case.calm()
-    for n in range(3, 40, 1 if args.step < 9 else 3):
-        job = case.world.job(flight=16)
+    for n in (*range(4, 16), 16, 24, 32, 64, 256):
+        job = case.world.job(pack=1, flight=64)
         code = job.run(preexec_fn=lambda: resource.setrlimit(
             resource.RLIMIT_NOFILE, (n, n)))
         if code != 127: # the loader itself needs some
-            case.failed(job, code, (0, 66, 69, 70, 73, 74, 75, 78),
-                        f"{n} descriptors",
-                        "open files" if code in (66, 73, 74) else "")
+            case.failed(job, code, (0, 66, 73, 74, 78), f"{n} descriptors",
+                        "open files (ulimit -n)" if code else "")
+            case.expect(f"{n} descriptors: all rows",
+                        code or job.output() == case._calm)
+            case.expect(f"{n} descriptors: it ends well", n < 16 or code == 0,
+                        job.said())
+            case.expect(f"{n} descriptors: it says that it asks less at once",
+                        code or n >= 64 or "(ulimit -n)" in job.said(),
+                        job.said())
         case.heals(job, f"{n} descriptors")
 
 
@@ -208,6 +216,16 @@ def read_only(case):
         case.heals(job, f"a read-only folder for {what}", kills=0)
 
 
+def fills(run, write_end):
+    """Whether it writes until nothing more goes into the pipe."""
+    until = time.monotonic() + 60
+    while select.select([], [write_end], [], 0)[1]: # not full
+        if time.monotonic() > until or run.poll() is not None:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def stuck_reader(case):
     """The pipe is full: memory stays flat, a stop works, nothing is lost."""
     case.calm()
@@ -216,13 +234,7 @@ def stuck_reader(case):
         job.out = "-"
         read_end, write_end = os.pipe()
         run = job.start(stdout=write_end)
-        until = time.monotonic() + 60
-        while select.select([], [write_end], [], 0)[1]: # not full
-            if not case.expect("the pipe fills up",
-                               time.monotonic() < until and
-                               run.poll() is None):
-                break
-            time.sleep(0.01)
+        case.expect("the pipe fills up", fills(run, write_end))
         os.close(write_end)
         if sig:
             run.send_signal(sig)
@@ -251,10 +263,13 @@ def gone_reader(case):
     for n in (0, 1, 3000):
         job = case.world.job(pack=16)
         job.out = "-"
-        run = job.start(stdout=subprocess.PIPE)
-        if n:
-            run.stdout.read(n)
-        run.stdout.close()
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096) # never all of it
+        run = job.start(stdout=write_end)
+        os.close(write_end)
+        for _ in range(n):
+            os.read(read_end, 1)
+        os.close(read_end)
         code = run.wait(60)
         job.out = job.path("out.csv")
         case.failed(job, code, (74,), f"read {n} bytes", "stopped reading")
@@ -280,6 +295,16 @@ def stops_twice(case):
         case.heals(job, f"TERM twice at {n}")
 
 
+def stops(run):
+    """Whether the process comes to stand still."""
+    until = time.monotonic() + 30
+    while open(f"/proc/{run.pid}/stat").read().rsplit(")")[1].split()[0] != "T":
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def sleeps(case):
     """Ctrl-Z and fg. In a process group of its own: one whose parent is gone
     does not heed the first."""
@@ -288,16 +313,71 @@ def sleeps(case):
     run = job.start(preexec_fn=os.setpgrp)
     case.world.until_asked(2)
     run.send_signal(signal.SIGTSTP)
-    until = time.monotonic() + 30
-    while open(f"/proc/{run.pid}/stat").read().rsplit(")")[1].split()[0] != "T":
-        if not case.expect("it sleeps", time.monotonic() < until):
-            break
-        time.sleep(0.01)
+    case.expect("it sleeps", stops(run))
     run.send_signal(signal.SIGCONT)
     code = run.wait(60)
     case.failed(job, code, (0,), "after SIGTSTP")
     case.expect("as if nothing had been", job.output() == case._calm)
     case.heals(job, "after SIGTSTP", kills=0)
+
+
+WATCHED = ("--watchdog", "1s")
+
+
+def never_returns(case):
+    """A call that spins or sleeps for ever, in libcurl and in ours."""
+    for classes, deed, shares in (("c", "spin", (0, .4, .9)),
+                                  ("c", "hang", (.2, .6)), ("s", "hang", (.7,))):
+        calls = case.calm(classes)
+        for share in shares:
+            fault = f"{classes}:{deed}:{1 + int(calls * share)}"
+            job = case.world.job(*WATCHED)
+            code = job.run(fault)
+            case.failed(job, code, (75,), fault, "step has not returned for")
+            seconds = re.search(r"returned for (\d+) s", job.said())
+            case.expect(f"{fault}: within twice the limit",
+                        seconds and 1 <= int(seconds[1]) <= 2, job.said())
+            case.heals(job, fault)
+
+
+def stands_still(case):
+    """The whole process is stopped for longer than the watchdog waits, in a step
+    that takes its time before and after."""
+    calls = case.calm("c")
+    job = case.world.job("--watchdog", "6s")
+    run = job.start(f"c:doze:{calls // 2}")
+    case.expect("it stops", stops(run))
+    time.sleep(8)
+    run.send_signal(signal.SIGCONT)
+    code = run.wait(60)
+    case.failed(job, code, (0,), "after SIGSTOP")
+    case.expect("as if nothing had been", job.output() == case._calm)
+    case.heals(job, "after SIGSTOP", kills=0)
+
+
+def others_take_time(case):
+    """Who writes the input or reads the output may take longer than that."""
+    case.calm()
+    job = case.world.job(*WATCHED, "--on-bad-row", "fail")
+    late, large = job.path("late.csv"), job.path("large.csv")
+    os.mkfifo(late)
+    with open(large, "w") as f:
+        f.write("id,text,gold\nlarge," + "x" * 600000 + ",bug\n")
+    job.options += [late, large]
+    job.out = "-"
+    read_end, write_end = os.pipe()
+    run = job.start(stdout=write_end)
+    time.sleep(3) # it waits for a writer
+    with open(os.open(late, os.O_WRONLY | os.O_NONBLOCK), "w") as f:
+        f.write("id,text,gold\nlate,late text,bug\n")
+    case.expect("the pipe fills up", fills(run, write_end))
+    os.close(write_end)
+    time.sleep(3) # and for a reader: the record does not fit
+    rows = open(read_end).read()
+    code = run.wait(60)
+    case.failed(job, code, (0, 1), "slow others")
+    case.expect("all rows", "\nlate," in rows and "\nlarge," in rows, len(rows))
+    job.close()
 
 
 def storm(case):
@@ -410,6 +490,9 @@ CASES = [
     ("stops_anywhere", stops_anywhere, ["--latency", "2"]),
     ("stops_twice", stops_twice, ["--latency", "2"]),
     ("sleeps", sleeps, ["--latency", "20"]),
+    ("never_returns", never_returns, []),
+    ("stands_still", stands_still, []),
+    ("others_take_time", others_take_time, []),
     ("storm", storm, ["--latency", "5"]),
     ("two_at_once", two_at_once, ["--latency", "20"]),
     ("newer_store", newer_store, []),

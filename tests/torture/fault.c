@@ -22,11 +22,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #pragma GCC visibility push(default) /* else the libraries go past us */
 
-enum deed { GO, KILL, TEAR, SHORT, FAIL, STOP };
+enum deed { GO, KILL, TEAR, SHORT, FAIL, STOP, SPIN, HANG, DOZE };
 
 static struct {
     char classes[8]; /* "": nothing counts */
@@ -47,6 +48,9 @@ static const struct {
     {"kill",       KILL,  0,          0},
     {"tear",       TEAR,  0,          0},
     {"short",      SHORT, 0,          0},
+    {"spin",       SPIN,  0,          0},
+    {"hang",       HANG,  0,          0},
+    {"doze",       DOZE,  0,          0},
     {"TERM",       STOP,  0,          2},
     {"fail",       FAIL,  ENOMEM,     0},
     {"EIO",        FAIL,  EIO,        0},
@@ -130,6 +134,7 @@ static void die(void)
 /* What befalls this call. */
 static enum deed deed_of(char class)
 {
+    static const struct timespec nap = {1, 600000000};
     long n;
 
     if (!plan.classes[0] || !strchr(plan.classes, class))
@@ -137,6 +142,18 @@ static enum deed deed_of(char class)
     n = ++calls;
     if (n < plan.at || n > plan.until)
         return GO;
+    if (plan.deed == SPIN)
+        for (;;)
+            ;
+    if (plan.deed == HANG)
+        for (;;)
+            pause();
+    if (plan.deed == DOZE) {
+        nanosleep(&nap, NULL);
+        kill(getpid(), SIGSTOP);
+        nanosleep(&nap, NULL);
+        return GO;
+    }
     if (plan.deed == KILL)
         die();
     if (plan.deed == STOP)

@@ -18,6 +18,8 @@
  *          tear   half of it, then SIGKILL
  *          short  half of it, as a success
  *          fail   no memory
+ *          spin   never returns and computes; hang: never returns and sleeps
+ *          doze   1.6 s, SIGSTOP to the process, and when it goes on 1.6 s more
  *          TERM   SIGTERM to the process, then the call; TERM+ is two in a row
  *          ENAME  an error: EIO, ENOSPC, EINTR, EMFILE, EDQUOT, ECONNRESET
  * N        the N-th of these calls from now, from 1; with + all from there on.

@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -283,6 +285,61 @@ static void answers_arrive_over_kept_connections(void **state)
     t->close(t);
 }
 
+static int option_of(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t n = sizeof value;
+
+    assert_int_equal(getsockopt(fd, level, name, &value, &n), 0);
+    return value;
+}
+
+/* Our connections to the server, all of which probe whether it is there. */
+static int probing_connections(void)
+{
+    int count = 0;
+
+    for (int fd = 3; fd < 200; fd++) {
+        struct sockaddr_in peer = {0};
+        socklen_t n = sizeof peer;
+
+        if (getpeername(fd, (struct sockaddr *)(void *)&peer, &n) < 0 ||
+            peer.sin_family != AF_INET || ntohs(peer.sin_port) != port)
+            continue;
+        assert_int_equal(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+        assert_int_equal(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE),
+                         TR_CONN_PROBE_S);
+        assert_int_equal(option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL),
+                         TR_CONN_PROBES_S);
+        count++;
+    }
+    return count;
+}
+
+/* libcurl counts whole seconds, and more than the maximum. */
+static void connections_age(void **state)
+{
+    static const struct tr_http_opts limits[] = {
+        {0}, {.conn_idle_s = 1}, {.conn_life_s = 1}};
+    struct tr_transport *t[3];
+    (void)state;
+
+    for (int i = 0; i < 3; i++) {
+        t[i] = open_to(port, &limits[i]);
+        ask(t[i], 1, "ok one", 5000);
+        assert_int_equal(answer(t[i]).net, TR_NET_OK);
+    }
+    assert_int_equal(probing_connections(), 3);
+    usleep(2100000);
+    for (int i = 0; i < 3; i++) {
+        seen->connections = 0;
+        ask(t[i], 2, "ok two", 5000);
+        assert_int_equal(answer(t[i]).net, TR_NET_OK);
+        assert_int_equal(seen->connections, i ? 1 : 0);
+        t[i]->close(t[i]);
+    }
+}
+
 /* Two lanes to one server: a connection that one used with its key is never
  * the other's. */
 static void two_keys_share_no_connection(void **state)
@@ -436,6 +493,31 @@ static void a_refused_connection_was_not_sent(void **state)
     r = answer(t);
     assert_int_equal(r.net, TR_NET_CONNECT);
     assert_false(r.sent);
+    t->close(t);
+}
+
+static void want_of_descriptors_is_named(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct rlimit whole, none;
+    struct tr_http_result r;
+    int next = dup(0);
+    (void)state;
+
+    assert_true(next > 0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &whole), 0);
+    none = whole;
+    none.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    ask(t, 1, "ok", 5000);
+    r = answer(t);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &whole), 0);
+    assert_int_equal(r.net, TR_NET_CONNECT);
+    assert_false(r.sent);
+    assert_non_null(strstr(r.message, "open files (ulimit -n)"));
+    ask(t, 2, "ok", 5000); /* and is over when there are some */
+    assert_int_equal(answer(t).net, TR_NET_OK);
     t->close(t);
 }
 
@@ -817,6 +899,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_arrive_over_kept_connections),
+        cmocka_unit_test(connections_age),
         cmocka_unit_test(two_keys_share_no_connection),
         cmocka_unit_test(only_telling_headers_are_kept),
         cmocka_unit_test(redirects_are_not_followed),
@@ -824,6 +907,7 @@ int main(void)
         cmocka_unit_test(deadlines_hold),
         cmocka_unit_test(nothing_is_sent_twice_in_silence),
         cmocka_unit_test(a_refused_connection_was_not_sent),
+        cmocka_unit_test(want_of_descriptors_is_named),
         cmocka_unit_test(a_server_without_tls_gets_no_request),
         cmocka_unit_test(forbidden_addresses_get_no_connection),
         cmocka_unit_test(link_local_addresses_can_be_allowed),
