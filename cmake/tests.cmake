@@ -115,7 +115,8 @@ target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim
 target_link_libraries(sim PRIVATE tr_core yyjson PkgConfig::SQLITE)
 foreach(name tr_store_commit tr_store_save tr_store_job_finish sqlite3_exec
         open close stat fstat fchmod fsync mkdir flock ftruncate pwrite pread
-        posix_fallocate unlink nanosleep)
+        posix_fallocate nanosleep mkstemp unlink fcntl tr_clock_mono_ns
+        tr_clock_wall_s tr_random_fill)
     target_link_options(sim PRIVATE -Wl,--wrap=${name})
 endforeach()
 set(sim_seeds 5000)

@@ -63,7 +63,9 @@ struct tr_sure {
 };
 
 struct tr_reply {
-    uint64_t tag;                  /* 0: about no attempt, the lane stops */
+    uint64_t tag;                  /* 0: about no attempt, the lane stops: it is
+                                      refused, or UNREACHED for want of disk or
+                                      memory here */
     enum tr_outcome outcome;
     enum tr_billing billing;
     int status;                    /* HTTP status, 0: none */
@@ -74,6 +76,7 @@ struct tr_reply {
     struct tr_usage usage;
     struct tr_limits limits;
     int64_t retry_after_ms;        /* server's wish, -1: none */
+    bool unsent;                   /* its batch was refused as a whole */
     bool slow_down;                /* told to go back to an earlier rate */
     int64_t latency_ms;
     char served[96];               /* model that really answered, or "" */

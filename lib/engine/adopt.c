@@ -241,6 +241,9 @@ int tr_run_adopted_reply(struct tr_run *run, struct tr_pack *p,
             TRY(keep(run, &p->seats[p->order[i]].key, verdict, err));
         p->rows[p->order[i]] = NULL;
     }
+    if (p->n == 1 && p->rows[0] && /* which nobody gets round */
+        tr_rule(reply->outcome)->why == TR_WHY_BLOCKED)
+        p->rows[0]->refused = true;
     for (uint32_t i = 0; i < p->n; i++)
         run->counts.items_reasked += p->rows[i] != NULL;
     tr_run_give_back(run, p);

@@ -198,6 +198,7 @@ struct tr_run {
     int64_t last_served_at;     /* a provider did what it was asked, or said
                                    what is wrong with the request */
     int64_t trouble_since;      /* first failure after that; 0: none */
+    bool trouble_again;         /* what was sent after it has failed as well */
     int64_t opened_at;
     int64_t run_at;             /* Unix s */
     int64_t now;                /* monotonic ns, as of the last tick */

@@ -127,6 +127,10 @@ void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
 
         if (!row) /* of an adopted pack, and not read */
             continue;
+        if (p->seats) { /* nobody has looked at it yet */
+            tr_guests_queue(run, row);
+            continue;
+        }
         row->state = TR_ROW_WAITING;
         if (p->probe) /* not the same one every time: it may be poison */
             tr_rows_add(&run->lanes[row->lane].fresh, row);

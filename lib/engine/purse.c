@@ -330,14 +330,15 @@ void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
 
     out->in_batch = p->lane->lane->in_batches;
     out->of_other = p->of_other;
-    out->unsent = reply->outcome == TR_OUT_UNREACHED;
+    out->unsent = reply->unsent || reply->outcome == TR_OUT_UNREACHED;
     if (!p->of_other) {
         tr_money_unreserve(&run->asks, 1);
         run->asks.spent += !out->unsent;
     }
     out->spent_nano = s.spent;
     out->unknown_nano = s.unknown;
-    if (run->opts.budget_tokens >= 0) /* else nobody counts them */
+    /* Else nobody counts them; another job may. */
+    if (run->opts.budget_tokens >= 0 || p->of_other)
         out->unknown_tokens = t.unknown;
     out->is_unknown = reply->billing == TR_BILL_UNKNOWN || s.unknown > 0 ||
                       out->unknown_tokens > 0;

@@ -358,7 +358,13 @@ static int batches_refused(struct tr_run *run, struct tr_run_lane *l,
                            const struct tr_reply *reply, struct tr_err *err)
 {
     char text[900];
-    int rc = tr_chain_reply(run, l, reply, run->now, false, err);
+    int rc;
+
+    if (reply->outcome == TR_OUT_UNREACHED) { /* for want of our own disk */
+        tr_run_stop_with(run, tr_exit_code(TR_IO), reply->message);
+        return TR_OK;
+    }
+    rc = tr_chain_reply(run, l, reply, run->now, false, err);
 
     snprintf(text, sizeof text, "%s: nothing can be learned about its batches, "
              "which stay at the provider (HTTP %d from %s: %s). Mend that, "
@@ -402,6 +408,8 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
         (reply->outcome == TR_OUT_BAD_REQUEST && never_served(l))) {
         int64_t since = l->lane->in_batches ? now : p->sent_at;
 
+        run->trouble_again |= run->trouble_since &&
+                              p->sent_at > run->trouble_since;
         if (!run->trouble_since)
             run->trouble_since = since > run->last_served_at
                                      ? since : run->last_served_at;
@@ -412,6 +420,7 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
     } else {
         run->last_served_at = now;
         run->trouble_since = 0;
+        run->trouble_again = false;
     }
     if (rule->action == TR_DO_CHECK) {
         l->successes++;

@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define DAY_NS (24 * 3600 * TR_S)
+
 void tr_run_stop(struct tr_run *run, int exit_code)
 {
     if (run->stopping)
@@ -122,10 +124,11 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
         rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
     finished = !run->stopping && !run->opts.offline && !run->opts.dry_run &&
                !run->opts.is_sample;
-    if (rc == TR_OK && !run->opts.dry_run)
-        rc = tr_run_purse_close(run, finished, err);
+    /* The ledger last: what it calls finished has a new budget next time. */
     if (rc == TR_OK && finished)
         rc = tr_store_job_finish(run->store, err);
+    if (rc == TR_OK && !run->opts.dry_run)
+        rc = tr_run_purse_close(run, finished, err);
     if (rc != TR_OK)
         return rc;
     if (!run->stopping)
@@ -167,18 +170,25 @@ out:
     return rc;
 }
 
-/* An answer may take a day, and a batch is no outage. The oldest request is
- * the first to be in one. */
-static bool is_in_batches(const struct tr_run *run)
+/* An answer may take a day, and a batch is no outage. Where what was sent since
+ * the trouble began brings nothing either, it is one after a day. The oldest
+ * request is the first to be in a batch. */
+static int64_t batches_take(const struct tr_run *run)
 {
+    int64_t most = 0;
+
     for (uint32_t i = 0; i < run->lane_count; i++) {
         struct tr_lane *lane = run->lanes[i].lane;
         const struct tr_pack *oldest = run->lanes[i].sent.head;
 
-        if (lane->in_batches && oldest && !lane->vt->waits(lane, tag_of(oldest)))
-            return true;
+        if (!lane->in_batches || !oldest ||
+            lane->vt->waits(lane, tag_of(oldest)))
+            continue;
+        if (!run->trouble_again || oldest->sent_at <= run->trouble_since)
+            return TR_NEVER;
+        most = DAY_NS;
     }
-    return false;
+    return most;
 }
 
 static bool served(const struct tr_run *run)
@@ -195,10 +205,12 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
 {
     int64_t now = run->now;
     int64_t limit = run->trouble_since + run->opts.max_wait_ms * TR_MS;
+    int64_t more = run->trouble_since ? batches_take(run) : TR_NEVER;
     char text[900];
 
-    if (!run->trouble_since || is_in_batches(run))
+    if (more == TR_NEVER)
         return;
+    limit += more;
     if (now < limit) {
         if (limit < *wake)
             *wake = limit;

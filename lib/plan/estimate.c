@@ -39,6 +39,7 @@
 #define WINDOW_USE 0.997
 #define WINDOW_PROBE_S 0.25
 #define WINDOW_LOOK 0.1    /* above the base at most: the answer comes late */
+#define IDLE_S 66.0        /* a bucket of a minute is full again */
 #define TURN_MOST_S 60.0   /* a round trip; longer, and it was we who slept */
 #define USUAL_MEMORY 1000.0 /* requests */
 #define USUAL_LEAST 0.005
@@ -834,9 +835,28 @@ static void probe(struct tr_estimate *e, int64_t now)
     e->hold_until = later(now, e->turn + e->turn / 4);
 }
 
+/* Nothing was sent for longer than the rate or a wait, if they, held us back: we
+ * slept, or had nothing to ask. */
+static bool was_idle(const struct tr_estimate *e, bool held, int64_t now)
+{
+    int64_t from = e->hold_until > e->last_at ? e->hold_until : e->last_at;
+    double gap = seconds(now - from);
+
+    return gap > IDLE_S &&
+           (!held || gap > 3 * e->most / tr_estimate_rate(e, true, now));
+}
+
 void tr_estimate_sent(struct tr_estimate *e, double units, bool held,
                       int64_t now)
 {
+    if (was_idle(e, held, now)) { /* few requests between two refusals that are
+                                     hours apart are no slow limit, */
+        e->anchor_count = 0;
+        if (e->measuring && e->phase == TR_EST_DARK) {
+            e->window_s = 0; /* and whoever sleeps measures no window */
+            e->measuring = false;
+        }
+    }
     /* Time in which nothing held us back says nothing about the limit. */
     if (!held && e->last_at > e->since)
         e->since += now - e->last_at;

@@ -34,13 +34,16 @@
 enum {
     CHUNK = 256 << 10,  /* written and read at a time */
     PAGES = 10,         /* of a list that are looked through */
-    EMPTY_POLLS = 5     /* ended, but its results are not there yet */
+    EMPTY_POLLS = 5,    /* ended, but its results are not there yet */
+    REREADS = 2,        /* results that are not whole are fetched again */
+    STRANGERS = 256     /* batches found that were not ours */
 };
 #define IDLE_NS (1 * TR_S)        /* nobody adds: the batch is whole */
 #define AGE_NS (60 * TR_S)        /* it does not wait longer to be filled */
 #define WINDOW_S (24 * 3600)      /* the provider's promise */
 #define MARGIN_S (2 * 3600)       /* after that it is cancelled */
 #define GIVE_UP_NS (3600 * TR_S)  /* and this much later it is lost */
+#define UNHEARD_NS (WINDOW_S * TR_S) /* or when nobody hears of that */
 #define RESULT_BYTES_MAX ((int64_t)4 << 30)
 #define ASK_MS 60000              /* time of a small request */
 #define FILE_MS (30 * 60000)      /* time of a large one */
@@ -48,6 +51,7 @@ enum {
 struct entry {
     uint64_t attempt, tag;
     bool done;
+    unsigned seen; /* in this fetch of the results */
 };
 
 enum step { FILLING, CLOSED, UPLOADING, CREATING, LOOKING, OPEN, POLLING,
@@ -58,20 +62,34 @@ struct group {
     uint64_t id;             /* of its requests; never repeats */
     enum step step;
     bool asked;              /* a request is under way */
-    bool has_looked;         /* the page that is asked for is not the first */
-    int64_t cancelled_at;    /* ns; 0: not */
+    bool maybe;              /* LOOKING: something like it was seen */
+    bool guessed;            /* its name may be another's: no result came yet */
+    int64_t known_at;        /* made or picked up, ns */
+    int64_t made_at;         /* when we began to make it, ns; 0: an earlier run */
+    int64_t cancel_from, cancelled_at; /* ns: wanted, heard of; 0: not */
+    bool cancel_next;        /* the last time brought nothing */
+    bool ended;              /* it has: its results are awaited, however long */
     bool errors_next;        /* FETCHING, READING: the error file comes next */
     struct entry *entries;   /* by attempt; owned */
     size_t n, cap, at;       /* at: next one to fail */
+    unsigned refused;          /* fields, when it was begun */
+    unsigned wrong;            /* batches found that were not it */
     int64_t tokens;
     int64_t first_at, last_at; /* FILLING: ns */
     int64_t due_at;            /* next thing to do, ns */
-    unsigned polls, looks, pages, empty;
+    unsigned polls, looks, pages, empty, rereads;
     int spool, results;        /* files without a name, -1: none */
     int64_t spool_bytes, result_bytes, result_at;
     struct tr_buf buf;         /* of the spool, then of the results */
     size_t buf_at;             /* used of it, READING */
-    bool unread;               /* a line of the results made no sense */
+    bool unread;               /* a line of the results made no sense, or was
+                                  not of this batch */
+    unsigned fetches;
+    int64_t worked, seen;      /* requests: as the provider counts them; with
+                                  a line in this fetch */
+    bool any_ours;             /* a line in this fetch is of this batch */
+    bool held_back, second;    /* refusals wait until all answers are read */
+    char stranger[80];         /* an id in it that is not */
     struct tr_buf body;        /* of the request under way */
     char errors[300], next[300];
     struct tr_reply fail;      /* FAILING: what everyone gets */
@@ -90,6 +108,8 @@ struct batch_lane {
     struct group **groups;    /* owned */
     size_t group_count, group_cap;
     struct group *filling;    /* among them, or NULL */
+    char strangers[STRANGERS][120]; /* names of batches that are nobody's */
+    unsigned stranger_count;        /* so far; the last ones are kept */
     uint64_t next_id;
     bool stopped;             /* refused for good: said once, then silent */
     struct tr_reply stop;
@@ -189,6 +209,7 @@ static struct group *new_group(struct batch_lane *l, struct tr_err *err)
     }
     g->spool = g->results = -1;
     g->id = ++l->next_id;
+    g->known_at = tr_clock_mono_ns();
     tr_buf_init(&g->buf, 0);
     tr_buf_init(&g->body, 0);
     snprintf(g->batch.lane, sizeof g->batch.lane, "%s@%s", l->lane.model,
@@ -199,12 +220,21 @@ static struct group *new_group(struct batch_lane *l, struct tr_err *err)
     return g;
 }
 
+/* A batch of that name is none of those that are looked for. */
+static void note_stranger(struct batch_lane *l, const char *name)
+{
+    snprintf(l->strangers[l->stranger_count++ % STRANGERS],
+             sizeof l->strangers[0], "%s", name);
+}
+
 static void free_group(struct batch_lane *l, struct group *g)
 {
     size_t i = 0;
 
     while (l->groups[i] != g)
         i++;
+    if (l->form->guesses && g->batch.name[0] && !g->guessed)
+        note_stranger(l, g->batch.name); /* it is nobody else's */
     l->groups[i] = l->groups[--l->group_count];
     if (l->filling == g)
         l->filling = NULL;
@@ -245,7 +275,7 @@ static bool add_entry(struct group *g, uint64_t attempt, uint64_t tag)
         g->entries = grown;
         g->cap = cap;
     }
-    g->entries[g->n++] = (struct entry){attempt, tag, false};
+    g->entries[g->n++] = (struct entry){attempt, tag, false, 0};
     return true;
 }
 
@@ -293,6 +323,7 @@ static int lane_start(struct tr_lane *lane, const struct tr_shot *shot,
             return err->code;
         TRY(open_file(l, &g->spool, err));
         g->first_at = now;
+        g->refused = tr_lane_refused_fields(l->inner);
         l->filling = g;
     }
     tr_batch_id_write(id, g->batch.mark, shot->attempt);
@@ -340,12 +371,12 @@ static void stop_lane(struct batch_lane *l, const struct tr_reply *reply)
     l->stop.tag = 0;
 }
 
-static void stop_with(struct batch_lane *l, enum tr_outcome outcome,
-                      const char *message)
+/* For want of something of our own. */
+static void stop_with(struct batch_lane *l, const char *message)
 {
     struct tr_reply r;
 
-    blank(&r, outcome, TR_BILL_NONE);
+    blank(&r, TR_OUT_UNREACHED, TR_BILL_NONE);
     snprintf(r.message, sizeof r.message, "%s", message);
     stop_lane(l, &r);
 }
@@ -382,6 +413,7 @@ static void refuse_group(struct batch_lane *l, struct group *g,
                          struct tr_reply *reply)
 {
     reply->billing = TR_BILL_NONE;
+    reply->unsent = true;
     if (reply->outcome == TR_OUT_TOO_BIG && g->n > 1) {
         l->bytes_max = g->spool_bytes / 2;
         reply->outcome = TR_OUT_UNREACHED;
@@ -415,7 +447,7 @@ static void ask(struct batch_lane *l, struct group *g,
         g->asked = true;
         return;
     }
-    stop_with(l, TR_OUT_FATAL, err.text);
+    stop_with(l, err.text);
 }
 
 static void get(struct batch_lane *l, struct group *g, const char *url)
@@ -447,6 +479,7 @@ static int keep_creating(struct batch_lane *l, struct group *g,
     for (size_t i = 0; i < g->n; i++)
         attempts[i] = g->entries[i].attempt;
     g->batch.created_at = tr_clock_wall_s();
+    g->made_at = g->known_at = tr_clock_mono_ns();
     rc = l->keep.creating(l->keep.ctx, &g->batch, attempts, g->n, err);
     tr_free(attempts);
     return rc;
@@ -460,7 +493,7 @@ static void create(struct batch_lane *l, struct group *g)
     struct tr_err err;
 
     if (keep_creating(l, g, &err) != TR_OK) {
-        stop_with(l, TR_OUT_FATAL, err.text);
+        stop_with(l, err.text);
         return;
     }
     g->step = CREATING;
@@ -470,7 +503,7 @@ static void create(struct batch_lane *l, struct group *g)
     if (l->form->create) {
         l->form->create(&g->body, g->batch.file, g->batch.mark);
         if (!tr_buf_ok(&g->body)) {
-            stop_with(l, TR_OUT_FATAL, "out of memory for a batch");
+            stop_with(l, "out of memory for a batch");
             return;
         }
         a.body = tr_buf_str(&g->body);
@@ -492,21 +525,40 @@ static void look(struct batch_lane *l, struct group *g)
     get(l, g, url);
 }
 
+/* Since it was made, or since we know of it when our clock was set back. */
+static int64_t age_s(const struct group *g)
+{
+    int64_t wall = tr_clock_wall_s() - g->batch.created_at;
+    int64_t known = (tr_clock_mono_ns() - g->known_at) / TR_S;
+
+    return wall > known ? wall : known;
+}
+
+/* It was to be cancelled, and whoever was told so has had his time; with
+ * nobody to say how it is doing, more of it. */
+static bool is_overdue(const struct group *g, bool heard)
+{
+    int64_t now = tr_clock_mono_ns();
+
+    return g->cancel_from && !g->ended &&
+           (now > g->cancel_from + UNHEARD_NS ||
+            (heard && g->cancelled_at && now > g->cancelled_at + GIVE_UP_NS));
+}
+
 static void poll_group(struct batch_lane *l, struct group *g)
 {
-    int64_t age = tr_clock_wall_s() - g->batch.created_at;
     char url[1000];
 
     /* A clock that was set forward cancels too early, which loses time, never
      * an answer. */
-    if (g->cancelled_at && tr_clock_mono_ns() > g->cancelled_at + GIVE_UP_NS) {
-        fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
-                "the batch did not end within its time");
-        return;
+    if (age_s(g) > WINDOW_S + MARGIN_S && !g->cancel_from) {
+        g->cancel_from = tr_clock_mono_ns();
+        g->cancel_next = true;
     }
-    if (age > WINDOW_S + MARGIN_S && !g->cancelled_at) {
+    if (g->cancel_next && !g->ended) {
         g->step = CANCELLING;
-        g->cancelled_at = tr_clock_mono_ns();
+        g->cancel_next = false;
+        g->polls = 0;
         snprintf(url, sizeof url, "%s%s/%s/cancel", l->base, l->form->batches,
                  g->batch.name);
         ask(l, g, &(struct tr_http_ask){.url = url, .post = true}, ASK_MS);
@@ -526,7 +578,7 @@ static void fetch(struct batch_lane *l, struct group *g)
 
     g->step = FETCHING;
     if (g->results < 0 && open_file(l, &g->results, &err) != TR_OK) {
-        stop_with(l, TR_OUT_FATAL, err.text);
+        stop_with(l, err.text);
         return;
     }
     if (ftruncate(g->results, 0) != 0)
@@ -565,7 +617,7 @@ static void opened(struct batch_lane *l, struct group *g,
     snprintf(g->batch.name, sizeof g->batch.name, "%s", news->name);
     g->batch.state = TR_BATCH_OPEN;
     if (l->keep.opened(l->keep.ctx, &g->batch, &err) != TR_OK) {
-        stop_with(l, TR_OUT_FATAL, err.text);
+        stop_with(l, err.text);
         return;
     }
     if (g->spool >= 0)
@@ -573,8 +625,19 @@ static void opened(struct batch_lane *l, struct group *g,
     g->spool = -1;
     tr_buf_release(&g->body);
     g->step = OPEN;
-    g->polls = 0;
+    g->polls = g->empty = g->rereads = 0; /* it may have had another's name */
+    g->cancel_from = g->cancelled_at = 0;
+    g->ended = false;
     poll_later(l, g, -1);
+}
+
+/* Somebody may have the name that g is looking for. */
+static bool is_guessing(const struct batch_lane *l, const struct group *g)
+{
+    for (size_t i = 0; i < l->group_count; i++)
+        if (l->groups[i] != g && l->groups[i]->guessed)
+            return true;
+    return false;
 }
 
 static void start_looking(struct batch_lane *l, struct group *g)
@@ -584,7 +647,13 @@ static void start_looking(struct batch_lane *l, struct group *g)
     g->step = LOOKING;
     g->next[0] = '\0';
     g->pages = 0;
-    if (ms < 0)
+    if (ms < 0 && is_guessing(l, g))
+        poll_later(l, g, -1);
+    else if (ms < 0 && g->maybe)
+        fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
+                "whether the batch was made cannot be found out: one of the "
+                "same size is there, and the clocks differ");
+    else if (ms < 0)
         fail_as(g, TR_OUT_UNREACHED, TR_BILL_NONE,
                 "the provider does not know the batch that was to be made");
     else
@@ -636,17 +705,54 @@ static bool ask_again(struct batch_lane *l, struct group *g,
     return false;
 }
 
+struct others {
+    const struct batch_lane *lane;
+    const struct group *but;
+};
+
+static bool is_other(void *ctx, const char *name)
+{
+    const struct others *o = ctx;
+
+    for (size_t i = 0; i < o->lane->group_count; i++)
+        if (o->lane->groups[i] != o->but &&
+            strcmp(o->lane->groups[i]->batch.name, name) == 0)
+            return true;
+    for (unsigned i = 0; i < STRANGERS && i < o->lane->stranger_count; i++)
+        if (strcmp(o->lane->strangers[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* When it was made, if it was: our clock may be wrong, and may have been set
+ * since; the server says what its own shows. */
+static int64_t made_s(const struct group *g, const struct tr_http_result *r)
+{
+    int64_t server = tr_wire_date_s(tr_wire_header(r->headers, "date"));
+    int64_t ago = g->made_at ? (tr_clock_mono_ns() - g->made_at) / TR_S
+                             : tr_clock_wall_s() - g->batch.created_at;
+
+    return server < 0 ? g->batch.created_at : server - ago;
+}
+
 static void on_looked(struct batch_lane *l, struct group *g,
                       const struct tr_http_result *r)
 {
+    struct others others = {l, g};
+    struct tr_batch_wanted wanted = {&g->batch, made_s(g, r), is_other,
+                                     &others, false};
     struct tr_batch_news news;
     bool valid = false;
 
-    if (is_success(r) && l->form->find(&news, &g->batch, r->body, g->next,
+    if (is_success(r) && l->form->find(&news, &wanted, r->body, g->next,
                                        sizeof g->next, &valid)) {
+        g->guessed = l->form->guesses;
         opened(l, g, &news);
         return;
     }
+    /* With its own clock the server tells when it was, unless ours was set
+     * before we were. */
+    g->maybe |= wanted.maybe && !g->made_at;
     if (!is_success(r)) {
         if (r->status == 404 || r->status == 405)
             fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
@@ -671,6 +777,7 @@ static void on_failed(struct batch_lane *l, struct group *g,
     struct tr_reply reply;
 
     blank(&reply, tr_batch_failure(&news->error), TR_BILL_NONE);
+    reply.unsent = true;
     snprintf(reply.message, sizeof reply.message, "the batch failed: %.250s",
              news->error.message[0] ? news->error.message
                                     : news->error.code);
@@ -692,18 +799,26 @@ static void rest_untouched(struct group *g)
 static void on_ended(struct batch_lane *l, struct group *g,
                      const struct tr_batch_news *news)
 {
+    g->ended = true;
     if (!news->output[0] && !news->errors[0]) {
-        if (news->completed > 0 && ++g->empty < EMPTY_POLLS) {
+        bool any = news->worked > 0 || g->guessed;
+
+        if (any && ++g->empty < EMPTY_POLLS) {
             poll_later(l, g, -1); /* the results come a little later */
             return;
         }
-        if (news->completed > 0)
+        if (any)
             fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                     "the batch ended, and its results are not there");
         else
             rest_untouched(g);
         return;
     }
+    g->worked = news->worked;
+    g->seen = 0;
+    g->fetches++;
+    g->unread = g->any_ours = false;
+    g->stranger[0] = '\0';
     snprintf(g->errors, sizeof g->errors, "%s", news->errors);
     g->errors_next = news->output[0] && news->errors[0];
     snprintf(g->next, sizeof g->next, "%s",
@@ -715,40 +830,70 @@ static void on_polled(struct batch_lane *l, struct group *g,
                       const struct tr_http_result *r)
 {
     struct tr_batch_news news;
+    bool heard = is_success(r) && l->form->read(&news, r->body);
 
     g->step = OPEN;
+    if ((!heard || news.stage == TR_STAGE_RUNNING) && is_overdue(g, heard)) {
+        fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
+                "the batch did not end within its time");
+        return;
+    }
     if (!is_success(r)) {
         ask_again(l, g, r);
         return;
     }
-    if (!l->form->read(&news, r->body) ||
-        news.stage == TR_STAGE_RUNNING)
+    if (!heard || news.stage == TR_STAGE_RUNNING) {
+        g->cancel_next = g->cancel_from && !g->cancelled_at;
         poll_later(l, g, -1);
-    else if (news.stage == TR_STAGE_FAILED)
+    } else if (news.stage == TR_STAGE_FAILED) {
         on_failed(l, g, &news);
-    else
+    } else {
         on_ended(l, g, &news);
+    }
+}
+
+static void read_from_start(struct group *g)
+{
+    g->step = READING;
+    g->result_at = 0;
+    tr_buf_clear(&g->buf);
+    g->buf_at = 0;
 }
 
 static void on_fetched(struct batch_lane *l, struct group *g,
                        const struct tr_http_result *r)
 {
     if (is_success(r)) {
-        g->step = READING;
         g->result_bytes = r->saved_bytes;
-        g->result_at = 0;
-        tr_buf_clear(&g->buf);
-        g->buf_at = 0;
+        g->held_back = g->second = false;
+        read_from_start(g);
         return;
     }
     g->step = OPEN; /* ask for the batch, then for the file again */
     if (r->unsaved) /* asking again would fill a day; the results wait */
-        stop_with(l, TR_OUT_FATAL, r->message);
+        stop_with(l, "the results of a batch cannot be written to a temporary "
+                  "file; free space or set TMPDIR to a larger disk, then run "
+                  "the same command again");
     else if (r->status == 404)
         fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                 "the results of the batch are not there any more");
     else
         ask_again(l, g, r);
+}
+
+/* Refused for now, or not heard: once more, after the next question. */
+static void on_cancelled(struct batch_lane *l, struct group *g,
+                         const struct tr_http_result *r)
+{
+    struct tr_batch_news news;
+    struct tr_reply reply;
+    bool heard = is_success(r) && l->form->read(&news, r->body);
+
+    classify(r, &reply);
+    g->step = OPEN;
+    if (heard || (!is_success(r) && is_final(reply.outcome)))
+        g->cancelled_at = tr_clock_mono_ns();
+    poll_later(l, g, heard ? -1 : reply.retry_after_ms);
 }
 
 static void on_result(struct batch_lane *l, struct group *g,
@@ -769,8 +914,7 @@ static void on_result(struct batch_lane *l, struct group *g,
         on_polled(l, g, r);
         return;
     case CANCELLING:
-        g->step = OPEN;
-        poll_later(l, g, -1);
+        on_cancelled(l, g, r);
         return;
     case FETCHING:
         on_fetched(l, g, r);
@@ -783,7 +927,7 @@ static void on_result(struct batch_lane *l, struct group *g,
 /* ---- results, line by line -------------------------------------------- */
 
 /* The next line, without its end, until the next call: 1; 0: there is none;
- * -1: what is left cannot be read. */
+ * -1: it is too long; -2: our own file cannot be read. */
 static int next_line(struct group *g, struct tr_str *line)
 {
     for (;;) {
@@ -810,14 +954,15 @@ static int next_line(struct group *g, struct tr_str *line)
         room = tr_buf_room(&g->buf, want);
         got = room ? pread(g->results, room, want, g->result_at) : -1;
         if (got <= 0)
-            return -1;
+            return -2;
         g->buf.n += (size_t)got;
         g->result_at += got;
     }
 }
 
 /* As the reply of the attempt that the line is about. */
-static void read_line(struct batch_lane *l, const struct tr_batch_line *line,
+static void read_line(struct batch_lane *l, const struct group *g,
+                      const struct tr_batch_line *line,
                       struct tr_reply *reply)
 {
     struct tr_http_result as_if = {
@@ -840,9 +985,76 @@ static void read_line(struct batch_lane *l, const struct tr_batch_line *line,
         snprintf(reply->request_id, sizeof reply->request_id, "%s",
                  line->request_id);
         reply->status = line->status;
+        if (g->refused != tr_lane_refused_fields(l->inner))
+            tr_lane_written_before(l->inner);
         tr_lane_decode(l->inner, &as_if, reply);
         if (line->status < 200 || line->status >= 300)
             reply->billing = TR_BILL_NONE; /* only what is done is billed */
+    }
+}
+
+/* Counts each request once, also those that an earlier run has settled. */
+static void note_line(struct group *g, const struct tr_batch_line *line,
+                      struct entry *e)
+{
+    if (!line->untouched && (e ? e->seen != g->fetches : !g->second))
+        g->seen++;
+    if (e)
+        e->seen = g->fetches;
+}
+
+static bool any_open(const struct group *g)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (!g->entries[i].done)
+            return true;
+    return false;
+}
+
+/* Whose batch is it whose results hold this id? NULL: nobody's of ours. */
+static struct group *owner_of(struct batch_lane *l, const char *id)
+{
+    uint64_t attempt;
+
+    for (size_t i = 0; i < l->group_count; i++)
+        if (tr_batch_id_read(id, l->groups[i]->batch.mark, &attempt))
+            return l->groups[i];
+    return NULL;
+}
+
+/* Nobody's batch of ours was found; or its ids are not what we sent. */
+static void doubt(struct batch_lane *l)
+{
+    for (size_t i = 0; i < l->group_count; i++) {
+        struct group *g = l->groups[i];
+
+        g->maybe |= g->step == CREATING || g->step == LOOKING || g->guessed;
+    }
+}
+
+/* The batch that was found for g is another's, who gets its name. g goes on
+ * looking. */
+static void give_name(struct batch_lane *l, struct group *g)
+{
+    struct tr_batch_news news = {.stage = TR_STAGE_RUNNING};
+    struct group *owner = owner_of(l, g->stranger);
+
+    snprintf(news.name, sizeof news.name, "%s", g->batch.name);
+    g->batch.name[0] = '\0';
+    g->guessed = false;
+    g->looks = 0;
+    if (++g->wrong < STRANGERS)
+        start_looking(l, g);
+    else
+        fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN, "whether the batch was made "
+                "cannot be found out: too many of the same size are there");
+    if (!owner) {
+        doubt(l);
+        note_stranger(l, news.name);
+    } else if (owner->step == LOOKING || owner->guessed) {
+        owner->id = ++l->next_id; /* whatever it has asked about another */
+        owner->asked = owner->guessed = false;
+        opened(l, owner, &news);
     }
 }
 
@@ -858,27 +1070,60 @@ static bool hand_line(struct batch_lane *l, struct group *g,
         struct entry *e = NULL;
         uint64_t attempt;
 
-        if (!l->form->line(&line, text, &l->scratch))
+        if (!l->form->line(&line, text, &l->scratch)) {
             g->unread |= text.n > 0;
-        else if (tr_batch_id_read(line.id, g->batch.mark, &attempt))
+        } else if (!tr_batch_id_read(line.id, g->batch.mark, &attempt)) {
+            g->unread = true;
+            if (!g->stranger[0] || owner_of(l, line.id))
+                snprintf(g->stranger, sizeof g->stranger, "%s", line.id);
+        } else {
+            g->any_ours = true;
+            g->guessed = false;
             e = entry_of(g, attempt);
+            note_line(g, &line, e);
+        }
         if (!e || e->done)
             continue; /* nobody asked for it, or it was answered before */
+        if (!g->second && line.done && line.status >= 400) {
+            g->held_back = true; /* is everything refused, or some of it? */
+            continue;
+        }
         e->done = true;
-        read_line(l, &line, reply);
+        read_line(l, g, &line, reply);
         reply->tag = e->tag;
         return true;
     }
-    if (more < 0) {
+    if (more == -2) { /* the provider has them still */
+        stop_with(l, "the results of a batch cannot be read back "
+                  "from a temporary file; set TMPDIR to another disk, then run "
+                  "the same command again");
+    } else if (g->guessed && g->stranger[0] && !g->any_ours) {
+        give_name(l, g);
+    } else if (!any_open(g)) { /* whatever else there is, nobody waits for it */
+        rest_untouched(g);
+    } else if (more < 0) {
         fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                 "the results of the batch cannot be read");
+    } else if (g->held_back) {
+        g->held_back = false;
+        g->second = true;
+        read_from_start(g);
+        return hand_line(l, g, reply);
     } else if (g->errors_next) {
         g->errors_next = false;
         snprintf(g->next, sizeof g->next, "%s", g->errors);
         fetch(l, g);
-    } else if (g->unread) { /* whose line it was nobody knows; it is billed */
+    } else if ((g->unread || g->seen < g->worked) && g->rereads < REREADS) {
+        g->rereads++;
+        g->step = OPEN;
+        poll_later(l, g, -1);
+    } else if (g->unread || g->seen < g->worked) {
+        /* whose line it was nobody knows; it is billed */
         fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                 "a result of the batch cannot be read");
+    } else if (g->guessed) {
+        fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
+                "a batch was found, and no result says whose it is");
     } else {
         rest_untouched(g);
     }
@@ -942,7 +1187,7 @@ static bool act(struct batch_lane *l, struct group *g, int64_t now)
     if (g->step == FILLING &&
         (now - g->last_at >= IDLE_NS || now - g->first_at >= AGE_NS) &&
         close_group(l, &err) != TR_OK) {
-        stop_with(l, TR_OUT_FATAL, err.text);
+        stop_with(l, err.text);
         return false;
     }
     if (now < g->due_at)
@@ -1113,6 +1358,7 @@ static int lane_adopt(struct tr_lane *lane, const struct tr_batch *batch,
         if (!add_entry(g, attempts[i], tags[i]))
             return tr_fail(err, TR_NOMEM, "out of memory for a batch");
     g->step = batch->state == TR_BATCH_OPEN ? OPEN : LOOKING;
+    g->guessed = g->step == OPEN && l->form->guesses;
     return TR_OK;
 }
 

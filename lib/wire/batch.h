@@ -21,7 +21,8 @@ struct tr_batch_news {
     char name[120];               /* the provider's; "" when it says none */
     char status[40];
     char output[300], errors[300]; /* file names or addresses; "": none */
-    int64_t completed;            /* requests that have an answer; -1: unsaid */
+    int64_t worked;               /* requests that were worked on: they have an
+                                     answer or an error; -1: unsaid */
     struct tr_wire_error error;   /* FAILED: the first one */
 };
 
@@ -36,6 +37,16 @@ struct tr_batch_line {
     struct tr_wire_error error; /* neither done nor untouched */
 };
 
+/* A batch whose making got no reply, as it is looked for in a list. */
+struct tr_batch_wanted {
+    const struct tr_batch *batch;
+    int64_t created_at;   /* Unix s, by the server's clock as far as that is
+                             known */
+    bool (*is_other)(void *ctx, const char *name); /* NULL: none is known */
+    void *ctx;
+    bool maybe;           /* set when one is seen that it may be */
+};
+
 struct tr_batch_form {
     const char *name;     /* "openai" */
     const char *lane_path; /* end of a lane's address that ours begin before */
@@ -43,6 +54,8 @@ struct tr_batch_form {
     const char *files;    /* path of files; NULL: requests go inline */
     const char *content;  /* after a file's name; NULL: output is an address */
     const char *after;    /* of a list: parameter of the next page */
+    bool guesses;         /* lists show no mark: what is found may be another
+                             one, which the ids in its results tell */
     const char *head, *between, *tail; /* around requests */
     void (*request)(struct tr_buf *out, const char *id, struct tr_str body);
     /* What makes a batch of an uploaded file. NULL: the requests do. */
@@ -51,7 +64,7 @@ struct tr_batch_form {
     bool (*read)(struct tr_batch_news *news, struct tr_str body);
     /* Looks for a batch in a page of a list: true when *news is it. next: the
      * name to ask on from, or "". valid: false when it is no list. */
-    bool (*find)(struct tr_batch_news *news, const struct tr_batch *batch,
+    bool (*find)(struct tr_batch_news *news, struct tr_batch_wanted *wanted,
                  struct tr_str body, char *next, size_t next_n, bool *valid);
     /* False: not such a line. scratch owns line->body. */
     bool (*line)(struct tr_batch_line *line, struct tr_str text,
@@ -99,6 +112,11 @@ struct tr_transport *tr_lane_transport(struct tr_lane *lane);
 /* Reads a result as one of the lane's own requests'. */
 void tr_lane_decode(struct tr_lane *lane, const struct tr_http_result *r,
                     struct tr_reply *reply);
+/* Fields that its server refused so far, a mask. The requests that are read
+ * next were written before it did: that they are refused for these as well
+ * says nothing new. */
+unsigned tr_lane_refused_fields(const struct tr_lane *lane);
+void tr_lane_written_before(struct tr_lane *lane);
 /* Takes the lane's very key, in any spelling, out of what a server says. */
 void tr_lane_hide_key(const struct tr_lane *lane, struct tr_reply *reply);
 

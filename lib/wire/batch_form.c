@@ -45,6 +45,14 @@ static int64_t count_of(yyjson_val *object, const char *name)
                ? (int64_t)yyjson_get_uint(v) : -1;
 }
 
+/* Of two numbers, as far as they are said; -1: neither is. */
+static int64_t sum_of(yyjson_val *object, const char *one, const char *other)
+{
+    int64_t a = count_of(object, one), b = count_of(object, other);
+
+    return a < 0 ? b : b < 0 ? a : a + b;
+}
+
 static bool is_one_of(const char *word, const char *const *words)
 {
     for (; *words; words++)
@@ -112,8 +120,8 @@ static bool openai_object(struct tr_batch_news *news, yyjson_val *o)
               yyjson_obj_get(o, "output_file_id"));
     copy_name(news->errors, sizeof news->errors,
               yyjson_obj_get(o, "error_file_id"));
-    news->completed = count_of(yyjson_obj_get(o, "request_counts"),
-                               "completed");
+    news->worked = sum_of(yyjson_obj_get(o, "request_counts"), "completed",
+                          "failed");
     if (is_one_of(news->status, ended))
         news->stage = TR_STAGE_ENDED;
     if (strcmp(news->status, "failed") == 0) {
@@ -133,7 +141,7 @@ static bool openai_read(struct tr_batch_news *news, struct tr_str body)
 }
 
 static bool openai_find(struct tr_batch_news *news,
-                        const struct tr_batch *batch, struct tr_str body,
+                        struct tr_batch_wanted *wanted, struct tr_str body,
                         char *next, size_t next_n, bool *valid)
 {
     yyjson_doc *doc = tr_json_read(body);
@@ -148,7 +156,7 @@ static bool openai_find(struct tr_batch_news *news,
         yyjson_val *mark =
             yyjson_obj_get(yyjson_obj_get(o, "metadata"), "trommel");
 
-        if (!yyjson_equals_str(mark, batch->mark))
+        if (!yyjson_equals_str(mark, wanted->batch->mark))
             continue;
         found = openai_object(news, o);
         break;
@@ -208,7 +216,7 @@ static bool anthropic_object(struct tr_batch_news *news, yyjson_val *o)
     copy(news->status, sizeof news->status,
          yyjson_obj_get(o, "processing_status"));
     copy(news->output, sizeof news->output, yyjson_obj_get(o, "results_url"));
-    news->completed = count_of(counts, "succeeded");
+    news->worked = sum_of(counts, "succeeded", "errored");
     if (strcmp(news->status, "ended") == 0)
         news->stage = TR_STAGE_ENDED;
     return news->name[0] != '\0';
@@ -224,9 +232,10 @@ static bool anthropic_read(struct tr_batch_news *news, struct tr_str body)
 }
 
 /* There is no mark in it: the time and the number of requests must do; the
- * custom_ids of its results tell for certain. */
+ * custom_ids of its results tell for certain. With another time it may still be
+ * it: clocks are set. */
 static bool anthropic_find(struct tr_batch_news *news,
-                           const struct tr_batch *batch, struct tr_str body,
+                           struct tr_batch_wanted *wanted, struct tr_str body,
                            char *next, size_t next_n, bool *valid)
 {
     static const char *const kinds[] = {"processing", "succeeded", "errored",
@@ -242,6 +251,7 @@ static bool anthropic_find(struct tr_batch_news *news,
     yyjson_arr_foreach(data, i, n, o) {
         yyjson_val *counts = yyjson_obj_get(o, "request_counts");
         yyjson_val *at = yyjson_obj_get(o, "created_at");
+        struct tr_batch_news one;
         int64_t requests = 0;
 
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
@@ -249,11 +259,16 @@ static bool anthropic_find(struct tr_batch_news *news,
 
             requests += c > 0 ? c : 0;
         }
-        if (requests != batch->requests || !yyjson_is_str(at) ||
-            tr_wire_date_s(tr_str_c(yyjson_get_str(at))) <
-                batch->created_at - 60)
+        if (requests != wanted->batch->requests || !yyjson_is_str(at) ||
+            !anthropic_object(&one, o) ||
+            (wanted->is_other && wanted->is_other(wanted->ctx, one.name)))
             continue;
-        found = anthropic_object(news, o);
+        wanted->maybe = true;
+        if (tr_wire_date_s(tr_str_c(yyjson_get_str(at))) <
+            wanted->created_at - 60)
+            continue;
+        *news = one;
+        found = true;
         break;
     }
     if (yyjson_is_true(yyjson_obj_get(root, "has_more")))
@@ -316,6 +331,7 @@ static const struct tr_batch_form forms[] = {
         .lane_path = "/messages",
         .batches = "/messages/batches",
         .after = "after_id",
+        .guesses = true,
         .head = "{\"requests\":[", .between = ",\n", .tail = "]}",
         .request = anthropic_request,
         .read = anthropic_read,

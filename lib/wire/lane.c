@@ -85,6 +85,16 @@ void tr_lane_decode(struct tr_lane *lane, const struct tr_http_result *r,
         add_words(reply->message, sizeof reply->message, l->key_from);
 }
 
+unsigned tr_lane_refused_fields(const struct tr_lane *lane)
+{
+    return ((const struct http_lane *)lane)->quirks.refused;
+}
+
+void tr_lane_written_before(struct tr_lane *lane)
+{
+    ((struct http_lane *)lane)->quirks.stale = 0;
+}
+
 struct tr_transport *tr_lane_transport(struct tr_lane *lane)
 {
     return ((struct http_lane *)lane)->transport;

@@ -76,7 +76,9 @@ void sim_check_ask(struct sim *w, const struct sim_provider *p,
             sim_fail(w, "K", "text %d, which provider %d refused, is asked at "
                      "%d", number, i, p->place);
     if (t->in_flight)
-        sim_fail(w, "I4", "text %d is asked twice at the same time", number);
+        sim_fail(w, "I4", "text %d is asked twice at the same time%s%s", number,
+                 sim_batches_with(w, number)[0] ? ", the other time in " : "",
+                 sim_batches_with(w, number));
     if (t->shown)
         sim_fail(w, "I4", "text %d is asked again after its label was shown",
                  number);
@@ -102,7 +104,8 @@ static const char *const purse_names[] = {"nano-dollars", "tokens",
 static void check_purse(struct sim *w, const struct tr_money *m, int i)
 {
     int64_t held = m->spent + m->unknown + m->reserved;
-    int64_t bill = w->bill[i] - w->billed_before[i];
+    int64_t bill = w->account_bill[w->account][i];
+    int64_t handed_in = i == TR_PURSE_REQUESTS ? w->handed_in[w->account] : 0;
 
     if (m->cap >= 0 && held > m->cap)
         sim_fail(w, "I5", "%s: spent %" PRId64 " + unknown %" PRId64
@@ -110,11 +113,11 @@ static void check_purse(struct sim *w, const struct tr_money *m, int i)
                  purse_names[i], m->spent, m->unknown, m->reserved, m->cap);
     /* Tokens of lost requests are kept for a budget in tokens only; a request
      * that a crash or a second stop took on its way counts as sent. */
-    if (i == TR_PURSE_TOKENS && w->budget[i] < 0)
+    if (i == TR_PURSE_TOKENS && w->life_budget[i] < 0)
         return;
     if (i == TR_PURSE_REQUESTS && m->spent > bill)
         bill += sim_provider_forgotten(w);
-    if (m->spent > bill && !(i == TR_PURSE_REQUESTS &&
+    if (m->spent > bill + handed_in && !(i == TR_PURSE_REQUESTS &&
                              w->ended_badly))
         sim_fail(w, "I5", "%" PRId64 " %s counted as spent, %" PRId64
                  " billed", m->spent, purse_names[i], bill);
@@ -146,7 +149,7 @@ void sim_check_money(struct sim *w)
 /* What left in one period of the budget is billed within it. */
 void sim_check_bill(struct sim *w, int period)
 {
-    for (int i = 0; i < TR_PURSES; i++)
+    for (int i = 0; i < TR_PURSES && period != SIM_NO_PERIOD; i++)
         if (w->budget[i] >= 0 && w->period_bill[period][i] > w->budget[i])
             sim_fail(w, "I5", "the bill of %" PRId64 " %s is above the budget "
                      "of %" PRId64, w->period_bill[period][i], purse_names[i],
@@ -224,7 +227,7 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
     struct sim_text *t;
     int by;
 
-    if (ordinal < 0 || ordinal >= w->o.rows) {
+    if (ordinal < 0 || ordinal >= w->rows_n) {
         sim_fail(w, "I1", "row %" PRId64 " does not exist", ordinal);
         return;
     }
@@ -236,6 +239,7 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
     if (row->line != (uint64_t)ordinal + 1)
         sim_fail(w, "I1", "row %" PRId64 " carries line %" PRIu64, ordinal,
                  row->line);
+    ordinal += w->rows_from;
     w->failed_rows += v->why != TR_WHY_NONE;
     w->marks[M_BLOCKED] += v->why == TR_WHY_BLOCKED;
     w->marks[M_REJECTED] += v->why == TR_WHY_REJECTED;
@@ -416,6 +420,35 @@ void sim_audit_send(struct sim *w, uint64_t attempt)
              "its intent from the disk", attempt);
 }
 
+/* What makes a batch is told which one it is, and of whom. */
+void sim_audit_making(struct sim *w, const char *mark, uint64_t attempt)
+{
+    bool known = false;
+
+    if (!audit(w))
+        return;
+    w->marks[M_B_AUDIT]++;
+    for (int i = 0; i < w->stored.batch_count; i++)
+        known = known || strcmp(w->stored.batches[i][0], mark) == 0;
+    for (int i = 0; known && i < w->stored.in_batch_count; i++)
+        if (w->stored.in_batch[i] == attempt)
+            return;
+    sim_fail(w, "I5", "request %" PRIu64 " leaves in a batch, and a power cut "
+             "would take that from the disk", attempt);
+}
+
+/* Who asks about a batch could do so after a power cut, too. */
+void sim_audit_poll(struct sim *w, const char *name)
+{
+    if (!audit(w))
+        return;
+    for (int i = 0; i < w->stored.batch_count; i++)
+        if (strcmp(w->stored.batches[i][1], name) == 0)
+            return;
+    sim_fail(w, "I5", "batch %s is asked about, and a power cut would take its "
+             "name from the disk", name);
+}
+
 static bool was_refused(const struct sim *w, const struct sim_text *t)
 {
     for (int i = 0; i < w->o.lanes; i++)
@@ -430,15 +463,15 @@ void sim_check_end(struct sim *w, int exit_code)
 {
     if (w->failure[0])
         return;
-    for (int i = 0; i < w->o.rows; i++)
+    for (int i = 0; i < w->rows_n; i++)
         if (!w->row_written[i]) {
             sim_fail(w, "I1", "row %d is missing from the output", i);
             return;
         }
-    if (w->written != w->o.rows)
+    if (w->written != w->rows_n)
         sim_fail(w, "I1", "%" PRId64 " rows written of %d", w->written,
-                 w->o.rows);
-    for (int i = 0; i < w->text_count; i++)
+                 w->rows_n);
+    for (int i = 0; i < w->text_count && w->rows_n == w->o.rows; i++)
         if (w->texts[i].at[0].kind == K_PLAIN && !w->texts[i].shown &&
             !was_refused(w, &w->texts[i]))
             sim_fail(w, "I1", "text %d has no label and no reason", i);
@@ -470,6 +503,7 @@ void sim_check_time(struct sim *w, int64_t born)
             allowed += 2 * p->o->quota_for_s + 15 * SIM_QUOTA_PROBE_S;
         requests += n;
     }
+    allowed += sim_batches_patience_s(w);
     allowed += (double)w->o.rows * w->o.slow_input_ms / 1000;
     allowed += w->o.full_output_pct ? 0.2 * w->o.rows * 10 : 0;
     allowed += requests * 12 * w->o.disk_ms / 1000 + 0.1 * w->o.disk_ms;

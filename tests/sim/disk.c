@@ -206,7 +206,7 @@ static void cut_file(struct sim_file *f, struct tr_rng *rng,
     put(&f->seen, f->kept.p, f->kept.n, 0);
 }
 
-static void drop_file(struct sim_file *f)
+void sim_file_release(struct sim_file *f)
 {
     drop_late(f);
     tr_free(f->late);
@@ -236,7 +236,7 @@ static void sweep(struct sim_disk *d)
 {
     for (int i = 0; i < d->file_n; i++)
         if (d->files[i].in_use && !d->files[i].users && !is_named(d, i))
-            drop_file(&d->files[i]);
+            sim_file_release(&d->files[i]);
 }
 
 static int new_file(struct sim_disk *d)
@@ -351,7 +351,7 @@ void sim_disk_copy(struct sim_disk *out, const struct sim_disk *d, bool cut)
 void sim_disk_release(struct sim_disk *d)
 {
     for (int i = 0; i < d->file_n; i++)
-        drop_file(&d->files[i]);
+        sim_file_release(&d->files[i]);
     for (int i = 0; i < d->name_n; i++)
         tr_free(d->names[i].late);
     tr_free(d->files);

@@ -86,6 +86,7 @@ void sim_disk_sync_names(struct sim_disk *d);
 void sim_file_write(struct sim_file *f, const void *data, size_t n, size_t at);
 size_t sim_file_read(const struct sim_file *f, void *out, size_t n, size_t at);
 void sim_file_truncate(struct sim_file *f, size_t n);
+void sim_file_release(struct sim_file *f);
 /* rng NULL: all of it is kept. Else the sync fails and the kernel calls the
  * pages clean all the same: what reached the medium is drawn. */
 void sim_file_sync(struct sim_disk *d, struct sim_file *f, struct tr_rng *rng);

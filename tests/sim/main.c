@@ -148,6 +148,7 @@ static int twins(uint64_t from, uint64_t seeds, bool verbose)
             o[i].budget_per = TR_PER_JOB;
             o[i].clock_jumps_pct = 0;
             o[i].again = false; /* that would be a new job */
+            o[i].batch_other_pct = 0;
             sim_begin(&w[i], &o[i], NULL, verbose, &ledger);
             w[i].hopeful = false;
             meet(&w[i], &ledger);

@@ -18,6 +18,12 @@ static const int rate_most[RATES] = {
 #undef X
 };
 
+static const int batch_rate_most[BATCH_RATES] = {
+#define X(id, name, most) most,
+    SIM_BATCH_FAULTS(X)
+#undef X
+};
+
 static int between(struct tr_rng *r, int from, int to)
 {
     return from + (int)tr_rng_below(r, (uint64_t)(to - from) + 1);
@@ -44,6 +50,36 @@ static void draw_lane(struct sim_lane_options *o, struct tr_rng *r, int place)
     o->outage_at_s = one_in(r, 6) ? between(r, 1, 60) : 0;
     o->outage_s = one_in(r, 2) ? between(r, 1, 100) : between(r, 100, 2000);
     o->price_pct = place == 0 ? 100 : between(r, 10, 400);
+}
+
+/* From draws of its own, so that seeds without batches are what they were. */
+static void draw_batches(struct sim_options *o)
+{
+    struct tr_rng r = {sim_stream(o->seed, 20)};
+
+    if (!one_in(&r, 8))
+        return;
+    o->batch = one_in(&r, 3) ? SIM_ANTHROPIC : SIM_OPENAI;
+    o->batch_pct = one_in(&r, 5) ? 0 : 50;
+    o->batch_requests = one_in(&r, 2) ? between(&r, 1, 20) : 0;
+    o->batch_kib = one_in(&r, 4) ? between(&r, 2, 40) : 0;
+    o->batch_tokens = one_in(&r, 4) ? between(&r, 500, 20000) : 0;
+    o->batch_room = one_in(&r, 3) ? between(&r, 3000, 12000) : 0;
+    o->batch_poll_ms = one_in(&r, 3) ? between(&r, 1000, 300000) : 30000;
+    o->batch_other_pct = one_in(&r, 3) ? between(&r, 1, 60) : 0;
+    for (int f = 0; f < BATCH_RATES; f++)
+        if (one_in(&r, 2))
+            o->batch_rate[f] = between(&r, 1, batch_rate_most[f]);
+    if (one_in(&r, 8))
+        memset(o->batch_rate, 0, sizeof o->batch_rate);
+    if (one_in(&r, 2)) { /* lost replies by themselves */
+        static const enum sim_site sites[] = SIM_UNCLEAR;
+
+        for (size_t i = 0; i < sizeof sites / sizeof *sites; i++)
+            o->batch_rate[sites[i] - B_UNREACHED] = 0;
+    }
+    if (!o->audit_pct && one_in(&r, 3))
+        o->audit_pct = between(&r, 1, 40);
 }
 
 void sim_options_draw(struct sim_options *o, uint64_t seed)
@@ -120,6 +156,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->cache_pages = one_in(&r, 3) ? between(&r, 1, 16) : 0;
     o->audit_pct = one_in(&r, 5) ? between(&r, 1, 40) : 0;
     o->parties = one_in(&r, 8) ? between(&r, 1, 6) : 0;
+    draw_batches(o);
 }
 
 /* ---- names ------------------------------- */
@@ -153,7 +190,10 @@ static const struct field {
     F(guard, INT, 0), F(guard_from, INT, 2), F(isolate, BOOL, 0),
     F(parties, INT, 0),
     F(hostile, INT, 0), F(sly, BOOL, 0), F(moody, INT, 0), F(attack, INT, 0),
-    F(words, INT, 0),
+    F(words, INT, 0), F(batch, INT, 0), F(batch_pct, INT, 50),
+    F(batch_requests, INT, 0), F(batch_kib, INT, 0), F(batch_tokens, INT, 0),
+    F(batch_room, INT, 0), F(batch_poll_ms, INT, 30000),
+    F(batch_other_pct, INT, 0),
 #undef F
 /* quota_after, quota_after1, quota_after2: of the first provider, the second */
 #define X(name, type, least)                                                   \
@@ -169,7 +209,17 @@ static const struct field {
     SIM_LANE_OPTIONS(X)
 #undef X
 };
-enum { FIELDS = sizeof fields / sizeof *fields, COUNT = FIELDS + RATES };
+enum {
+    FIELDS = sizeof fields / sizeof *fields,
+    COUNT = FIELDS + RATES + BATCH_RATES
+};
+
+/* Where the rate of a fault stands. */
+static int *rate_at(struct sim_options *o, int i)
+{
+    i -= FIELDS;
+    return i < RATES ? &o->rate[i] : &o->batch_rate[i - RATES];
+}
 
 int sim_options_count(void)
 {
@@ -178,8 +228,11 @@ int sim_options_count(void)
 
 const char *sim_option_name(int i)
 {
-    return i < FIELDS ? fields[i].name
-                      : sim_site_name((enum sim_site)(i - FIELDS));
+    if (i < FIELDS)
+        return fields[i].name;
+    i -= FIELDS;
+    return sim_site_name((enum sim_site)(i < RATES ? i
+                                                   : i - RATES + B_UNREACHED));
 }
 
 double sim_option_least(int i)
@@ -192,7 +245,7 @@ double sim_option(const struct sim_options *o, int i)
     const char *p = (const char *)o + (i < FIELDS ? fields[i].at : 0);
 
     if (i >= FIELDS)
-        return o->rate[i - FIELDS];
+        return *rate_at((struct sim_options *)(uintptr_t)o, i);
     switch (fields[i].type) {
     case INT: return *(const int *)p;
     case BOOL: return *(const bool *)p;
@@ -207,7 +260,7 @@ void sim_option_put(struct sim_options *o, int i, double v)
     char *p = (char *)o + (i < FIELDS ? fields[i].at : 0);
 
     if (i >= FIELDS) {
-        o->rate[i - FIELDS] = (int)v;
+        *rate_at(o, i) = (int)v;
         return;
     }
     switch (fields[i].type) {
@@ -247,6 +300,8 @@ bool sim_options_set(struct sim_options *o, const char *assignment)
     if (n == 6 && memcmp(assignment, "faults", n) == 0) {
         for (int f = 0; f < RATES; f++)
             o->rate[f] = (int)v;
+        for (int f = 0; f < BATCH_RATES; f++)
+            o->batch_rate[f] = (int)v;
         return true;
     }
     for (int i = 0; i < COUNT; i++)

@@ -21,39 +21,6 @@ enum {
     LONG_WAIT_S = 900 /* as wire/reply.c has it */
 };
 
-enum stage { FREE, ON_WIRE, ON_WAY_BACK };
-
-struct item {
-    int text;
-    uint32_t id;
-    uint32_t mask;   /* labels stated for it */
-    bool states;     /* the statement may be believed */
-    bool usable;     /* the engine must take it, not ask again */
-    bool silent;     /* nothing was said about it */
-    bool guest;      /* it has its answer: asked only to compare */
-};
-
-struct sim_flight {
-    enum stage stage;
-    struct sim_provider *p;
-    uint64_t tag;
-    int run;
-    int period;               /* of the budget, when it left */
-    bool forgotten;           /* nobody waits for the result any more */
-    int64_t sent_at, arrive_at, back_at, deadline_at;
-    struct item *items;
-    int n;
-    int64_t content_bytes, cap;
-    bool blocked, quota;      /* it says so */
-    bool told;                /* sent after its lane was told to stop */
-    bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
-    enum tr_net net;
-    bool sent;
-    int status;
-    char *headers, *body;
-    size_t body_n;
-};
-
 static struct sim_provider *provider_of(struct tr_transport *t)
 {
     return (struct sim_provider *)t;
@@ -66,7 +33,7 @@ static struct sim_flight *flights_end(struct sim *w)
     return w->flights + w->flight_end;
 }
 
-static void flight_free(struct sim_flight *f)
+void sim_flight_free(struct sim_flight *f)
 {
     tr_free(f->items);
     tr_free(f->headers);
@@ -89,14 +56,14 @@ static void read_items(struct sim *w, struct sim_flight *f, struct tr_str user)
             doc = yyjson_read(user.p, n, 0);
         if (doc) {
             struct sim_text *t;
-            struct item *it = &f->items[f->n];
+            struct sim_item *it = &f->items[f->n];
 
             id = yyjson_arr_get(yyjson_doc_get_root(doc), 0);
             text = yyjson_arr_get(yyjson_doc_get_root(doc), 1);
             t = sim_text_find(w, tr_str(yyjson_get_str(text),
                                         yyjson_get_len(text)));
             if (t) {
-                *it = (struct item){.text = (int)(t - w->texts),
+                *it = (struct sim_item){.text = (int)(t - w->texts),
                                     .id = (uint32_t)yyjson_get_uint(id)};
                 f->n++;
             } else {
@@ -110,8 +77,7 @@ static void read_items(struct sim *w, struct sim_flight *f, struct tr_str user)
         sim_fail(w, "request", "a request without items");
 }
 
-static void read_request(struct sim *w, struct sim_flight *f,
-                         struct tr_str body)
+void sim_read_request(struct sim *w, struct sim_flight *f, struct tr_str body)
 {
     yyjson_doc *doc = yyjson_read(body.p, body.n, 0);
     yyjson_val *root = yyjson_doc_get_root(doc), *message, *cap;
@@ -121,6 +87,10 @@ static void read_request(struct sim *w, struct sim_flight *f,
         sim_fail(w, "request", "the body is not JSON");
         return;
     }
+    f->content_bytes += (int64_t)yyjson_get_len(yyjson_obj_get(root, "system"));
+    yyjson_arr_foreach(yyjson_obj_get(root, "system"), i, max, message)
+        f->content_bytes +=
+            (int64_t)yyjson_get_len(yyjson_obj_get(message, "text"));
     yyjson_arr_foreach(yyjson_obj_get(root, "messages"), i, max, message) {
         yyjson_val *content = yyjson_obj_get(message, "content");
         struct tr_str s =
@@ -214,7 +184,10 @@ static uint32_t unused_id(struct sim *w, const struct sim_flight *f)
 
 static bool strikes(struct sim *w, enum sim_site fault)
 {
-    return sim_strike(w, fault, w->o.rate[fault] * 1000, 1) != 0;
+    int rate = (int)fault < RATES ? w->o.rate[fault]
+                             : w->o.batch_rate[fault - B_UNREACHED];
+
+    return sim_strike(w, fault, rate * 1000, 1) != 0;
 }
 
 /* What it thinks of each text, and what the texts make of that. */
@@ -271,7 +244,7 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     if (f->json)
         tr_buf_addz(out, "{\"a\":[");
     for (int k = 0; k < f->n; k++) {
-        struct item *it = &f->items[order[k]];
+        struct sim_item *it = &f->items[order[k]];
         bool here = order[k] == hit || (missing && sim_chance(w, 200));
         bool nonsense = (here && bad) || w->texts[it->text].at[f->p->place]
                                                  .kind == K_CONFUSING;
@@ -296,7 +269,7 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
             it->usable = false; /* may be taken, may be asked again */
     }
     for (int k = 0; k < more; k++) {
-        struct item *same = NULL;
+        struct sim_item *same = NULL;
 
         for (int i = 0; i < f->n; i++)
             if (f->items[i].id == more_ids[k])
@@ -349,7 +322,7 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     /* What stands whole before the cut is true; a cut pair is nothing. */
     out->n = keep;
     for (int i = 0; i < f->n; i++) {
-        struct item *it = &f->items[i];
+        struct sim_item *it = &f->items[i];
         char start[16];
         const char *at, *end;
         int n = snprintf(start, sizeof start, f->json ? "[%u," : "%u ",
@@ -366,10 +339,11 @@ static void answer(struct sim *w, struct sim_flight *f, struct tr_buf *out,
     }
 }
 
-static void charge(struct sim *w, const struct sim_flight *f, int purse,
-                   int64_t n)
+void sim_charge(struct sim *w, const struct sim_flight *f, int purse,
+                int64_t n)
 {
     w->bill[purse] += n;
+    w->account_bill[f->account][purse] += n;
     w->period_bill[f->period][purse] += n;
     sim_check_bill(w, f->period);
 }
@@ -379,9 +353,41 @@ static void bill(struct sim_provider *p, const struct sim_flight *f,
 {
     int64_t pico = in * p->facts.price_in + out * p->facts.price_out;
 
+    pico = pico * f->pct / 100;
     if (p->w->o.priced)
-        charge(p->w, f, TR_PURSE_NANO, (pico + 999) / 1000);
-    charge(p->w, f, TR_PURSE_TOKENS, in + out);
+        sim_charge(p->w, f, TR_PURSE_NANO, (pico + 999) / 1000);
+    sim_charge(p->w, f, TR_PURSE_TOKENS, in + out);
+}
+
+/* The same in another vendor's words. */
+static void complete_anthropic(struct sim *w, struct sim_flight *f,
+                               struct tr_str text, const char *finish,
+                               int64_t in, int64_t out)
+{
+    const char *stop = strcmp(finish, "stop") == 0 ? "end_turn"
+                       : strcmp(finish, "length") == 0 ? "max_tokens"
+                                                       : "refusal";
+    struct tr_buf b;
+
+    tr_buf_init(&b, 0);
+    tr_buf_addz(&b, "{\"id\":\"msg_1\",\"type\":\"message\","
+                    "\"role\":\"assistant\",\"model\":\"sim-1-2026\","
+                    "\"stop_reason\":");
+    tr_buf_add_json(&b, tr_str_c(stop));
+    tr_buf_addz(&b, ",\"content\":[{\"type\":\"text\",\"text\":");
+    tr_buf_add_json(&b, text);
+    tr_buf_addz(&b, "}]");
+    if (!strikes(w, F_NO_USAGE))
+        tr_buf_addf(&b, ",\"usage\":{\"input_tokens\":%" PRId64
+                        ",\"output_tokens\":%" PRId64 "}", in, out);
+    tr_buf_addz(&b, "}");
+    reply(f, 200, b.p);
+    tr_buf_release(&b);
+}
+
+static bool in_batch(const struct sim_flight *f)
+{
+    return f->p->w->o.batch && f->p->place == 0;
 }
 
 static void complete(struct sim *w, struct sim_flight *f, struct tr_str text,
@@ -389,6 +395,10 @@ static void complete(struct sim *w, struct sim_flight *f, struct tr_str text,
 {
     struct tr_buf b;
 
+    if (in_batch(f) && w->o.batch == SIM_ANTHROPIC) {
+        complete_anthropic(w, f, text, finish, in, out);
+        return;
+    }
     tr_buf_init(&b, 0);
     tr_buf_addz(&b, "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\","
                     "\"model\":\"sim-1-2026\",\"choices\":[{\"index\":0,"
@@ -454,7 +464,7 @@ static bool admit(struct sim_provider *p, struct tr_buf *headers)
 }
 
 /* Its credit, or its day: used up for some time, or until a person pays. */
-static bool quota_is_gone(struct sim_provider *p)
+bool sim_quota_is_gone(struct sim_provider *p)
 {
     struct sim *w = p->w;
     const struct sim_lane_options *o = p->o;
@@ -492,15 +502,104 @@ static void refuse_quota(struct sim_provider *p, struct sim_flight *f,
            "Rate limit reached for requests per day (RPD)");
 }
 
+/* Whether it is refused for what it is, wherever it came from. */
+static bool refuse_request(struct sim *w, struct sim_flight *f, int64_t in,
+                           enum sim_kind poison)
+{
+    const struct sim_lane_options *o = f->p->o;
+
+    if (o->old_cap && f->sends_new_cap) {
+        w->marks[M_ADAPTED]++;
+        f->excused = true;
+        reply(f, 400,
+              "{\"error\":{\"message\":\"Unsupported parameter: "
+              "'max_completion_tokens' is not supported with this model. Use "
+              "'max_tokens' instead.\",\"type\":\"invalid_request_error\","
+              "\"param\":\"max_completion_tokens\","
+              "\"code\":\"unsupported_parameter\"}}");
+    } else if (o->context && in + f->cap > o->context) {
+        w->marks[M_TOO_BIG]++;
+        refuse(f, 400, "invalid_request_error", "context_length_exceeded",
+               "This model's maximum context length is exceeded.");
+    } else if (poison == K_REJECTED) {
+        refuse(f, 400, "invalid_request_error", "invalid_value",
+               "Invalid content in the request.");
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void answer_blocked(struct sim *w, struct sim_flight *f, int64_t in)
+{
+    bill(f->p, f, in, 1);
+    f->blocked = true;
+    complete(w, f, TR_STR(""), "content_filter", in, 1);
+}
+
+static void answer_whole(struct sim *w, struct sim_flight *f,
+                         struct tr_buf *text, int64_t in)
+{
+    bool cut = false;
+    int64_t out;
+
+    answer(w, f, text, &cut);
+    out = (int64_t)text->n / 3 + 1;
+    if (f->cap > 0 && out > f->cap)
+        out = f->cap;
+    bill(f->p, f, in, out);
+    complete(w, f, tr_buf_str(text), cut ? "length" : "stop", in, out);
+}
+
+static int64_t tokens_in(const struct sim_flight *f)
+{
+    return f->content_bytes / 4 + 8;
+}
+
+static void say_nothing(struct sim_flight *f)
+{
+    for (int i = 0; i < f->n; i++)
+        f->items[i].states = f->items[i].usable = false;
+}
+
+void sim_work(struct sim *w, struct sim_flight *f)
+{
+    enum sim_kind poison = worst(w, f);
+    struct tr_buf text;
+
+    tr_buf_init(&text, 0);
+    sim_charge(w, f, TR_PURSE_REQUESTS, 1);
+    if (refuse_request(w, f, tokens_in(f), poison)) {
+        say_nothing(f);
+    } else if (strikes(w, L_ERROR) || poison == K_CRASHER) {
+        refuse(f, 500, "server_error", "internal_error",
+               "The server had an error while processing your request.");
+    } else if (strikes(w, L_EMPTY)) {
+        sim_bill_some(w, f);
+        reply(f, 200, "{}");
+    } else if (poison) {
+        answer_blocked(w, f, tokens_in(f));
+    } else {
+        answer_whole(w, f, &text, tokens_in(f));
+    }
+    tr_buf_release(&text);
+}
+
+void sim_bill_some(struct sim *w, struct sim_flight *f)
+{
+    if (tr_rng_below(&w->rng, 2))
+        bill(f->p, f, tokens_in(f), 1);
+}
+
 /* The request has arrived: what becomes of it is decided at once. */
 static void process(struct sim *w, struct sim_flight *f)
 {
-    int64_t in = f->content_bytes / 4 + 8, out, slow;
+    int64_t in = tokens_in(f), slow;
     enum sim_kind poison = worst(w, f);
     struct sim_provider *p = f->p;
     const struct sim_lane_options *o = p->o;
     struct tr_buf text, headers;
-    bool cut = false, outage;
+    bool outage;
     int64_t since = w->now - TR_S;
 
     if (p->receipt_count == p->receipt_cap) {
@@ -517,7 +616,7 @@ static void process(struct sim *w, struct sim_flight *f)
         slow *= 10;
     f->back_at = w->now + slow * TR_MS;
     p->requests++;
-    charge(w, f, TR_PURSE_REQUESTS, 1);
+    sim_charge(w, f, TR_PURSE_REQUESTS, 1);
     if (o->gone_after && p->requests > o->gone_after && w->faults_on)
         p->model_gone = true;
     outage = o->outage_at_s && w->faults_on &&
@@ -528,7 +627,7 @@ static void process(struct sim *w, struct sim_flight *f)
         refuse(f, 404, "invalid_request_error", "model_not_found",
                "The model `sim` does not exist or you do not have access to "
                "it.");
-    } else if (quota_is_gone(p)) {
+    } else if (sim_quota_is_gone(p)) {
         refuse_quota(p, f, &headers);
     } else if (outage) {
         f->excused = true;
@@ -545,43 +644,20 @@ static void process(struct sim *w, struct sim_flight *f)
     } else if (strikes(w, F_ERROR_503)) {
         f->excused = true;
         refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
-    } else if (o->old_cap && f->sends_new_cap) {
-        w->marks[M_ADAPTED]++;
-        f->excused = true;
-        reply(f, 400,
-              "{\"error\":{\"message\":\"Unsupported parameter: "
-              "'max_completion_tokens' is not supported with this model. Use "
-              "'max_tokens' instead.\",\"type\":\"invalid_request_error\","
-              "\"param\":\"max_completion_tokens\","
-              "\"code\":\"unsupported_parameter\"}}");
-    } else if (o->context && in + f->cap > o->context) {
-        w->marks[M_TOO_BIG]++;
-        refuse(f, 400, "invalid_request_error", "context_length_exceeded",
-               "This model's maximum context length is exceeded.");
-    } else if (poison == K_REJECTED) {
-        refuse(f, 400, "invalid_request_error", "invalid_value",
-               "Invalid content in the request.");
+    } else if (refuse_request(w, f, in, poison)) {
+        ;
     } else if (strikes(w, F_ERROR_500) ||
                poison == K_CRASHER) {
-        if (tr_rng_below(&w->rng, 2))
-            bill(p, f, in, 1);
+        sim_bill_some(w, f);
         refuse(f, 500, "server_error", "internal_error",
                "The server had an error while processing your request.");
     } else if (strikes(w, F_HTML)) {
-        if (tr_rng_below(&w->rng, 2))
-            bill(p, f, in, 1);
+        sim_bill_some(w, f);
         reply(f, 200, "<html><body>Please sign in</body></html>");
     } else if (poison) {
-        bill(p, f, in, 1);
-        f->blocked = true;
-        complete(w, f, TR_STR(""), "content_filter", in, 1);
+        answer_blocked(w, f, in);
     } else {
-        answer(w, f, &text, &cut);
-        out = (int64_t)text.n / 3 + 1;
-        if (f->cap > 0 && out > f->cap)
-            out = f->cap;
-        bill(p, f, in, out);
-        complete(w, f, tr_buf_str(&text), cut ? "length" : "stop", in, out);
+        answer_whole(w, f, &text, in);
         if (strikes(w, F_CUT)) {
             f->net = TR_NET_CUT;
         } else if (strikes(w, F_HANG)) {
@@ -595,8 +671,7 @@ static void process(struct sim *w, struct sim_flight *f)
     if (f->net != TR_NET_OK) {
         f->status = 0;
         f->body_n = 0;
-        for (int i = 0; i < f->n; i++)
-            f->items[i].states = f->items[i].usable = false;
+        say_nothing(f);
     }
     f->headers = tr_dup(headers.p ? headers.p : "", headers.n);
     f->stage = ON_WAY_BACK;
@@ -654,6 +729,16 @@ static const struct sim_seen *canary(const struct sim_flight *f, int i)
     return f->items[i].guest && seen->alone_run == w->run_number ? seen : NULL;
 }
 
+/* The same for what comes back perhaps in another life. */
+static bool knew(const struct sim_flight *f, int i, uint32_t *mask)
+{
+    const struct sim_item *it = &f->items[i];
+    const struct sim_seen *seen = in_batch(f) ? NULL : canary(f, i);
+
+    *mask = seen ? seen->alone_mask : it->canary_mask;
+    return seen || it->canary;
+}
+
 /* Who shares a request: canaries have different answers, and who looks like
  * an attack is alone. */
 static void check_company(struct sim *w, const struct sim_flight *f)
@@ -666,7 +751,7 @@ static void check_company(struct sim *w, const struct sim_flight *f)
         sim_fail(w, "H1", "%d texts in a request, and each was to be alone",
                  f->n);
     for (int i = 0; i < f->n; i++) {
-        const struct item *it = &f->items[i];
+        const struct sim_item *it = &f->items[i];
         const struct sim_text *t = &w->texts[it->text];
         const struct sim_seen *seen;
 
@@ -697,6 +782,25 @@ static void check_company(struct sim *w, const struct sim_flight *f)
         sim_fail(w, "H6", "%d guests among %d texts", guests, f->n);
 }
 
+void sim_leave(struct sim *w, struct sim_flight *f)
+{
+    for (int i = 0; i < f->n; i++) {
+        struct sim_item *it = &f->items[i];
+        struct sim_text *text = &w->texts[it->text];
+        const struct sim_seen *seen;
+
+        it->guest = sim_check_guest(w, text, f->n);
+        if (!it->guest) {
+            sim_check_ask(w, f->p, text);
+            text->in_flight++;
+        } else if (in_batch(f) && (seen = canary(f, i))) {
+            it->canary = true;
+            it->canary_mask = seen->alone_mask;
+        }
+    }
+    check_company(w, f);
+}
+
 static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
                  int64_t deadline_ms, struct tr_err *err)
 {
@@ -716,7 +820,8 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         w->flight_end = (int)(f - w->flights) + 1;
     sim_tick(w);
     *f = (struct sim_flight){
-        .period = w->period, .stage = ON_WIRE, .p = p, .tag = tag, .run = w->run_number,
+        .period = w->job ? SIM_NO_PERIOD : w->period, .account = w->account, .pct = 100,
+        .stage = ON_WIRE, .p = p, .tag = tag, .run = w->run_number,
         .sent_at = w->now,
         .arrive_at = w->now + TR_MS + (int64_t)tr_rng_below(&w->rng, 19) * TR_MS,
         .deadline_at = w->now + deadline_ms * TR_MS,
@@ -726,22 +831,13 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         play(w, f, deadline_ms);
         return TR_OK;
     }
-    read_request(w, f, body);
+    sim_read_request(w, f, body);
     sim_event(w, 'S', (int64_t)tag, f->n);
     sim_check_send(w, p, f->n);
     sim_audit_send(w, tag / TR_PACKS_MAX);
     f->told = p->told_exhausted;
     p->after_told += f->told;
-    for (int i = 0; i < f->n; i++) {
-        struct sim_text *text = &w->texts[f->items[i].text];
-
-        f->items[i].guest = sim_check_guest(w, text, f->n);
-        if (f->items[i].guest)
-            continue;
-        sim_check_ask(w, p, text);
-        text->in_flight++;
-    }
-    check_company(w, f);
+    sim_leave(w, f);
     check_first(w);
     if (strikes(w, F_UNREACHED)) {
         f->stage = ON_WAY_BACK;
@@ -788,15 +884,15 @@ static void compare(struct sim *w, struct sim_flight *f)
     /* Labels far from the usual may be asked for again, without canaries. */
     doubtful = w->o.guard && f->n >= 8;
     for (int i = 0; i < f->n; i++) {
-        const struct item *it = &f->items[i];
-        const struct sim_seen *seen = canary(f, i);
+        const struct sim_item *it = &f->items[i];
+        uint32_t mask;
+        bool known = knew(f, i, &mask);
 
         doubtful = doubtful || it->guest ||
                    w->texts[it->text].maybe_run == w->run_number;
-        audited = audited || (it->guest && !seen);
-        vouched = vouched || (seen && it->states);
-        refuted = refuted || (seen && it->states &&
-                              it->mask != seen->alone_mask);
+        audited = audited || (it->guest && !known);
+        vouched = vouched || (known && it->states);
+        refuted = refuted || (known && it->states && it->mask != mask);
     }
     w->marks[M_REFUTED] += refuted;
     w->marks[M_VOUCHED] += vouched && !refuted;
@@ -807,20 +903,35 @@ static void compare(struct sim *w, struct sim_flight *f)
     }
 }
 
-/* What the process now knows for certain. */
-static void delivered(struct sim *w, struct sim_flight *f)
+void sim_land(struct sim *w, struct sim_flight *f)
 {
-    if (w->o.guard)
+    for (int i = 0; i < f->n && !f->landed; i++) {
+        w->texts[f->items[i].text].in_flight -= !f->items[i].guest;
+        /* Lost on its way it counts as a try. */
+        w->texts[f->items[i].text].at[f->p->place].alone_bad +=
+            in_batch(f) && f->n == 1 && !f->heard;
+    }
+    f->landed = true;
+}
+
+/* What the process now knows for certain. A result of a batch may be heard
+ * again, by another life. */
+void sim_hear(struct sim *w, struct sim_flight *f)
+{
+    bool again = f->heard;
+
+    if (w->o.guard && !again)
         compare(w, f);
+    f->heard = true;
+    sim_land(w, f);
     for (int i = 0; i < f->n; i++) {
-        const struct item *it = &f->items[i];
+        const struct sim_item *it = &f->items[i];
         struct sim_text *t = &w->texts[it->text];
         struct sim_seen *seen = &t->at[f->p->place];
         int k = 0;
 
         if (it->guest)
             continue;
-        t->in_flight--;
         if (it->states) {
             t->maybe_run = w->run_number;
             if (f->n == 1) {
@@ -835,7 +946,7 @@ static void delivered(struct sim *w, struct sim_flight *f)
         if (it->usable) {
             t->answered_at = sim_awake(w);
             t->answered_run = w->run_number;
-        } else if (f->n == 1 && !f->excused) {
+        } else if (f->n == 1 && !f->excused && !again) {
             seen->alone_bad++;
         }
         if (f->blocked && f->n == 1 && f->net == TR_NET_OK) {
@@ -844,7 +955,6 @@ static void delivered(struct sim *w, struct sim_flight *f)
             seen->blocked_run = w->run_number;
         }
     }
-    note_health(w, f);
 }
 
 static int next(struct tr_transport *t, struct tr_http_result *r)
@@ -880,8 +990,9 @@ static int next(struct tr_transport *t, struct tr_http_result *r)
     sim_trace(w, "reply: net %d status %d, %d items", (int)found->net,
               found->status, found->n);
     w->first_back = true;
-    delivered(w, found);
-    flight_free(found);
+    sim_hear(w, found);
+    note_health(w, found);
+    sim_flight_free(found);
     return 1;
 }
 
@@ -897,14 +1008,14 @@ static void forget(struct sim *w, const struct sim_provider *p)
         f->forgotten = true;
         w->unheard += f->net == TR_NET_CONNECT; /* nobody will ever know */
         f->p->after_told -= f->told;
-        for (int i = 0; i < f->n; i++)
-            w->texts[f->items[i].text].in_flight -= !f->items[i].guest;
+        sim_land(w, f);
     }
 }
 
 void sim_provider_forget(struct sim *w)
 {
     forget(w, NULL);
+    sim_batches_forget(w);
 }
 
 static void cancel(struct tr_transport *t)
@@ -950,6 +1061,7 @@ void sim_provider_init(struct sim *w)
         };
     }
     w->flights = tr_array(FLIGHTS_MAX, sizeof *w->flights);
+    sim_batches_init(w);
     tr_buf_init(&w->reply_body, 0);
     tr_buf_init(&w->reply_headers, 0);
 }
@@ -957,8 +1069,9 @@ void sim_provider_init(struct sim *w)
 void sim_provider_release(struct sim *w)
 {
     for (int i = 0; w->flights && i < FLIGHTS_MAX; i++)
-        flight_free(&w->flights[i]);
+        sim_flight_free(&w->flights[i]);
     tr_free(w->flights);
+    sim_batches_release(w);
     for (int i = 0; i < w->o.lanes; i++)
         tr_free(w->providers[i].receipts);
     tr_buf_release(&w->reply_body);
@@ -976,7 +1089,7 @@ int64_t sim_provider_forgotten(const struct sim *w)
 
 int64_t sim_provider_next(const struct sim *w)
 {
-    int64_t at = INT64_MAX;
+    int64_t at = sim_batches_next(w);
 
     for (const struct sim_flight *f = w->flights;
          f < w->flights + w->flight_end; f++) {
@@ -992,10 +1105,11 @@ void sim_provider_advance(struct sim *w)
 {
     struct sim_flight *end = flights_end(w);
 
+    sim_batches_advance(w);
     for (struct sim_flight *f = w->flights; f < end; f++) {
         if (f->stage == ON_WIRE && f->arrive_at <= w->now)
             process(w, f);
         if (f->stage == ON_WAY_BACK && f->forgotten)
-            flight_free(f);
+            sim_flight_free(f);
     }
 }

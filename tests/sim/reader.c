@@ -167,8 +167,21 @@ static void row(struct sim *w, struct lists *l, char table, sqlite3_stmt *s)
                 (uint64_t)sqlite3_column_int64(s, 0);
         break;
     case 'j':
-        w->stored.job = true;
-        w->stored.under_way = sqlite3_column_int(s, 0);
+        n = strcmp((const char *)sqlite3_column_text(s, 1), "sim") != 0;
+        w->stored.job[n] = true;
+        w->stored.under_way[n] = sqlite3_column_int(s, 0);
+        break;
+    case 'b':
+        for (int i = 0; i < 2 && w->stored.batch_count < SIM_BATCHES_MAX; i++)
+            snprintf(w->stored.batches[w->stored.batch_count][i],
+                     sizeof w->stored.batches[0][0], "%s",
+                     (const char *)sqlite3_column_text(s, i));
+        w->stored.batch_count += w->stored.batch_count < SIM_BATCHES_MAX;
+        break;
+    case 'r':
+        if (w->stored.in_batch_count < SIM_ATTEMPTS_MAX)
+            w->stored.in_batch[w->stored.in_batch_count++] =
+                (uint64_t)sqlite3_column_int64(s, 0);
         break;
     case 'c':
         if (strcmp((const char *)sqlite3_column_text(s, 0), "ok") != 0)
@@ -189,7 +202,9 @@ static const struct {
     {'a', "SELECT key, what, v FROM answer"},
     {'f', "SELECT answers FROM fresh ORDER BY id"},
     {'i', "SELECT id FROM attempt WHERE unknown = 0"},
-    {'j', "SELECT under_way FROM job WHERE name = 'sim'"},
+    {'j', "SELECT under_way, name FROM job"},
+    {'b', "SELECT mark, name FROM batch"},
+    {'r', "SELECT attempt FROM in_batch WHERE of_batch <> 0"},
 };
 
 static void read_all(struct sim *w, sqlite3 *db)

@@ -16,6 +16,10 @@ static const char *const names[SIM_SITES] = {
 #define X(id, name) #name,
     SIM_TIMED(X)
 #undef X
+#define X(id, name, most) #name,
+    SIM_BATCH_FAULTS(X)
+#undef X
+    "other_job_or_rows",
 };
 
 const char *sim_site_name(enum sim_site site)

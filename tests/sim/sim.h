@@ -4,6 +4,7 @@
  *   provider.c  one to three simulated providers, each behind a struct
  *               tr_transport: reads the request, answers or fails, and keeps
  *               its own bill
+ *   batch.c     its batches: files, objects, results within a day, or not
  *   hostile.c   texts that steer their neighbours, and a model that obeys
  *   disk.c      files in memory, and what a power cut leaves of them
  *   vfs.c       the doors through which store and SQLite come to them
@@ -15,7 +16,8 @@
  *   play.c      the provider plays a script of tests/hostile instead
  *   main.c      command line, seeds, determinism
  *
- * Real: engine, packs, pace, money, prompt, answer, dialect, store, SQLite.
+ * Real: engine, packs, pace, money, prompt, answer, dialect, lane in batches,
+ * store, SQLite.
  * Simulated: time, network, provider, disk, the death of processes.
  *
  * SPDX-License-Identifier: MIT */
@@ -29,7 +31,7 @@
 #include "disk.h"
 #include "run.h"
 #include "task/task.h"
-#include "wire/provider.h"
+#include "wire/batch.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -80,6 +82,40 @@
     X(T_CLOCK, clock_steps, 1000)    /* up to ten years, there or back */      \
     X(T_PAUSE, paused, 500)          /* up to an hour: stopped, swapped out */
 
+/* Faults of a provider's batches: of a thousand questions about them, of
+ * batches, and of results, each at most. */
+#define SIM_BATCH_FAULTS(X)                                                    \
+    X(B_UNREACHED, ask_unreached, 150)                                         \
+    X(B_THROTTLE, ask_throttled, 150)                                          \
+    X(B_ERROR, ask_error, 150)       /* done or not, nobody knows */           \
+    X(B_CUT, ask_cut, 150)           /* done, reply lost */                    \
+    X(B_HANG, ask_hangs, 60)         /* the same, after its deadline */        \
+    X(B_NONSENSE, ask_nonsense, 60)  /* 200 with a page; done or not */        \
+    X(B_REPEATED, ask_answered_twice, 100)                                     \
+    X(B_KEY, key_refused, 10)        /* until a person mends it */             \
+    X(B_LAG, list_lags, 500)         /* behind what was made */                \
+    X(B_NO_LIST, no_list, 60)                                                  \
+    X(B_STATUS, status_unknown, 300)                                           \
+    X(B_TOO_BIG, batch_too_big, 100)                                           \
+    X(B_INVALID, batch_fails, 200)   /* before it is worked on */              \
+    X(B_LONG, batch_takes_long, 400) /* hours, up to a day */                  \
+    X(B_EXPIRES, batch_expires, 250) /* with part of its requests done */      \
+    X(B_STUCK, batch_stuck, 30)      /* never ends, whatever it is told */     \
+    X(B_LATE, results_late, 200)     /* it has ended, they come later */       \
+    X(B_GONE, results_gone, 20)                                                \
+    X(B_SHORT, results_cut, 60)      /* and nobody says so */                  \
+    X(L_ERROR, line_error, 150)      /* 5xx, not billed */                     \
+    X(L_EMPTY, line_garbled, 100)    /* 200 and not the protocol */            \
+    X(L_MISSING, line_missing, 100)  /* not worked on, and not named */        \
+    X(L_TWICE, line_twice, 200)                                                \
+    X(L_FOREIGN, line_foreign, 200)  /* of another batch */                    \
+    X(L_RENAMED, line_renamed, 60)   /* done, under an id nobody knows */      \
+    X(L_UNREADABLE, line_unreadable, 60)
+
+/* Of these: with them, whose results they are may never be known. */
+#define SIM_UNCLEAR                                                            \
+    {B_NONSENSE, B_LATE, B_GONE, B_SHORT, L_MISSING, L_RENAMED, L_UNREADABLE}
+
 /* What comes at a time of its own; the value says when, or how much. */
 #define SIM_TIMED(X)                                                           \
     X(S_CRASH, crash_at)             /* by run: call of the engine */          \
@@ -90,7 +126,7 @@
     X(S_AGAIN, stop_again)           /* by stop: steps until the next one */   \
     X(S_CLOCK, clock_set)            /* by run: the wall clock, + 2 days */
 
-/* Whatever may strike. */
+/* Whatever may strike. Draws are by place: what is new comes last. */
 enum sim_site {
 #define X(id, name, most) id,
     SIM_FAULTS(X)
@@ -99,9 +135,13 @@ enum sim_site {
 #define X(id, name) id,
     SIM_TIMED(X)
 #undef X
+#define X(id, name, most) id,
+    SIM_BATCH_FAULTS(X)
+#undef X
+    S_OTHER, /* by run: another job, or other rows */
     SIM_SITES
 };
-enum { F_COUNT = D_OPEN, RATES = S_CRASH };
+enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
 
 /* What else must have happened somewhere. */
 #define SIM_MARKS(X)                                                           \
@@ -162,7 +202,18 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH };
     X(M_REFUTED, refuted_by_a_canary)                                          \
     X(M_VOUCHED, vouched_for_by_canaries)                                      \
     X(M_AUDITED, audited)                                                      \
-    X(M_CORRECTED, label_corrected)
+    X(M_CORRECTED, label_corrected)                                            \
+    X(M_B_MADE, batch_made)                                                    \
+    X(M_B_PICKED, batch_picked_up)                                             \
+    X(M_B_ANTHROPIC, batch_of_anthropic)                                       \
+    X(M_B_FOUND, lost_batch_found)                                             \
+    X(M_B_IN_VAIN, batch_looked_for_in_vain)                                   \
+    X(M_B_HALF, batch_partly_done)                                             \
+    X(M_B_CANCELLED, batch_cancelled)                                          \
+    X(M_B_FULL, tokens_enqueued_at_their_limit)                                \
+    X(M_B_AGAIN, results_fetched_again)                                        \
+    X(M_B_AUDIT, batch_read)                                                   \
+    X(M_B_OTHER, batch_paid_by_another_job)
 
 enum sim_mark {
     M_BEFORE = SIM_SITES - 1,
@@ -204,6 +255,8 @@ struct sim_lane_options {
 #undef DOUBLE
 #undef INT64
 };
+
+enum { SIM_OPENAI = 1, SIM_ANTHROPIC = 2 };
 
 struct sim_options {
     uint64_t seed;
@@ -254,6 +307,15 @@ struct sim_options {
     int attack;            /* enum gullible_attack, +1; 0: all kinds */
     int moody;             /* of a thousand texts: another answer at times */
     int words;             /* of a text, fewer than; 0: 12 */
+    /* the first model's requests go in batches */
+    int batch;             /* whose; 0: one by one */
+    int batch_pct;         /* of the price, as the user knows it; 0: unknown */
+    int batch_requests, batch_kib; /* of one batch, at most; 0: no matter */
+    int batch_tokens;      /* --batch-tokens */
+    int batch_room;        /* the provider's own limit; 0: none */
+    int batch_poll_ms;
+    int batch_other_pct;   /* of the births: another job, or other rows */
+    int batch_rate[BATCH_RATES];
 };
 
 /* Neighbouring seeds and streams must have nothing in common. */
@@ -283,8 +345,10 @@ void sim_options_none(struct sim_options *o); /* each at its least */
 #define SIM_SAID_MAX 6
 #define SIM_RUNS_MAX 40
 #define SIM_PERIODS_MAX 400
+#define SIM_NO_PERIOD (SIM_PERIODS_MAX - 1) /* of a job without a budget */
 #define SIM_TEXTS_MAX 320
 #define SIM_ATTEMPTS_MAX 4096
+#define SIM_BATCHES_MAX 512 /* open at a time */
 #define SIM_FOLDER "/sim.disk"
 
 enum sim_kind {
@@ -326,7 +390,44 @@ struct sim_text {
 
 /* ---- the world ------------------------------- */
 
-struct sim_flight;
+struct sim_item {
+    int text;
+    uint32_t id;
+    uint32_t mask;   /* labels stated for it */
+    bool states;     /* the statement may be believed */
+    bool usable;     /* the engine must take it, not ask again */
+    bool silent;     /* nothing was said about it */
+    bool guest;      /* it has its answer: asked only to compare */
+    bool canary;     /* it had it alone, when it went into a batch: */
+    uint32_t canary_mask;
+};
+
+enum sim_stage { FREE, ON_WIRE, ON_WAY_BACK };
+
+/* A request, alone or as a part of a batch. */
+struct sim_flight {
+    enum sim_stage stage;
+    struct sim_provider *p;
+    uint64_t tag;
+    int run;
+    int period, account;      /* of the budget; who pays: when it left */
+    int pct;                  /* of the price */
+    bool forgotten;           /* nobody waits for the result any more */
+    int64_t sent_at, arrive_at, back_at, deadline_at;
+    struct sim_item *items;
+    int n;
+    int64_t content_bytes, cap;
+    bool blocked, quota;      /* it says so */
+    bool told;                /* sent after its lane was told to stop */
+    bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
+    bool landed;              /* its rows are not in flight any more */
+    bool heard;               /* by some process */
+    enum tr_net net;
+    bool sent;
+    int status;
+    char *headers, *body;
+    size_t body_n;
+};
 
 struct sim_receipt { /* a request as the provider received it */
     int64_t at;
@@ -351,7 +452,12 @@ struct sim_provider {
     int64_t told_at, told_until; /* the day's end, 0: not stated */
     bool recovered;              /* it was closed, and answered since */
     int after_told;              /* requests sent since, in flight now */
+    bool key_refused;            /* until a person mends it */
+    bool refused;                /* a batch failed for good, for this run */
 };
+
+/* Jobs and their rounds: each pays for what it asked. */
+enum { SIM_JOBS = 2, SIM_ACCOUNTS_MAX = 100 };
 
 /* What strikes: the n-th time that it could. */
 struct sim_strike {
@@ -369,9 +475,13 @@ struct sim_script {
 struct sim_stored {
     bool read;
     uint32_t said[SIM_TEXTS_MAX][SIM_LANES]; /* set of labels, +1; 0: none */
-    bool under_way, job;         /* the job; whether there is one */
+    bool under_way[SIM_JOBS], job[SIM_JOBS]; /* jobs; whether there are any */
     uint64_t attempts[SIM_ATTEMPTS_MAX];
     int attempt_count;
+    uint64_t in_batch[SIM_ATTEMPTS_MAX]; /* attempts that a batch is made of */
+    int in_batch_count;
+    char batches[SIM_BATCHES_MAX][2][48]; /* mark and name */
+    int batch_count;
     int64_t answers;
 };
 
@@ -399,14 +509,19 @@ struct sim {
     int64_t unheard;             /* not reached, and the process was gone */
     bool faults_on;
     int64_t bill[TR_PURSES];     /* nano-dollars, tokens, requests: the truth */
-    int64_t billed_before[TR_PURSES]; /* in rounds that are finished */
+    int64_t account_bill[SIM_ACCOUNTS_MAX][TR_PURSES]; /* the same by payer */
+    int64_t handed_in[SIM_ACCOUNTS_MAX]; /* requests in batches that were made */
+    int account;                 /* of the living process */
+    int account_of[SIM_JOBS], accounts;
     /* The same by the period in which the request left. */
     int64_t period_bill[SIM_PERIODS_MAX][TR_PURSES];
     int period;
     int64_t day;                 /* latest the wall clock has shown */
     int64_t wall_shift;          /* of the wall clock, s */
     struct tr_ledger own_ledger, *ledger; /* of the job; may be shared */
-    bool round_over;
+    struct tr_ledger other_ledger;       /* of the other job */
+    bool round_over[SIM_JOBS];
+    struct sim_batches *batches;
     struct sim_playbook *playbook;   /* instead of all else; NULL: none */
 
     /* the disk */
@@ -436,6 +551,13 @@ struct sim {
     struct tr_store *store;
     struct tr_task task;
     struct tr_lane *lanes[SIM_LANES];
+    struct tr_lane_vt batch_vt;  /* of the first, when it is in batches */
+    int (*batch_start)(struct tr_lane *lane, const struct tr_shot *shot,
+                       struct tr_err *err);
+    struct tr_batch_keep keep;
+    int job;                     /* the other one: 1 */
+    int rows_from, rows_n;       /* of the input, in this run */
+    int64_t life_budget[TR_PURSES];
     struct tr_run *run;
     struct tr_env env;
     int run_number;
@@ -459,7 +581,7 @@ struct sim {
     /* its life */
     bool born;
     int64_t born_at, calls_at_once, quiet_since, steps;
-    uint64_t quiet_events;
+    uint64_t quiet_events, idle_events;
     int stops_asked;
     int64_t failed_rows;
     uint8_t *row_written;        /* this run: bit set per row */
@@ -532,6 +654,8 @@ const char *sim_model(int place); /* "sim/sim-1": as in NAME_by */
 struct sim_text *sim_text_find(struct sim *w, struct tr_str text);
 /* True: the process dies at this very point. */
 bool sim_point(struct sim *w);
+struct sim *sim_living(void); /* whose engine runs */
+int64_t sim_wall_s(const struct sim *w); /* with nobody's clock wrong */
 
 /* script.c: 0, or what strikes at this place: 1 to most, with a chance of so
  * many in a million. Each place has counts and chances of its own, so that one
@@ -561,6 +685,11 @@ void sim_vfs_forget(struct sim_disk *disk);
 bool sim_read_store(struct sim *w, bool power);
 void sim_reader_release(struct sim *w);
 
+/* What is in a file without a name; writes it from the beginning, false: that
+ * failed. */
+struct tr_str sim_temp_read(int fd);
+bool sim_temp_write(int fd, struct tr_str text);
+
 /* provider.c */
 void sim_provider_init(struct sim *w);
 void sim_provider_release(struct sim *w);
@@ -570,6 +699,33 @@ int64_t sim_provider_next(const struct sim *w); /* next event, INT64_MAX */
 int64_t sim_provider_forgotten(const struct sim *w);
 void sim_provider_advance(struct sim *w);       /* everything due by now */
 void sim_provider_forget(struct sim *w);        /* the process is gone */
+
+/* Its pieces, which batches share: what a body asks; what the model makes of
+ * it, billed; that its sender hears of it, and that it never will. */
+void sim_read_request(struct sim *w, struct sim_flight *f, struct tr_str body);
+void sim_work(struct sim *w, struct sim_flight *f);
+void sim_bill_some(struct sim *w, struct sim_flight *f);
+void sim_hear(struct sim *w, struct sim_flight *f);
+void sim_land(struct sim *w, struct sim_flight *f);
+void sim_leave(struct sim *w, struct sim_flight *f); /* texts are in flight */
+void sim_charge(struct sim *w, const struct sim_flight *f, int purse,
+                int64_t n);
+bool sim_quota_is_gone(struct sim_provider *p);
+void sim_flight_free(struct sim_flight *f);
+
+/* batch.c */
+void sim_batches_init(struct sim *w);
+void sim_batches_release(struct sim *w);
+/* The lane of the first provider, over *lane. */
+int sim_batches_lane(struct sim *w, struct tr_lane **lane, struct tr_err *err);
+void sim_batches_opened(struct sim *w, const struct tr_batch *batch);
+int64_t sim_batches_next(const struct sim *w);
+void sim_batches_advance(struct sim *w);
+void sim_batches_forget(struct sim *w);
+/* The name of one that a text is under way in, or "". */
+const char *sim_batches_with(const struct sim *w, int text);
+/* How long a run may wait for batches, all told, once faults have ended. */
+double sim_batches_patience_s(const struct sim *w);
 
 /* play.c: what comes of one request, and how long it takes. Strings live
  * until the next call. */
@@ -593,6 +749,8 @@ void sim_check_stored(struct sim *w);
 void sim_check_disk(struct sim *w); /* what was shown is on it */
 void sim_audit_row(struct sim *w, const struct sim_text *t);
 void sim_audit_send(struct sim *w, uint64_t attempt);
+void sim_audit_making(struct sim *w, const char *mark, uint64_t attempt);
+void sim_audit_poll(struct sim *w, const char *name);
 void sim_check_money(struct sim *w);
 void sim_check_bill(struct sim *w, int period);
 void sim_tick(struct sim *w); /* the wall clock is looked at */

@@ -377,18 +377,41 @@ void sim_vfs_init(void)
 
 /* ---- libc's door ------------------------------- */
 
-enum { FD_FIRST = 1 << 20, FDS = 8 };
+enum { FD_FIRST = 1 << 20, FDS = 400 };
 
 static struct fd {
     bool in_use;
     struct sim_disk *disk;
     struct sim *w;
     int file;              /* SIM_NO_FILE: the folder itself */
+    struct sim_file *temp; /* instead: one without a name; owned */
 } fds[FDS];
 
 static struct fd *fd_of(int fd)
 {
     return fd >= FD_FIRST && fd < FD_FIRST + FDS ? &fds[fd - FD_FIRST] : NULL;
+}
+
+static struct sim_file *behind(const struct fd *f)
+{
+    return f->temp ? f->temp : &f->disk->files[f->file];
+}
+
+static void let_go(struct fd *f)
+{
+    if (f->temp)
+        sim_file_release(f->temp);
+    tr_free(f->temp);
+    *f = (struct fd){.in_use = false};
+}
+
+static int free_fd(void)
+{
+    int i = 0;
+
+    while (i < FDS && fds[i].in_use)
+        i++;
+    return i;
 }
 
 /* As libc reports it. */
@@ -416,7 +439,7 @@ int __wrap_open(const char *path, int flags, ...)
 {
     const char *name = name_of(path);
     mode_t mode = 0;
-    int i = 0, file = SIM_NO_FILE;
+    int i, file = SIM_NO_FILE;
 
     if (flags & O_CREAT) {
         va_list ap;
@@ -433,11 +456,10 @@ int __wrap_open(const char *path, int flags, ...)
         file = sim_disk_find(door.disk, name, flags & O_CREAT);
     if (*name && file == SIM_NO_FILE)
         return answer(ENOENT);
-    while (i < FDS && fds[i].in_use)
-        i++;
+    i = free_fd();
     if (i == FDS)
         return answer(EMFILE);
-    fds[i] = (struct fd){true, door.disk, door.w, file};
+    fds[i] = (struct fd){true, door.disk, door.w, file, NULL};
     if (file != SIM_NO_FILE)
         door.disk->files[file].users++;
     return FD_FIRST + i;
@@ -449,10 +471,59 @@ WRAP(int, close, (int fd))
 
     if (!f)
         return __real_close(fd);
-    if (f->file != SIM_NO_FILE)
+    if (!f->temp && f->file != SIM_NO_FILE)
         f->disk->files[f->file].users--;
-    f->in_use = false;
+    let_go(f);
     return 0;
+}
+
+/* Files that are unlinked as soon as they are made: they end with their
+ * process, and nobody ever finds them. */
+WRAP(int, mkstemp, (char *path))
+{
+    struct fd *f;
+    int i = free_fd();
+
+    if (!name_of(path))
+        return __real_mkstemp(path);
+    if (gate(door.w, D_OPEN, EMFILE))
+        return -1;
+    if (i == FDS)
+        return answer(EMFILE);
+    f = &fds[i];
+    *f = (struct fd){true, door.disk, door.w, SIM_NO_FILE,
+                     tr_alloc(sizeof *f->temp)};
+    return FD_FIRST + i;
+}
+
+WRAP(int, fcntl, (int fd, int how, ...))
+{
+    va_list ap;
+    long what;
+
+    va_start(ap, how);
+    what = va_arg(ap, long);
+    va_end(ap);
+    return fd_of(fd) ? 0 : __real_fcntl(fd, how, what);
+}
+
+struct tr_str sim_temp_read(int fd)
+{
+    struct fd *f = fd_of(fd);
+
+    return f && f->temp
+        ? tr_str((const char *)f->temp->seen.p, f->temp->seen.n) : TR_STR("");
+}
+
+bool sim_temp_write(int fd, struct tr_str text)
+{
+    struct fd *f = fd_of(fd);
+
+    if (!f || gate(f->w, D_WRITE, ENOSPC))
+        return false;
+    if (text.n)
+        sim_file_write(f->temp, text.p, text.n, 0);
+    return true;
 }
 
 static void describe(struct sim_disk *disk, int file, struct stat *sb)
@@ -548,8 +619,7 @@ WRAP(int, ftruncate, (int fd, off_t n))
 
     if (!f)
         return __real_ftruncate(fd, n);
-    return answer(truncate_to(f->w, "", &f->disk->files[f->file],
-                              (size_t)n));
+    return answer(truncate_to(f->w, "", behind(f), (size_t)n));
 }
 
 /* Who holds the lock stands in its file, with the time and our number: what is
@@ -566,7 +636,7 @@ WRAP(ssize_t, pwrite, (int fd, const void *data, size_t n, off_t at))
         f->w->disk_struck = true;
         n /= 2;
     }
-    sim_file_write(&f->disk->files[f->file], data, n, (size_t)at);
+    sim_file_write(behind(f), data, n, (size_t)at);
     return (ssize_t)n;
 }
 
@@ -589,6 +659,8 @@ WRAP(int, unlink, (const char *path))
 
     if (!name)
         return __real_unlink(path);
+    if (sim_disk_find(door.disk, name, false) == SIM_NO_FILE)
+        return 0; /* of mkstemp() */
     if (gate(door.w, D_DELETE, EIO))
         return -1;
     sim_disk_unlink(door.disk, name);
@@ -603,8 +675,7 @@ WRAP(ssize_t, pread, (int fd, void *out, size_t n, off_t at))
         return __real_pread(fd, out, n, at);
     if (gate(f->w, D_READ, EIO))
         return -1;
-    return (ssize_t)sim_file_read(&f->disk->files[f->file], out, n,
-                                  (size_t)at);
+    return (ssize_t)sim_file_read(behind(f), out, n, (size_t)at);
 }
 
 WRAP(int, nanosleep, (const struct timespec *want, struct timespec *left))
@@ -620,7 +691,7 @@ void sim_vfs_forget(struct sim_disk *disk)
 {
     for (int i = 0; i < FDS; i++)
         if (fds[i].disk == disk)
-            fds[i].in_use = false;
+            let_go(&fds[i]);
     for (int i = 0; i < disk->file_n; i++)
         disk->files[i].users = 0;
 }

@@ -19,6 +19,7 @@ enum {
     SAME_TIME_MAX = 3000  /* steps that ask to be called at once */
 };
 #define RUN_NS_MAX (48 * 3600 * TR_S)
+#define BATCH_RUN_NS_MAX (60 * 86400 * TR_S)
 #define START (100 * TR_S)
 #define WALL_START INT64_C(1700000000)
 
@@ -192,11 +193,16 @@ void sim_tick(struct sim *w)
         sim_fail(w, "sim", "too many periods");
 }
 
+int64_t sim_wall_s(const struct sim *w)
+{
+    return WALL_START + w->now / TR_S;
+}
+
 static int64_t wall_s(void *ctx)
 {
     struct sim *w = ctx;
 
-    return WALL_START + w->now / TR_S + w->wall_shift;
+    return sim_wall_s(w) + w->wall_shift;
 }
 
 struct tr_key sim_store_key(const struct sim *w)
@@ -211,7 +217,8 @@ struct tr_key sim_store_key(const struct sim *w)
 static int ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
 {
     struct sim *w = ctx;
-    struct tr_ledger next = *w->ledger;
+    struct tr_ledger *file = w->job ? &w->other_ledger : w->ledger;
+    struct tr_ledger next = *file;
     const struct tr_key store = sim_store_key(w);
     int rc;
 
@@ -224,7 +231,7 @@ static int ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
     rc = tr_ledger_apply(&next, &store, ask, err);
     if (rc != TR_OK)
         return rc;
-    *w->ledger = next;
+    *file = next;
     sim_tick(w);
     if (sim_point(w))
         return tr_fail(err, TR_IO, "the process died after the ledger");
@@ -247,7 +254,7 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
 
     if (sim_point(w))
         return tr_fail(err, TR_BUG, "the process died");
-    if (w->read_next >= w->o.rows)
+    if (w->read_next >= w->rows_from + w->rows_n)
         return TR_FILL_END;
     if (sim_strike(w, T_INPUT, w->o.rate[T_INPUT] * 10, 1)) {
         w->io_struck = true;
@@ -266,7 +273,7 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
     *row = (struct tr_row){
         .raw_at = at, .raw_n = (uint32_t)text.n,
         .text_at = at, .text_n = (uint32_t)text.n,
-        .line = (uint64_t)w->read_next + 1,
+        .line = (uint64_t)(w->read_next - w->rows_from) + 1,
         .state = text.n ? TR_ROW_READ : TR_ROW_SETTLED,
         .verdict = {.why = text.n ? TR_WHY_NONE : TR_WHY_EMPTY,
                     .confidence = TR_NO_CONFIDENCE},
@@ -300,13 +307,17 @@ static int write_row(void *ctx, const struct tr_block *b,
     sim_event(w, 'W', ordinal, row->verdict.why ? -row->verdict.why
                                                 : (int64_t)row->verdict.set);
     sim_check_row(w, row, ordinal);
+    w->room_at = 0;
     w->written++;
     return 1;
 }
 
 static void say(void *ctx, int level, const char *line)
 {
-    sim_trace(ctx, "says %d: %s", level, line);
+    struct sim *w = ctx;
+
+    w->marks[M_B_PICKED] += w->o.batch && strstr(line, "picked up") != NULL;
+    sim_trace(w, "says %d: %s", level, line);
 }
 
 static void attempt(void *ctx, const struct tr_attempt *a)
@@ -340,6 +351,11 @@ int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
                         void *ctx, char **error);
 
 static struct sim *living; /* the world whose engine runs */
+
+struct sim *sim_living(void)
+{
+    return living;
+}
 
 /* The best moment to die is before a change, or after it and before anybody
  * acts on it. */
@@ -396,6 +412,67 @@ int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err)
 
     return dies_before(w, err)
         ? TR_IO : after_change(w, __real_tr_store_job_finish(st, err), err);
+}
+
+/* What the lane in batches asks to be kept. */
+static int keep_creating(void *ctx, struct tr_batch *batch,
+                         const uint64_t *attempts, size_t n,
+                         struct tr_err *err)
+{
+    struct sim *w = ctx;
+    int rc;
+
+    if (dies_before(w, err))
+        return TR_IO;
+    rc = tr_store_batch_creating(w->store, batch, attempts, n, err);
+    sim_event(w, 'c', (int64_t)n, batch->id);
+    return after_change(w, rc, err);
+}
+
+static int keep_opened(void *ctx, const struct tr_batch *batch,
+                       struct tr_err *err)
+{
+    struct sim *w = ctx;
+    int rc;
+
+    if (dies_before(w, err))
+        return TR_IO;
+    rc = tr_store_batch_opened(w->store, batch, err);
+    if (rc == TR_OK)
+        sim_batches_opened(w, batch);
+    sim_event(w, 'o', rc, batch->id);
+    return after_change(w, rc, err);
+}
+
+/* The lane in batches asks the clock itself, and for randomness. */
+int64_t __real_tr_clock_mono_ns(void);
+int64_t __wrap_tr_clock_mono_ns(void);
+int64_t __real_tr_clock_wall_s(void);
+int64_t __wrap_tr_clock_wall_s(void);
+void __real_tr_random_fill(void *p, size_t n);
+void __wrap_tr_random_fill(void *p, size_t n);
+
+int64_t __wrap_tr_clock_mono_ns(void)
+{
+    return living && living->o.batch ? now_ns(living)
+                                     : __real_tr_clock_mono_ns();
+}
+
+int64_t __wrap_tr_clock_wall_s(void)
+{
+    return living && living->o.batch ? wall_s(living)
+                                     : __real_tr_clock_wall_s();
+}
+
+void __wrap_tr_random_fill(void *p, size_t n)
+{
+    if (!living || !living->o.batch) {
+        __real_tr_random_fill(p, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        ((unsigned char *)p)[i] =
+            (unsigned char)tr_rng_next(&living->env_rng);
 }
 
 /* Caches and logs are small in some worlds, so that what is rare with the
@@ -497,6 +574,43 @@ static int open_store(struct sim *w, struct tr_err *err)
     return rc;
 }
 
+/* Another job with rows of its own choice, or a part of the input: batches are
+ * under way that belong to others. */
+static void choose_input(struct sim *w)
+{
+    int64_t other = sim_strike(w, S_OTHER, w->settles
+                               ? 0 : w->o.batch_other_pct * 10000, 1000000);
+
+    w->job = 0;
+    w->rows_from = 0;
+    w->rows_n = w->o.rows;
+    memcpy(w->life_budget, w->budget, sizeof w->life_budget);
+    if (!other || !w->o.batch || !w->o.rows)
+        return;
+    w->job = (int)(other % 2);
+    w->rows_from = (int)(other / 2 % w->o.rows);
+    w->rows_n = 1 + (int)(other / 2 / w->o.rows % (w->o.rows - w->rows_from));
+    for (int i = 0; i < TR_PURSES && w->job; i++)
+        w->life_budget[i] = -1;
+    sim_trace(w, "=== job %d, rows %d to %d", w->job, w->rows_from,
+              w->rows_from + w->rows_n - 1);
+}
+
+/* Who pays, and of which budget. */
+static void open_account(struct sim *w)
+{
+    bool over = w->round_over[w->job]; /* it died between its last commit and
+                                          its end */
+    if (over || !w->account_of[w->job])
+        w->account_of[w->job] = ++w->accounts;
+    TR_ASSERT(w->accounts < SIM_ACCOUNTS_MAX);
+    w->account = w->account_of[w->job];
+    if (!w->job && ((over && w->o.budget_per == TR_PER_JOB) ||
+                    w->o.budget_per == TR_PER_RUN))
+        w->period++;
+    w->round_over[w->job] = false;
+}
+
 static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
 {
     struct tr_run_opts opts = {
@@ -504,14 +618,14 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
         .answer_form = w->o.form,
         .concurrency = w->o.concurrency,
         .rpm = w->o.rpm, .tpm = w->o.tpm,
-        .budget_nano = w->budget[TR_PURSE_NANO],
-        .budget_tokens = w->budget[TR_PURSE_TOKENS],
-        .budget_requests = w->budget[TR_PURSE_REQUESTS],
+        .budget_nano = w->life_budget[TR_PURSE_NANO],
+        .budget_tokens = w->life_budget[TR_PURSE_TOKENS],
+        .budget_requests = w->life_budget[TR_PURSE_REQUESTS],
         .budget_per = (enum tr_budget_per)w->o.budget_per,
         .max_wait_ms = 600000, .grace_ms = 5000, .request_timeout_ms = 60000,
         .as_completed = w->o.as_completed,
         .verbose = w->verbose,
-        .job = "sim",
+        .job = w->job ? "other" : "sim",
         .fallback_on = (unsigned)w->o.fallback_on,
         .wait_for_quota = w->o.wait_for_quota,
         .quota_probe_ms = SIM_QUOTA_PROBE_S * 1000,
@@ -526,15 +640,12 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
 
     snprintf(list, sizeof list, "%.*s", (int)w->labels_list.n,
              w->labels_list.p);
-    if (w->round_over) /* it died between its last commit and its end */
-        memcpy(w->billed_before, w->bill, sizeof w->bill);
-    if ((w->round_over && w->o.budget_per == TR_PER_JOB) ||
-        w->o.budget_per == TR_PER_RUN)
-        w->period++;
+    open_account(w);
     set_clock(w);
-    w->dead = w->round_over = w->disk_failed = w->disk_struck = false;
+    w->dead = w->disk_failed = w->disk_struck = false;
     w->disk_full = w->io_struck = false;
-    w->read_next = w->written = w->failed_rows = 0;
+    w->read_next = w->rows_from;
+    w->written = w->failed_rows = 0;
     memset(w->row_written, 0, (size_t)w->o.rows);
     w->input_at = w->room_at = w->first_at = 0;
     w->first_back = false;
@@ -546,9 +657,13 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
             struct sim_provider *p = &w->providers[i];
 
             p->told_exhausted = p->told_gone = p->recovered = false;
-            rc = tr_lane_over(&w->lanes[i], tr_dialects[0], sim_model(i),
-                              &p->facts, &p->transport, err);
+            rc = tr_lane_over(&w->lanes[i],
+                              i == 0 && w->o.batch == SIM_ANTHROPIC
+                                  ? &tr_anthropic : tr_dialects[0],
+                              sim_model(i), &p->facts, &p->transport, err);
         }
+        if (rc == TR_OK && w->o.batch)
+            rc = sim_batches_lane(w, &w->lanes[0], err);
     }
     if (rc == TR_OK)
         rc = open_store(w, err);
@@ -592,6 +707,8 @@ static int64_t quiet_ns(const struct sim *w)
         if (w->o.lane[i].quota_after && stated > most)
             most = stated;
     }
+    if (w->o.batch) /* questions become rarer, files take half an hour */
+        most += 2400 + w->o.batch_poll_ms / 1000 * 11;
     return most * TR_S;
 }
 
@@ -634,7 +751,7 @@ static void maybe_time(struct sim *w)
 /* Who waits for a quota of a few requests waits once for each few. */
 static int64_t most_ns(const struct sim *w)
 {
-    int64_t most = RUN_NS_MAX;
+    int64_t most = w->o.batch ? BATCH_RUN_NS_MAX : RUN_NS_MAX;
 
     for (int i = 0; i < w->o.lanes && w->o.wait_for_quota; i++) {
         const struct sim_lane_options *o = &w->o.lane[i];
@@ -643,6 +760,21 @@ static int64_t most_ns(const struct sim *w)
             most += TR_S * 4 * w->o.rows / o->quota_after * o->quota_for_s;
     }
     return most;
+}
+
+/* As the driver does: not longer than the lane can be left alone. */
+static int64_t batch_wait(struct sim *w, int64_t wait)
+{
+    int ms = 600 * 1000;
+
+    w->lanes[0]->vt->watch(w->lanes[0], &ms);
+    /* As the engine says when it knows of nothing; the second time, since a
+     * commit may be due in a second as well. */
+    if (wait == TR_S && w->idle_events == w->events && !w->room_at &&
+        (!w->o.slow_input_ms || w->read_next >= w->rows_from + w->rows_n))
+        wait = INT64_MAX;
+    w->idle_events = w->events;
+    return ms * TR_MS < wait ? ms * TR_MS : wait;
 }
 
 /* One step of a life: TR_RUN_MORE, TR_RUN_DONE, or < 0 by death. */
@@ -690,6 +822,8 @@ static int live(struct sim *w, struct tr_err *err)
         return TR_RUN_MORE;
     }
     w->calls_at_once = 0;
+    if (w->o.batch) /* with nothing else to do, whole days of it */
+        wait = batch_wait(w, wait);
     if (w->o.coarse_ms && wait < INT64_MAX - TR_MS) /* as the driver sleeps */
         wait += TR_MS - 1 - (wait - 1) % TR_MS;
     next = sim_provider_next(w);
@@ -710,17 +844,19 @@ static int live(struct sim *w, struct tr_err *err)
  * any text: then it was right to stop, and the person asks it to take them. */
 static bool mend_rejected(struct sim *w)
 {
-    bool any = false;
+    bool any = false, batch;
 
     for (int p = 0; p < w->o.lanes; p++) {
         bool said = false;
 
+        batch = w->o.batch && p == 0; /* whole days may go by until it speaks */
         for (int i = 0; i < w->text_count; i++)
-            said = said || w->texts[i].at[p].said_count;
+            said = said || (batch ? w->texts[i].maybe_run == w->run_number
+                                  : w->texts[i].at[p].said_count > 0);
         for (int i = 0; !said && i < w->text_count; i++) {
             struct sim_seen *seen = &w->texts[i].at[p];
 
-            if (seen->kind != K_REJECTED || !seen->alone_bad)
+            if (seen->kind != K_REJECTED || (!seen->alone_bad && !batch))
                 continue;
             seen->kind = K_PLAIN;
             seen->mended = true;
@@ -760,7 +896,9 @@ static bool pay(struct sim *w)
     for (int i = 0; i < w->o.lanes; i++) {
         struct sim_provider *p = &w->providers[i];
 
-        any = any || p->quota_gone || p->model_gone;
+        any = any || p->quota_gone || p->model_gone || p->key_refused ||
+              p->refused;
+        p->key_refused = p->refused = false;
         if (p->quota_gone)
             w->o.lane[i].quota_after = 0;
         if (p->model_gone)
@@ -841,6 +979,7 @@ static int begin_life(struct sim *w, struct tr_err *err)
     w->told = 0;
     w->env = world;
     w->env.ctx = w;
+    choose_input(w);
     return birth(w, &w->env, err);
 }
 
@@ -868,7 +1007,8 @@ static void what_is_left(struct sim *w)
     if (w->failure[0])
         return;
     sim_check_disk(w);
-    w->round_over = w->stored.job && !w->stored.under_way;
+    for (int i = 0; i < SIM_JOBS; i++)
+        w->round_over[i] = w->stored.job[i] && !w->stored.under_way[i];
 }
 
 /* It has ended, however: true when the job is not done yet. */
@@ -897,7 +1037,7 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
         tr_run_counts(w->run, &counts);
         w->guard = counts.guard;
         w->marks[M_CORRECTED] += counts.guard.corrected;
-        if (w->told != counts.requests)
+        if (w->told != counts.requests && !w->o.batch)
             sim_fail(w, "I12", "%" PRId64 " requests left, and of %" PRId64
                      " was told that they ended", counts.requests, w->told);
     }
@@ -915,9 +1055,12 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
     for (uint32_t i = 0; i < w->ledger->n; i++)
         if (tr_key_cmp(&w->ledger->shares[i].store, &key) == 0)
             w->ledger->shares[i].alive = false;
+    if (w->other_ledger.n)
+        w->other_ledger.shares[0].alive = false;
     if (w->failure[0] || (code == 75 && !w->hopeful))
         return false;
-    if (code == 0 || code == 1) { /* done; once more, or this was that */
+    if ((code == 0 || code == 1) && w->rows_n == w->o.rows && !w->job) {
+        /* done; once more, or this was that */
         if (!w->o.again || w->settles)
             return false;
         w->marks[M_AGAIN]++;
@@ -960,6 +1103,7 @@ void sim_begin(struct sim *w, const struct sim_options *o,
         .crashes_left = o->crashes, .stops_left = o->stops,
     };
     w->ledger = shared ? shared : &w->own_ledger;
+    w->keep = (struct tr_batch_keep){w, keep_creating, keep_opened};
     make_rows(w);
     sim_provider_init(w);
     first_budgets(w);

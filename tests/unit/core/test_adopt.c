@@ -56,6 +56,7 @@ struct world {
     int labels[ROWS];      /* written by this run; -1: not yet */
     bool settled[ASKS];
     bool dying, deaths_on;
+    bool hopeless;         /* nothing is ever answered, each after hours */
 };
 
 static struct world *the;
@@ -174,14 +175,15 @@ static void make_batch(struct world *w)
         if (w->asked[i].batch < 0 && w->asked[i].tag) {
             attempts[n++] = w->asked[i].attempt;
             w->asked[i].batch = w->made_n;
-            w->asked[i].fate = chance(60) ? ANSWERED
+            w->asked[i].fate = w->hopeless ? FAILED : chance(60) ? ANSWERED
                 : (enum fate)tr_rng_below(&w->rng, FATES);
         }
     if (!n)
         return;
     *m = (struct made){.batch = {.lane = "sim/m@h", .created_at = 1},
                        .known = true,
-                       .due = w->now + (int64_t)tr_rng_below(&w->rng, 50) * TR_S};
+                       .due = w->now + (int64_t)tr_rng_below(
+                           &w->rng, w->hopeless ? 20000 : 50) * TR_S};
     snprintf(m->batch.mark, sizeof m->batch.mark, "mark%d", w->made_n);
     assert_int_equal(tr_store_batch_creating(w->store, &m->batch, attempts, n,
                                              &err), TR_OK);
@@ -383,7 +385,8 @@ static int live(struct world *w)
     const struct tr_run_opts opts = {
         .pack = 1 + (uint32_t)tr_rng_below(&w->rng, ITEMS), .answer_form = 0,
         .budget_nano = 1000000000, .budget_tokens = 1000000000,
-        .budget_requests = 1000000, .max_wait_ms = 100000000, .grace_ms = 1000,
+        .budget_requests = 1000000,
+        .max_wait_ms = w->hopeless ? 600000 : 100000000, .grace_ms = 1000,
         .request_timeout_ms = 1000, .job = "j",
     };
     struct tr_lane *lane = &w->lane;
@@ -421,12 +424,36 @@ static int live(struct world *w)
             break;
         if (w->deaths_on && chance(1))
             tr_run_stop(run, 130);
-        w->now += wait && wait < TR_S ? wait : wait ? TR_S : 1000;
+        w->now += wait && wait < TR_S ? wait
+                  : wait ? (w->hopeless ? 100 : 1) * TR_S : 1000;
     }
     tr_run_close(run);
     tr_task_release(&task);
     burial(w);
     return code;
+}
+
+/* Batches overlap, so that one is always under way, and each brings nothing but
+ * failures: that is no batch to wait for, but an outage, after a day. */
+static void failures_for_a_day_end_the_run(void **state)
+{
+    static struct world w;
+    struct tr_err err;
+    (void)state;
+
+    w = (struct world){
+        .lane = {.vt = &lane_vt, .model = "sim/m", .host = "h",
+                 .in_batches = true,
+                 .facts = {.price_in = 1000000, .price_out = 5000000,
+                           .price_cached = -1, .price_cache_write = -1}},
+        .rng = {7}, .env_rng = {8}, .now = TR_S, .rounds = 1, .rows = 20,
+        .hopeless = true,
+    };
+    the = &w;
+    assert_int_equal(tr_store_open_memory(&w.store, &err), TR_OK);
+    assert_int_equal(live(&w), 69);
+    assert_in_range(w.now / TR_S, 24 * 3600, 3 * 24 * 3600);
+    tr_store_close(w.store);
 }
 
 static void one_job(uint64_t seed)
@@ -478,6 +505,7 @@ static void nothing_is_asked_twice_whenever_it_dies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(failures_for_a_day_end_the_run),
         cmocka_unit_test(nothing_is_asked_twice_whenever_it_dies),
     };
 

@@ -273,7 +273,51 @@ static void idle_time_teaches_nothing(void **state)
     assert_true(tr_estimate_rate(&e, true, now) < 1.5 * before);
 }
 
-/* Whatever comes, in whatever order: rates stay finite and above nothing. */
+/* A model that was not needed for hours is asked again, or the process slept,
+ * and it refuses: few requests between two refusals that lie so far apart are
+ * no slow limit. */
+static void hours_between_refusals_are_no_limit(void **state)
+{
+    (void)state;
+
+    for (int held = 0; held < 2; held++) {
+        struct tr_estimate e;
+        int64_t now = WORLD_START;
+
+        tr_estimate_init(&e, now);
+        for (int round = 0; round < 2; round++, now += 17 * 3600 * TR_S) {
+            for (int i = 0; i < 3; i++, now += 100 * TR_MS) {
+                tr_estimate_sent(&e, 1, held && !i, now);
+                tr_estimate_accepted(&e, now, now + 50 * TR_MS);
+            }
+            tr_estimate_sent(&e, 1, false, now);
+            tr_estimate_refused(&e, 1, -1, now, now + 50 * TR_MS);
+            assert_true(tr_estimate_rate(&e, true, now) > 0.1);
+        }
+    }
+}
+
+/* A process that slept while a window's length was measured: not that long. */
+static void sleep_is_no_window(void **state)
+{
+    struct tr_estimate e;
+    int64_t now = WORLD_START;
+    (void)state;
+
+    tr_estimate_init(&e, now);
+    e.phase = TR_EST_DARK;
+    e.measuring = true;
+    e.window_s = 3600;
+    e.quota = 4;
+    e.trusted = 2;
+    e.boundary = e.dark_from = e.dark_last = e.last_at = now;
+    e.hold_until = now + 120 * TR_S;
+    now += 5500 * TR_S;
+    tr_estimate_sent(&e, 1, true, now);
+    tr_estimate_accepted(&e, now, now + 50 * TR_MS);
+    assert_true(tr_estimate_rate(&e, true, now) > 0.1);
+}
+
 /* A process that slept for an hour finds a refusal: not an hour's round trip. */
 static void a_refusal_found_after_sleep_is_not_waited_for(void **state)
 {
@@ -291,6 +335,7 @@ static void a_refusal_found_after_sleep_is_not_waited_for(void **state)
     assert_true(e.hold_until - (now + 3600 * TR_S) <= 70 * TR_S);
 }
 
+/* Whatever comes, in whatever order: rates stay finite and above nothing. */
 static void nothing_breaks_it(void **state)
 {
     struct tr_rng rng = {42};
@@ -347,6 +392,8 @@ int main(void)
         cmocka_unit_test(a_small_cut_is_a_cut),
         cmocka_unit_test(waking_late_costs_nothing),
         cmocka_unit_test(idle_time_teaches_nothing),
+        cmocka_unit_test(hours_between_refusals_are_no_limit),
+        cmocka_unit_test(sleep_is_no_window),
         cmocka_unit_test(a_refusal_found_after_sleep_is_not_waited_for),
         cmocka_unit_test(nothing_breaks_it),
     };

@@ -27,7 +27,7 @@ static void states_are_read_and_unknown_ones_go_on(void **state)
         const char *form, *text;
         enum tr_batch_stage stage;
         const char *output, *errors;
-        int64_t completed;
+        int64_t worked;
     } rows[] = {
         {"openai", "{\"id\":\"batch_1\",\"status\":\"validating\"}",
          TR_STAGE_RUNNING, "", "", -1},
@@ -64,7 +64,7 @@ static void states_are_read_and_unknown_ones_go_on(void **state)
         assert_int_equal(news.stage, rows[i].stage);
         assert_string_equal(news.output, rows[i].output);
         assert_string_equal(news.errors, rows[i].errors);
-        assert_int_equal(news.completed, rows[i].completed);
+        assert_int_equal(news.worked, rows[i].worked);
     }
     assert_false(openai()->read(&news, TR_STR("<html>")));
     assert_false(openai()->read(&news, TR_STR("{\"error\":{}}")));
@@ -186,20 +186,21 @@ static void a_lost_batch_is_found_by_its_mark(void **state)
         "\"metadata\":null},{\"id\":\"batch_8\",\"status\":\"in_progress\","
         "\"metadata\":{\"trommel\":\"ab\"}}],\"has_more\":true}";
     struct tr_batch batch = {.mark = "ab"};
+    struct tr_batch_wanted wanted = {.batch = &batch};
     struct tr_batch_news news;
     char next[40];
     bool valid;
     (void)state;
 
-    assert_true(openai()->find(&news, &batch, TR_STR(page), next, sizeof next,
+    assert_true(openai()->find(&news, &wanted, TR_STR(page), next, sizeof next,
                                &valid));
     assert_string_equal(news.name, "batch_8");
     batch.mark[0] = 'x';
-    assert_false(openai()->find(&news, &batch, TR_STR(page), next,
+    assert_false(openai()->find(&news, &wanted, TR_STR(page), next,
                                 sizeof next, &valid));
     assert_true(valid);
     assert_string_equal(next, "batch_8"); /* the next page comes after it */
-    assert_false(openai()->find(&news, &batch, TR_STR("{}"), next,
+    assert_false(openai()->find(&news, &wanted, TR_STR("{}"), next,
                                 sizeof next, &valid));
     assert_false(valid);
 }
