@@ -896,8 +896,9 @@ static bool pay(struct sim *w)
     for (int i = 0; i < w->o.lanes; i++) {
         struct sim_provider *p = &w->providers[i];
 
-        any = any || p->quota_gone || p->model_gone || p->key_refused ||
-              p->refused;
+        /* told_exhausted: it was so when it was said, and is no more. */
+        any = any || p->quota_gone || p->told_exhausted || p->model_gone ||
+              p->key_refused || p->refused;
         p->key_refused = p->refused = false;
         if (p->quota_gone)
             w->o.lane[i].quota_after = 0;
