@@ -23,7 +23,6 @@ enum {
 };
 #define HOST "sim"
 #define BASE "https://" HOST "/v1"
-#define DAY_NS (24 * 3600 * TR_S)
 #define RETRY_MOST_S 300
 
 /* One request of a batch. */
