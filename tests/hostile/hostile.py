@@ -94,11 +94,22 @@ def outcomes(answers):
 
 
 def play(script):
-    """What is wrong with what came of it, as sentences; and what came."""
+    """What is wrong with what came of it, as sentences; and what came. libcurl
+    may let go of a kept connection for reasons of its own (8.14 does now and
+    then), and on a new one the script begins anew: then it is played again."""
+    for _ in range(8):
+        wrong, got, said, connections = play_once(script)
+        if not (wrong and "," in got and connections > 1 and
+                set(got.split(",")) == {"ok/usage"}):
+            break
+    return wrong, got, said
+
+
+def play_once(script):
     wrong, got, said = [], [], []
     o = script.options
     if "tls" in o and not world.has_tls:
-        return ["there is no openssl to make certificates"], "", said
+        return ["there is no openssl to make certificates"], "", said, 0
     at = server.Server(world, script)
     deadline = script.number("deadline", 5000)
     name, _, value = o.get("env", "UNUSED:").partition(":")
@@ -136,7 +147,7 @@ def play(script):
             wrong.append(f"{name}={count}, not {o[name]}")
     if not at.keys <= {KEY.encode()}:
         wrong.append(f"keys arrived that are not its own: {at.keys}")
-    return wrong, got, said
+    return wrong, got, said, len(at.connections)
 
 
 def simulated(path):
