@@ -45,11 +45,11 @@ with tempfile.TemporaryDirectory() as here:
         for name in pathlib.Path(here).glob("*.gz"):
             told = json.loads(gzip.open(name).read())
             for file in told["files"]:
-                path = os.path.normpath(os.path.join(
-                    told["current_working_directory"], file["file"]))
-                if not path.startswith(f"{ROOT}/lib/"):
+                # The build maps the root away: names are below it already.
+                path = os.path.relpath(os.path.join(ROOT, file["file"]), ROOT)
+                if not path.startswith("lib/"):
                     continue
-                seen = lines[os.path.relpath(path, ROOT)]
+                seen = lines[path]
                 for line in file["lines"]:
                     n = line["line_number"]
                     seen[n] = seen.get(n, 0) + line["count"]
