@@ -288,7 +288,7 @@ static void work_one(struct fake_batches *b, struct fake_batch *batch,
         write_result(r, batch, id, &reply,
                      reply.status != 200 && batch->completed % 2 == 0);
         /* Its first byte, so that the line is no JSON any more. */
-        if (reply.status == 200 && o->batch_garble &&
+        if (reply.status == 200 && o->batch_garble > 0 &&
             tr_rng_unit(rng) < o->batch_garble)
             r->output.p[before] = '#';
         batch->completed++;

@@ -270,7 +270,7 @@ static bool read_item(struct reader *r, struct tr_rescued *item)
     const unsigned char *key;
     uint64_t what, v;
 
-    *item = (struct tr_rescued){.kind = number(r, 1)};
+    *item = (struct tr_rescued){.kind = (int)number(r, 1)};
     switch (item->kind) {
     case TR_RESCUED_ORIGIN:
         item->index = (uint32_t)number(r, 4);

@@ -11,6 +11,8 @@
 
 #include "base/err.h"
 
+#include <math.h>
+
 enum { RUNS_MAX = 3000, ROUNDS = 4 };
 
 struct shrink {
@@ -77,8 +79,8 @@ static bool shrink_option(struct shrink *k, int i)
         return false;
     if (try_option(k, i, least))
         return true;
-    for (double by = (int64_t)((at - least) / 2); by >= 1 || by <= -1;
-         by = (int64_t)(by / 2))
+    for (double by = trunc((at - least) / 2); by >= 1 || by <= -1;
+         by = trunc(by / 2))
         if (try_option(k, i, sim_option(&k->s.o, i) - by))
             any = true;
     return any;

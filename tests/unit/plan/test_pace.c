@@ -73,7 +73,7 @@ static void known_limits_are_used_and_not_passed(void **state)
         used = world_used(&result, &w, 40, 240);
         /* A request more or less at the ends. */
         if (used < 0.995 - 1.5 / (200 * rates[r]) ||
-            result.refusals > 5 + 2 * latencies[l]) { /* in flight by then */
+            (double)result.refusals > 5 + 2 * latencies[l]) { /* in flight by then */
             print_error("%g/s burst %g s latency %g s style %d: used %.4f, "
                         "refused %d\n", rates[r], bursts[b], latencies[l],
                         (int)styles[s], used, (int)result.refusals);
