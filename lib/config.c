@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/dirs.h"
 #include "base/mem.h"
+#include "base/near.h"
 #include "base/yaml.h"
 #include "task/task.h"
 

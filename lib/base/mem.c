@@ -49,6 +49,23 @@ void tr_free(void *p)
     free(p);
 }
 
+bool tr_grow(void **array, size_t *cap, size_t need, size_t size)
+{
+    size_t next = *cap ? *cap : 16;
+    void *p;
+
+    if (need <= *cap)
+        return true;
+    while (next < need)
+        next *= 2;
+    p = tr_resize(*array, next * size);
+    if (!p)
+        return false;
+    *array = p;
+    *cap = next;
+    return true;
+}
+
 long tr_mem_fail_at(long nth, int sticky)
 {
     long before = made;

@@ -47,20 +47,10 @@ void tr_run_ended(const struct tr_run *run, const struct tr_lane *lane,
 int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
                 struct tr_err *err)
 {
-    size_t next = *cap ? *cap : 64;
-    void *p;
-
-    if (need <= *cap)
-        return TR_OK;
-    while (next < need)
-        next *= 2;
-    p = tr_resize(*array, next * size);
-    if (!p)
-        return tr_fail(err, TR_NOMEM, "out of memory; run the same command "
-                       "again, nothing that was paid for is lost");
-    *array = p;
-    *cap = next;
-    return TR_OK;
+    return tr_grow(array, cap, need, size)
+               ? TR_OK
+               : tr_fail(err, TR_NOMEM, "out of memory; run the same command "
+                         "again, nothing that was paid for is lost");
 }
 
 /* Nothing more leaves; what is in flight is awaited. The first reason wins. */

@@ -1,6 +1,7 @@
 /* header.c - the begin of a file: marks, delimiter, header, columns.
  * SPDX-License-Identifier: MIT */
 #include "base/mem.h"
+#include "base/near.h"
 #include "base/utf8.h"
 #include "rows/reading.h"
 
@@ -10,7 +11,6 @@
 #define SAMPLE_RECORDS 200u
 #define NAME_SHOWN 40
 #define LIST_SHOWN 400
-#define NEAR_BYTES 64u
 
 enum { MORE = 0, STARTED = 1 };
 
@@ -33,51 +33,18 @@ void tr_header_list(const struct tr_str *names, size_t n, struct tr_buf *out)
     }
 }
 
-static unsigned char lower(char c)
-{
-    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
-}
-
-/* Edits from a to b (Levenshtein), letter case aside. */
-static unsigned distance(struct tr_str a, struct tr_str b)
-{
-    unsigned row[NEAR_BYTES + 1];
-
-    for (unsigned j = 0; j <= b.n; j++)
-        row[j] = j;
-    for (unsigned i = 1; i <= a.n; i++) {
-        unsigned diagonal = row[0];
-
-        row[0] = i;
-        for (unsigned j = 1; j <= b.n; j++) {
-            unsigned best = diagonal + (lower(a.p[i - 1]) != lower(b.p[j - 1]));
-
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[b.n];
-}
-
 /* The name that wish is most likely to mean, or one with p NULL. */
 static struct tr_str nearest(struct tr_str wish, const struct tr_str *names,
                              size_t n)
 {
     struct tr_str best = {NULL, 0};
-    unsigned best_distance = 1 + (unsigned)(wish.n / 3);
+    size_t best_distance = 1 + wish.n / 3;
 
-    if (wish.n > NEAR_BYTES)
-        return best;
     for (size_t i = 0; i < n; i++) {
-        unsigned d;
+        size_t d = tr_edits(wish, names[i]);
 
-        if (names[i].n > NEAR_BYTES || !names[i].n)
+        if (!names[i].n)
             continue;
-        d = distance(wish, names[i]);
         if (d < best_distance || (d == best_distance && !best.p)) {
             best = names[i];
             best_distance = d;

@@ -102,15 +102,8 @@ int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
 
         if (!is_store_name(e->d_name))
             continue;
-        if (*n == cap) {
-            size_t more = cap ? 2 * cap : 16;
-            struct tr_store_info *p = tr_resize(*list, more * sizeof *p);
-
-            if (!p)
-                TRY(tr_fail(err, TR_NOMEM, "%s: out of memory", folder));
-            *list = p;
-            cap = more;
-        }
+        if (!tr_grow((void **)list, &cap, *n + 1, sizeof **list))
+            TRY(tr_fail(err, TR_NOMEM, "%s: out of memory", folder));
         info = &(*list)[*n];
         *info = (struct tr_store_info){0};
         if ((size_t)snprintf(info->path, sizeof info->path, "%s/%s", folder,

@@ -311,17 +311,6 @@ int tr_sql_give_up(struct tr_store *st, int rc, const struct tr_err *err)
 int tr_sql_room(void **array, size_t *cap, size_t need, size_t size,
                 struct tr_err *err)
 {
-    size_t next = *cap ? *cap : 16;
-    void *p;
-
-    if (need <= *cap)
-        return TR_OK;
-    while (next < need)
-        next *= 2;
-    p = tr_resize(*array, next * size);
-    if (!p)
-        return tr_fail(err, TR_NOMEM, "store: out of memory");
-    *array = p;
-    *cap = next;
-    return TR_OK;
+    return tr_grow(array, cap, need, size)
+               ? TR_OK : tr_fail(err, TR_NOMEM, "store: out of memory");
 }

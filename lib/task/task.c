@@ -4,6 +4,7 @@
 
 #include "base/bounds.h"
 #include "base/mem.h"
+#include "base/near.h"
 #include "base/utf8.h"
 #include "base/yaml.h"
 

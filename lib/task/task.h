@@ -104,8 +104,5 @@ int tr_task_set_parse(struct tr_task *task, struct tr_str text, uint32_t *set,
 int32_t tr_task_label(const struct tr_task *task, struct tr_str name);
 /* The same with ASCII case ignored; unique, because names are. */
 int32_t tr_task_label_nocase(const struct tr_task *task, struct tr_str name);
-/* Nearest of names by edit distance for "did you mean", or NULL when nothing
- * is near. */
-const char *tr_nearest(struct tr_str word, const char *const *names, size_t n);
 
 #endif

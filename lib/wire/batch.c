@@ -187,22 +187,11 @@ static int flush(struct group *g, struct tr_err *err)
 
 static struct group *new_group(struct batch_lane *l, struct tr_err *err)
 {
-    struct group *g = tr_alloc(sizeof *g);
-    struct group **grown;
+    bool room = tr_grow((void **)&l->groups, &l->group_cap, l->group_count + 1,
+                        sizeof *l->groups);
+    struct group *g = room ? tr_alloc(sizeof *g) : NULL;
     uint64_t mark;
 
-    if (g && l->group_count == l->group_cap) {
-        size_t cap = l->group_cap ? 2 * l->group_cap : 16;
-
-        grown = tr_resize(l->groups, cap * sizeof *grown);
-        if (!grown) {
-            tr_free(g);
-            g = NULL;
-        } else {
-            l->groups = grown;
-            l->group_cap = cap;
-        }
-    }
     if (!g) {
         tr_fail(err, TR_NOMEM, "out of memory for a batch");
         return NULL;
@@ -266,15 +255,8 @@ static struct entry *entry_of(struct group *g, uint64_t attempt)
 
 static bool add_entry(struct group *g, uint64_t attempt, uint64_t tag)
 {
-    if (g->n == g->cap) {
-        size_t cap = g->cap ? 2 * g->cap : 256;
-        struct entry *grown = tr_resize(g->entries, cap * sizeof *grown);
-
-        if (!grown)
-            return false;
-        g->entries = grown;
-        g->cap = cap;
-    }
+    if (!tr_grow((void **)&g->entries, &g->cap, g->n + 1, sizeof *g->entries))
+        return false;
     g->entries[g->n++] = (struct entry){attempt, tag, false, 0};
     return true;
 }

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/dirs.h"
 #include "base/mem.h"
+#include "base/near.h"
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -53,36 +54,9 @@ struct source {
 
 /* ---- near misses ------------------------------------------------------ */
 
-/* Edit distance of two short names. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[64], n = strlen(b), i, j;
-
-    if (n >= 64)
-        return n;
-    for (j = 0; j <= n; j++)
-        row[j] = j;
-    for (i = 0; a[i]; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i + 1;
-        for (j = 1; j <= n; j++) {
-            size_t best = diagonal + (a[i] != b[j - 1]);
-
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[n];
-}
-
 void tr_wire_near_try(struct tr_wire_near *near, const char *candidate)
 {
-    size_t n = distance(near->name, candidate);
+    size_t n = tr_edits(tr_str_c(near->name), tr_str_c(candidate));
 
     if (n <= 1 + strlen(near->name) / 3 && (!near->best || n < near->best_n)) {
         near->best = candidate;
@@ -475,7 +449,7 @@ static int check_task_row(const struct source *s, const struct tr_yaml *row,
 static int take_provider(const struct source *s, const struct tr_yaml *row)
 {
     struct tr_catalog *c = s->c;
-    struct tr_provider *old = find_provider(c, row->key), *grown;
+    struct tr_provider *old = find_provider(c, row->key);
     const struct tr_yaml *like = tr_yaml_get(row, "like");
     struct tr_provider p = {.dialect = "openai", .effort_default = -1,
                             .quirks = {.effort = -1}};
@@ -511,15 +485,9 @@ static int take_provider(const struct source *s, const struct tr_yaml *row)
         *old = p;
         return TR_OK;
     }
-    if (c->provider_count == c->provider_cap) {
-        size_t cap = c->provider_cap ? 2 * c->provider_cap : 32;
-
-        grown = tr_resize(c->providers, cap * sizeof *grown);
-        if (!grown)
-            return tr_fail(s->err, TR_NOMEM, "out of memory");
-        c->providers = grown;
-        c->provider_cap = cap;
-    }
+    if (!tr_grow((void **)&c->providers, &c->provider_cap, c->provider_count + 1,
+                 sizeof *c->providers))
+        return tr_fail(s->err, TR_NOMEM, "out of memory");
     c->providers[c->provider_count++] = p;
     return TR_OK;
 }
@@ -675,7 +643,7 @@ static int take_model_value(const struct source *s, const struct tr_yaml *v,
 static int take_model(const struct source *s, const struct tr_yaml *row)
 {
     struct tr_catalog *c = s->c;
-    struct tr_model *old = find_model(c, row->key), *grown;
+    struct tr_model *old = find_model(c, row->key);
     struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100, 0},
                          .effort_style = -1};
     const struct tr_yaml *then;
@@ -711,15 +679,9 @@ static int take_model(const struct source *s, const struct tr_yaml *row)
         *old = m;
         return TR_OK;
     }
-    if (c->model_count == c->model_cap) {
-        size_t cap = c->model_cap ? 2 * c->model_cap : 64;
-
-        grown = tr_resize(c->models, cap * sizeof *grown);
-        if (!grown)
-            return tr_fail(s->err, TR_NOMEM, "out of memory");
-        c->models = grown;
-        c->model_cap = cap;
-    }
+    if (!tr_grow((void **)&c->models, &c->model_cap, c->model_count + 1,
+                 sizeof *c->models))
+        return tr_fail(s->err, TR_NOMEM, "out of memory");
     c->models[c->model_count++] = m;
     return TR_OK;
 }

@@ -619,17 +619,11 @@ static struct slot *take_slot(struct http *h)
         h->unused = s->next;
         return s;
     }
-    if (h->slot_count == h->slot_cap) {
-        size_t cap = h->slot_cap ? 2 * h->slot_cap : 16;
-        struct slot **grown = tr_resize(h->slots, cap * sizeof *grown);
-
-        if (!grown)
-            return NULL;
-        h->slots = grown;
-        h->slot_cap = cap;
-        /* As many kept connections as requests, or each would reconnect. */
-        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)cap);
-    }
+    if (!tr_grow((void **)&h->slots, &h->slot_cap, h->slot_count + 1,
+                 sizeof *h->slots))
+        return NULL;
+    /* As many kept connections as requests, or each would reconnect. */
+    curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)h->slot_cap);
     s = tr_alloc(sizeof *s);
     if (!s)
         return NULL;

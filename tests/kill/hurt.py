@@ -72,12 +72,15 @@ class Case:
                         job.output() == self._calm, how)
 
     def heals(self, job, how, kills=1, again=False):
-        """The same command in peace."""
+        """The same command in peace, and no more of the job."""
+        self.mends(job, how, kills, again)
+        job.close()
+
+    def mends(self, job, how, kills=1, again=False):
         job.kills = kills
         code = job.run()
         for p in job.problems(code, self._calm, again=again):
             self.expect(f"{how}, then in peace", False, p)
-        job.close()
 
 
 def points(case, calls, step=None):
@@ -116,10 +119,7 @@ def small_disk(case):
                         "full" if code == 74 else "")
             subprocess.run(["mount", "-o", "remount,size=64m", job.store],
                            check=True)
-            job.kills = 1
-            code = job.run()
-            for p in job.problems(code, case._calm, again=False):
-                case.expect(f"{kib} KiB, then in peace", False, p)
+            case.mends(job, f"{kib} KiB")
         finally:
             subprocess.run(["umount", job.store], check=True)
         job.close()
@@ -144,9 +144,7 @@ def full_while_asking(case):
             case.failed(job, code, (0, 74), f"turn {turn}",
                         "kept beside it" if code == 74 else "")
             os.remove(filler)
-            code = job.run()
-            for p in job.problems(code, case._calm, again=False):
-                case.expect(f"turn {turn}, then in peace", False, p)
+            case.mends(job, f"turn {turn}", kills=0)
         finally:
             subprocess.run(["umount", job.store], check=True)
         job.close()

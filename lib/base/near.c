@@ -1,6 +1,9 @@
 /* near.c - "did you mean": the nearest known name.
  * SPDX-License-Identifier: MIT */
-#include "task/task.h"
+#include "base/near.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 #define WORD_MAX 64
 
@@ -15,13 +18,14 @@ static size_t min3(size_t a, size_t b, size_t c)
     return a < c ? a : c;
 }
 
-/* Edit distance with swapped neighbours counted as one (optimal string
- * alignment), ASCII case ignored. Both at most WORD_MAX bytes. */
-static size_t distance(struct tr_str a, struct tr_str b)
+/* Optimal string alignment. */
+size_t tr_edits(struct tr_str a, struct tr_str b)
 {
     size_t rows[3][WORD_MAX + 1];
     size_t *before = rows[0], *above = rows[1], *row = rows[2];
 
+    if (a.n > WORD_MAX || b.n > WORD_MAX)
+        return SIZE_MAX;
     for (size_t j = 0; j <= b.n; j++)
         row[j] = j;
     for (size_t i = 1; i <= a.n; i++) {
@@ -49,15 +53,13 @@ const char *tr_nearest(struct tr_str word, const char *const *names, size_t n)
     const char *best = NULL;
     size_t least = SIZE_MAX;
 
-    if (word.n == 0 || word.n > WORD_MAX)
+    if (!word.n)
         return NULL;
     for (size_t i = 0; i < n; i++) {
         struct tr_str name = tr_str_c(names[i]);
-        size_t longer = name.n > word.n ? name.n : word.n, d;
+        size_t longer = name.n > word.n ? name.n : word.n;
+        size_t d = tr_edits(word, name);
 
-        if (name.n > WORD_MAX)
-            continue;
-        d = distance(word, name);
         /* a third of the letters may differ, and one always may */
         if (d < least && d <= (longer < 3 ? 1 : longer / 3)) {
             least = d;
