@@ -41,11 +41,6 @@
 #define WINDOW_LOOK 0.1    /* above the base at most: the answer comes late */
 #define IDLE_S 66.0        /* a bucket of a minute is full again */
 #define TURN_MOST_S 60.0   /* a round trip; longer, and it was we who slept */
-#define USUAL_MEMORY 1000.0 /* requests */
-#define USUAL_LEAST 0.005
-#define USUAL_MOST 0.3     /* a larger share is a limit, whatever the rate */
-#define USUAL_GONE 0.004   /* so few: every refusal tells of a limit again */
-#define EXCESS 0.1         /* so much more than usual is looked for */
 #define EXCESS_EVERY_S 100.0 /* and found in vain about so often */
 #define EXCESS_LOOK 0.02   /* first look upwards then */
 #define EXCESS_SENDS 20    /* requests: an e-fold of it; enough for a rate */
@@ -74,40 +69,6 @@ void tr_estimate_init(struct tr_estimate *e, int64_t now)
     e->most = 1;
 }
 
-/* ---- refusals that no limit explains ------------------------------- */
-
-double tr_usual_share(const struct tr_usual *u)
-{
-    return fmin(USUAL_MOST,
-                fmax(USUAL_LEAST, (u->refused + 1) / (u->tries + 10)));
-}
-
-void tr_usual_sent(struct tr_usual *u, bool learn)
-{
-    double p = tr_usual_share(u);
-
-    if (learn) {
-        u->tries = u->tries * (1 - 1 / USUAL_MEMORY) + 1;
-        u->refused *= 1 - 1 / USUAL_MEMORY;
-        if (u->refused < USUAL_GONE * u->tries)
-            u->known = false;
-    }
-    u->score = fmax(0, u->score + log((1 - p - EXCESS) / (1 - p)));
-}
-
-bool tr_usual_refused(struct tr_usual *u, bool learn, double sure)
-{
-    double p = tr_usual_share(u);
-
-    u->refused += learn;
-    /* It was taken for accepted when it left. */
-    u->score += log((p + EXCESS) / p) - log((1 - p - EXCESS) / (1 - p));
-    if (u->score < sure)
-        return false;
-    u->score = 0;
-    return true;
-}
-
 /* While a rate is felt out more may be refused than usual. */
 static bool learns(const struct tr_estimate *e, int64_t now)
 {
@@ -115,81 +76,19 @@ static bool learns(const struct tr_estimate *e, int64_t now)
                                now - e->since <= e->hold_s_ns);
 }
 
-/* ---- what was accepted until a time ------------------------------- */
-
-static void mark(struct tr_mark *ring, int size, int *n, int *newest,
-                 int64_t step, int64_t at, double sum)
-{
-    /* A mark moves until the one before it is `step` away. */
-    if (*n >= 2 && at - ring[(*newest + size - 1) % size].at < step) {
-        ring[*newest] = (struct tr_mark){at, sum};
-        return;
-    }
-    *newest = *n ? (*newest + 1) % size : 0;
-    ring[*newest] = (struct tr_mark){at, sum};
-    if (*n < size)
-        ++*n;
-}
-
-/* Sum at a time, by the marks of one ring; false: older than all of them. */
-static bool look(const struct tr_mark *ring, int size, int n, int newest,
-                 int64_t at, double now_sum, double *sum)
-{
-    struct tr_mark after = {INT64_MAX, now_sum};
-
-    for (int k = 0; k < n; k++) {
-        struct tr_mark m = ring[(newest + size - k) % size];
-
-        if (m.at <= at) {
-            double share = after.at == INT64_MAX || after.at <= m.at
-                               ? 0
-                               : (double)(at - m.at) /
-                                     (double)(after.at - m.at);
-
-            *sum = m.sum + (k ? share * (after.sum - m.sum) : 0);
-            return true;
-        }
-        after = m;
-    }
-    return false;
-}
+/* ---- what was accepted ------------------------------- */
 
 static double sum_at(const struct tr_estimate *e, int64_t at)
 {
-    double sum = 0;
-
-    if (look(e->recent, TR_EST_MARKS, e->recent_n, e->recent_at, at, e->sum,
-             &sum) ||
-        look(e->past, TR_EST_PAST, e->past_n, e->past_at, at, e->sum, &sum))
-        return sum;
-    return e->past_n && e->past_n == TR_EST_PAST
-               ? e->past[(e->past_at + 1) % TR_EST_PAST].sum
-               : 0;
+    return tr_taken_at(&e->taken, at);
 }
 
-void tr_estimate_uncount(struct tr_estimate *e, double units,
-                         int64_t sent_at)
+void tr_estimate_uncount(struct tr_estimate *e, double units, int64_t sent_at)
 {
-    e->sum -= units;
-    for (int i = 0; i < e->recent_n; i++)
-        if (e->recent[i].at >= sent_at)
-            e->recent[i].sum -= units;
-    for (int i = 0; i < e->past_n; i++)
-        if (e->past[i].at >= sent_at)
-            e->past[i].sum -= units;
+    tr_taken_drop(&e->taken, units, sent_at);
     for (int i = 0; i < e->anchor_count; i++)
         if (e->anchors[i].at > sent_at)
             e->anchors[i].sum -= units;
-}
-
-static void add_evenly(struct tr_mark *m, int n, double units, int64_t from,
-                       int64_t to)
-{
-    for (int i = 0; i < n; i++)
-        if (m[i].at >= to)
-            m[i].sum += units;
-        else if (m[i].at > from)
-            m[i].sum += units * (double)(m[i].at - from) / (double)(to - from);
 }
 
 void tr_estimate_others(struct tr_estimate *e, double units, int64_t from,
@@ -197,16 +96,8 @@ void tr_estimate_others(struct tr_estimate *e, double units, int64_t from,
 {
     if (to <= from || units == 0)
         return;
-    add_evenly(e->recent, e->recent_n, units, from, to);
-    add_evenly(e->past, e->past_n, units, from, to);
-    add_evenly(e->anchors, e->anchor_count, units, from, to);
-    e->sum += units;
-    if (!e->recent_n || e->recent[e->recent_at].at < to)
-        mark(e->recent, TR_EST_MARKS, &e->recent_n, &e->recent_at, 2 * TR_MS,
-             to, e->sum);
-    if (!e->past_n || e->past[e->past_at].at < to)
-        mark(e->past, TR_EST_PAST, &e->past_n, &e->past_at, 2 * TR_S, to,
-             e->sum);
+    tr_taken_spread(&e->taken, units, from, to);
+    tr_marks_spread(e->anchors, e->anchor_count, units, from, to);
 }
 
 /* ---- bounds ------------------------------- */
@@ -285,7 +176,7 @@ static void bound(struct tr_estimate *e)
 
 static double start_rate(const struct tr_estimate *e)
 {
-    double n = e->sum / e->most;
+    double n = e->taken.sum / e->most;
     double rate = fmax(fmin(n / START_FOLD_S, START_EASY), n / GROW_FOLD_S);
 
     if (e->latency_s > 0)
@@ -334,7 +225,7 @@ double tr_estimate_rate(const struct tr_estimate *e, bool slow_start,
     case TR_EST_FIND:
         return e->base * exp(fmin(fmax(t, 0), 60) / FIND_FOLD_S);
     case TR_EST_RAMP:
-        return e->base + fmax(0, e->sum - e->ramp_from) / GROW_FOLD_S;
+        return e->base + fmax(0, e->taken.sum - e->ramp_from) / GROW_FOLD_S;
     case TR_EST_CRUISE:
     case TR_EST_WINDOW:
         held = seconds(e->hold_s_ns);
@@ -450,7 +341,7 @@ static void wait_for_length(struct tr_estimate *e, int64_t now)
 static void dark_wait(struct tr_estimate *e, double wait_s, int64_t now)
 {
     double gap = fmin(0.5 * seconds(now - e->dark_from),
-                      4000 * e->most / fmax(e->sum, 1));
+                      4000 * e->most / fmax(e->taken.sum, 1));
 
     if (e->measuring) {
         wait_for_length(e, now);
@@ -579,7 +470,8 @@ static void top_of_climb(struct tr_estimate *e, double rate, double taken,
                          int64_t sent_at, int64_t now)
 {
     double span = fmin(2, seconds(now - e->began_at));
-    double lately = (e->sum - sum_at(e, now - nanos(span))) / fmax(span, 1e-3);
+    double lately = (e->taken.sum - sum_at(e, now - nanos(span))) /
+                    fmax(span, 1e-3);
 
     /* Something else may have held us below what the climb allowed. */
     rate = fmin(rate, 2 * fmax(lately, e->most));
@@ -611,7 +503,8 @@ static bool refused_tight(struct tr_estimate *e, double rate, double taken,
 {
     bool none = taken < 0.5 * e->most;
 
-    if (e->phase != TR_EST_CRUISE || !tr_estimate_is_tight(e) || (none && e->misses))
+    if (e->phase != TR_EST_CRUISE || !tr_estimate_is_tight(e) ||
+        (none && e->misses))
         return false;
     e->misses = none;
     if (none)
@@ -739,9 +632,9 @@ void tr_estimate_tolerate(struct tr_estimate *e, double rate, int64_t now)
     e->probe_at = 0;
     e->hold_until = now;
     e->hold_s_ns = 0;
-    e->anchors[0] = (struct tr_mark){now, e->sum};
+    e->anchors[0] = (struct tr_mark){now, e->taken.sum};
     e->anchor_count = 1;
-    e->ramp_from = e->sum;
+    e->ramp_from = e->taken.sum;
     enter(e, TR_EST_RAMP, fmax(rate, START_RATE * e->most), now);
 }
 
@@ -754,7 +647,7 @@ static void exceeded(struct tr_estimate *e, int64_t sent_at, int64_t now)
     double n = sum_at(e, sent_at) - e->anchors[0].sum;
     double flow = n / fmax(seconds(sent_at - e->anchors[0].at), 1e-3);
     double span = fmin(60, fmax(1, seconds(now - e->began_at)));
-    double mean = (e->sum - sum_at(e, now - nanos(span))) / span;
+    double mean = (e->taken.sum - sum_at(e, now - nanos(span))) / span;
     double hold = e->phase != TR_EST_CRUISE
                       ? HOLD_MIN_S
                       : seconds(e->hold_s_ns) *
@@ -765,7 +658,7 @@ static void exceeded(struct tr_estimate *e, int64_t sent_at, int64_t now)
         flow = fmax(flow, rate / 2);
     e->reacted_at = now;
     e->hold_s_ns = nanos(fmin(hold, HOLD_MAX_S));
-    e->anchors[0] = (struct tr_mark){now, e->sum};
+    e->anchors[0] = (struct tr_mark){now, e->taken.sum};
     enter(e, TR_EST_CRUISE, fmin(rate, fmax(flow, mean / 2)), now);
 }
 
@@ -835,7 +728,7 @@ static void probe(struct tr_estimate *e, int64_t now)
     e->hold_until = later(now, e->turn + e->turn / 4);
 }
 
-/* Nothing was sent for longer than the rate or a wait, if they, held us back: we
+/* Nothing was sent for longer than the rate or a wait, if they held us back: we
  * slept, or had nothing to ask. */
 static bool was_idle(const struct tr_estimate *e, bool held, int64_t now)
 {
@@ -866,10 +759,7 @@ void tr_estimate_sent(struct tr_estimate *e, double units, bool held,
         probe(e, now);
     e->most = fmax(e->most, units);
     e->last_at = now;
-    e->sum += units;
-    mark(e->recent, TR_EST_MARKS, &e->recent_n, &e->recent_at, 2 * TR_MS, now,
-         e->sum);
-    mark(e->past, TR_EST_PAST, &e->past_n, &e->past_at, 2 * TR_S, now, e->sum);
+    tr_taken_add(&e->taken, units, now);
     tr_usual_sent(&e->usual, learns(e, now));
 }
 
@@ -915,7 +805,7 @@ void tr_estimate_accepted(struct tr_estimate *e, int64_t sent_at, int64_t now)
 
         if (e->phase == TR_EST_CRUISE && !e->usual.known)
             e->anchor_count = 0;
-        e->ramp_from = e->sum;
+        e->ramp_from = e->taken.sum;
         enter(e, TR_EST_RAMP, rate, now);
     }
 }
@@ -947,8 +837,5 @@ void tr_estimate_shift(struct tr_estimate *e, int64_t back)
             *times[i] -= back;
     for (int i = 0; i < e->anchor_count; i++)
         e->anchors[i].at -= back;
-    for (int i = 0; i < e->recent_n; i++)
-        e->recent[i].at -= back;
-    for (int i = 0; i < e->past_n; i++)
-        e->past[i].at -= back;
+    tr_taken_shift(&e->taken, back);
 }

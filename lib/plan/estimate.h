@@ -28,6 +28,9 @@
 #ifndef TR_PLAN_ESTIMATE_H
 #define TR_PLAN_ESTIMATE_H
 
+#include "plan/taken.h"
+#include "plan/usual.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -40,29 +43,7 @@ enum tr_estimate_phase {
     TR_EST_WINDOW  /* fixed windows: quota and boundary known */
 };
 
-enum { TR_EST_ANCHORS = 12, TR_EST_MARKS = 1024, TR_EST_PAST = 64 };
-
-/* Units sent and not refused until a time. */
-struct tr_mark {
-    int64_t at;
-    double sum;
-};
-
-/* The share of all that is refused whatever we do, and whether more is refused
- * now: Page's test for a share that is higher by a tenth. */
-struct tr_usual {
-    bool known;             /* there is one */
-    double tries, refused;  /* of the last thousand */
-    double score;           /* log-likelihood ratio since it was last 0 */
-};
-
-#define TR_USUAL_SURE 6.0   /* a score: in vain once in some thousand requests */
-
-/* learn: does this one tell what is usual? */
-void tr_usual_sent(struct tr_usual *u, bool learn);
-/* More than usual? sure: the score that says so. */
-bool tr_usual_refused(struct tr_usual *u, bool learn, double sure);
-double tr_usual_share(const struct tr_usual *u);
+enum { TR_EST_ANCHORS = 12 };
 
 struct tr_estimate {
     enum tr_estimate_phase phase;
@@ -79,7 +60,6 @@ struct tr_estimate {
     int64_t turn;           /* a refusal's round trip */
     int64_t probe_at;       /* one request tries since then; 0: none */
     int misses;             /* refusals in a row */
-    double sum;             /* units sent and not refused */
     double latency_s;       /* of the first answer; 0: none yet */
     bool blank;             /* several misses, and nothing accepted since */
     double size;            /* accepted until the first refusal */
@@ -105,9 +85,7 @@ struct tr_estimate {
     int64_t slack;          /* or so much earlier */
     double window_s, quota;
     bool measuring;         /* the length of windows is not known yet */
-    struct tr_mark recent[TR_EST_MARKS]; /* every send, or every 2 ms */
-    struct tr_mark past[TR_EST_PAST];    /* every 2 s */
-    int recent_n, recent_at, past_n, past_at;
+    struct tr_taken taken;  /* units sent and not refused */
 };
 
 void tr_estimate_init(struct tr_estimate *e, int64_t now);

@@ -144,7 +144,8 @@ void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
 {
     uint32_t n = 0;
 
-    if (g->strangers || coin >= (g->mode == TR_GUARD_STRICT ? AUDIT_SHARE_STRICT : AUDIT_SHARE))
+    if (g->strangers ||
+        coin >= (g->mode == TR_GUARD_STRICT ? AUDIT_SHARE_STRICT : AUDIT_SHARE))
         return;
     for (int i = 0; i < TR_GUEST_SLOTS; i++)
         n += g->guests[i].kind == TR_GUEST_AUDIT;
