@@ -428,7 +428,7 @@ static int try_csv(struct tr_source *src, struct tr_err *err)
         return MORE;
     src->found = (struct tr_found){0};
     tr_csv_begin(&src->csv);
-    if (!tr_source_find(src))
+    if (!tr_record_find(src))
         return MORE;
     /* A file that is only a header is told before anything is paid for. */
     if (src->found.next == f->to - f->from) {
@@ -462,7 +462,7 @@ static int try_line(struct tr_source *src, struct tr_err *err)
         return STARTED;
     src->found = (struct tr_found){0};
     src->looked = 0;
-    if (!tr_source_find(src))
+    if (!tr_record_find(src))
         return MORE;
     line = tr_str(bytes.p, src->found.n);
     src->style.crlf = src->found.next > src->found.n + 1;

@@ -119,10 +119,22 @@ int tr_faulty_row(struct tr_source *src, bool keepable, struct tr_err *err);
 void tr_faulty_keep(struct tr_source *src, struct tr_buf *out, bool *as_is);
 int tr_faulty_utf16(const struct tr_source *src, struct tr_err *err);
 
-/* ---- source.c --------------------------------------------------------- */
+/* ---- record.c --------------------------------------------------------- */
 
 /* Scans for the end of the record at feed.from; false: more bytes needed. */
-bool tr_source_find(struct tr_source *src);
+bool tr_record_find(struct tr_source *src);
+/* Is it sound? found.why says why not. < 0: no memory. */
+int tr_record_judge(struct tr_source *src, struct tr_str record,
+                    struct tr_err *err);
+/* The text to label: *text is a slice of the record, or of src->scratch. */
+void tr_record_text(struct tr_source *src, struct tr_str record,
+                    struct tr_str *text);
+/* A slice of the record, or of src->mark_buf; empty where none is asked for.
+ * half: the sentence about half of a surrogate pair in it. */
+struct tr_str tr_record_mark(struct tr_source *src, struct tr_str record,
+                             enum tr_mark which, const char *half);
+/* Whose row it is (--apart). Never 0 where rows are kept apart. */
+uint64_t tr_record_party(struct tr_source *src, struct tr_str record);
 
 static inline struct tr_str tr_feed_bytes(const struct tr_source *src)
 {
