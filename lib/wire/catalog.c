@@ -1,742 +1,30 @@
-/* catalog.c - which providers and models there are: the rows of
- * providers.yaml and models.yaml, with the user's own and the task's over
- * them.
+/* catalog.c - which providers and models there are: providers.yaml and
+ * models.yaml, with the user's own files and the task's rows over them.
  *
- * Read it from the end: tr_catalog_open() lays file over file, take_tables()
- * goes through one, take_provider() and take_model() check a row and lay it
- * over the row of that name, and each value has a take_...() of its kind.
- * Where a request to one of them goes and with which key is target.c.
+ * Read it from the end: tr_catalog_open() lays file over file, layer.c takes
+ * the rows of one. Where a request to a provider goes and with which key is
+ * target.c.
  *
  * SPDX-License-Identifier: MIT */
-#include "wire/batch.h"
+#include "wire/layer.h"
 
 #include "base/clock.h"
 #include "base/dirs.h"
 #include "base/mem.h"
-#include "base/near.h"
-#include "base/yaml.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <strings.h>
 #include <unistd.h>
 
 #define CONFIG_BYTES_MAX ((size_t)1 << 20) /* of a user's config file */
-#define PICO_PER_USD_MILLION INT64_C(1000000) /* 1 USD per million tokens */
 
 extern const unsigned char tr_data_providers[], tr_data_models[];
 extern const size_t tr_data_providers_n, tr_data_models_n;
 
-struct tr_catalog {
-    struct tr_arena arena;
-    struct tr_provider *providers;
-    size_t provider_count, provider_cap;
-    struct tr_model *models;
-    size_t model_count, model_cap;
-    size_t built_in; /* the first of providers[] are our own rows */
-};
-
-/* Who wrote a row decides what it may do. */
-enum writer { BUILT_IN, USER, TASK };
-
-struct source {
-    struct tr_catalog *c;
-    enum writer writer;
-    const char *file;  /* for messages */
-    const char *as_of;
-    struct tr_err *err;
-    bool bare;         /* rows of models may stand without "models:" */
-    int64_t today_s;   /* wall clock: which prices hold */
-};
-
-/* ---- near misses ------------------------------------------------------ */
-
-void tr_wire_near_try(struct tr_wire_near *near, const char *candidate)
-{
-    size_t n = tr_edits(tr_str_c(near->name), tr_str_c(candidate));
-
-    if (n <= 1 + strlen(near->name) / 3 && (!near->best || n < near->best_n)) {
-        near->best = candidate;
-        near->best_n = n;
-    }
-}
-
-/* ---- values ----------------------------------------------------------- */
-
-static int bad(const struct source *s, const struct tr_yaml *at,
-               const char *what)
-{
-    return tr_fail(s->err, TR_CONFIG, "%s:%d:%d: %.*s: %s", s->file, at->line,
-                   at->column, (int)at->key.n, at->key.p, what);
-}
-
-/* Something, and no blanks or control bytes in it. */
-static bool is_name(struct tr_str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x21 || s.p[i] == 0x7f)
-            return false;
-    return s.n > 0;
-}
-
-static int take_text(const struct source *s, const struct tr_yaml *v,
-                     const char **to)
-{
-    if (v->kind != TR_YAML_SCALAR || !v->value.n || v->value.n > 512)
-        return bad(s, v, "a short text is expected");
-    if (!is_name(v->value))
-        return bad(s, v, "no blanks and no line ends are allowed here");
-    *to = tr_arena_dup(&s->c->arena, v->value).p;
-    return *to ? TR_OK : tr_fail(s->err, TR_NOMEM, "out of memory");
-}
-
-static int take_bool(const struct source *s, const struct tr_yaml *v, bool *to)
-{
-    return tr_yaml_bool(v, to) ? TR_OK : bad(s, v, "true or false is expected");
-}
-
-/* Decimal text times scale, exact: 0.125 with scale 1000000 is 125000. */
-static int take_decimal(const struct source *s, const struct tr_yaml *v,
-                        int64_t scale, int64_t *to)
-{
-    const char *what = "a number such as 0.125 is expected, with six decimals "
-                       "at most";
-    int64_t n = 0;
-    bool after = false;
-    size_t digits = 0;
-
-    if (v->kind != TR_YAML_SCALAR)
-        return bad(s, v, what);
-    for (size_t i = 0; i < v->value.n; i++) {
-        char c = v->value.p[i];
-
-        if (c == '.' && !after) {
-            after = true;
-            continue;
-        }
-        if (c < '0' || c > '9' || n > INT64_C(1000000000000))
-            return bad(s, v, what);
-        if (after) {
-            scale /= 10;
-            if (!scale && c != '0')
-                return bad(s, v, what);
-            n += scale * (c - '0');
-        } else {
-            n = 10 * n + scale * (c - '0');
-        }
-        digits++;
-    }
-    *to = n;
-    return digits ? TR_OK : bad(s, v, what);
-}
-
-static int take_count(const struct source *s, const struct tr_yaml *v,
-                      int64_t *to)
-{
-    return take_decimal(s, v, 1, to);
-}
-
-/* One of several words: its index. */
-static int take_word(const struct source *s, const struct tr_yaml *v,
-                     const char *const *words, int *to)
-{
-    char what[200] = "one of these is expected:";
-    size_t n = strlen(what);
-
-    for (int i = 0; words[i]; i++) {
-        if (v->kind == TR_YAML_SCALAR && tr_str_eq_c(v->value, words[i])) {
-            *to = i;
-            return TR_OK;
-        }
-        n += (size_t)snprintf(what + n, sizeof what - n, " %s", words[i]);
-        if (n >= sizeof what)
-            n = sizeof what - 1;
-    }
-    return bad(s, v, what);
-}
-
-static int take_efforts(const struct source *s, const struct tr_yaml *v,
-                        unsigned *mask)
-{
-    *mask = 0;
-    if (v->kind != TR_YAML_LIST)
-        return bad(s, v, "a list such as [none, low] is expected");
-    for (const struct tr_yaml *e = v->first; e; e = e->next) {
-        int effort = tr_effort_find(e->value);
-
-        if (e->kind != TR_YAML_SCALAR || effort < 0)
-            return bad(s, v, "efforts are none, minimal, low, medium, high, "
-                             "xhigh, max");
-        *mask |= 1u << effort;
-    }
-    return TR_OK;
-}
-
-static int unknown_key(const struct source *s, const struct tr_yaml *at,
-                       const char *const *known)
-{
-    char key[40];
-    struct tr_wire_near near = {key, NULL, 0};
-
-    snprintf(key, sizeof key, "%.*s", at->key.n > 39 ? 39 : (int)at->key.n,
-             at->key.p);
-    for (; *known; known++)
-        tr_wire_near_try(&near, *known);
-    return tr_fail(s->err, TR_CONFIG, "%s:%d:%d: unknown key %s%s%s%s",
-                   s->file, at->key_line, at->key_column, key,
-                   near.best ? "; did you mean " : "",
-                   near.best ? near.best : "", near.best ? "?" : "");
-}
-
-static int key_index(const struct tr_yaml *at, const char *const *known)
-{
-    for (int i = 0; known[i]; i++) {
-        if (tr_str_eq_c(at->key, known[i]))
-            return i;
-    }
-    return -1;
-}
-
-/* ---- provider rows ---------------------------------------------------- */
-
-static struct tr_provider *find_provider(const struct tr_catalog *c,
-                                         struct tr_str name)
-{
-    for (size_t i = 0; i < c->provider_count; i++) {
-        if (tr_str_eq_c(name, c->providers[i].name))
-            return &c->providers[i];
-    }
-    return NULL;
-}
-
-static int take_like(const struct source *s, const struct tr_yaml *v,
-                     struct tr_provider *p)
-{
-    const struct tr_provider *other = find_provider(s->c, v->value);
-    const char *name = p->name;
-
-    if (!other)
-        return bad(s, v, "there is no provider of that name above");
-    *p = *other;
-    p->name = name;
-    return TR_OK;
-}
-
-enum provider_key {
-    P_LIKE, P_DIALECT, P_BASE_URL, P_BASE_URL_ENV, P_KEY_ENV, P_KEY_FILE,
-    P_KEY, P_CAP, P_EFFORT, P_EFFORT_DEFAULT, P_SCHEMA, P_TEMPERATURE,
-    P_REQUIRE_PARAMETERS, P_FREE, P_RPM, P_TPM, P_CONCURRENCY, P_PATH,
-    P_KEY_HEADER, P_HEADERS, P_MODELS, P_PACK, P_QUESTIONS, P_OPTIONS, P_CACHE,
-    P_CACHE_KEY, P_BATCH, P_BATCH_REQUESTS, P_BATCH_MB
-};
-static const char *const provider_keys[] = {
-    "like", "dialect", "base_url", "base_url_env", "key_env", "key_file",
-    "key", "cap", "effort", "effort_default", "schema", "temperature",
-    "require_parameters", "free", "rpm", "tpm", "concurrency", "path",
-    "key_header", "headers", "models", "pack", "questions", "options",
-    "cache", "cache_key", "batch", "batch_requests", "batch_mb", NULL};
-
-static const char *const styles[] = {
-#define X(name) #name,
-    TR_EFFORT_STYLES(X)
-#undef X
-    NULL};
-
-/* A path behind an address: "/v1/x/{model}?version=1". */
-static int take_path(const struct source *s, const struct tr_yaml *v,
-                     const char **to)
-{
-    int rc = take_text(s, v, to);
-
-    if (rc != TR_OK)
-        return rc;
-    for (const char *p = *to; *p; p++) {
-        if (**to != '/' || strchr("@#\\\"<>", *p) || (unsigned char)*p > 0x7e)
-            return bad(s, v, "a path such as /v1/messages is expected");
-    }
-    return TR_OK;
-}
-
-static bool is_header_name(struct tr_str name)
-{
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-
-        if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') &&
-            !(c >= '0' && c <= '9') && c != '-' && c != '_')
-            return false;
-    }
-    return name.n > 0;
-}
-
-/* {name: value} into "name: value" lines. Keys have their own option. */
-static int take_headers(const struct source *s, const struct tr_yaml *map,
-                        struct tr_provider *p)
-{
-    static const char *const ours[] = {
-        "host", "authorization", "cookie", "content-length", "content-type",
-        "transfer-encoding", "connection", "expect", "x-api-key", "api-key",
-        "x-goog-api-key", "proxy-authorization", NULL};
-    int n = 0;
-
-    if (s->writer == TASK)
-        return bad(s, map, "a task file may not name headers; use config.yaml");
-    if (map->kind != TR_YAML_MAP)
-        return bad(s, map, "a map such as {x-title: mine} is expected");
-    for (const struct tr_yaml *v = map->first; v; v = v->next) {
-        struct tr_str value = v->value;
-        char line[300];
-        int line_n;
-
-        for (int i = 0; ours[i]; i++) {
-            if (v->key.n == strlen(ours[i]) &&
-                strncasecmp(v->key.p, ours[i], v->key.n) == 0)
-                return bad(s, v, "this header is not for a row to set; keys "
-                                 "come from key_env or key_file");
-        }
-        line_n = snprintf(line, sizeof line, "%.*s: %.*s", (int)v->key.n,
-                          v->key.p, (int)value.n, value.p ? value.p : "");
-        if (!is_header_name(v->key) || v->kind != TR_YAML_SCALAR ||
-            !value.n || line_n >= (int)sizeof line || n >= TR_ROW_HEADERS_MAX)
-            return bad(s, v, "four short headers at most are expected, one "
-                             "line each");
-        for (int i = 0; i < line_n; i++) {
-            if (line[i] < 0x20 || line[i] > 0x7e)
-                return bad(s, v, "a header is visible ASCII in one line");
-        }
-        p->headers[n] = tr_arena_dup(&s->c->arena, tr_str_c(line)).p;
-        if (!p->headers[n++])
-            return tr_fail(s->err, TR_NOMEM, "out of memory");
-    }
-    p->headers[n] = NULL;
-    return TR_OK;
-}
-
-static int take_small(const struct source *s, const struct tr_yaml *v, int *to)
-{
-    int64_t n = 0;
-    int rc = take_count(s, v, &n);
-
-    *to = n > 100000 ? 100000 : (int)n;
-    return rc;
-}
-
-static int take_provider_value(const struct source *s, const struct tr_yaml *v,
-                               enum provider_key key, struct tr_provider *p)
-{
-    static const char *const needs[] = {"required", "optional", NULL};
-    static const char *const caps[] = {"max_completion_tokens", "max_tokens",
-                                       NULL};
-    static const char *const zero[] = {"0", NULL};
-    int word = 0, small = 0, rc;
-    bool flag = false;
-
-    switch (key) {
-    case P_LIKE:
-        return TR_OK; /* done before the others */
-    case P_DIALECT:
-        return take_text(s, v, &p->dialect);
-    case P_BASE_URL:
-        return take_text(s, v, &p->base_url);
-    case P_BASE_URL_ENV:
-        return take_text(s, v, &p->base_url_env);
-    case P_KEY_ENV:
-        return take_text(s, v, &p->key_env);
-    case P_KEY_FILE:
-        if (s->writer == TASK)
-            return bad(s, v, "a task file may not name a key file; use "
-                             "--key-file or the user's config.yaml");
-        return take_text(s, v, &p->key_file);
-    case P_KEY:
-        rc = take_word(s, v, needs, &word);
-        p->key_optional = word == 1;
-        return rc;
-    case P_CAP:
-        rc = take_word(s, v, caps, &word);
-        p->quirks.old_cap = word == 1;
-        return rc;
-    case P_EFFORT:
-        return take_word(s, v, styles, &p->quirks.effort_style);
-    case P_EFFORT_DEFAULT:
-        p->effort_default = tr_effort_find(v->value);
-        return p->effort_default < 0 && !tr_str_eq_c(v->value, "omit")
-                   ? bad(s, v, "an effort or omit is expected")
-                   : TR_OK;
-    case P_SCHEMA:
-        rc = take_bool(s, v, &flag);
-        p->quirks.no_schema = !flag;
-        return rc;
-    case P_TEMPERATURE:
-        p->quirks.zero_temperature = true;
-        return take_word(s, v, zero, &word);
-    case P_REQUIRE_PARAMETERS:
-        return take_bool(s, v, &p->quirks.require_parameters);
-    case P_FREE:
-        return take_bool(s, v, &p->is_free);
-    case P_RPM:
-        return take_count(s, v, &p->rpm);
-    case P_TPM:
-        return take_count(s, v, &p->tpm);
-    case P_CONCURRENCY:
-        return take_small(s, v, &p->concurrency);
-    case P_PATH:
-        return take_path(s, v, &p->path);
-    case P_KEY_HEADER:
-        rc = take_text(s, v, &p->key_header);
-        return rc == TR_OK && !is_header_name(v->value)
-                   ? bad(s, v, "the name of a header is expected") : rc;
-    case P_HEADERS:
-        return take_headers(s, v, p);
-    case P_MODELS:
-        return take_text(s, v, &p->models);
-    case P_PACK:
-        return take_small(s, v, &p->pack);
-    case P_QUESTIONS:
-        return take_small(s, v, &p->questions);
-    case P_OPTIONS:
-        return take_small(s, v, &p->options);
-    case P_CACHE:
-        rc = take_bool(s, v, &flag);
-        p->quirks.no_cache = !flag;
-        return rc;
-    case P_CACHE_KEY:
-        return take_bool(s, v, &p->quirks.cache_keys);
-    case P_BATCH:
-        rc = take_text(s, v, &p->batch);
-        return rc == TR_OK && !tr_batch_form_find(p->batch)
-                   ? bad(s, v, "openai or anthropic is expected") : rc;
-    case P_BATCH_REQUESTS:
-        return take_count(s, v, &p->batch_requests);
-    case P_BATCH_MB:
-        rc = take_small(s, v, &small); /* in bytes it is still a number */
-        p->batch_mb = small;
-        return rc;
-    }
-    return TR_OK;
-}
-
-static bool is_same(const char *a, const char *b)
-{
-    return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
-/* A task file may come from somebody else. It may describe servers and name
- * the variable of their key, but not send the key of a provider we know to
- * another place. */
-static int check_task_row(const struct source *s, const struct tr_yaml *row,
-                          const struct tr_provider *p)
-{
-    for (size_t i = 0; i < s->c->built_in && p->key_env; i++) {
-        const struct tr_provider *b = &s->c->providers[i];
-
-        if (!is_same(b->key_env, p->key_env) ||
-            (is_same(b->base_url, p->base_url) &&
-             (!p->base_url_env || is_same(b->base_url_env, p->base_url_env))))
-            continue;
-        return tr_fail(s->err, TR_CONFIG,
-                       "%s:%d:%d: %s: %s is the key of %s, and a task file "
-                       "may not send it elsewhere; give --key-env %s on the "
-                       "command line if you mean it",
-                       s->file, row->line, row->column, p->name, p->key_env,
-                       b->name, p->key_env);
-    }
-    return TR_OK;
-}
-
-static int take_provider(const struct source *s, const struct tr_yaml *row)
-{
-    struct tr_catalog *c = s->c;
-    struct tr_provider *old = find_provider(c, row->key);
-    const struct tr_yaml *like = tr_yaml_get(row, "like");
-    struct tr_provider p = {.dialect = "openai", .effort_default = -1,
-                            .quirks = {.effort = -1}};
-    int rc;
-
-    if (row->kind != TR_YAML_MAP)
-        return bad(s, row, "a provider is a map such as "
-                           "{base_url: \"http://127.0.0.1:8000/v1\"}");
-    if (old)
-        p = *old;
-    else if (!(p.name = tr_arena_dup(&c->arena, row->key).p))
-        return tr_fail(s->err, TR_NOMEM, "out of memory");
-    if (!is_name(row->key) || strchr(p.name, '/'))
-        return bad(s, row, "a provider's name is a word without a slash");
-    if (like && (rc = take_like(s, like, &p)) != TR_OK)
-        return rc;
-    /* A key belongs to an origin: who moves the origin leaves the key. */
-    if (s->writer != BUILT_IN && tr_yaml_get(row, "base_url")) {
-        p.key_env = p.key_file = p.base_url_env = NULL;
-        p.rpm = p.tpm = 0;
-    }
-    for (const struct tr_yaml *v = row->first; v; v = v->next) {
-        int key = key_index(v, provider_keys);
-
-        rc = key < 0 ? unknown_key(s, v, provider_keys)
-                     : take_provider_value(s, v, (enum provider_key)key, &p);
-        if (rc != TR_OK)
-            return rc;
-    }
-    if (s->writer == TASK && (rc = check_task_row(s, row, &p)) != TR_OK)
-        return rc;
-    if (old) {
-        *old = p;
-        return TR_OK;
-    }
-    if (!tr_grow((void **)&c->providers, &c->provider_cap, c->provider_count + 1,
-                 sizeof *c->providers))
-        return tr_fail(s->err, TR_NOMEM, "out of memory");
-    c->providers[c->provider_count++] = p;
-    return TR_OK;
-}
-
-/* ---- model rows ------------------------------------------------------- */
-
-static struct tr_model *find_model(const struct tr_catalog *c,
-                                   struct tr_str name)
-{
-    for (size_t i = 0; i < c->model_count; i++) {
-        if (tr_str_eq_c(name, c->models[i].name))
-            return &c->models[i];
-    }
-    return NULL;
-}
-
-enum model_key {
-    M_INPUT, M_OUTPUT, M_CACHED, M_CACHE_WRITE, M_BATCH, M_CONTEXT,
-    M_MAX_OUTPUT, M_EFFORTS, M_LONG_FROM, M_LONG_INPUT, M_LONG_OUTPUT,
-    M_SHUTDOWN, M_EFFORT, M_CACHE_MIN, M_CACHE_MARKS, M_THEN
-};
-static const char *const model_keys[] = {
-    "input", "output", "cached", "cache_write", "batch", "context",
-    "max_output", "efforts", "long_from", "long_input", "long_output",
-    "shutdown", "effort", "cache_min", "cache_marks", "then", NULL};
-static const char *const then_keys[] = {"input", "output", "cached",
-                                        "cache_write", "from", NULL};
-
-/* Days since 1970-01-01 of a date of the Gregorian calendar (H. Hinnant). */
-static int64_t day_number(int64_t y, int64_t m, int64_t d)
-{
-    int64_t era, of_era;
-
-    y -= m <= 2;
-    era = y / 400;
-    of_era = y - era * 400;
-    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 +
-           (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1 - 719468;
-}
-
-int tr_days_until(const char *date, int64_t now_s)
-{
-    static const char form[] = "dddd-dd-dd";
-    int64_t v[3] = {0};
-    int at = 0;
-
-    for (size_t i = 0; i < sizeof form; i++) {
-        if (form[i] == 'd' ? date[i] < '0' || date[i] > '9'
-                           : date[i] != form[i])
-            return INT_MAX;
-        if (form[i] == 'd')
-            v[at] = v[at] * 10 + (date[i] - '0');
-        else
-            at++;
-    }
-    if (v[0] < 1970 || v[1] < 1 || v[1] > 12 || v[2] < 1 || v[2] > 31)
-        return INT_MAX;
-    return (int)(day_number(v[0], v[1], v[2]) - now_s / 86400);
-}
-
-static int take_date(const struct source *s, const struct tr_yaml *v,
-                     const char **date)
-{
-    int rc = take_text(s, v, date);
-
-    if (rc == TR_OK && tr_days_until(*date, 0) == INT_MAX)
-        return bad(s, v, "a date is wanted, such as 2026-12-11");
-    return rc;
-}
-
-/* Prices of a later day: {from: 2027-01-01, input: 1.50, output: 7.50}. From
- * that day on they hold. On the day before a run may still go on when they
- * begin, and days begin elsewhere first: the dearer of both holds. */
-static int take_then(const struct source *s, const struct tr_yaml *map,
-                     struct tr_model *m)
-{
-    int64_t *const prices[] = {&m->facts.price_in, &m->facts.price_out,
-                               &m->facts.price_cached,
-                               &m->facts.price_cache_write};
-    const struct tr_yaml *from = tr_yaml_get(map, "from");
-    int days, rc;
-
-    if (map->kind != TR_YAML_MAP || !from)
-        return bad(s, map, "prices of a later day are a map such as {from: "
-                           "2027-01-01, input: 1.50, output: 7.50}");
-    rc = take_date(s, from, &m->then_from);
-    if (rc != TR_OK)
-        return rc;
-    days = tr_days_until(m->then_from, s->today_s);
-    for (const struct tr_yaml *v = map->first; v; v = v->next) {
-        int key = key_index(v, then_keys);
-        int64_t price;
-
-        if (v == from)
-            continue;
-        if (key < 0)
-            return unknown_key(s, v, then_keys);
-        rc = take_decimal(s, v, PICO_PER_USD_MILLION, &price);
-        if (rc != TR_OK)
-            return rc;
-        if (days <= 0 || (days == 1 && price > *prices[key]))
-            *prices[key] = price;
-    }
-    return TR_OK;
-}
-
-static int take_model_value(const struct source *s, const struct tr_yaml *v,
-                            enum model_key key, struct tr_model *m)
-{
-    struct tr_model_facts *f = &m->facts;
-    int64_t n = 0;
-    int rc;
-
-    switch (key) {
-    case M_INPUT:
-        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_in);
-    case M_OUTPUT:
-        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_out);
-    case M_CACHED:
-        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_cached);
-    case M_CACHE_WRITE:
-        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_cache_write);
-    case M_BATCH:
-        rc = take_decimal(s, v, 100, &n);
-        m->batch_pct = (int)(n > 10000 ? 10000 : n);
-        return rc;
-    case M_CONTEXT:
-        return take_count(s, v, &f->context);
-    case M_MAX_OUTPUT:
-        return take_count(s, v, &f->max_output);
-    case M_EFFORTS:
-        return take_efforts(s, v, &m->efforts);
-    case M_LONG_FROM:
-        return take_count(s, v, &f->long_from);
-    case M_LONG_INPUT:
-        return take_decimal(s, v, 100, &f->long_in_pct);
-    case M_LONG_OUTPUT:
-        return take_decimal(s, v, 100, &f->long_out_pct);
-    case M_CACHE_MIN:
-        return take_count(s, v, &f->cache_min);
-    case M_CACHE_MARKS:
-        return take_bool(s, v, &m->cache_marks);
-    case M_SHUTDOWN:
-        return take_date(s, v, &m->shutdown);
-    case M_EFFORT:
-        return take_word(s, v, styles, &m->effort_style);
-    case M_THEN:
-        return TR_OK; /* after the prices of today */
-    }
-    return TR_OK;
-}
-
-static int take_model(const struct source *s, const struct tr_yaml *row)
-{
-    struct tr_catalog *c = s->c;
-    struct tr_model *old = find_model(c, row->key);
-    struct tr_model m = {.facts = {-1, -1, -1, -1, 0, 0, 0, 100, 100, 0},
-                         .effort_style = -1};
-    const struct tr_yaml *then;
-    const char *slash;
-    int rc;
-
-    if (tr_str_eq_c(row->key, "as_of"))
-        return TR_OK;
-    if (row->kind != TR_YAML_MAP)
-        return bad(s, row, "a model is a map such as {input: 0.10, "
-                           "output: 0.50}");
-    if (old)
-        m = *old;
-    else if (!(m.name = tr_arena_dup(&c->arena, row->key).p))
-        return tr_fail(s->err, TR_NOMEM, "out of memory");
-    slash = strchr(m.name, '/');
-    if (!is_name(row->key) || !slash || slash == m.name || !slash[1])
-        return bad(s, row, "a model is named provider/model");
-    m.as_of = s->as_of;
-    for (const struct tr_yaml *v = row->first; v; v = v->next) {
-        int key = key_index(v, model_keys);
-
-        rc = key < 0 ? unknown_key(s, v, model_keys)
-                     : take_model_value(s, v, (enum model_key)key, &m);
-        if (rc != TR_OK)
-            return rc;
-    }
-    then = tr_yaml_get(row, "then");
-    if (then && (rc = take_then(s, then, &m)) != TR_OK)
-        return rc;
-    m.has_efforts = m.has_efforts || tr_yaml_get(row, "efforts");
-    if (old) {
-        *old = m;
-        return TR_OK;
-    }
-    if (!tr_grow((void **)&c->models, &c->model_cap, c->model_count + 1,
-                 sizeof *c->models))
-        return tr_fail(s->err, TR_NOMEM, "out of memory");
-    c->models[c->model_count++] = m;
-    return TR_OK;
-}
-
-/* What a row does not say must never make a bill look smaller. */
-static void fill_prices(struct tr_catalog *c)
-{
-    for (size_t i = 0; i < c->model_count; i++) {
-        struct tr_model_facts *f = &c->models[i].facts;
-
-        if (f->price_cached < 0)
-            f->price_cached = f->price_in;
-        if (f->price_cache_write < 0)
-            f->price_cache_write = f->price_in;
-    }
-}
-
 /* ---- files ------------------------------------------------------------ */
-
-static int take_rows(const struct source *s, const struct tr_yaml *map,
-                     int (*take)(const struct source *, const struct tr_yaml *))
-{
-    int rc = TR_OK;
-
-    if (!map || tr_yaml_is_null(map))
-        return TR_OK;
-    if (map->kind != TR_YAML_MAP)
-        return bad(s, map, "a map of rows is expected");
-    for (const struct tr_yaml *row = map->first; row && rc == TR_OK;
-         row = row->next)
-        rc = take(s, row);
-    return rc;
-}
-
-/* Takes "providers:" and "models:" of a file. */
-static int take_tables(struct source *s, struct tr_str text)
-{
-    struct tr_yaml *root;
-    const struct tr_yaml *as_of;
-    int rc = tr_yaml_parse(&root, &s->c->arena, text, s->file, s->err);
-
-    if (rc != TR_OK)
-        return rc;
-    as_of = tr_yaml_get(root, "as_of");
-    if (as_of && as_of->kind != TR_YAML_SCALAR)
-        return bad(s, as_of, "a date is wanted, such as 2026-12-11");
-    if (as_of)
-        s->as_of = as_of->value.p;
-    if (s->bare && !tr_yaml_get(root, "models"))
-        return take_rows(s, root, take_model);
-    rc = take_rows(s, tr_yaml_get(root, "providers"), take_provider);
-    if (rc == TR_OK)
-        rc = take_rows(s, tr_yaml_get(root, "models"), take_model);
-    return rc;
-}
 
 ssize_t tr_wire_read_all(int fd, char *p, size_t size)
 {
@@ -754,7 +42,7 @@ ssize_t tr_wire_read_all(int fd, char *p, size_t size)
 }
 
 /* A whole file of bounded size; a missing one is empty. */
-static int read_file(const struct source *s, struct tr_str *text)
+static int read_file(const struct tr_layer *s, struct tr_str *text)
 {
     int fd = open(s->file, O_RDONLY | O_CLOEXEC);
     const char *distrust;
@@ -794,14 +82,26 @@ static int take_user_file(struct tr_catalog *c, const char *dir,
                           struct tr_err *err)
 {
     char path[PATH_MAX];
-    struct source s = {c, USER, path, "your own file", err,
+    struct tr_layer s = {c, TR_BY_USER, path, "your own file", err,
                        strcmp(name, "models.yaml") == 0, today_s};
     struct tr_str text;
     int rc;
 
     snprintf(path, sizeof path, "%.3900s/%s", dir, name);
     rc = read_file(&s, &text);
-    return rc != TR_OK || !text.n ? rc : take_tables(&s, text);
+    return rc != TR_OK || !text.n ? rc : tr_layer_take(&s, text);
+}
+
+static void fill_prices(struct tr_catalog *c)
+{
+    for (size_t i = 0; i < c->model_count; i++) {
+        struct tr_model_facts *f = &c->models[i].facts;
+
+        if (f->price_cached < 0)
+            f->price_cached = f->price_in;
+        if (f->price_cache_write < 0)
+            f->price_cache_write = f->price_in;
+    }
 }
 
 int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
@@ -809,10 +109,10 @@ int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
 {
     struct tr_catalog *c = tr_alloc(sizeof *c);
     int64_t today_s = o->today_s ? o->today_s : tr_clock_wall_s();
-    struct source built_in = {c, BUILT_IN, "providers.yaml", "", err, false,
+    struct tr_layer built_in = {c, TR_BY_US, "providers.yaml", "", err, false,
                               today_s};
-    struct source task = {c, TASK, "providers of the task", "", err, false,
-                          today_s};
+    struct tr_layer task = {c, TR_BY_TASK, "providers of the task", "", err,
+                            false, today_s};
     struct tr_yaml *root;
     int rc = TR_OK;
 
@@ -820,12 +120,12 @@ int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
     if (!c)
         return tr_fail(err, TR_NOMEM, "out of memory");
     tr_arena_init(&c->arena);
-    TRY(take_tables(&built_in, tr_str((const char *)tr_data_providers,
-                                      tr_data_providers_n)));
+    TRY(tr_layer_take(&built_in, tr_str((const char *)tr_data_providers,
+                                        tr_data_providers_n)));
     c->built_in = c->provider_count;
     built_in.file = "models.yaml";
-    TRY(take_tables(&built_in,
-                    tr_str((const char *)tr_data_models, tr_data_models_n)));
+    TRY(tr_layer_take(&built_in,
+                      tr_str((const char *)tr_data_models, tr_data_models_n)));
     if (o->config_dir && o->config_dir[0]) {
         TRY(take_user_file(c, o->config_dir, "config.yaml", today_s,
                            err));
@@ -835,7 +135,7 @@ int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
     if (tr_str_trim(o->providers_yaml).n) {
         TRY(tr_yaml_parse(&root, &c->arena, o->providers_yaml, task.file,
                           err));
-        TRY(take_rows(&task, root, take_provider));
+        TRY(tr_layer_take_providers(&task, root));
     }
     fill_prices(c);
     *out = c;
@@ -892,11 +192,11 @@ static const struct tr_model *facts_of(const struct tr_catalog *c,
 {
     static const char *const dates[] = {"-dddd-dd-dd", "-dddddddd"};
     struct tr_str name = tr_str_c(model);
-    const struct tr_model *m = find_model(c, name);
+    const struct tr_model *m = tr_catalog_model(c, name);
 
     for (size_t i = 0; i < 2 && !m; i++) {
         if (ends_like(name, dates[i]))
-            m = find_model(c, tr_str(model, name.n - strlen(dates[i])));
+            m = tr_catalog_model(c, tr_str(model, name.n - strlen(dates[i])));
     }
     return m;
 }
@@ -904,7 +204,7 @@ static const struct tr_model *facts_of(const struct tr_catalog *c,
 const struct tr_provider *tr_catalog_provider(const struct tr_catalog *c,
                                               struct tr_str name)
 {
-    return find_provider(c, name);
+    return tr_catalog_row(c, name);
 }
 
 const struct tr_model *tr_catalog_facts(const struct tr_catalog *c,
@@ -935,7 +235,7 @@ bool tr_model_find(const struct tr_lane_opts *o, const char *model,
         as_of[0] = '\0';
     if (tr_catalog_open(&c, o, NULL) != TR_OK)
         return false;
-    p = find_provider(c, tr_str(model, strcspn(model, "/")));
+    p = tr_catalog_row(c, tr_str(model, strcspn(model, "/")));
     m = tr_catalog_facts(c, p, model);
     known = m || (p && p->is_free);
     if (m) {

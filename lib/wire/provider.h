@@ -170,7 +170,7 @@ struct tr_lane_opts {
     const char *(*env)(const char *name);
 };
 
-/* ---- providers and models (catalog.c) --------------------------------- */
+/* ---- providers and models (catalog.c, layer.c) ------------------------- */
 
 #define TR_ROW_HEADERS_MAX 4
 
