@@ -219,7 +219,7 @@ static struct watchdog *start_watchdog(struct term *term,
                                        const trommel_run *run)
 {
     struct watchdog *dog;
-    int error = watchdog_start(&dog, trommel_config_get(cfg, "watchdog"),
+    int error = watchdog_start(&dog, trommel_config_ms(cfg, "watchdog"),
                                flag(cfg, "core-dumps"), term, run);
     char text[200];
 

@@ -39,31 +39,6 @@ struct watchdog {
     bool stopping;      /* under lock */
 };
 
-/* "1h30m", "500ms"; a bare number is seconds. */
-static int64_t read_ms(const char *p)
-{
-    static const struct {
-        const char *unit;
-        int64_t ms;
-    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000},
-                 {"d", 86400000}, {"", 1000}};
-    int64_t total = 0;
-
-    while (*p) {
-        char *unit;
-        int64_t n = strtoll(p, &unit, 10);
-        size_t i = 0;
-
-        while (strncmp(unit, units[i].unit, strlen(units[i].unit)) != 0)
-            i++;
-        total += n * units[i].ms;
-        p = unit + strlen(units[i].unit);
-        if (p == unit)
-            break;
-    }
-    return total;
-}
-
 static int64_t now_ms(void)
 {
     struct timespec t;
@@ -176,21 +151,20 @@ static int start_thread(struct watchdog *w)
     return error;
 }
 
-int watchdog_start(struct watchdog **out, const char *limit, bool core,
+int watchdog_start(struct watchdog **out, int64_t limit_ms, bool core,
                    const struct term *term, const trommel_run *run)
 {
-    int64_t ms = read_ms(limit);
     pthread_condattr_t attr;
     struct watchdog *w;
     int error;
 
     *out = NULL;
-    if (ms <= 0)
+    if (limit_ms <= 0)
         return 0;
     w = malloc(sizeof *w);
     if (!w)
         return ENOMEM;
-    *w = (struct watchdog){.run = run, .limit_ms = ms, .core = core,
+    *w = (struct watchdog){.run = run, .limit_ms = limit_ms, .core = core,
                            .json = term->json, .tty = term->tty};
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_init(&attr);

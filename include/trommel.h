@@ -130,6 +130,9 @@ TROMMEL_API int trommel_config_unset(trommel_config *cfg, const char *name);
 /* Value in force, NULL when unset or unknown. */
 TROMMEL_API const char *trommel_config_get(const trommel_config *cfg,
                                            const char *name);
+/* The same for an option that is a time, in milliseconds; -1: it is none. */
+TROMMEL_API int64_t trommel_config_ms(const trommel_config *cfg,
+                                      const char *name);
 /* The i-th value, from 0, of an option that may be repeated; NULL after the
  * last. */
 TROMMEL_API const char *trommel_config_get_at(const trommel_config *cfg,

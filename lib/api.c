@@ -82,6 +82,13 @@ const char *trommel_config_get(const trommel_config *cfg, const char *name)
                                           : NULL;
 }
 
+int64_t trommel_config_ms(const trommel_config *cfg, const char *name)
+{
+    const struct tr_option *o = tr_option_find(tr_str_c(name));
+
+    return o && o->type == TR_OPT_TIME ? tr_config_ms(cfg->cfg, name) : -1;
+}
+
 const char *trommel_config_get_at(const trommel_config *cfg, const char *name,
                                   int i)
 {
