@@ -44,6 +44,7 @@ struct batch {
     int64_t wall_s;             /* when it was made, by the provider's clock */
     int64_t shown_at, ends_at;  /* in lists from then on; ns */
     bool expires, stuck, cancelled;
+    bool odd;                   /* last told of in a word that nobody knows */
     bool known, told;           /* its name, by whomever; and its sender
                                    keeps it */
     int late;                   /* questions until the results are there */
@@ -468,7 +469,9 @@ static void describe(struct sim *w, struct batch *b, struct tr_buf *out,
                          : b->cancelled ? "cancelled"
                          : b->expires ? "expired" : "completed";
 
-    if (polled && strikes(w, B_STATUS))
+    if (polled)
+        b->odd = strikes(w, B_STATUS);
+    if (polled && b->odd)
         status = "pondering", there = false;
     else if (there && polled && b->late)
         there = --b->late == 0;
@@ -909,6 +912,9 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
     if (a->kind == POLL && b && b->state == ENDED && b->late &&
         (b->late_was > 4 || !(b->completed + b->errored)))
         land_all(w, b); /* somebody will give up */
+    if (a->kind == POLL && ok && b && b->state == ENDED && b->cancelled &&
+        b->odd)
+        land_all(w, b); /* and who cancelled it may, without its end */
     if (a->kind == POLL && ok && b && b->state == ENDED && is_openai(w) &&
         !b->results[0].n && !b->results[1].n)
         land_all(w, b); /* there is nothing to fetch */
