@@ -24,6 +24,7 @@ enum {
 #define HOST "sim"
 #define BASE "https://" HOST "/v1"
 #define RETRY_MOST_S 300
+#define MADE_IN_VAIN 100 /* batches; more than were gathered by then */
 
 /* One request of a batch. */
 struct line {
@@ -88,6 +89,8 @@ struct sim_batches {
     size_t ask_n, ask_cap, all_n, all_cap, file_n, file_cap;
     struct tr_buf headers, reply; /* of the result that was taken last */
     int names;
+    int used_up_run, since;     /* a run that heard "insufficient_quota", and
+                                   how often it made a batch since then */
     /* by attempt, modulo: who asked it, when it was handed to the lane */
     struct { uint64_t attempt; int period, account; } owners[OWNERS];
 };
@@ -652,6 +655,18 @@ static void serve(struct sim *w, struct ask *a)
     }
 }
 
+/* P4: whoever has heard that the quota is used up makes what it has gathered,
+ * and then no more. */
+static void check_quota(struct sim *w)
+{
+    struct sim_batches *all = w->batches;
+
+    if (all->used_up_run == w->run_number && !w->o.wait_for_quota &&
+        !w->providers[0].o->quota_is_day && ++all->since > MADE_IN_VAIN)
+        sim_fail(w, "P4", "the %dth batch is made after the word that the "
+                 "quota is used up", all->since);
+}
+
 /* It has arrived: is it done, and what is said about that? */
 static void arrive(struct sim *w, struct ask *a)
 {
@@ -829,8 +844,10 @@ static int ask(struct tr_transport *t, uint64_t tag,
     a->stage = ON_WIRE;
     a->arrive_at = w->now + TR_MS + (int64_t)tr_rng_below(&w->rng, 19) * TR_MS;
     a->deadline_at = w->now + deadline_ms * TR_MS;
-    if (a->kind == CREATE)
+    if (a->kind == CREATE) {
+        check_quota(w);
         prepare(w, a);
+    }
     else if (a->name[0])
         a->batch = batch_by_name(all, a->name);
     if (a->kind == POLL)
@@ -926,6 +943,12 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
     }
     if (a->kind == CREATE && ok && b->name[0])
         b->known = true;
+    if (a->kind == CREATE && a->net == TR_NET_OK && a->status == 429 &&
+        strstr(a->reply.p, "insufficient_quota") &&
+        all->used_up_run != w->run_number) {
+        all->used_up_run = w->run_number;
+        all->since = 0;
+    }
     if (a->kind == CREATE && b->state == NEVER_MADE && !b->known &&
         (a->net == TR_NET_CONNECT || (a->status >= 400 && a->status < 500))) {
         b->known = b->told = true;
