@@ -89,11 +89,13 @@ set(hurt_it ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/kill/hurt.py
     $<TARGET_FILE:trommel> ${hurt})
 add_test(NAME kill COMMAND ${kill} --kills ${kills})
 add_test(NAME hurt COMMAND ${hurt_it})
+add_test(NAME resume COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/kill/resume.py $<TARGET_FILE:trommel> ${hurt})
 # Every call of the parts; of whole runs every 211th, beginning elsewhere each
 # day. Nightly every one.
 set(torture torture $<TARGET_FILE:trommel>)
 add_test(NAME torture COMMAND ${torture} --step 211)
-set_tests_properties(kill hurt torture PROPERTIES TIMEOUT 600)
+set_tests_properties(kill hurt resume torture PROPERTIES TIMEOUT 600)
 
 # Alerts, metrics and traces, as their receivers see them.
 add_test(NAME watch COMMAND ${Python3_EXECUTABLE}
