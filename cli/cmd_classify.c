@@ -12,6 +12,7 @@
 #include <trommel.h>
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,8 +53,11 @@ static void long_help(FILE *out)
 
 /* ---- signals ---------------------------------------------------------- */
 
-static volatile sig_atomic_t stops;      /* how often we were told to stop */
-static volatile sig_atomic_t stop_signal;
+/* Atomic, and not sig_atomic_t: the thread in which libcurl looks up a name
+ * takes signals, too. */
+static atomic_int stops; /* how often we were told to stop */
+static atomic_int stop_signal;
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "else no signal may touch them");
 
 /* A third one ends the program whatever it does, even if it never comes to
  * see the second. */

@@ -11,8 +11,8 @@ in the right output, with books that cover the provider's bill, and pays twice
 only for what was in flight.
 SPDX-License-Identifier: MIT
 """
-import argparse, concurrent.futures, datetime, fcntl, glob, os, random, re
-import resource, select, signal, sqlite3, subprocess, sys, time
+import argparse, concurrent.futures, ctypes, datetime, fcntl, glob, os, random
+import re, resource, select, signal, sqlite3, subprocess, sys, time
 
 from world import CRASH, World
 
@@ -303,6 +303,36 @@ def stops(run):
     return True
 
 
+def tell_other_thread(run, sig):
+    """Sends it to a thread that takes it and is not the first; whether there
+    is one."""
+    libc = ctypes.CDLL(None)
+    for thread in map(int, os.listdir(f"/proc/{run.pid}/task")):
+        status = open(f"/proc/{run.pid}/task/{thread}/status").read()
+        blocked = int(re.search(r"SigBlk:\s+(\w+)", status)[1], 16)
+        if thread != run.pid and not blocked >> sig - 1 & 1:
+            return libc.tgkill(run.pid, thread, sig) == 0
+    return False
+
+
+def stops_elsewhere(case):
+    """The signal comes to the thread that looks a name up, as it does when the
+    run's own keeps signals away for a moment. So does a second one."""
+    job = case.world.job("--base-url", "https://nowhere.invalid/v1")
+    run = job.start("l:hang:1")
+    for words in ("waiting up to", "stopped: 0 rows"):
+        until = time.monotonic() + 30
+        while not tell_other_thread(run, signal.SIGTERM):
+            if time.monotonic() > until:
+                raise RuntimeError("no other thread takes signals")
+            time.sleep(0.01)
+        while words not in job.said() and time.monotonic() < until:
+            time.sleep(0.01)
+    code = run.wait(60)
+    case.failed(job, code, (143,), "TERM twice at a look-up", "stopped")
+    job.close()
+
+
 def sleeps(case):
     """Ctrl-Z and fg. In a process group of its own: one whose parent is gone
     does not heed the first."""
@@ -487,6 +517,7 @@ CASES = [
     ("gone_reader", gone_reader, []),
     ("stops_anywhere", stops_anywhere, ["--latency", "2"]),
     ("stops_twice", stops_twice, ["--latency", "2"]),
+    ("stops_elsewhere", stops_elsewhere, []),
     ("sleeps", sleeps, ["--latency", "20"]),
     ("never_returns", never_returns, []),
     ("stands_still", stands_still, []),

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <netdb.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -102,7 +103,7 @@ int fault_arm(const char *text)
         return 0;
     if (!range_count)
         dl_iterate_phdr(add_module, NULL);
-    if (sscanf(text, "%7[wsnrcm]:%15[a-zA-Z]:%ld%c", classes, name, &at,
+    if (sscanf(text, "%7[wsnrclm]:%15[a-zA-Z]:%ld%c", classes, name, &at,
                &more) < 3)
         return -1;
     for (size_t i = 0; i < sizeof deeds / sizeof *deeds; i++) {
@@ -234,6 +235,9 @@ CALL('n', flock, (int fd, int how), (fd, how))
 CALL('c', socket, (int domain, int type, int protocol),
      (domain, type, protocol))
 CALL('c', connect, (int fd, __CONST_SOCKADDR_ARG to, socklen_t n), (fd, to, n))
+CALL('l', getaddrinfo, (const char *host, const char *service,
+     const struct addrinfo *hints, struct addrinfo **out),
+     (host, service, hints, out))
 
 /* The descriptor is gone also when close() fails. */
 int close(int fd)

@@ -12,6 +12,7 @@
  *             ftruncate(), close(), flock()
  *          r  read(), pread()
  *          c  socket(), connect(), send(), recv()
+ *          l  getaddrinfo(), which libcurl calls on a thread of its own
  *          m  memory: malloc() and its kin, of our code and of the libraries
  *             in `careful`; not those of the C++ and the TLS libraries
  * DEED     kill   SIGKILL before the call
