@@ -4,7 +4,7 @@
 #   make demo                builds and labels examples/tickets.csv
 #   make test                all tests, plain and under sanitizers
 #   make install PREFIX=DIR  program, library, man page, local model
-#   make nightly             the tests that take long
+#   make nightly             the tests that take long, and all under the thread sanitizer
 PREFIX ?= /usr/local
 Q := >/dev/null
 
@@ -32,6 +32,9 @@ nightly:
 	@cmake --log-level=NOTICE --preset dev $(Q)
 	@cmake --build --preset dev
 	@ctest --preset nightly
+	@cmake --log-level=NOTICE --preset tsan $(Q)
+	@cmake --build --preset tsan
+	@ctest --preset tsan
 
 install:
 	@tools/setup
@@ -41,5 +44,5 @@ install:
 
 # Keeps what was fetched and built from elsewhere: build/_deps.
 clean:
-	rm -rf build-dev build-asan
+	rm -rf build-dev build-asan build-tsan
 	@[ ! -e build/build.ninja ] || cmake --build build --target clean

@@ -19,7 +19,10 @@ add_executable(embed ${CMAKE_SOURCE_DIR}/examples/embed.c)
 target_compile_definitions(embed PRIVATE _POSIX_C_SOURCE=200809L)
 set_target_properties(embed PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/examples)
-foreach(target header_c header_cc embed)
+# Runs on several threads, which tests/cli runs too.
+add_executable(threads ${CMAKE_SOURCE_DIR}/tests/threads.c)
+target_compile_definitions(threads PRIVATE _POSIX_C_SOURCE=200809L)
+foreach(target header_c header_cc embed threads)
     target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Werror)
     target_link_libraries(${target} PRIVATE libtrommel Threads::Threads)
 endforeach()
@@ -77,10 +80,16 @@ target_link_libraries(torture PRIVATE tr_core ${CMAKE_DL_LIBS})
 set(kills 200)
 if(CMAKE_C_FLAGS MATCHES "-fsanitize")
     set(kills 60)
-    execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libasan.so
-        OUTPUT_VARIABLE asan OUTPUT_STRIP_TRAILING_WHITESPACE)
-    if(EXISTS ${asan})
-        list(APPEND hurt --preload ${asan})
+    set(runtime libasan.so)
+    if(CMAKE_C_FLAGS MATCHES "=thread") # it calls the module as it starts
+        set(runtime libtsan.so)
+        set_source_files_properties(${CMAKE_SOURCE_DIR}/tests/torture/fault.c
+            PROPERTIES COMPILE_OPTIONS "-fno-sanitize=thread;-DFAULT_BESIDE_TSAN")
+    endif()
+    execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=${runtime}
+        OUTPUT_VARIABLE runtime OUTPUT_STRIP_TRAILING_WHITESPACE)
+    if(EXISTS ${runtime})
+        list(APPEND hurt --preload ${runtime})
     endif()
 endif()
 set(kill ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/kill/kill.py

@@ -287,7 +287,7 @@ OPEN(openat, (int folder, const char *path, int flags, ...), folder, path)
 
 /* dlsym() allocates, so it cannot be what finds the next malloc(). A module
  * that comes behind the sanitizer's runtime is never asked. */
-#ifdef __SANITIZE_ADDRESS__
+#if defined __SANITIZE_ADDRESS__ || defined FAULT_BESIDE_TSAN /* tests.cmake */
 #define REAL(name) __interceptor_##name
 #else
 #define REAL(name) __libc_##name

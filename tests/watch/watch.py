@@ -10,7 +10,7 @@ is looked for at the end.
 SPDX-License-Identifier: MIT
 """
 import concurrent.futures, csv, hashlib, hmac, http.server, json, os, pathlib
-import shutil, signal, socket, subprocess, sys, tempfile, threading, time
+import re, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 import traceback, urllib.error, urllib.request
 
 sys.dont_write_bytecode = True  # the source folder stays as it is
@@ -507,7 +507,7 @@ command_that_forks_away.place = (10,)
 def library(place, _):
     """The same for a program around the library."""
     found = sorted(pathlib.Path(TROMMEL).parent.glob("libtrommel.so*"))
-    if not found or b"__asan_init" in found[0].read_bytes():
+    if not found or re.search(rb"__[at]san_init", found[0].read_bytes()):
         return  # sanitizers must be linked to the program itself
     place.script("hook", f"cat >> {place.path('seen')}\n")
     for how in ("default", "ignore"):
