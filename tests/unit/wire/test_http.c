@@ -722,7 +722,9 @@ static struct tr_http_result ask_for(struct tr_transport *t, const char *path,
     return answer(t);
 }
 
-static long curl_allocations, curl_fails_at; /* 0: never */
+/* Atomic: where an address cannot be read, libcurl has it looked up by a thread
+ * of its own. */
+static atomic_long curl_allocations, curl_fails_at; /* 0: never */
 
 static bool curl_may(void)
 {
