@@ -210,6 +210,7 @@ int fake_options_read(struct fake_options *o, int argc, char **argv,
                                .cache = -1, .price_cached = -1,
                                .price_cache_write = -1,
                                .retired_after = -1, .down_after = -1,
+                               .told_off_at = -1, .told_off_for_s = 60,
                                .text = "text", .label = "label"};
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i] + 2, *eq, *value = NULL;

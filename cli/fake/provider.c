@@ -760,6 +760,11 @@ static void decide(struct fake_provider *p, struct fake_reply *reply,
         refuse_limit(p, reply, false, FAKE_END_DAILY, 1, 7200 * TR_S, "day");
         return;
     }
+    if (o->told_off_at >= 0 && p->bill.requests == (uint64_t)o->told_off_at) {
+        reply->retry_ns = (int64_t)(fmin(o->told_off_for_s, 1e9) * TR_S);
+        refuse_as(p, reply, FAKE_END_429);
+        return;
+    }
     if (check_too_long(p, reply) ||
         (!p->is_batch && check_limits(p, reply, now_ns)))
         return;

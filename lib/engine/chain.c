@@ -36,13 +36,19 @@ static struct tr_run_lane *taker(struct tr_run *run, uint32_t from)
     return NULL;
 }
 
+static bool lane_hopes(const struct tr_run *run, const struct tr_run_lane *l)
+{
+    return tr_health_hopes(&l->health, run->opts.wait_for_quota,
+                           run->opts.max_wait_ms * TR_MS, run->now);
+}
+
 /* Rows that wait at `from` have somebody to wait for. */
 static bool hopes(const struct tr_run *run, uint32_t from)
 {
     for (uint32_t i = from; i < run->lane_count; i++) {
         const struct tr_run_lane *l = &run->lanes[i];
 
-        if (tr_health_hopes(&l->health, run->opts.wait_for_quota))
+        if (lane_hopes(run, l))
             return true;
         if (!passes(run, l))
             break;
@@ -167,6 +173,13 @@ out:
     return rc;
 }
 
+static const char *span_text(int64_t s, char *out, size_t size)
+{
+    snprintf(out, size, "%" PRId64 "%s", s < 90 ? s : (s + 59) / 60,
+             s < 90 ? " s" : " min");
+    return out;
+}
+
 /* "; rows go to X", "; ... again in about 2 min" or nothing. */
 static void say_next(struct tr_run *run, const struct tr_run_lane *l,
                      char *out, size_t size)
@@ -174,6 +187,7 @@ static void say_next(struct tr_run *run, const struct tr_run_lane *l,
     const struct tr_run_lane *next = passes(run, l) ? taker(run, l->place)
                                                     : NULL;
     int64_t s = (l->health.probe_at - run->now + TR_S / 2) / TR_S;
+    char span[32];
     int n = 0;
 
     out[0] = '\0';
@@ -181,8 +195,8 @@ static void say_next(struct tr_run *run, const struct tr_run_lane *l,
         n = snprintf(out, size, "; rows go to %s", next->lane->model);
     if (l->health.probe_at == TR_NEVER || n < 0 || (size_t)n >= size)
         return;
-    snprintf(out + n, size - (size_t)n, "; it is tried again in %" PRId64 "%s",
-             s < 90 ? s : (s + 30) / 60, s < 90 ? " s" : " min");
+    snprintf(out + n, size - (size_t)n, "; it is tried again in %s",
+             span_text(s, span, sizeof span));
 }
 
 static void say_state(struct tr_run *run, struct tr_run_lane *l,
@@ -299,10 +313,11 @@ static void stop(struct tr_run *run)
     bool comes_back = false;
 
     TR_EACH_LANE(run, l) {
-        if (l->health.state == TR_LANE_OPEN || l->health.state == TR_LANE_DOWN)
+        if (lane_hopes(run, l))
             continue;
-        comes_back = comes_back || (l->health.state == TR_LANE_EXHAUSTED &&
-                                    l->health.comes_back);
+        comes_back = comes_back || l->health.state == TR_LANE_DOWN ||
+                     (l->health.state == TR_LANE_EXHAUSTED &&
+                      l->health.comes_back);
         add(text, sizeof text, last ? ", " : "", l->lane->model);
         add(text, sizeof text, " is ", tr_health_word(l->health.state));
         last = l;
@@ -313,10 +328,67 @@ static void stop(struct tr_run *run)
                      run->lane_count == 1 ? last->refusal : text);
 }
 
-void tr_chain_mind(struct tr_run *run)
+/* ---- the server asks to be left alone --------------------------------- */
+
+#define TOLD_FROM_NS (60 * TR_S) /* a shorter wait is nobody's news */
+
+/* What it said, or that it was said to another run. */
+static const char *who_said(const struct tr_run *run,
+                            const struct tr_run_lane *l)
+{
+    return run->trouble_lane == l && run->last_trouble[0]
+               ? run->last_trouble : "said to another run with this key";
+}
+
+/* Long, and the user waits for less: the lane is left alone at once, and what
+ * its own requests in flight bring changes nothing. Long, and he does wait:
+ * that is told, once. */
+static int heed_wish(struct tr_run *run, struct tr_run_lane *l,
+                     struct tr_err *err)
+{
+    int64_t until = l->pace.wished_until, before = l->health.wish_until;
+    int64_t patience = run->opts.max_wait_ms * TR_MS, s;
+    char line[900], next[300], span[32];
+    bool closed;
+
+    if (l->lane->in_batches || until <= run->now || until <= before)
+        return TR_OK;
+    s = (until - run->now + TR_S - 1) / TR_S;
+    span_text(s, span, sizeof span);
+    closed = tr_health_wish(&l->health, until, patience, run->now);
+    if (l->health.state == TR_LANE_DOWN && until - run->now > patience) {
+        snprintf(l->refusal, sizeof l->refusal,
+                 "%s: %s asks not to be asked again for %s, and --max-wait is "
+                 "%" PRId64 " s: nothing more was sent. Run the same command "
+                 "again then, or give it a longer --max-wait; every answer so "
+                 "far is safe (%s)", l->lane->model, l->lane->host, span,
+                 run->opts.max_wait_ms / 1000, who_said(run, l));
+        if (run->trouble_lane == l) /* it is left alone: no trouble any more */
+            run->trouble_since = 0;
+    }
+    if (closed)
+        tr_run_event(run, TR_EVENT_LANE_DOWN, l->lane, s);
+    if (closed ? hopes(run, l->place)
+               : l->health.state == TR_LANE_OPEN &&
+                     until - (before > run->now ? before : run->now) >=
+                         TOLD_FROM_NS) {
+        say_next(run, l, next, sizeof next);
+        snprintf(line, sizeof line, "%s: %s asks not to be asked again for "
+                 "%s%s (%s)", l->lane->model, l->lane->host, span,
+                 closed ? next : "; nothing is sent to it until then",
+                 who_said(run, l));
+        tr_run_say(run, 1, line);
+    }
+    return closed ? clear(run, l, err) : TR_OK;
+}
+
+int tr_chain_mind(struct tr_run *run, struct tr_err *err)
 {
     bool stuck = false, any_hope = false, busy = false;
+    int rc = TR_OK;
 
+    TR_EACH_LANE(run, l)
+        TRY(heed_wish(run, l, err));
     for (uint32_t i = 0; i < run->lane_count; i++) {
         const struct tr_run_lane *l = &run->lanes[i];
         bool work = l->fresh.n || l->redo.n || (i == 0 && !run->input_ended);
@@ -329,4 +401,6 @@ void tr_chain_mind(struct tr_run *run)
     }
     if (stuck && !run->stopping && !run->opts.offline && !(any_hope && busy))
         stop(run);
+out:
+    return rc;
 }

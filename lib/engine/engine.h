@@ -436,8 +436,9 @@ void tr_chain_sends(struct tr_run *run, const struct tr_pack *p);
 int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
                    const struct tr_reply *reply, int64_t sent_at, bool probe,
                    struct tr_err *err);
-/* Stops the run when rows wait and no lane will ever take them. */
-void tr_chain_mind(struct tr_run *run);
+/* Leaves lanes alone whose servers ask for it; stops the run when rows wait
+ * and no lane will ever take them. */
+int tr_chain_mind(struct tr_run *run, struct tr_err *err);
 
 /* ---- receive.c -------------------------------------------------------- */
 

@@ -500,6 +500,5 @@ int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err)
             *moved = true;
             rc = on_reply(run, l, &reply, err);
         }
-    tr_chain_mind(run);
-    return rc;
+    return rc == TR_OK ? tr_chain_mind(run, err) : rc;
 }

@@ -298,9 +298,14 @@ static void say_lane(struct tr_alert *alert, const struct tr_event *e)
                  "%.150s serves again", e->lane);
         break;
     default:
-        snprintf(alert->text, sizeof alert->text,
-                 "%.150s does not serve: no answer, or key or model "
-                 "refused", e->lane);
+        if (e->wait_s >= 60)
+            snprintf(alert->text, sizeof alert->text,
+                     "%.150s does not serve and asks to be left alone for "
+                     "%" PRId64 " min", e->lane, (e->wait_s + 59) / 60);
+        else
+            snprintf(alert->text, sizeof alert->text,
+                     "%.150s does not serve: no answer, or key or model "
+                     "refused", e->lane);
     }
 }
 

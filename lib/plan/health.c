@@ -47,7 +47,8 @@ static int64_t next_probe(const struct tr_health *h, int64_t first,
         floor = news->retry_after_ms < FLOOR_MAX_NS / TR_MS
                     ? news->retry_after_ms * TR_MS : FLOOR_MAX_NS;
     floor += (int64_t)((double)floor * news->unit / 10);
-    return now + (wait > floor ? wait : floor);
+    wait = wait > floor ? wait : floor;
+    return now + wait > h->wish_until ? now + wait : h->wish_until;
 }
 
 static int64_t when_to_probe(const struct tr_health *h,
@@ -109,8 +110,10 @@ static void answered(struct tr_health *h, bool probe, int64_t now)
     h->failures = 0;
     h->failing_since = 0;
     h->answered_at = now;
-    /* What was in flight when the quota ended says nothing of it. */
-    if (h->state == TR_LANE_DOWN || (h->state == TR_LANE_EXHAUSTED && probe)) {
+    /* What was in flight when the quota ended, or when the server asked to be
+     * left alone, says nothing of that. */
+    if ((h->state == TR_LANE_DOWN && (probe || now >= h->wish_until)) ||
+        (h->state == TR_LANE_EXHAUSTED && probe)) {
         h->state = TR_LANE_OPEN;
         h->probe_at = TR_NEVER;
     }
@@ -143,6 +146,26 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
         h->probe_at = when_to_probe(h, news, now);
     }
     return h->state != before;
+}
+
+bool tr_health_wish(struct tr_health *h, int64_t until, int64_t patience_ns,
+                    int64_t now)
+{
+    if (until <= h->wish_until || h->state == TR_LANE_GONE)
+        return false;
+    h->wish_until = until;
+    if (h->state != TR_LANE_OPEN) {
+        if (h->probe_at < until) /* it would only lie there, with its row */
+            h->probe_at = until;
+        return false;
+    }
+    if (until - now <= patience_ns)
+        return false;
+    h->state = TR_LANE_DOWN;
+    h->probes = 0;
+    h->probe_at = until;
+    h->closed_at = now;
+    return true;
 }
 
 /* ---- triggers ------------------------------- */

@@ -8,11 +8,13 @@
  *    │  │ └─ anything was answered ─┐    │          │ refused
  *    │  │                           │    │          ▼
  *    │  └─ failures, no success ─► DOWN ─┴───────► GONE
+ *    │     or a wish to be left alone for long
  *    └──────────────────────────────────────────────▲
  *
  * OPEN: asked as the pace allows. EXHAUSTED, DOWN: nothing leaves but one
  * probe at a time, at growing intervals; EXHAUSTED without an end that the
- * server stated is probed only for who waits for it. GONE: never asked again
+ * server stated is probed only for who waits for it. DOWN by a wish: nothing
+ * before that time, and only a probe tells that it is over. GONE: never asked again
  * in this run. Requests in flight are awaited in every state.
  *
  * SPDX-License-Identifier: MIT */
@@ -41,6 +43,7 @@ struct tr_health {
     uint32_t probes;       /* that failed since it closed */
     int64_t probe_at;      /* not before; TR_NEVER: no probe */
     int64_t closed_at;     /* probes that left before were for other trouble */
+    int64_t wish_until;    /* the server wants nothing before; 0: no wish */
 };
 
 struct tr_health_news {
@@ -60,15 +63,25 @@ struct tr_health_news {
 /* True: the state is another one now. */
 bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
                      int64_t now);
+/* The server wants nothing before `until`, said to us or to another run that
+ * uses the key. Longer than the user's patience it is trouble at once, whoever
+ * could take over: nobody is to sit it out in silence. True: the lane is down
+ * for it. */
+bool tr_health_wish(struct tr_health *h, int64_t until, int64_t patience_ns,
+                    int64_t now);
 /* May a probe leave now? Its begin and, if it never left, its end. */
 static inline bool tr_health_wants_probe(const struct tr_health *h, int64_t now)
 {
     return h->state != TR_LANE_OPEN && !h->probing && h->probe_at <= now;
 }
-/* Is it worth waiting for? waits: also for a quota. */
-static inline bool tr_health_hopes(const struct tr_health *h, bool waits)
+/* Is it worth waiting for? waits: also for a quota, and for whatever time the
+ * server names. */
+static inline bool tr_health_hopes(const struct tr_health *h, bool waits,
+                                   int64_t patience_ns, int64_t now)
 {
-    return h->state == TR_LANE_OPEN || h->state == TR_LANE_DOWN ||
+    return h->state == TR_LANE_OPEN ||
+           (h->state == TR_LANE_DOWN &&
+            (waits || h->wish_until - now <= patience_ns)) ||
            (h->state == TR_LANE_EXHAUSTED && waits);
 }
 

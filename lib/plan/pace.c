@@ -255,10 +255,10 @@ static void follow_clock(struct tr_pace *p, int64_t now)
     int64_t back = p->seen_at - now;
 
     if (back > 0) {
-        int64_t *const times[] = {&p->hold_until, &p->pressed_until,
-                                  &p->sent_at,    &p->trust_at,
-                                  &p->eased_at,   &p->minute_at,
-                                  &p->flight.looked_at};
+        int64_t *const times[] = {&p->hold_until, &p->wished_until,
+                                  &p->pressed_until, &p->sent_at,
+                                  &p->trust_at,   &p->eased_at,
+                                  &p->minute_at,  &p->flight.looked_at};
 
         for (size_t i = 0; i < sizeof times / sizeof *times; i++)
             *times[i] -= back;
@@ -426,6 +426,23 @@ static void hold(struct tr_pace *p, int64_t ns, int64_t now)
 
     if (until > p->hold_until)
         p->hold_until = until;
+}
+
+/* The same by the server's own word. */
+static void wish(struct tr_pace *p, int64_t ns, int64_t now)
+{
+    hold(p, ns, now);
+    if (later(now, ns) > p->wished_until)
+        p->wished_until = later(now, ns);
+}
+
+/* Retry-After beside anything else (a text that is refused for good, an answer
+ * that was cut) has nothing to wait for. */
+static bool asks_to_come_again(enum tr_outcome outcome)
+{
+    enum tr_action action = tr_rule(outcome)->action;
+
+    return action == TR_DO_AGAIN || action == TR_DO_STOP;
 }
 
 /* Does a refusal say something about a rate that is not known? */
@@ -746,12 +763,12 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
     settle(p, news, now);
     if (news->limits)
         learn_limits(p, news, now);
-    if (news->retry_after_ms >= 0 && news->outcome != TR_OUT_OK) {
+    if (news->retry_after_ms >= 0 && asks_to_come_again(news->outcome)) {
         int64_t ms = news->retry_after_ms < HOLD_MAX_MS ? news->retry_after_ms
                                                         : HOLD_MAX_MS;
 
         /* Jitter upwards: many clients were told the same time. */
-        hold(p, (int64_t)((double)ms * (1 + 0.1 * news->unit) * TR_MS) +
+        wish(p, (int64_t)((double)ms * (1 + 0.1 * news->unit) * TR_MS) +
                     (int64_t)(news->unit * 50 * TR_MS), now);
     }
     switch (news->outcome) {
@@ -822,7 +839,7 @@ void tr_pace_refused_elsewhere(struct tr_pace *p, int64_t sent_at,
 {
     follow_clock(p, now);
     if (hold_until > now)
-        hold(p, hold_until - now < HOLD_MAX_MS * TR_MS ? hold_until - now
+        wish(p, hold_until - now < HOLD_MAX_MS * TR_MS ? hold_until - now
                                                        : HOLD_MAX_MS * TR_MS,
              now);
     if (teach(p, 0, 1,

@@ -38,6 +38,7 @@ struct tr_pace {
     double window;        /* requests allowed in flight */
     int in_flight;
     int64_t hold_until;   /* nothing leaves before (Retry-After, back-off) */
+    int64_t wished_until; /* of it, what the server itself asked for */
     int64_t pressed_until; /* an overload: the window alone decides */
     int64_t cut_at;       /* last cut: refusals of requests sent before it
                              are echoes and do not cut again */

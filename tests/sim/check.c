@@ -28,6 +28,9 @@ void sim_check_send(struct sim *w, struct sim_provider *p, int items)
     if (p->told_gone)
         sim_fail(w, "P4", "provider %d is asked after it said that the model "
                  "does not exist", p->place);
+    if (w->now + TR_S < p->wait_until) /* its clock may be coarse */
+        sim_fail(w, "P1", "provider %d is asked %.0f s before the time that it "
+                 "named", p->place, (double)(p->wait_until - w->now) / TR_S);
     if (p->recovered)
         w->marks[M_RECOVERED]++;
     if (!p->told_exhausted)

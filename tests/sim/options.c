@@ -82,6 +82,14 @@ static void draw_batches(struct sim_options *o)
         o->audit_pct = between(&r, 1, 40);
 }
 
+/* What came after the batches, the same way. */
+static void draw_later(struct sim_options *o)
+{
+    struct tr_rng r = {sim_stream(o->seed, 21)};
+
+    o->long_retry_after = one_in(&r, 4) ? between(&r, 1, 60) : 0;
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
     struct tr_rng r = {sim_stream(seed, 1)};
@@ -157,6 +165,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->audit_pct = one_in(&r, 5) ? between(&r, 1, 40) : 0;
     o->parties = one_in(&r, 8) ? between(&r, 1, 6) : 0;
     draw_batches(o);
+    draw_later(o);
 }
 
 /* ---- names ------------------------------- */
@@ -193,7 +202,7 @@ static const struct field {
     F(words, INT, 0), F(batch, INT, 0), F(batch_pct, INT, 50),
     F(batch_requests, INT, 0), F(batch_kib, INT, 0), F(batch_tokens, INT, 0),
     F(batch_room, INT, 0), F(batch_poll_ms, INT, 30000),
-    F(batch_other_pct, INT, 0),
+    F(batch_other_pct, INT, 0), F(long_retry_after, INT, 0),
 #undef F
 /* quota_after, quota_after1, quota_after2: of the first provider, the second */
 #define X(name, type, least)                                                   \
@@ -302,6 +311,7 @@ bool sim_options_set(struct sim_options *o, const char *assignment)
             o->rate[f] = (int)v;
         for (int f = 0; f < BATCH_RATES; f++)
             o->batch_rate[f] = (int)v;
+        o->long_retry_after = (int)v;
         return true;
     }
     for (int i = 0; i < COUNT; i++)

@@ -502,6 +502,24 @@ static void refuse_quota(struct sim_provider *p, struct sim_flight *f,
            "Rate limit reached for requests per day (RPD)");
 }
 
+/* Up to twenty minutes, a day, or ten days and more. */
+static bool tells_off(struct sim *w, struct sim_flight *f,
+                      struct tr_buf *headers)
+{
+    static const int64_t spans[] = {1200, 86400, 1000000};
+    int64_t s = sim_strike(w, S_TOLD_OFF, w->o.long_retry_after * 1000,
+                           1000000);
+
+    if (!s)
+        return false;
+    f->wait_s = 60 + s % spans[s % 3];
+    f->excused = true;
+    tr_buf_addf(headers, "retry-after: %" PRId64 "\n", f->wait_s);
+    refuse(f, 429, "requests", "rate_limit_exceeded",
+           "Rate limit reached for requests");
+    return true;
+}
+
 /* Whether it is refused for what it is, wherever it came from. */
 static bool refuse_request(struct sim *w, struct sim_flight *f, int64_t in,
                            enum sim_kind poison)
@@ -644,7 +662,7 @@ static void process(struct sim *w, struct sim_flight *f)
     } else if (strikes(w, F_ERROR_503)) {
         f->excused = true;
         refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
-    } else if (refuse_request(w, f, in, poison)) {
+    } else if (tells_off(w, f, &headers) || refuse_request(w, f, in, poison)) {
         ;
     } else if (strikes(w, F_ERROR_500) ||
                poison == K_CRASHER) {
@@ -857,6 +875,11 @@ static void note_health(struct sim *w, const struct sim_flight *f)
 {
     struct sim_provider *p = f->p;
     bool quota = f->net == TR_NET_OK && f->status == 429 && f->quota;
+    int64_t wait_s = f->net != TR_NET_OK ? 0 : f->wait_s < 86400 ? f->wait_s
+                                                                 : 86400;
+
+    if (wait_s && w->now + wait_s * TR_S > p->wait_until)
+        p->wait_until = w->now + wait_s * TR_S;
 
     p->after_told -= f->told;
     if (f->net == TR_NET_OK && f->status == 404)

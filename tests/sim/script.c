@@ -20,6 +20,7 @@ static const char *const names[SIM_SITES] = {
     SIM_BATCH_FAULTS(X)
 #undef X
     "other_job_or_rows",
+    "told_to_wait_long",
 };
 
 const char *sim_site_name(enum sim_site site)

@@ -139,6 +139,7 @@ enum sim_site {
     SIM_BATCH_FAULTS(X)
 #undef X
     S_OTHER, /* by run: another job, or other rows */
+    S_TOLD_OFF, /* 429 with a wait of minutes to days; the value, in s */
     SIM_SITES
 };
 enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
@@ -213,7 +214,8 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
     X(M_B_FULL, tokens_enqueued_at_their_limit)                                \
     X(M_B_AGAIN, results_fetched_again)                                        \
     X(M_B_AUDIT, batch_read)                                                   \
-    X(M_B_OTHER, batch_paid_by_another_job)
+    X(M_B_OTHER, batch_paid_by_another_job)                                    \
+    X(M_TOLD_OFF, stopped_by_a_long_wait)
 
 enum sim_mark {
     M_BEFORE = SIM_SITES - 1,
@@ -316,6 +318,7 @@ struct sim_options {
     int batch_poll_ms;
     int batch_other_pct;   /* of the births: another job, or other rows */
     int batch_rate[BATCH_RATES];
+    int long_retry_after;  /* of a thousand requests: told to wait for long */
 };
 
 /* Neighbouring seeds and streams must have nothing in common. */
@@ -419,6 +422,7 @@ struct sim_flight {
     int64_t content_bytes, cap;
     bool blocked, quota;      /* it says so */
     bool told;                /* sent after its lane was told to stop */
+    int64_t wait_s;           /* it says when to come again; 0: it does not */
     bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
     bool landed;              /* its rows are not in flight any more */
     bool heard;               /* by some process */
@@ -450,6 +454,7 @@ struct sim_provider {
     /* what the living process was told */
     bool told_exhausted, told_gone;
     int64_t told_at, told_until; /* the day's end, 0: not stated */
+    int64_t wait_until;          /* told to send nothing before */
     bool recovered;              /* it was closed, and answered since */
     int after_told;              /* requests sent since, in flight now */
     bool key_refused;            /* until a person mends it */

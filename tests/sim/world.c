@@ -19,6 +19,7 @@ enum {
     SAME_TIME_MAX = 3000  /* steps that ask to be called at once */
 };
 #define RUN_NS_MAX (48 * 3600 * TR_S)
+#define TOLD_OFF_MAX_S (27 * 3600) /* a day, and a tenth */
 #define BATCH_RUN_NS_MAX (60 * 86400 * TR_S)
 #define START (100 * TR_S)
 #define WALL_START INT64_C(1700000000)
@@ -657,6 +658,7 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
             struct sim_provider *p = &w->providers[i];
 
             p->told_exhausted = p->told_gone = p->recovered = false;
+            p->wait_until = 0;
             rc = tr_lane_over(&w->lanes[i],
                               i == 0 && w->o.batch == SIM_ANTHROPIC
                                   ? &tr_anthropic : tr_dialects[0],
@@ -707,6 +709,8 @@ static int64_t quiet_ns(const struct sim *w)
         if (w->o.lane[i].quota_after && stated > most)
             most = stated;
     }
+    if (w->o.long_retry_after && w->o.wait_for_quota && most < TOLD_OFF_MAX_S)
+        most = TOLD_OFF_MAX_S;
     if (w->o.batch) /* questions become rarer, files take half an hour */
         most += 2400 + w->o.batch_poll_ms / 1000 * 11;
     return most * TR_S;
@@ -759,6 +763,8 @@ static int64_t most_ns(const struct sim *w)
         if (o->quota_after)
             most += TR_S * 4 * w->o.rows / o->quota_after * o->quota_for_s;
     }
+    if (w->o.wait_for_quota)
+        most += w->marks[S_TOLD_OFF] * TOLD_OFF_MAX_S * TR_S;
     return most;
 }
 
@@ -918,7 +924,9 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
         if (strstr(sentence, "budget"))
             broke(w, sentence);
         else
-            w->marks[strstr(sentence, "of the day") ? M_DAY : M_OUTAGE]++;
+            w->marks[strstr(sentence, "of the day") ? M_DAY
+                     : strstr(sentence, "not to be asked") ? M_TOLD_OFF
+                                                           : M_OUTAGE]++;
         w->marks[M_NOBODY_LEFT] += strstr(sentence, "no model") != NULL;
         pay(w); /* the day after */
         break;

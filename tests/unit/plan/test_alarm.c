@@ -336,6 +336,19 @@ static void lanes_have_episodes_of_their_own(void **state)
     }
 }
 
+static void a_lane_that_wants_to_be_left_alone_says_for_how_long(void **state)
+{
+    struct tr_event e = {TR_EVENT_LANE_DOWN, "a/x", 86401};
+    struct tr_alarm a;
+    struct tr_alert alert;
+    (void)state;
+
+    tr_alarm_init(&a, &opts, &nothing);
+    assert_true(tr_alarm_raise(&a, &e, &alert));
+    assert_non_null(strstr(alert.text, "left alone for 1441 min"));
+    assert_int_equal(alert.value, -1);
+}
+
 static void more_lanes_than_are_remembered_stay_silent(void **state)
 {
     struct tr_alarm a;
@@ -371,6 +384,7 @@ int main(void)
         cmocka_unit_test(money_that_goes_too_fast_is_told),
         cmocka_unit_test(the_end_is_told_once_with_its_severity),
         cmocka_unit_test(lanes_have_episodes_of_their_own),
+        cmocka_unit_test(a_lane_that_wants_to_be_left_alone_says_for_how_long),
         cmocka_unit_test(more_lanes_than_are_remembered_stay_silent),
     };
 

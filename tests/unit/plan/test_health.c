@@ -41,7 +41,7 @@ static void a_used_up_quota_closes_at_once_and_for_good(void **state)
     assert_int_equal(h.state, TR_LANE_EXHAUSTED);
     assert_false(h.comes_back);
     assert_false(tr_health_wants_probe(&h, START + 1000 * 3600 * TR_S));
-    assert_false(tr_health_hopes(&h, false));
+    assert_false(tr_health_hopes(&h, false, 900 * TR_S, START));
     /* The others that were in flight change nothing, answered or not. */
     assert_false(told(&h, TR_OUT_EXHAUSTED, 429, START + TR_S));
     assert_false(told(&h, TR_OUT_OK, 200, START + TR_S));
@@ -90,7 +90,7 @@ static void probes_for_quota_come_one_by_one_and_ever_later(void **state)
 
     n.quota_probe_ns = 60 * TR_S;
     tr_health_reply(&h, &n, now);
-    assert_true(tr_health_hopes(&h, true));
+    assert_true(tr_health_hopes(&h, true, 900 * TR_S, START));
     n.probe = true;
     for (int i = 0; i < 12; i++) {
         int64_t wait = h.probe_at - now;
@@ -126,7 +126,7 @@ static void a_refused_key_is_gone(void **state)
 
     assert_true(told(&h, TR_OUT_FATAL, 401, START));
     assert_int_equal(h.state, TR_LANE_GONE);
-    assert_false(tr_health_hopes(&h, true));
+    assert_false(tr_health_hopes(&h, true, 900 * TR_S, START));
     assert_false(told(&h, TR_OUT_OK, 200, START + TR_S));
     assert_false(told(&h, TR_OUT_EXHAUSTED, 429, START + TR_S));
     assert_int_equal(h.state, TR_LANE_GONE);
@@ -236,6 +236,86 @@ static void down_is_half_open_and_recovers(void **state)
     assert_int_equal(h.state, TR_LANE_EXHAUSTED);
 }
 
+/* The server wants to be left alone. Longer than the user waits, that closes
+ * the lane at once, and what was in flight does not open it again. */
+static void a_long_wish_is_trouble_at_once(void **state)
+{
+    static const struct {
+        enum tr_health_state before;
+        int64_t wish_s;
+        enum tr_health_state after;
+        bool hopes, hopes_in_time; /* now; when less than patience is left */
+    } rows[] = {
+        {TR_LANE_OPEN,      60,    TR_LANE_OPEN,      true,  true },
+        {TR_LANE_OPEN,      900,   TR_LANE_OPEN,      true,  true },
+        {TR_LANE_OPEN,      901,   TR_LANE_DOWN,      false, true },
+        {TR_LANE_OPEN,      86400, TR_LANE_DOWN,      false, true },
+        {TR_LANE_DOWN,      900,   TR_LANE_DOWN,      true,  true },
+        {TR_LANE_DOWN,      86400, TR_LANE_DOWN,      false, true },
+        {TR_LANE_EXHAUSTED, 86400, TR_LANE_EXHAUSTED, false, false},
+        {TR_LANE_GONE,      86400, TR_LANE_GONE,      false, false},
+    };
+    const int64_t patience = 900 * TR_S;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tr_health h = {.state = rows[i].before,
+                              .probe_at = START + TR_S};
+        int64_t until = START + rows[i].wish_s * TR_S;
+
+        assert_int_equal(tr_health_wish(&h, until, patience, START),
+                         rows[i].after != rows[i].before);
+        assert_int_equal(h.state, rows[i].after);
+        assert_int_equal(tr_health_hopes(&h, false, patience, START),
+                         rows[i].hopes);
+        assert_int_equal(tr_health_hopes(&h, false, patience,
+                                         until - 900 * TR_S),
+                         rows[i].hopes_in_time);
+        assert_int_equal(tr_health_hopes(&h, true, patience, START),
+                         rows[i].after != TR_LANE_GONE);
+        if (h.state != TR_LANE_OPEN && h.state != TR_LANE_GONE) {
+            assert_false(tr_health_wants_probe(&h, until - 1));
+            assert_true(tr_health_wants_probe(&h, until));
+        }
+        /* Said again, or a shorter one, it is no news. */
+        assert_false(tr_health_wish(&h, until, patience, START + TR_S));
+        assert_false(tr_health_wish(&h, until - 1, patience, START + TR_S));
+    }
+}
+
+static void only_a_probe_ends_a_long_wish(void **state)
+{
+    struct tr_health h = {0};
+    struct tr_health_news n = news(TR_OUT_OK, 200, START);
+    int64_t until = START + 5000 * TR_S;
+    (void)state;
+
+    assert_true(tr_health_wish(&h, until, 900 * TR_S, START));
+    assert_false(told(&h, TR_OUT_OK, 200, START + TR_S));
+    assert_int_equal(h.state, TR_LANE_DOWN);
+    /* Failures of what was in flight bring no probe nearer. */
+    for (int i = 0; i < 50; i++)
+        told(&h, TR_OUT_TRANSIENT, 500, START + i * TR_S);
+    assert_false(tr_health_wants_probe(&h, until - 1));
+    n.probe = h.probing = true;
+    n.sent_at = until;
+    n.outcome = TR_OUT_TRANSIENT;
+    assert_false(tr_health_reply(&h, &n, until + TR_S));
+    assert_true(h.probe_at > until && h.probe_at < until + 60 * TR_S);
+    n.probe = h.probing = true;
+    n.outcome = TR_OUT_OK;
+    assert_true(tr_health_reply(&h, &n, until + 2 * TR_S));
+    assert_int_equal(h.state, TR_LANE_OPEN);
+    /* Down by failures while a shorter one goes on: nothing before it is over,
+     * since the probe would only lie there with its row. */
+    assert_false(tr_health_wish(&h, until + 600 * TR_S, 900 * TR_S, until));
+    for (int i = 0; i < 5; i++)
+        told(&h, TR_OUT_TRANSIENT, 500, until + (3 + i) * TR_S);
+    assert_int_equal(h.state, TR_LANE_DOWN);
+    assert_false(tr_health_wants_probe(&h, until + 600 * TR_S - 1));
+    assert_true(tr_health_wants_probe(&h, until + 600 * TR_S));
+}
+
 /* Whatever comes: a probe is wanted only when closed, never while one is under
  * way, never of what is gone; and only a change is reported. */
 static void random_news_keep_the_rules(void **state)
@@ -311,6 +391,8 @@ int main(void)
         cmocka_unit_test(one_success_forgets_failures),
         cmocka_unit_test(who_is_alone_is_never_down),
         cmocka_unit_test(down_is_half_open_and_recovers),
+        cmocka_unit_test(a_long_wish_is_trouble_at_once),
+        cmocka_unit_test(only_a_probe_ends_a_long_wish),
         cmocka_unit_test(random_news_keep_the_rules),
         cmocka_unit_test(triggers_are_words),
     };

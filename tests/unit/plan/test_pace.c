@@ -292,6 +292,48 @@ static void retry_after_holds_the_whole_lane(void **state)
     }
 }
 
+/* What the server itself asked for, which others have to know of. */
+static void a_wish_is_told_from_other_holds(void **state)
+{
+    static const struct {
+        enum tr_outcome outcome;
+        int64_t retry_after_ms;
+        bool wishes;
+    } cases[] = {
+        {TR_OUT_THROTTLED, 90000, true},
+        {TR_OUT_TRANSIENT, 90000, true},
+        {TR_OUT_EXHAUSTED, 90000, true},
+        {TR_OUT_THROTTLED, -1,    false}, /* our own gap */
+        {TR_OUT_OK,        90000, false},
+        {TR_OUT_REFUSED,   90000, false}, /* a text, and for good */
+        {TR_OUT_BAD_REQUEST, 90000, false},
+        {TR_OUT_ADAPT,     90000, false}, /* asked again at once */
+    };
+    const struct tr_pace_opts opts = {0};
+    struct tr_pace p;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tr_pace_init(&p, &opts, START);
+        tr_pace_sent(&p, 0, START);
+        reply(&p, cases[i].outcome, START, cases[i].retry_after_ms, START);
+        if (cases[i].wishes)
+            assert_in_range(p.wished_until, START + 90 * TR_S,
+                            START + 100 * TR_S);
+        else
+            assert_true(p.wished_until <= START);
+        assert_int_equal(tr_pace_wait(&p, 0, START) >= 90 * TR_S,
+                         cases[i].wishes);
+    }
+    /* Said to another process with the same key. */
+    tr_pace_init(&p, &opts, START);
+    tr_pace_refused_elsewhere(&p, START, START + 90 * TR_S, START, START);
+    assert_int_equal(p.wished_until, START + 90 * TR_S);
+    tr_pace_init(&p, &opts, START);
+    tr_pace_refused_elsewhere(&p, START, 0, START, START);
+    assert_true(p.wished_until <= START);
+}
+
 static void tokens_are_paced_and_settled(void **state)
 {
     struct tr_pace_opts opts = {.concurrency = 100, .tpm = 60000}; /* 1/ms */
@@ -608,6 +650,7 @@ int main(void)
         cmocka_unit_test(the_users_ceiling_stands_above_all),
         cmocka_unit_test(explicit_concurrency_is_start_and_ceiling),
         cmocka_unit_test(retry_after_holds_the_whole_lane),
+        cmocka_unit_test(a_wish_is_told_from_other_holds),
         cmocka_unit_test(tokens_are_paced_and_settled),
         cmocka_unit_test(what_never_left_costs_no_pace),
         cmocka_unit_test(nonsense_does_not_stop_the_lane),
