@@ -17,6 +17,10 @@
 #include <strings.h>
 
 #define PICO_PER_USD_MILLION INT64_C(1000000) /* 1 USD per million tokens */
+/* A price outside is one per token or per thousand, and a budget would be kept
+ * in that unit. The cheapest in print is several times the least. */
+#define PRICE_LEAST (PICO_PER_USD_MILLION / 1000)
+#define PRICE_MOST (10000 * PICO_PER_USD_MILLION)
 
 /* ---- near misses ------------------------------------------------------ */
 
@@ -476,12 +480,13 @@ struct tr_model *tr_catalog_model(const struct tr_catalog *c,
 enum model_key {
     M_INPUT, M_OUTPUT, M_CACHED, M_CACHE_WRITE, M_BATCH, M_CONTEXT,
     M_MAX_OUTPUT, M_EFFORTS, M_LONG_FROM, M_LONG_INPUT, M_LONG_OUTPUT,
-    M_SHUTDOWN, M_EFFORT, M_CACHE_MIN, M_CACHE_MARKS, M_THEN
+    M_SHUTDOWN, M_EFFORT, M_CACHE_MIN, M_CACHE_MARKS, M_THEN, M_ODD_PRICE
 };
 static const char *const model_keys[] = {
     "input", "output", "cached", "cache_write", "batch", "context",
     "max_output", "efforts", "long_from", "long_input", "long_output",
-    "shutdown", "effort", "cache_min", "cache_marks", "then", NULL};
+    "shutdown", "effort", "cache_min", "cache_marks", "then", "odd_price",
+    NULL};
 static const char *const then_keys[] = {"input", "output", "cached",
                                         "cache_write", "from", NULL};
 
@@ -527,11 +532,37 @@ static int take_date(const struct tr_layer *s, const struct tr_yaml *v,
     return rc;
 }
 
+/* USD per million tokens. 0 is free; what nobody asks for is a mistake in the
+ * unit unless the row says odd_price. */
+static int take_price(const struct tr_layer *s, const struct tr_yaml *row,
+                      const struct tr_yaml *v, int64_t *to)
+{
+    const struct tr_yaml *odd = tr_yaml_get(row, "odd_price");
+    bool meant = false;
+
+    if (odd && take_bool(s, odd, &meant) != TR_OK)
+        return TR_CONFIG;
+    if (take_decimal(s, v, PICO_PER_USD_MILLION, to) == TR_OK &&
+        (meant || *to == 0 || (*to >= PRICE_LEAST && *to <= PRICE_MOST)))
+        return TR_OK;
+    return tr_fail(s->err, TR_CONFIG,
+                   "%s:%d:%d: %.*s: %.*s: %.*s is no price between 0.001 and "
+                   "10000 USD per million tokens (a number such as 0.125, six "
+                   "decimals at most). In another unit a budget could not be "
+                   "kept: multiply a price per token by 1000000, one per "
+                   "thousand by 1000. 0 is free; if it is really so, add "
+                   "odd_price: true to the row",
+                   s->file, v->line, v->column, (int)row->key.n, row->key.p,
+                   (int)v->key.n, v->key.p,
+                   v->value.n > 40 ? 40 : (int)v->value.n,
+                   v->value.p ? v->value.p : "");
+}
+
 /* Prices of a later day: {from: 2027-01-01, input: 1.50, output: 7.50}. From
  * that day on they hold. On the day before a run may still go on when they
  * begin, and days begin elsewhere first: the dearer of both holds. */
-static int take_then(const struct tr_layer *s, const struct tr_yaml *map,
-                     struct tr_model *m)
+static int take_then(const struct tr_layer *s, const struct tr_yaml *row,
+                     const struct tr_yaml *map, struct tr_model *m)
 {
     int64_t *const prices[] = {&m->facts.price_in, &m->facts.price_out,
                                &m->facts.price_cached,
@@ -554,7 +585,7 @@ static int take_then(const struct tr_layer *s, const struct tr_yaml *map,
             continue;
         if (key < 0)
             return unknown_key(s, v, then_keys);
-        rc = take_decimal(s, v, PICO_PER_USD_MILLION, &price);
+        rc = take_price(s, row, v, &price);
         if (rc != TR_OK)
             return rc;
         if (days <= 0 || (days == 1 && price > *prices[key]))
@@ -563,22 +594,24 @@ static int take_then(const struct tr_layer *s, const struct tr_yaml *map,
     return TR_OK;
 }
 
-static int take_model_value(const struct tr_layer *s, const struct tr_yaml *v,
+static int take_model_value(const struct tr_layer *s,
+                            const struct tr_yaml *row, const struct tr_yaml *v,
                             enum model_key key, struct tr_model *m)
 {
     struct tr_model_facts *f = &m->facts;
     int64_t n = 0;
+    bool flag;
     int rc;
 
     switch (key) {
     case M_INPUT:
-        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_in);
+        return take_price(s, row, v, &f->price_in);
     case M_OUTPUT:
-        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_out);
+        return take_price(s, row, v, &f->price_out);
     case M_CACHED:
-        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_cached);
+        return take_price(s, row, v, &f->price_cached);
     case M_CACHE_WRITE:
-        return take_decimal(s, v, PICO_PER_USD_MILLION, &f->price_cache_write);
+        return take_price(s, row, v, &f->price_cache_write);
     case M_BATCH:
         rc = take_decimal(s, v, 100, &n);
         m->batch_pct = (int)(n > 10000 ? 10000 : n);
@@ -605,6 +638,8 @@ static int take_model_value(const struct tr_layer *s, const struct tr_yaml *v,
         return take_word(s, v, styles, &m->effort_style);
     case M_THEN:
         return TR_OK; /* after the prices of today */
+    case M_ODD_PRICE:
+        return take_bool(s, v, &flag); /* heeded with each price */
     }
     return TR_OK;
 }
@@ -636,12 +671,12 @@ static int take_model(const struct tr_layer *s, const struct tr_yaml *row)
         int key = key_index(v, model_keys);
 
         rc = key < 0 ? unknown_key(s, v, model_keys)
-                     : take_model_value(s, v, (enum model_key)key, &m);
+                     : take_model_value(s, row, v, (enum model_key)key, &m);
         if (rc != TR_OK)
             return rc;
     }
     then = tr_yaml_get(row, "then");
-    if (then && (rc = take_then(s, then, &m)) != TR_OK)
+    if (then && (rc = take_then(s, row, then, &m)) != TR_OK)
         return rc;
     m.has_efforts = m.has_efforts || tr_yaml_get(row, "efforts");
     if (old) {

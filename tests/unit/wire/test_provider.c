@@ -2,6 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "wire/provider.h"
 
+#include "base/mem.h"
+#include "wire/layer.h"
+
 #include <fcntl.h>
 #include <setjmp.h>
 #include <limits.h>
@@ -686,6 +689,61 @@ static void prices_of_a_later_day_hold_from_then_on(void **state)
     }
 }
 
+/* A price per token would make every bill a millionth, and keep a budget so. */
+static void a_price_in_another_unit_is_refused(void **state)
+{
+    static const struct {
+        const char *row;
+        bool taken;
+    } cases[] = {
+        {"{input: 0.000001, output: 0.000005}", false}, /* per token */
+        {"{input: 1, output: 0.000005}", false},
+        {"{input: 0.00000015, output: 0.0000006}", false},
+        {"{input: 1.5e-07, output: 6e-07}", false},
+        {"{input: 1, output: [2]}", false},
+        {"{input: 1, output: 2, cached: 0.0009}", false},
+        {"{input: 1, output: 2, cache_write: 0.0009}", false},
+        {"{input: 0.000999, output: 2}", false},
+        {"{input: 0.001, output: 10000}", true},
+        {"{input: 1, output: 10000.000001}", false},
+        {"{input: 1000000, output: 5000000}", false}, /* per mega-mistake */
+        {"{input: 0, output: 0}", true},              /* free */
+        {"{odd_price: true, input: 0.0001, output: 20000}", true},
+        {"{input: 0.0001, output: 0.5, odd_price: true}", true},
+        {"{input: 0.0001, output: 0.5, odd_price: false}", false},
+        {"{input: 0.0001, output: 0.5, odd_price: perhaps}", false},
+        {"{input: 1, output: 2, then: {from: 2099-01-01, input: 0.000001}}",
+         false},
+        {"{input: 1, output: 2, odd_price: true, "
+         "then: {from: 2099-01-01, input: 0.000001}}", true},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_catalog c;
+        struct tr_err err = {0};
+        struct tr_layer s = {.c = &c, .file = "models.yaml", .bare = true,
+                             .writer = TR_BY_USER, .err = &err};
+        char text[200];
+        int rc;
+
+        c = (struct tr_catalog){0};
+        tr_arena_init(&c.arena);
+        snprintf(text, sizeof text, "mine/m: %s\n", cases[i].row);
+        rc = tr_layer_take(&s, tr_str_c(text));
+        if ((rc == TR_OK) != cases[i].taken)
+            fail_msg("%s: %d %s", cases[i].row, rc, err.text);
+        if (rc != TR_OK && !strstr(cases[i].row, "perhaps") &&
+            (!strstr(err.text, "models.yaml:1:") ||
+             !strstr(err.text, "mine/m: ") ||
+             !strstr(err.text, "USD per million tokens") ||
+             !strstr(err.text, "odd_price: true")))
+            fail_msg("%s: %s", cases[i].row, err.text);
+        tr_free(c.models);
+        tr_arena_release(&c.arena);
+    }
+}
+
 static void long_requests_cost_more(void **state)
 {
     struct tr_lane_opts o = {.env = some_env};
@@ -879,6 +937,7 @@ int main(void)
         cmocka_unit_test(key_files_are_private),
         cmocka_unit_test(prices_are_exact),
         cmocka_unit_test(prices_of_a_later_day_hold_from_then_on),
+        cmocka_unit_test(a_price_in_another_unit_is_refused),
         cmocka_unit_test(long_requests_cost_more),
         cmocka_unit_test(efforts_start_at_the_lowest),
         cmocka_unit_test(a_lane_opens_without_a_connection),
