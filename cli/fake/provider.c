@@ -728,7 +728,8 @@ static void decide(struct fake_provider *p, struct fake_reply *reply,
     struct tr_rng rng;
     const char *why;
 
-    if (!has_key(o, ask)) {
+    if (!has_key(o, ask) ||
+        lasts(p, o->key_after, o->key_for_s, &p->key_since_ns, now_ns)) {
         refuse_as(p, reply, FAKE_END_UNAUTHORIZED);
         return;
     }

@@ -44,7 +44,8 @@ struct fake_provider {
     struct fake_texts texts;
     struct fake_bill bill;
     struct fake_limit requests, tokens;
-    int64_t quota_since_ns, down_since_ns; /* when it began; 0: not yet */
+    /* when it began; 0: not yet */
+    int64_t quota_since_ns, down_since_ns, key_since_ns;
     struct fake_request request;  /* the one being decided */
     struct fake_said *said;       /* its answer; owned */
     size_t said_n, said_cap;

@@ -216,7 +216,10 @@ static void say_state(struct tr_run *run, struct tr_run_lane *l,
                                     : "the quota of this key is used up";
         break;
     case TR_LANE_GONE:
-        what = "the provider refuses this key, model or request for good";
+        what = l->health.doubted
+                   ? "the provider refuses this key or model, which it took "
+                     "before"
+                   : "the provider refuses this key, model or request for good";
         break;
     case TR_LANE_DOWN:
         what = "requests fail, and none succeeds";
@@ -278,6 +281,7 @@ int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
         .sent_at = sent_at,
         .retry_after_ms = reply->retry_after_ms,
         .unit = tr_rng_unit(&run->rng),
+        .served = l->successes > 0 && !l->lane->in_batches,
         .replaced = leads_on(run, TR_ON_DOWN) && taker(run, l->place + 1),
         .patience_ns = run->opts.max_wait_ms * TR_MS,
         .quota_probe_ns =
@@ -316,6 +320,7 @@ static void stop(struct tr_run *run)
         if (lane_hopes(run, l))
             continue;
         comes_back = comes_back || l->health.state == TR_LANE_DOWN ||
+                     l->health.doubted ||
                      (l->health.state == TR_LANE_EXHAUSTED &&
                       l->health.comes_back);
         add(text, sizeof text, last ? ", " : "", l->lane->model);
@@ -356,7 +361,8 @@ static int heed_wish(struct tr_run *run, struct tr_run_lane *l,
     s = (until - run->now + TR_S - 1) / TR_S;
     span_text(s, span, sizeof span);
     closed = tr_health_wish(&l->health, until, patience, run->now);
-    if (l->health.state == TR_LANE_DOWN && until - run->now > patience) {
+    if ((l->health.state == TR_LANE_DOWN || l->health.doubted) &&
+        until - run->now > patience) {
         snprintf(l->refusal, sizeof l->refusal,
                  "%s: %s asks not to be asked again for %s, and --max-wait is "
                  "%" PRId64 " s: nothing more was sent. Run the same command "

@@ -17,6 +17,8 @@ static const struct {
 
 #define DOWN_PROBE_NS (2 * TR_S)
 #define DOWN_PROBE_MAX 20   /* times that: back within a minute */
+#define DOUBT_PROBE_NS (10 * TR_S) /* a hiccup of who checks keys is over */
+#define DOUBT_PROBE_MAX 4
 #define QUOTA_PROBE_MAX 15  /* times the first wait */
 #define FLOOR_MAX_NS (25 * 3600 * TR_S)
 
@@ -66,15 +68,21 @@ static int64_t when_to_probe(const struct tr_health *h,
         return next_probe(h, first > 0 ? first : 60 * TR_S, QUOTA_PROBE_MAX,
                           news, now);
     }
-    default:
+    case TR_LANE_GONE:
+        if (h->doubted)
+            return next_probe(h, DOUBT_PROBE_NS, DOUBT_PROBE_MAX, news, now);
         return TR_NEVER;
+    case TR_LANE_OPEN:
+        break;
     }
+    return TR_NEVER;
 }
 
 static void close_as(struct tr_health *h, enum tr_health_state state,
                      const struct tr_health_news *news, int64_t now)
 {
     h->state = state;
+    h->doubted = state == TR_LANE_GONE && news->served;
     h->probes = 0;
     h->probe_at = when_to_probe(h, news, now);
     h->closed_at = now;
@@ -113,8 +121,9 @@ static void answered(struct tr_health *h, bool probe, int64_t now)
     /* What was in flight when the quota ended, or when the server asked to be
      * left alone, says nothing of that. */
     if ((h->state == TR_LANE_DOWN && (probe || now >= h->wish_until)) ||
-        (h->state == TR_LANE_EXHAUSTED && probe)) {
+        (h->state == TR_LANE_EXHAUSTED && probe) || (h->doubted && probe)) {
         h->state = TR_LANE_OPEN;
+        h->doubted = false;
         h->probe_at = TR_NEVER;
     }
 }
@@ -128,10 +137,13 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
 
     if (news->probe)
         h->probing = false;
-    if (h->state == TR_LANE_GONE)
+    if (h->state == TR_LANE_GONE && !h->doubted)
         return false;
     if (news->outcome == TR_OUT_FATAL) {
-        close_as(h, TR_LANE_GONE, news, now);
+        if (h->state != TR_LANE_GONE)
+            close_as(h, TR_LANE_GONE, news, now);
+        else if (probe) /* the second word: it is so */
+            h->doubted = false;
     } else if (news->outcome == TR_OUT_EXHAUSTED) {
         h->comes_back = news->retry_after_ms >= 0;
         if (h->state != TR_LANE_EXHAUSTED)
@@ -151,7 +163,7 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
 bool tr_health_wish(struct tr_health *h, int64_t until, int64_t patience_ns,
                     int64_t now)
 {
-    if (until <= h->wish_until || h->state == TR_LANE_GONE)
+    if (until <= h->wish_until || (h->state == TR_LANE_GONE && !h->doubted))
         return false;
     h->wish_until = until;
     if (h->state != TR_LANE_OPEN) {

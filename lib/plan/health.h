@@ -14,8 +14,10 @@
  * OPEN: asked as the pace allows. EXHAUSTED, DOWN: nothing leaves but one
  * probe at a time, at growing intervals; EXHAUSTED without an end that the
  * server stated is probed only for who waits for it. DOWN by a wish: nothing
- * before that time, and only a probe tells that it is over. GONE: never asked again
- * in this run. Requests in flight are awaited in every state.
+ * before that time, and only a probe tells that it is over. GONE: never asked
+ * again in this run; but one that has served is `doubted` first: a single
+ * refusal among answers may be a stray, so one probe tells. Requests in flight
+ * are awaited in every state.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_PLAN_HEALTH_H
@@ -44,6 +46,7 @@ struct tr_health {
     int64_t probe_at;      /* not before; TR_NEVER: no probe */
     int64_t closed_at;     /* probes that left before were for other trouble */
     int64_t wish_until;    /* the server wants nothing before; 0: no wish */
+    bool doubted;          /* gone by one word, and a probe is to tell */
 };
 
 struct tr_health_news {
@@ -53,6 +56,8 @@ struct tr_health_news {
     int64_t sent_at;
     int64_t retry_after_ms;  /* server's wish, -1: none */
     double unit;             /* uniform in [0,1): jitter */
+    bool served;             /* it has answered in this run, and a request of
+                                one text may find out whether it still does */
     bool replaced;           /* another lane would take over: a lane that is
                                 all there is is never called down */
     int64_t patience_ns;     /* longest time of trouble without an answer */
@@ -80,7 +85,7 @@ static inline bool tr_health_hopes(const struct tr_health *h, bool waits,
                                    int64_t patience_ns, int64_t now)
 {
     return h->state == TR_LANE_OPEN ||
-           (h->state == TR_LANE_DOWN &&
+           ((h->state == TR_LANE_DOWN || h->doubted) &&
             (waits || h->wish_until - now <= patience_ns)) ||
            (h->state == TR_LANE_EXHAUSTED && waits);
 }

@@ -26,8 +26,14 @@ void sim_check_send(struct sim *w, struct sim_provider *p, int items)
     int64_t since = w->now - p->told_at;
 
     if (p->told_gone)
-        sim_fail(w, "P4", "provider %d is asked after it said that the model "
-                 "does not exist", p->place);
+        sim_fail(w, "P4", "provider %d is asked after it said that key or "
+                 "model are not good", p->place);
+    if (p->doubted && (items != 1 || p->after_doubt ||
+                       w->now - p->doubted_at < 7 * TR_S))
+        sim_fail(w, "P4", "provider %d refused the key %.1f s ago and is asked "
+                 "about %d texts, %d requests since in flight", p->place,
+                 (double)(w->now - p->doubted_at) / TR_S, items,
+                 p->after_doubt);
     if (w->now + TR_S < p->wait_until) /* its clock may be coarse */
         sim_fail(w, "P1", "provider %d is asked %.0f s before the time that it "
                  "named", p->place, (double)(p->wait_until - w->now) / TR_S);

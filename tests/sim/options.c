@@ -88,6 +88,11 @@ static void draw_later(struct sim_options *o)
     struct tr_rng r = {sim_stream(o->seed, 21)};
 
     o->long_retry_after = one_in(&r, 4) ? between(&r, 1, 60) : 0;
+    o->stray_refusal = one_in(&r, 6) ? between(&r, 1, 30) : 0;
+    for (int i = 0; i < SIM_LANES; i++) {
+        o->lane[i].key_refused_after = one_in(&r, 16) ? between(&r, 1, 60) : 0;
+        o->lane[i].says_402 = one_in(&r, 3);
+    }
 }
 
 void sim_options_draw(struct sim_options *o, uint64_t seed)
@@ -203,6 +208,7 @@ static const struct field {
     F(batch_requests, INT, 0), F(batch_kib, INT, 0), F(batch_tokens, INT, 0),
     F(batch_room, INT, 0), F(batch_poll_ms, INT, 30000),
     F(batch_other_pct, INT, 0), F(long_retry_after, INT, 0),
+    F(stray_refusal, INT, 0),
 #undef F
 /* quota_after, quota_after1, quota_after2: of the first provider, the second */
 #define X(name, type, least)                                                   \
@@ -311,7 +317,7 @@ bool sim_options_set(struct sim_options *o, const char *assignment)
             o->rate[f] = (int)v;
         for (int f = 0; f < BATCH_RATES; f++)
             o->batch_rate[f] = (int)v;
-        o->long_retry_after = (int)v;
+        o->long_retry_after = o->stray_refusal = (int)v;
         return true;
     }
     for (int i = 0; i < COUNT; i++)

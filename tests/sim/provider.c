@@ -489,6 +489,12 @@ static void refuse_quota(struct sim_provider *p, struct sim_flight *f,
     f->quota = !p->o->quota_is_day || p->quota_back_at == TR_NEVER ||
                (p->quota_back_at - p->w->now) / TR_S + 1 >= LONG_WAIT_S;
     f->excused = true;
+    if (!p->o->quota_is_day && p->o->says_402) {
+        p->w->marks[M_UNPAID]++;
+        refuse(f, 402, "billing_error", "payment_required",
+               "Your account has no credit left.");
+        return;
+    }
     if (!p->o->quota_is_day) {
         refuse(f, 429, "insufficient_quota", "insufficient_quota",
                "You exceeded your current quota, please check your plan and "
@@ -517,6 +523,28 @@ static bool tells_off(struct sim *w, struct sim_flight *f,
     tr_buf_addf(headers, "retry-after: %" PRId64 "\n", f->wait_s);
     refuse(f, 429, "requests", "rate_limit_exceeded",
            "Rate limit reached for requests");
+    return true;
+}
+
+/* The key: revoked, or taken for another for once. */
+static bool refuse_key(struct sim_provider *p, struct sim_flight *f)
+{
+    struct sim *w = p->w;
+    bool stray;
+
+    if (p->o->key_refused_after && p->requests > p->o->key_refused_after &&
+        w->faults_on)
+        p->key_refused = true;
+    stray = sim_strike(w, S_STRAY, w->o.stray_refusal * 1000, 1) != 0;
+    if (!stray && !p->key_refused)
+        return false;
+    f->excused = true;
+    if (p->requests % 2)
+        refuse(f, 401, "invalid_request_error", "invalid_api_key",
+               "Incorrect API key provided.");
+    else
+        refuse(f, 403, "permission_error", "forbidden",
+               "This key may not use this model.");
     return true;
 }
 
@@ -645,6 +673,8 @@ static void process(struct sim *w, struct sim_flight *f)
         refuse(f, 404, "invalid_request_error", "model_not_found",
                "The model `sim` does not exist or you do not have access to "
                "it.");
+    } else if (refuse_key(p, f)) {
+        ;
     } else if (sim_quota_is_gone(p)) {
         refuse_quota(p, f, &headers);
     } else if (outage) {
@@ -855,6 +885,8 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     sim_audit_send(w, tag / TR_PACKS_MAX);
     f->told = p->told_exhausted;
     p->after_told += f->told;
+    f->doubt = p->doubted;
+    p->after_doubt += f->doubt;
     sim_leave(w, f);
     check_first(w);
     if (strikes(w, F_UNREACHED)) {
@@ -870,11 +902,41 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     return TR_OK;
 }
 
+/* Key or model: who never served is gone at the first word; who did, when one
+ * text that was sent to find out hears the same. */
+static void note_doubt(struct sim *w, const struct sim_flight *f)
+{
+    struct sim_provider *p = f->p;
+    bool refused = f->status == 401 || f->status == 403 || f->status == 404;
+
+    bool probe = f->doubt && p->doubted;
+
+    p->after_doubt -= f->doubt;
+    if (f->net == TR_NET_OK && f->quota) { /* a key that has one is known */
+        p->doubted = false;
+    } else if (f->net == TR_NET_OK && refused && (probe || !p->served)) {
+        p->told_gone = true;
+        w->marks[M_KEY_GONE] += probe && f->status != 404;
+    } else if (f->net == TR_NET_OK && refused && !p->doubted) {
+        p->doubted = true;
+        p->doubted_at = w->now;
+    } else if (probe && f->net == TR_NET_OK &&
+               (f->status == 200 || f->status == 400)) {
+        w->marks[M_KEY_BACK]++;
+        p->doubted = false;
+    } else if (probe) {
+        p->doubted_at = w->now;
+    }
+    p->served = p->served || (f->net == TR_NET_OK && f->status == 200 &&
+                              f->body[0] == '{' && !f->blocked);
+}
+
 /* Whether the process now knows that it may not ask, or may again. */
 static void note_health(struct sim *w, const struct sim_flight *f)
 {
     struct sim_provider *p = f->p;
-    bool quota = f->net == TR_NET_OK && f->status == 429 && f->quota;
+    bool quota = f->net == TR_NET_OK && f->quota &&
+                 (f->status == 429 || f->status == 402);
     int64_t wait_s = f->net != TR_NET_OK ? 0 : f->wait_s < 86400 ? f->wait_s
                                                                  : 86400;
 
@@ -882,8 +944,7 @@ static void note_health(struct sim *w, const struct sim_flight *f)
         p->wait_until = w->now + wait_s * TR_S;
 
     p->after_told -= f->told;
-    if (f->net == TR_NET_OK && f->status == 404)
-        p->told_gone = true;
+    note_doubt(w, f);
     if (quota) {
         if (!p->told_exhausted || f->told) {
             p->told_at = w->now;
@@ -1031,6 +1092,7 @@ static void forget(struct sim *w, const struct sim_provider *p)
         f->forgotten = true;
         w->unheard += f->net == TR_NET_CONNECT; /* nobody will ever know */
         f->p->after_told -= f->told;
+        f->p->after_doubt -= f->doubt;
         sim_land(w, f);
     }
 }

@@ -21,6 +21,7 @@ static const char *const names[SIM_SITES] = {
 #undef X
     "other_job_or_rows",
     "told_to_wait_long",
+    "key_refused_once",
 };
 
 const char *sim_site_name(enum sim_site site)

@@ -140,6 +140,7 @@ enum sim_site {
 #undef X
     S_OTHER, /* by run: another job, or other rows */
     S_TOLD_OFF, /* 429 with a wait of minutes to days; the value, in s */
+    S_STRAY,    /* one 401 or 403 among answers */
     SIM_SITES
 };
 enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
@@ -215,7 +216,10 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
     X(M_B_AGAIN, results_fetched_again)                                        \
     X(M_B_AUDIT, batch_read)                                                   \
     X(M_B_OTHER, batch_paid_by_another_job)                                    \
-    X(M_TOLD_OFF, stopped_by_a_long_wait)
+    X(M_TOLD_OFF, stopped_by_a_long_wait)                                      \
+    X(M_KEY_GONE, key_refused_in_mid_run)                                      \
+    X(M_KEY_BACK, key_good_again)                                              \
+    X(M_UNPAID, payment_required)
 
 enum sim_mark {
     M_BEFORE = SIM_SITES - 1,
@@ -242,7 +246,9 @@ enum sim_mark {
     X(old_cap, BOOL, 0)                                                        \
     X(outage_at_s, INT, 0)                                                     \
     X(outage_s, INT, 0)                                                        \
-    X(price_pct, INT, 100)    /* of the first one's */
+    X(price_pct, INT, 100)    /* of the first one's */                         \
+    X(key_refused_after, INT, 0) /* requests until the key is revoked */       \
+    X(says_402, BOOL, 0)      /* when its credit is used up */
 
 struct sim_lane_options {
 #define INT int
@@ -319,6 +325,7 @@ struct sim_options {
     int batch_other_pct;   /* of the births: another job, or other rows */
     int batch_rate[BATCH_RATES];
     int long_retry_after;  /* of a thousand requests: told to wait for long */
+    int stray_refusal;     /* of a thousand: the key is refused, once */
 };
 
 /* Neighbouring seeds and streams must have nothing in common. */
@@ -423,6 +430,7 @@ struct sim_flight {
     bool blocked, quota;      /* it says so */
     bool told;                /* sent after its lane was told to stop */
     int64_t wait_s;           /* it says when to come again; 0: it does not */
+    bool doubt;               /* sent to find out whether the key is good */
     bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
     bool landed;              /* its rows are not in flight any more */
     bool heard;               /* by some process */
@@ -453,6 +461,11 @@ struct sim_provider {
     struct tr_model_facts facts;
     /* what the living process was told */
     bool told_exhausted, told_gone;
+    bool served;                 /* it heard an answer */
+    bool doubted;                /* and then, once, that key or model is not
+                                    good: one text at a time finds out */
+    int64_t doubted_at;          /* or when that was not found out */
+    int after_doubt;             /* requests sent since, in flight now */
     int64_t told_at, told_until; /* the day's end, 0: not stated */
     int64_t wait_until;          /* told to send nothing before */
     bool recovered;              /* it was closed, and answered since */

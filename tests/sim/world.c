@@ -659,6 +659,7 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
 
             p->told_exhausted = p->told_gone = p->recovered = false;
             p->wait_until = 0;
+            p->served = p->doubted = false;
             rc = tr_lane_over(&w->lanes[i],
                               i == 0 && w->o.batch == SIM_ANTHROPIC
                                   ? &tr_anthropic : tr_dialects[0],
@@ -904,7 +905,9 @@ static bool pay(struct sim *w)
 
         /* told_exhausted: it was so when it was said, and is no more. */
         any = any || p->quota_gone || p->told_exhausted || p->model_gone ||
-              p->key_refused || p->refused;
+              p->told_gone || p->key_refused || p->refused;
+        if (p->key_refused)
+            w->o.lane[i].key_refused_after = 0;
         p->key_refused = p->refused = false;
         if (p->quota_gone)
             w->o.lane[i].quota_after = 0;

@@ -133,6 +133,51 @@ static void a_refused_key_is_gone(void **state)
     assert_false(tr_health_wants_probe(&h, START + 100 * TR_S));
 }
 
+/* A single refusal among answers: one text finds out, after some seconds. */
+static void who_has_served_is_gone_at_the_second_word(void **state)
+{
+    static const struct {
+        enum tr_outcome probe;
+        enum tr_health_state after;
+        bool hopes;
+    } rows[] = {
+        {TR_OUT_FATAL,       TR_LANE_GONE,      false},
+        {TR_OUT_OK,          TR_LANE_OPEN,      true },
+        {TR_OUT_BAD_REQUEST, TR_LANE_OPEN,      true },
+        {TR_OUT_EXHAUSTED,   TR_LANE_EXHAUSTED, false},
+        {TR_OUT_TRANSIENT,   TR_LANE_GONE,      true }, /* that says nothing */
+        {TR_OUT_THROTTLED,   TR_LANE_GONE,      true },
+        {TR_OUT_UNREACHED,   TR_LANE_GONE,      true },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tr_health h = {0};
+        struct tr_health_news n = news(TR_OUT_FATAL, 401, START);
+        int64_t asked;
+
+        n.served = true;
+        assert_true(tr_health_reply(&h, &n, START));
+        assert_int_equal(h.state, TR_LANE_GONE);
+        assert_true(tr_health_hopes(&h, false, 900 * TR_S, START));
+        assert_false(tr_health_wants_probe(&h, START + 7 * TR_S));
+        assert_true(tr_health_wants_probe(&h, START + 13 * TR_S));
+        /* What was in flight neither confirms nor refutes. */
+        assert_false(told(&h, TR_OUT_OK, 200, START + TR_S));
+        assert_false(tr_health_reply(&h, &n, START + TR_S));
+        assert_true(h.doubted);
+        n.probe = h.probing = true;
+        n.sent_at = asked = h.probe_at;
+        n.outcome = rows[i].probe;
+        tr_health_reply(&h, &n, asked + TR_S);
+        assert_int_equal(h.state, rows[i].after);
+        assert_int_equal(tr_health_hopes(&h, false, 900 * TR_S, asked),
+                         rows[i].hopes);
+        assert_int_equal(tr_health_wants_probe(&h, asked + 1000 * TR_S),
+                         rows[i].hopes && rows[i].after != TR_LANE_OPEN);
+    }
+}
+
 /* failures that step apart, each in flight for took: down after `after`, or
  * never (0). */
 static void failures_are_weighed_against_time(void **state)
@@ -332,21 +377,23 @@ static void random_news_keep_the_rules(void **state)
                 (enum tr_outcome)tr_rng_below(&rng, TR_OUT_COUNT),
                 tr_rng_below(&rng, 2) ? 503 : 429, now);
             enum tr_health_state before = h.state;
-            bool changed;
+            bool changed, doubted = h.doubted;
 
             n.unit = tr_rng_unit(&rng);
             n.replaced = tr_rng_below(&rng, 4) > 0;
+            n.served = run % 2;
             n.quota_probe_ns = tr_rng_below(&rng, 2) ? 60 * TR_S : 0;
             n.retry_after_ms = tr_rng_below(&rng, 4) ? -1 : 5000;
             if (tr_health_wants_probe(&h, now)) {
-                assert_true(h.state != TR_LANE_OPEN && h.state != TR_LANE_GONE);
+                assert_true(h.state != TR_LANE_OPEN &&
+                            (h.state != TR_LANE_GONE || h.doubted));
                 h.probing = true;
             }
             n.probe = h.probing && tr_rng_below(&rng, 2);
             now += (int64_t)tr_rng_below(&rng, 3000) * TR_MS;
             changed = tr_health_reply(&h, &n, now);
             assert_int_equal(changed, h.state != before);
-            if (before == TR_LANE_GONE)
+            if (before == TR_LANE_GONE && !doubted)
                 assert_int_equal(h.state, TR_LANE_GONE);
             if (h.state != TR_LANE_OPEN && h.state != before)
                 assert_true(h.probe_at > now);
@@ -387,6 +434,7 @@ int main(void)
         cmocka_unit_test(a_day_is_probed_when_it_ends),
         cmocka_unit_test(probes_for_quota_come_one_by_one_and_ever_later),
         cmocka_unit_test(a_refused_key_is_gone),
+        cmocka_unit_test(who_has_served_is_gone_at_the_second_word),
         cmocka_unit_test(failures_are_weighed_against_time),
         cmocka_unit_test(one_success_forgets_failures),
         cmocka_unit_test(who_is_alone_is_never_down),
