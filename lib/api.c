@@ -510,7 +510,10 @@ static void add_models(struct tr_buf *b, const trommel_run *run)
 
         tr_buf_addz(b, i ? ",{\"model\":" : "{\"model\":");
         tr_buf_add_json(b, tr_str_c(d->lanes[i]->model));
-        tr_buf_addf(b, ",\"state\":\"%s\",", tr_health_word(c.state));
+        tr_buf_addf(b, ",\"state\":\"%s\",\"served\":",
+                    tr_health_word(c.state));
+        tr_buf_add_json(b, tr_str_c(c.served));
+        tr_buf_addz(b, ",");
         add_count(b, "rows", c.rows);
         add_count(b, "failed", c.failed);
         add_count(b, "stored", c.stored);

@@ -266,7 +266,8 @@ struct tr_batch {
     X(TR_EVENT_ERRORS, "error_rate", "warning")  /* of requests */             \
     X(TR_EVENT_FAILED_ROWS, "failed_rows", "warning")                          \
     X(TR_EVENT_SPEND, "spend_rate", "warning")                                 \
-    X(TR_EVENT_FINISHED, "run_finished", "info") /* whatever the end */
+    X(TR_EVENT_FINISHED, "run_finished", "info") /* whatever the end */       \
+    X(TR_EVENT_MODEL, "model_changed", "warning") /* another one answers */
 
 enum tr_event_kind {
 #define X(name, word, severity) name,

@@ -288,6 +288,8 @@ void tr_run_lane_counts(const struct tr_run *run, uint32_t lane,
 {
     *counts = run->lanes[lane].counts;
     counts->state = run->lanes[lane].health.state;
+    snprintf(counts->served, sizeof counts->served, "%s",
+             run->lanes[lane].origin_served);
 }
 
 void tr_run_money(const struct tr_run *run, struct tr_money *money)

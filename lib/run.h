@@ -134,6 +134,7 @@ struct tr_lane_counts {
     int64_t stored;          /* rows whose answer by it was known before */
     int64_t moved[TR_TRIGGER_COUNT]; /* rows that went on to another, by why */
     enum tr_health_state state;
+    char served[96];         /* the model that answered last, or "" */
 };
 
 bool tr_run_has_budget(const struct tr_run_opts *o);

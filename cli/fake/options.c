@@ -211,7 +211,7 @@ int fake_options_read(struct fake_options *o, int argc, char **argv,
                                .price_cache_write = -1,
                                .retired_after = -1, .down_after = -1,
                                .told_off_at = -1, .told_off_for_s = 60,
-                               .key_after = -1,
+                               .key_after = -1, .renamed_after = -1,
                                .text = "text", .label = "label"};
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i] + 2, *eq, *value = NULL;

@@ -22,7 +22,7 @@ enum fake_retry { FAKE_RETRY_SECONDS, FAKE_RETRY_MS, FAKE_RETRY_DATE,
 struct fake_options {
     int64_t port, max_requests, seed, reasoning, rpm, tpm;
     int64_t quota_after, daily_after, retired_after, down_after;
-    int64_t told_off_at, key_after;
+    int64_t told_off_at, key_after, renamed_after;
     int64_t too_long_tokens;
     double quota_for_s, down_for_s; /* 0: for ever */
     double told_off_for_s, key_for_s;

@@ -748,6 +748,10 @@ static void decide(struct fake_provider *p, struct fake_reply *reply,
         refuse_as(p, reply, FAKE_END_500);
         return;
     }
+    if (o->renamed_after >= 0 &&
+        p->bill.requests > (uint64_t)o->renamed_after)
+        strncat(p->request.model, "-next",
+                sizeof p->request.model - strlen(p->request.model) - 1);
     if (o->retired_after >= 0 &&
         p->bill.requests > (uint64_t)o->retired_after) {
         refuse_as(p, reply, FAKE_END_RETIRED);

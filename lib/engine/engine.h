@@ -132,6 +132,7 @@ struct tr_run_lane {
     uint16_t origin;            /* of the last served model */
     char origin_served[96];
     bool origin_known;
+    bool renamed;               /* it was told that another model answers */
     bool fitted;
     struct tr_cache_plan cache; /* of the provider's prompt cache */
     char cache_key[33];         /* of task and model */

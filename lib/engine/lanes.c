@@ -140,6 +140,49 @@ void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
     tr_pack_free(run, p);
 }
 
+/* What answered for this model in the last run of this store: `served` if it
+ * did too, or if nobody knows. */
+static const char *answered_before(const struct tr_run *run,
+                                   const struct tr_run_lane *l,
+                                   const char *served)
+{
+    const struct tr_origin *o, *last = NULL;
+
+    for (uint16_t i = 0; (o = tr_store_origin_at(run->store, i)); i++) {
+        if (!o->served[0] || o->run_at >= run->run_at ||
+            strcmp(o->by, l->lane->model) != 0)
+            continue;
+        if (!last || o->run_at > last->run_at ||
+            (o->run_at == last->run_at && strcmp(o->served, served) == 0))
+            last = o;
+    }
+    return last ? last->served : served;
+}
+
+/* A name may be moved to another model, and labels differ from then on. Told
+ * once: some providers spread a name over several models. */
+static void mind_name(const struct tr_run *run, struct tr_run_lane *l,
+                      const char *served)
+{
+    bool in_run = l->origin_served[0] != '\0';
+    const char *before;
+    char line[600];
+
+    if (l->renamed || !served[0] || l->lane->is_local)
+        return;
+    before = in_run ? l->origin_served : answered_before(run, l, served);
+    if (strcmp(before, served) == 0)
+        return;
+    l->renamed = true;
+    snprintf(line, sizeof line, "%s: %s answers, and %s it was %s: labels may "
+             "differ. The store keeps which one gave each; name a dated model "
+             "to stay with one, and --fresh asks all rows again",
+             l->lane->model, served, in_run ? "before in this run"
+                                            : "in the last run", before);
+    tr_run_say(run, 1, line);
+    tr_run_event(run, TR_EVENT_MODEL, l->lane, -1);
+}
+
 int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
                   const char *served, uint16_t *origin, struct tr_err *err)
 {
@@ -152,6 +195,7 @@ int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
         *origin = l->origin;
         return TR_OK;
     }
+    mind_name(run, l, served);
     snprintf(o.by, sizeof o.by, "%s", l->lane->model);
     snprintf(o.served, sizeof o.served, "%s", served);
     snprintf(o.effort, sizeof o.effort, "%s", l->lane->effort);

@@ -8,6 +8,7 @@
  *   spend_rate    the rows to come do not fit the   they fit again;
  *                 budget, or money goes too fast    four fifths of the rate
  *   quota, down   the engine says so                lane_up
+ *   model         the engine says so                never (each once a lane)
  *
  * SPDX-License-Identifier: MIT */
 #include "plan/alarm.h"
@@ -293,6 +294,11 @@ static void say_lane(struct tr_alert *alert, const struct tr_event *e)
                      "%.150s: the quota of its key is used up; add "
                      "credit", e->lane);
         break;
+    case TR_EVENT_MODEL:
+        snprintf(alert->text, sizeof alert->text,
+                 "%.150s: another model answers than before under this name; "
+                 "labels may differ", e->lane);
+        break;
     case TR_EVENT_LANE_UP:
         snprintf(alert->text, sizeof alert->text,
                  "%.150s serves again", e->lane);
@@ -324,7 +330,9 @@ bool tr_alarm_raise(struct tr_alarm *a, const struct tr_event *e,
         a->lane_count++;
         snprintf(a->lanes[i].lane, sizeof a->lanes[i].lane, "%s", e->lane);
     }
-    open = e->kind == TR_EVENT_QUOTA ? &a->lanes[i].quota : &a->lanes[i].down;
+    open = e->kind == TR_EVENT_QUOTA ? &a->lanes[i].quota
+         : e->kind == TR_EVENT_MODEL ? &a->lanes[i].renamed
+                                     : &a->lanes[i].down;
     if (up ? !a->lanes[i].quota && !a->lanes[i].down : *open)
         return false;
     if (up)

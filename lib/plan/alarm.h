@@ -63,7 +63,7 @@ struct tr_alarm {
     bool spend_fires, plan_fires, finish_said;
     struct {
         char lane[160];
-        bool quota, down;
+        bool quota, down, renamed;
     } lanes[TR_ALARM_LANES];
     int lane_count;
 };

@@ -317,6 +317,11 @@ static void lanes_have_episodes_of_their_own(void **state)
         {TR_EVENT_LANE_UP, "a/x", false},
         {TR_EVENT_QUOTA, "a/x", true},
         {TR_EVENT_QUOTA, "b/y", false},
+        {TR_EVENT_MODEL, "b/y", true},
+        {TR_EVENT_MODEL, "b/y", false},
+        {TR_EVENT_LANE_UP, "b/y", true},
+        {TR_EVENT_MODEL, "b/y", false}, /* never again */
+        {TR_EVENT_MODEL, "a/x", true},
     };
     struct tr_alarm a;
     struct tr_alert alert;
