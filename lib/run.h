@@ -121,6 +121,8 @@ struct tr_counts {
     int64_t fails[TR_WHY_COUNT];
     int64_t fail_example[TR_WHY_COUNT]; /* row number from 1, 0: none */
     int64_t none_answers, cut_texts, forgiven;
+    double row_estimate;     /* nano-dollars a row that is asked, as thought
+                                before the first request; 0: no idea */
     struct tr_guard_counts guard;
     bool input_ended;
 };

@@ -385,6 +385,21 @@ static int64_t bound_of(const struct tr_run *run, const struct tr_run_lane *l,
                          tr_run_cap(run, l, (enum tr_form)l->form.form, items));
 }
 
+/* Before the first paid request: what a row will cost, from n that wait now
+ * with so many bytes in their request. */
+static void note_estimate(struct tr_run *run, const struct tr_run_lane *l,
+                          uint32_t n, uint32_t guests, size_t bytes)
+{
+    struct tr_forecast f = {
+        .texts = n, .requests = 1, .guests = guests, .bytes = (int64_t)bytes,
+        .cap = tr_run_cap(run, l, (enum tr_form)l->form.form, n + guests),
+    };
+    struct tr_quote q;
+
+    tr_quote(&q, &f, &l->meter, &l->lane->facts);
+    run->counts.row_estimate = (double)q.nano.mean / n;
+}
+
 /* Before the first paid request: what the whole run may cost at most, from
  * the rows that wait now. */
 static void say_bound(struct tr_run *run, struct tr_run_lane *l)
@@ -401,18 +416,21 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
 
     run->bound_said = true;
     if (!r || l->lane->is_local || !tr_priced(&l->lane->facts) ||
-        run->opts.dry_run || expected < 0)
+        run->opts.dry_run)
         return;
     n = take_count(run, l, &l->fresh, &too_long);
     if (!n)
         return;
     for (uint32_t i = 0; i < n; i++, r = r->next)
         data += tr_run_text(l, r).n + 9 + l->question_bytes;
+    guests = tr_guard_want(&l->guard, n, false);
+    guests += guests > 0; /* an audit */
+    note_estimate(run, l, n, guests, bytes + data + data / n * guests);
+    if (expected < 0)
+        return;
     rows = (double)(expected - run->counts.rows_stored - run->counts.rows_twin);
     alone = (double)tr_guard_scouts(&l->guard, (int64_t)rows) *
             (double)bound_of(run, l, bytes + data / n, 1);
-    guests = tr_guard_want(&l->guard, n, false);
-    guests += guests > 0; /* an audit */
     bound = (double)bound_of(run, l, bytes + data + data / n * guests,
                              n + guests);
     tr_money_text((int64_t)(rows / n * bound + alone), cost, sizeof cost);

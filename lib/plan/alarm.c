@@ -7,6 +7,7 @@
  *   failed_rows   share of rows, lately             half of that share
  *   spend_rate    the rows to come do not fit the   they fit again;
  *                 budget, or money goes too fast    four fifths of the rate
+ *                 a row costs twice the estimate    1.5 times
  *   quota, down   the engine says so                lane_up
  *   model         the engine says so                never (each once a lane)
  *
@@ -17,6 +18,7 @@
 #include "plan/tally.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 #define SHARE_MEMORY_S 60.0    /* "lately" of a share */
@@ -173,6 +175,36 @@ static bool next_plan(struct tr_alarm *a, const struct tr_alarm_view *v,
     return true;
 }
 
+/* A price, a prompt or reasoning is not what the estimate took it for. */
+static bool next_dear(struct tr_alarm *a, const struct tr_alarm_view *v,
+                      struct tr_alert *alert)
+{
+    int64_t paid = v->rows_settled - v->rows_stored;
+    double per_row, times;
+    char is[32], was[32];
+
+    if (v->row_estimate <= 0 || paid < PLAN_ROWS_MIN || v->ended)
+        return false;
+    per_row = (double)(v->spent - a->spent_at_open) / (double)paid;
+    times = per_row / v->row_estimate;
+    if (a->dear_fires) {
+        a->dear_fires = times > 1.5;
+        return false;
+    }
+    if (times <= 2)
+        return false;
+    a->dear_fires = true;
+    write_alert(alert, TR_EVENT_SPEND, "",
+                per_row < 9e15 ? (int64_t)(1000 * per_row) : INT64_MAX,
+                (int64_t)(2000 * fmin(v->row_estimate, 1e15)));
+    snprintf(alert->text, sizeof alert->text,
+             "1,000 rows cost %s, and the estimate at the start was %s: stop "
+             "and look, if that is not what you want to pay",
+             tr_money_text(alert->value, is, sizeof is),
+             tr_money_text(alert->limit / 2, was, sizeof was));
+    return true;
+}
+
 static bool next_spend(struct tr_alarm *a, const struct tr_alarm_view *v,
                        struct tr_alert *alert)
 {
@@ -275,7 +307,8 @@ bool tr_alarm_next(struct tr_alarm *a, const struct tr_alarm_view *v,
                       v->attempts_bad, v->now, alert) ||
            next_share(a, TR_EVENT_FAILED_ROWS, &a->rows, v->rows_settled,
                       v->rows_failed, v->now, alert) ||
-           next_plan(a, v, alert) || next_spend(a, v, alert) ||
+           next_plan(a, v, alert) || next_dear(a, v, alert) ||
+           next_spend(a, v, alert) ||
            next_finish(a, v, alert);
 }
 

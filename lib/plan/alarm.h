@@ -29,6 +29,8 @@ struct tr_alarm_view {
     bool priced;            /* what is spent is known */
     int64_t spent;          /* of the job, unknown outcomes at their bound */
     int64_t budget;         /* -1: none */
+    double row_estimate;    /* nano-dollars a row, as thought at the start; 0:
+                               no idea */
     bool ended;
     int exit_code;          /* when ended */
 };
@@ -60,7 +62,7 @@ struct tr_alarm {
     struct tr_alarm_share requests, rows;
     double spend, seconds;  /* both fading: their quotient is the rate */
     int64_t spend_last, spend_at;
-    bool spend_fires, plan_fires, finish_said;
+    bool spend_fires, plan_fires, dear_fires, finish_said;
     struct {
         char lane[160];
         bool quota, down, renamed;

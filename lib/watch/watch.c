@@ -99,6 +99,7 @@ static void view_of(const struct tr_watch *w, int64_t now,
         .priced = w->priced,
         .spent = m.spent + m.unknown,
         .budget = m.cap,
+        .row_estimate = c.row_estimate,
         .ended = w->ended,
         .exit_code = w->exit_code,
     };

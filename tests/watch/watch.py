@@ -345,6 +345,20 @@ def plan_does_not_fit(place, hook):
 plan_does_not_fit.place = (2000, "--latency", "20")
 
 
+def rows_cost_twice_the_estimate(place, hook):
+    """Reasoning that is billed, and that nobody counted on."""
+    code, err = place.run("--alert-webhook", hook.url, "--pack", "4")
+    same(code, 0, err)
+    told = hook.events("spend_rate")
+    same(len(told), 1)
+    assert told[0]["value"] > told[0]["limit"] > 0, told
+    assert "the estimate at the start was $" in told[0]["text"], told
+
+
+rows_cost_twice_the_estimate.place = (800, "--latency", "20",
+                                      "--reasoning", "300")
+
+
 def retried_and_refused(place, hook):
     """A webhook that fails twice gets its alert on the third try; one that
     moved is not followed."""
@@ -802,7 +816,8 @@ settings.place = (5,)
 # ---- all of it -------------------------------------------------------------
 
 TESTS = [budget_thresholds, quota_exhausted, fallback, key_refused, outage, stall,
-         error_rate, failed_rows, plan_does_not_fit, retried_and_refused,
+         error_rate, failed_rows, plan_does_not_fit,
+         rows_cost_twice_the_estimate, retried_and_refused,
          dead_webhook, refusing_webhook, command, hanging_command,
          command_that_forks_away, library, metrics, strange_model_names,
          metrics_file_fails, metrics_that_cannot_listen, trace,

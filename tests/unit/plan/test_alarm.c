@@ -233,6 +233,44 @@ static void a_plan_that_does_not_fit_is_told(void **state)
     assert_string_equal(due(&a, &v), "spend_rate:10000");
 }
 
+static void rows_that_cost_twice_the_estimate_are_told(void **state)
+{
+    static const struct {
+        int64_t settled, stored, spent;
+        const char *due;
+    } steps[] = {
+        {99,  0,   99000, ""}, /* too few rows to tell */
+        {100, 0,   20000, ""}, /* twice, not more */
+        {200, 100, 20001, "spend_rate:200000"}, /* what was known is free */
+        {200, 100, 30000, ""},                 /* told */
+        {400, 100, 47000, ""},                 /* 1.57: the same episode */
+        {400, 100, 90000, ""},
+        {900, 100, 120000, ""},                /* 1.5: over */
+        {900, 100, 170000, "spend_rate:200000"},
+    };
+    struct tr_alarm_view v = nothing;
+    struct tr_alarm a;
+    (void)state;
+
+    v.spent = 5000; /* of earlier runs */
+    tr_alarm_init(&a, &opts, &v);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        v.now += TR_S;
+        v.row_estimate = 100;
+        v.rows_settled = steps[i].settled;
+        v.rows_stored = steps[i].stored;
+        v.spent = 5000 + steps[i].spent;
+        if (strcmp(due(&a, &v), steps[i].due) != 0)
+            fail_msg("step %zu", i);
+    }
+    v = nothing; /* nobody estimated */
+    tr_alarm_init(&a, &opts, &v);
+    v.now = TR_S;
+    v.rows_settled = 1000;
+    v.spent = 1000000000;
+    assert_string_equal(due(&a, &v), "");
+}
+
 static void money_that_goes_too_fast_is_told(void **state)
 {
     struct tr_alarm_opts o = opts;
@@ -386,6 +424,7 @@ int main(void)
         cmocka_unit_test(failed_rows_are_a_share_of_the_rows_lately),
         cmocka_unit_test(zero_percent_switches_rates_off),
         cmocka_unit_test(a_plan_that_does_not_fit_is_told),
+        cmocka_unit_test(rows_that_cost_twice_the_estimate_are_told),
         cmocka_unit_test(money_that_goes_too_fast_is_told),
         cmocka_unit_test(the_end_is_told_once_with_its_severity),
         cmocka_unit_test(lanes_have_episodes_of_their_own),
