@@ -113,7 +113,7 @@ uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
 {
     struct tr_guard *g = &l->guard;
     const struct tr_row *r = q->head;
-    bool wary = false, watched = false;
+    bool wary = tr_guard_alarmed(g), watched = false;
     uint32_t want;
 
     *scout = false;
@@ -261,6 +261,15 @@ static void doubt(struct tr_run *run, struct tr_pack *p, uint16_t id,
     tr_pack_free(run, p);
 }
 
+/* Its rows, if none of them was in a doubted pack before. */
+static uint32_t fresh(const struct tr_pack *p)
+{
+    for (uint32_t i = 0; i < p->n; i++)
+        if (p->rows[i]->wary)
+            return 0;
+    return p->n;
+}
+
 bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
                      const struct tr_item_answer *got)
 {
@@ -288,7 +297,7 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
                                         sets, rows);
     if (verdict != TR_GUARD_FINE) {
         doubt(run, p, tr_guard_doubt(g, verdict, p->guests, said,
-                                     p->guest_count, rows), got);
+                                     p->guest_count, rows, fresh(p)), got);
         return false;
     }
     if (tr_guard_accept(g, p->guests, said, p->guest_count, sets, rows, p->n))
@@ -296,7 +305,7 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
     for (uint32_t i = 0; i < tr_pack_items(p); i++) {
         const struct tr_row *row = tr_pack_row(p, i);
 
-        if (!row || row->apart || got[i].result != TR_ITEM_OK)
+        if (!row || row->apart || row->watched || got[i].result != TR_ITEM_OK)
             continue;
         if (p->n == 1)
             tr_guard_admit(g, p->items[i].text, got[i].set, false);

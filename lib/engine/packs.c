@@ -164,8 +164,8 @@ static uint32_t pack_limit(const struct tr_run *run,
         return LOCAL_PACK;
     if (run->opts.isolate)
         return 1;
-    if (l->guard.pack_cap)
-        max = l->guard.pack_cap;
+    if (tr_guard_pack_most(&l->guard))
+        max = tr_guard_pack_most(&l->guard);
     if (l->lane->decides && l->lane->questions_max) {
         if (run->task->multiple)
             each = run->task->label_count - (run->task->none >= 0);

@@ -24,8 +24,10 @@ enum {
     GROWN = 16,            /* packs after which one doubt is not its own */
     TRUST_PASSED = 1,      /* a pack that came back right allows so many more */
     ROWS_PER_CANARY = 16,  /* of packs of 48 and more; smaller ones have two */
-    WATCHED_WANT = 6,
+    WATCHED_WANT = 8,
     TRIALS = 2,            /* packs in which a new canary is tried */
+    DOUBTED_NEW = 2,       /* packs doubted in a row that make a canary bad */
+    DOUBTED_OLD = 4,       /* company, before and after it passed in one */
     AUDITS_MAX = 32,
     AUDITS_A_PACK = 2,
     HISTOGRAM_ROWS = 8,    /* smaller packs can look like anything */
@@ -45,7 +47,8 @@ enum {
 void tr_guard_init(struct tr_guard *g, enum tr_guard_mode mode, uint32_t from)
 {
     *g = (struct tr_guard){.mode = mode, .from = from ? from : TR_GUARD_PACK,
-                           .unlimited = mode == TR_GUARD_STRICT};
+                           .unlimited = mode == TR_GUARD_STRICT,
+                           .quiet = TR_GUARD_QUIET};
 }
 
 static void vacate(struct tr_guest *t)
@@ -156,8 +159,8 @@ void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
 bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting)
 {
     uint32_t n = g->pool + g->scouting;
-    uint32_t most = g->kinds < SETS_WANTED ? TR_CANARIES_MAX
-                                                 : CANARIES_WANTED;
+    uint32_t kinds = tr_guard_alarmed(g) ? WATCHED_WANT : SETS_WANTED;
+    uint32_t most = g->kinds < kinds ? TR_CANARIES_MAX : CANARIES_WANTED;
 
     if (g->mode == TR_GUARD_OFF || g->strangers ||
         waiting + g->rows < SCOUT_PACKS * g->from ||
@@ -225,12 +228,38 @@ static uint32_t kinds_most(const struct tr_guard *g)
     return g->kinds < WATCHED_WANT ? g->kinds : WATCHED_WANT;
 }
 
+static void quieter(struct tr_guard *g, int64_t rows)
+{
+    g->quiet += rows;
+    if (g->quiet > TR_GUARD_QUIET)
+        g->quiet = TR_GUARD_QUIET;
+}
+
+bool tr_guard_alarmed(const struct tr_guard *g)
+{
+    return g->quiet < TR_GUARD_QUIET;
+}
+
+/* Who looks for a few bad ones in groups pays least with groups of the square
+ * root of the distance between two. */
+uint32_t tr_guard_pack_most(const struct tr_guard *g)
+{
+    uint32_t most = (uint32_t)sqrt((double)g->quiet);
+
+    if (!tr_guard_alarmed(g))
+        return g->pack_cap;
+    if (most < PACK_LEAST)
+        return 1;
+    return g->pack_cap && g->pack_cap < most ? g->pack_cap : most;
+}
+
 uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
 {
     uint32_t k = rows / ROWS_PER_CANARY, kinds;
 
     if (g->mode == TR_GUARD_OFF || rows < 2)
         return 0;
+    watched = watched || tr_guard_alarmed(g);
     if (rows < g->from && !watched && g->mode != TR_GUARD_STRICT)
         return 0;
     if (watched) { /* an attack is the likelier here, and may be on any label */
@@ -308,7 +337,8 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
         slots[n++] = (uint8_t)slot;
         /* A hostile text that is taken for a canary would work in every pack
          * it is in: it is tried among canaries of all kinds. */
-        if (g->guests[slot].passed < TRIALS && wide > want)
+        if ((g->guests[slot].passed < TRIALS || g->guests[slot].doubted) &&
+            wide > want)
             want = wide;
     }
     if (n == 1)
@@ -469,12 +499,15 @@ bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,
         vouched = vouched || is_canary(t);
         if (said[i].said != TR_SAID_SET)
             continue;
-        if (t->kind == TR_GUEST_AUDIT)
+        if (t->kind == TR_GUEST_AUDIT) {
             drifts = audit(g, said[i].set != t->set) || drifts;
-        else
+        } else {
             t->passed++;
+            t->doubted = 0;
+        }
     }
     g->rows += rows;
+    quieter(g, rows);
     for (uint32_t i = 0; i < rows; i++)
         g->base[place(sets_[i])]++;
     g->counts.packs += vouched;
@@ -509,16 +542,32 @@ static void close_doubt(struct tr_guard *g, struct tr_doubt *d)
 }
 
 /* A text that bewitches every pack it is in would be the one whose answer is
- * right: who is in doubted packs only is none to keep. */
+ * right in all of them. */
 static bool is_bad_company(const struct tr_guest *t)
 {
-    return (!t->passed && t->doubted >= 2) ||
-           (t->doubted >= 4 && t->doubted > 3 * t->passed);
+    return t->doubted >= (t->passed ? DOUBTED_OLD : DOUBTED_NEW);
+}
+
+/* A pack of so many rows was steered: half of the quiet goes, but not so much
+ * that packs would be less than half of this one. Many like it may be under
+ * way, and all say the same. */
+static int64_t alarm(struct tr_guard *g, uint32_t fresh)
+{
+    int64_t least = (int64_t)fresh * fresh / 4, took = (g->quiet + 1) / 2;
+
+    if (least > TR_GUARD_QUIET / 2)
+        least = TR_GUARD_QUIET / 2;
+    if (took > g->quiet - least)
+        took = g->quiet - least;
+    if (took < 0)
+        return 0;
+    g->quiet -= took;
+    return took;
 }
 
 uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
                         const uint8_t *slots, const struct tr_guest_said *said,
-                        uint32_t guests, uint32_t rows)
+                        uint32_t guests, uint32_t rows, uint32_t fresh)
 {
     struct tr_doubt *d;
 
@@ -529,6 +578,8 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
     close_doubt(g, d); /* an old one that never ended */
     *d = (struct tr_doubt){.id = g->doubt_last, .left = rows,
                            .histogram = verdict == TR_GUARD_UNLIKELY};
+    if (fresh && !d->histogram) /* odd labels alone may be a sorted file */
+        d->took = alarm(g, fresh);
     for (uint32_t i = 0; i < guests; i++) {
         struct tr_guest *t = &g->guests[slots[i]];
 
@@ -536,10 +587,12 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
             continue;
         if (is_wrong(t, &said[i])) {
             t->open++;
+            t->doubted = 0; /* a victim */
             d->slot[d->wrong] = slots[i];
             d->number[d->wrong++] = t->number;
+        } else if (said[i].said == TR_SAID_SET) {
+            t->doubted++;
         }
-        t->doubted++;
         if (t->kind == TR_GUEST_CANARY && is_bad_company(t))
             retire(g, t);
     }
@@ -551,6 +604,7 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
 static void end(struct tr_guard *g, struct tr_doubt *d)
 {
     if (!d->changed) {
+        quieter(g, d->took);
         g->counts.false_doubts++;
         g->histogram_false += d->histogram;
     }

@@ -18,6 +18,7 @@ enum tr_guard_mode { TR_GUARD_OFF, TR_GUARD_ON, TR_GUARD_STRICT };
 enum {
     TR_GUARD_PACK = 16,    /* rows from which a pack gets canaries */
     TR_GUARD_ALONE = 4,    /* doubted rows so few go alone at once */
+    TR_GUARD_QUIET = 4096, /* rows without an attack that end an alarm */
     TR_GUESTS_MAX = 14,    /* of one pack */
     TR_CANARIES_MAX = 24,
     TR_GUEST_SLOTS = 64,   /* canaries, audits, and retired ones under way */
@@ -41,7 +42,7 @@ struct tr_guest {
     uint32_t trust;     /* packs it may be in before it has passed in any */
     uint32_t in_flight; /* packs it is in */
     uint32_t passed;    /* packs that came back with the right answer */
-    uint32_t doubted;   /* packs with it that were doubted */
+    uint32_t doubted;   /* since then: it was right, and they were doubted */
     uint32_t open;      /* of those: it was wrong, and nobody knows yet why */
     uint32_t number;    /* of the slot's tenant: slots are used again */
     uint32_t alike;     /* canaries with the same answer, itself included */
@@ -52,6 +53,7 @@ struct tr_doubt {
     uint16_t id;        /* 0: free */
     bool changed;       /* a row has another label now: the doubt was right */
     bool histogram;
+    int64_t took;       /* of the quiet; given back if it was in vain */
     uint32_t left;      /* rows not answered again yet */
     uint32_t wrong;     /* canaries that were wrong, and who they were: */
     uint8_t slot[TR_GUESTS_MAX];
@@ -81,6 +83,8 @@ struct tr_guard {
     uint32_t pool, kinds; /* canaries; different answers among them */
     uint32_t scouting;  /* rows under way that may become canaries */
     int64_t rows;       /* accepted */
+    int64_t quiet;      /* rows accepted; a pack that was steered takes half.
+                           TR_GUARD_QUIET at most: then there is no alarm */
     struct tr_guest guests[TR_GUEST_SLOTS];
     int64_t base[TR_GUARD_SETS];
     struct tr_doubt doubts[TR_DOUBTS];
@@ -119,8 +123,12 @@ bool tr_guard_will_be(const struct tr_guard *g);
 
 /* ---- a pack ------------------------------- */
 
-/* How many canaries a pack of so many rows should have; watched: whatever its
- * size, and of many kinds. 0: none. */
+/* Packs were steered not long ago: others will be. */
+bool tr_guard_alarmed(const struct tr_guard *g);
+/* Rows a pack may have now, as far as the guard minds; 0: any number. */
+uint32_t tr_guard_pack_most(const struct tr_guard *g);
+/* How many canaries a pack of so many rows should have; watched, or alarmed:
+ * whatever its size, and of many kinds. 0: none. */
 uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched);
 /* Fills slots with at most max guests: want canaries with as many different
  * answers as there are, at least two, or none; and audits. They are under way
@@ -154,11 +162,11 @@ enum tr_guard_verdict tr_guard_judge(const struct tr_guard *g,
 bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,
                      const struct tr_guest_said *said, uint32_t guests,
                      const uint32_t *sets, uint32_t rows, uint32_t pack);
-/* The pack does not; rows: that had an answer and are asked again. Names the
- * doubt, for reask(). */
+/* The pack does not; rows: that had an answer and are asked again; fresh: rows
+ * in it, 0 if some were doubted before. Names the doubt, for reask(). */
 uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
                         const uint8_t *slots, const struct tr_guest_said *said,
-                        uint32_t guests, uint32_t rows);
+                        uint32_t guests, uint32_t rows, uint32_t fresh);
 /* A row of a doubted pack was asked again and has, or has not, changed. */
 void tr_guard_reask(struct tr_guard *g, uint16_t doubt, bool changed);
 /* It was doubted again: the first doubt was not for nothing. */

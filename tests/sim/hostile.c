@@ -90,7 +90,7 @@ int sim_obey(struct sim *w, const int *texts, const uint32_t *ids, int n,
 
 struct figure {
     const char *name;
-    int guard, hostile, moody, pack;
+    int guard, hostile, moody, pack, labels;
     bool sly, isolate;
     int attack; /* as in sim_options */
     /* to reach: wrong rows of 100,000, doubts of 1,000 packs, tokens of 1,000
@@ -99,36 +99,48 @@ struct figure {
 };
 
 static const struct figure figures[] = {
-    {"clean, pack 16", TR_GUARD_ON, 0, 0, 16, false, false, 0, 0, 5, -1},
-    {"clean, pack 50", TR_GUARD_ON, 0, 0, 50, false, false, 0, 0, 5, 60},
-    {"clean, pack 50, 2 % moody", TR_GUARD_ON, 0, 20, 50, false, false, 0, 0,
-     5, 60},
-    {"clean, pack 50, strict", TR_GUARD_STRICT, 0, 0, 50, false, false, 0, 0,
-     5, -1},
-    {"1 % plain attacks, off", TR_GUARD_OFF, 10, 0, 50, false, false, 0, -1,
-     -1, -1},
-    {"1 % plain attacks, on", TR_GUARD_ON, 10, 0, 50, false, false, 0, 50, -1,
+    {"clean, pack 16", TR_GUARD_ON, 0, 0, 16, 4, false, false, 0, 0, 5, -1},
+    {"clean, pack 50", TR_GUARD_ON, 0, 0, 50, 4, false, false, 0, 0, 5, 60},
+    {"clean, pack 50, 2 % moody", TR_GUARD_ON, 0, 20, 50, 4, false, false, 0,
+     0, 5, 60},
+    {"clean, pack 50, strict", TR_GUARD_STRICT, 0, 0, 50, 4, false, false, 0,
+     0, 5, -1},
+    {"1 % plain, off", TR_GUARD_OFF, 10, 0, 50, 4, false, false, 0, -1, -1,
      -1},
-    {"1 % plain attacks, strict", TR_GUARD_STRICT, 10, 0, 50, false, false, 0,
+    {"1 % plain, on", TR_GUARD_ON, 10, 0, 50, 4, false, false, 0, 50, -1, -1},
+    {"1 % plain, strict", TR_GUARD_STRICT, 10, 0, 50, 4, false, false, 0, 50,
+     -1, -1},
+    {"1 % sly, off", TR_GUARD_OFF, 10, 0, 50, 4, true, false, 0, -1, -1, -1},
+    {"1 % sly, pack 16", TR_GUARD_ON, 10, 0, 16, 4, true, false, 0, 50, -1,
+     -1},
+    {"1 % sly, pack 24", TR_GUARD_ON, 10, 0, 24, 4, true, false, 0, 50, -1,
+     -1},
+    {"1 % sly, pack 32", TR_GUARD_ON, 10, 0, 32, 4, true, false, 0, 50, -1,
+     -1},
+    {"1 % sly, pack 50", TR_GUARD_ON, 10, 0, 50, 4, true, false, 0, 50, -1,
+     900},
+    {"1 % sly, pack 64", TR_GUARD_ON, 10, 0, 64, 4, true, false, 0, 50, -1,
+     -1},
+    {"1 % sly, pack 50, strict", TR_GUARD_STRICT, 10, 0, 50, 4, true, false, 0,
      50, -1, -1},
-    {"1 % sly attacks, off", TR_GUARD_OFF, 10, 0, 50, true, false, 0, -1, -1,
+    {"0.1 % sly, pack 50", TR_GUARD_ON, 1, 0, 50, 4, true, false, 0, 50, -1,
      -1},
-    {"1 % sly attacks, on", TR_GUARD_ON, 10, 0, 50, true, false, 0, 50, -1, -1},
-    {"1 % sly attacks, strict", TR_GUARD_STRICT, 10, 0, 50, true, false, 0, 50,
-     -1, -1},
-    {"1 % sly attacks, pack 16, on", TR_GUARD_ON, 10, 0, 16, true, false, 0, -1,
-     -1, -1},
-    {"1 % sly, one label for all", TR_GUARD_ON, 10, 0, 50, true, false,
+    {"5 % sly, pack 50", TR_GUARD_ON, 50, 0, 50, 4, true, false, 0, 50, -1,
+     -1},
+    {"1 % sly, pack 16, 8 labels", TR_GUARD_ON, 10, 0, 16, 8, true, false, 0,
+     -1, -1, -1},
+    {"1 % sly, pack 50, 8 labels", TR_GUARD_ON, 10, 0, 50, 8, true, false, 0,
+     -1, -1, -1},
+    {"1 % sly, one label for all", TR_GUARD_ON, 10, 0, 50, 4, true, false,
      GULLIBLE_ALL + 1, 0, -1, -1},
-    {"1 % sly attacks, isolate", TR_GUARD_ON, 10, 0, 50, true, true, 0, 0, -1,
-     -1},
+    {"1 % sly, isolate", TR_GUARD_ON, 10, 0, 50, 4, true, true, 0, 0, -1, -1},
 };
 
 static bool run_one(struct sim *w, const struct figure *f, int guard,
                     bool isolate, uint64_t seed)
 {
     struct sim_options o = {
-        .seed = seed, .rows = 10000, .labels = 4, .pack = f->pack,
+        .seed = seed, .rows = 10000, .labels = f->labels, .pack = f->pack,
         .concurrency = 8, .priced = true, .faulty_runs = 1, .lanes = 1,
         .lane = {{.latency_ms = 300, .price_pct = 100}}, .words = 60,
         .guard = guard, .hostile = f->hostile, .sly = f->sly,
@@ -143,14 +155,15 @@ static bool run_one(struct sim *w, const struct figure *f, int guard,
 
 int sim_hostile_figures(uint64_t from, uint64_t seeds)
 {
-    enum { SEEDS = 8, MOST = 64 };
+    enum { SEEDS = 8, MOST = 64, PACKS = 65 };
     static struct sim w;
-    int64_t plain_of[MOST][2] = {{0}}; /* tokens without guard, by pack */
+    static int64_t plain_of[MOST][PACKS][2]; /* tokens without guard, by pack
+                                                and number of labels */
     int missed = 0;
 
     if (seeds > MOST)
         seeds = SEEDS;
-    printf("%-30s %9s %8s %8s %8s %8s %8s\n", "10,000 rows, 4 labels",
+    printf("%-30s %9s %8s %8s %8s %8s %8s\n", "10,000 rows",
            "wrong/1e5", "packs", "bare", "doubts", "false", "tokens");
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
         const struct figure *f = &figures[i];
@@ -160,7 +173,7 @@ int sim_hostile_figures(uint64_t from, uint64_t seeds)
         bool ok = true;
 
         for (uint64_t seed = from; seed < from + seeds; seed++) {
-            int64_t *without = &plain_of[seed - from][f->pack == 50];
+            int64_t *without = &plain_of[seed - from][f->pack][f->labels > 4];
             struct figure clean = *f;
 
             clean.hostile = clean.moody = 0;

@@ -219,7 +219,7 @@ static void come_back(uint32_t n, bool right)
     if (right) {
         tr_guard_accept(&g, slots, s, n, sets, 2, 20);
     } else {
-        id = tr_guard_doubt(&g, TR_GUARD_WRONG, slots, s, n, 2);
+        id = tr_guard_doubt(&g, TR_GUARD_WRONG, slots, s, n, 2, 0);
         tr_guard_reask(&g, id, false);
         tr_guard_reask(&g, id, false);
     }
@@ -301,7 +301,7 @@ static void a_doubt_that_was_right_retires_nobody(void **state)
     come_back(send(1), true);
     n = send(2);
     s[0] = s[1] = said(TR_SAID_SET, 1);
-    id = tr_guard_doubt(&g, TR_GUARD_WRONG, slots, s, n, 3);
+    id = tr_guard_doubt(&g, TR_GUARD_WRONG, slots, s, n, 3, 0);
     tr_guard_leave(&g, slots, n);
     tr_guard_reask(&g, id, false);
     tr_guard_again(&g, id);
@@ -334,13 +334,127 @@ static void bad_company_is_retired(void **state)
             s[i] = said(TR_SAID_SET, in ? 1 : g.guests[slots[i]].set);
         if (in)
             tr_guard_again(&g, tr_guard_doubt(&g, TR_GUARD_WRONG, slots, s, n,
-                                              1));
+                                              1, 0));
         else
             tr_guard_accept(&g, slots, s, n, NULL, 0, 20);
         tr_guard_leave(&g, slots, n);
     }
     assert_int_equal(g.guests[0].kind, TR_GUEST_FREE);
     assert_int_equal(g.guests[1].kind, TR_GUEST_CANARY);
+}
+
+/* Every pack with it is doubted, but it is another's doing: it was wrong. */
+static void a_victim_is_not_retired(void **state)
+{
+    (void)state;
+    begin(TR_GUARD_ON);
+    admit("a", 1);
+    admit("b", 2);
+    come_back(send(1), true);
+    for (int i = 0; i < 20; i++) {
+        uint32_t n = send((uint64_t)i + 2);
+        struct tr_guest_said s[2] = {said(TR_SAID_SET, 7),
+                                     said(TR_SAID_SET, 7)};
+
+        assert_int_equal(n, 2);
+        tr_guard_again(&g, tr_guard_doubt(&g, TR_GUARD_WRONG, slots, s, n, 1,
+                                          0));
+        tr_guard_leave(&g, slots, n);
+    }
+    assert_int_equal(g.counts.retired, 0);
+}
+
+static void five_answers(void)
+{
+    const char *names[] = {"a", "b", "c", "d", "e"};
+
+    begin(TR_GUARD_ON);
+    for (uint32_t s = 0; s < 5; s++)
+        admit(names[s], s);
+    all_are_known();
+}
+
+static uint16_t doubt_a_pack_of(uint32_t fresh)
+{
+    return tr_guard_doubt(&g, TR_GUARD_WRONG, NULL, NULL, 0, 1, fresh);
+}
+
+static void quiet_rows(uint32_t n)
+{
+    const uint32_t set = 1;
+
+    for (; n; n--)
+        tr_guard_accept(&g, slots, NULL, 0, &set, 1, 1);
+}
+
+static void an_alarm_begins_and_ends(void **state)
+{
+    uint16_t id;
+
+    (void)state;
+    five_answers();
+    assert_false(tr_guard_alarmed(&g));
+    assert_int_equal(tr_guard_want(&g, 16, false), 2);
+    id = doubt_a_pack_of(50);
+    assert_true(tr_guard_alarmed(&g)); /* while it is not known yet */
+    assert_int_equal(tr_guard_want(&g, 16, false), 5);
+    assert_int_equal(tr_guard_want(&g, 3, false), 5);
+    assert_int_equal(tr_guard_pack_most(&g), 45);
+    tr_guard_reask(&g, id, false);
+    assert_false(tr_guard_alarmed(&g)); /* in vain */
+    assert_int_equal(tr_guard_pack_most(&g), 0);
+    tr_guard_reask(&g, doubt_a_pack_of(50), true);
+    quiet_rows(TR_GUARD_QUIET / 2 - 1);
+    assert_true(tr_guard_alarmed(&g));
+    quiet_rows(1);
+    assert_false(tr_guard_alarmed(&g));
+}
+
+/* Packs go to the square root of the distance between two that were steered,
+ * or so. */
+static void an_alarm_finds_the_size_of_packs(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t distance, least, most;
+    } cases[] = {
+        {"one in 1,000", 1000, 26, 50},
+        {"one in 100", 100, 9, 15},
+        {"one in 25", 25, 4, 8},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t pack;
+
+        five_answers();
+        for (int k = 0; k < 40; k++) {
+            pack = tr_guard_pack_most(&g) ? tr_guard_pack_most(&g) : 50;
+            tr_guard_reask(&g, doubt_a_pack_of(pack), true);
+            quiet_rows(cases[i].distance);
+        }
+        pack = tr_guard_pack_most(&g);
+        if (pack < cases[i].least || pack > cases[i].most)
+            fail_msg("%s: %u", cases[i].name, pack);
+    }
+}
+
+/* Those under way say all the same: they say nothing about smaller ones. */
+static void many_doubts_at_once_are_as_one(void **state)
+{
+    (void)state;
+    five_answers();
+    for (int i = 0; i < 40; i++)
+        tr_guard_reask(&g, doubt_a_pack_of(50), true);
+    assert_int_equal(tr_guard_pack_most(&g), 25);
+    tr_guard_reask(&g, doubt_a_pack_of(0), true); /* of rows doubted before */
+    assert_int_equal(tr_guard_pack_most(&g), 25);
+    five_answers();
+    doubt_a_pack_of(400);
+    assert_true(tr_guard_alarmed(&g));
+    for (int i = 0; i < 20; i++)
+        doubt_a_pack_of(2);
+    assert_int_equal(tr_guard_pack_most(&g), 1);
 }
 
 /* A retired canary keeps its text until the last pack with it is back. */
@@ -418,7 +532,7 @@ static void a_sorted_file_is_soon_believed(void **state)
         if (tr_guard_judge(&g, NULL, NULL, 0, sets, 16) == TR_GUARD_FINE)
             continue;
         doubts++;
-        id = tr_guard_doubt(&g, TR_GUARD_UNLIKELY, NULL, NULL, 0, 16);
+        id = tr_guard_doubt(&g, TR_GUARD_UNLIKELY, NULL, NULL, 0, 16, 16);
         for (int i = 0; i < 16; i++)
             tr_guard_reask(&g, id, false);
     }
@@ -544,6 +658,10 @@ int main(void)
         cmocka_unit_test(a_canary_that_cries_in_vain_is_retired),
         cmocka_unit_test(a_doubt_that_was_right_retires_nobody),
         cmocka_unit_test(bad_company_is_retired),
+        cmocka_unit_test(a_victim_is_not_retired),
+        cmocka_unit_test(an_alarm_begins_and_ends),
+        cmocka_unit_test(an_alarm_finds_the_size_of_packs),
+        cmocka_unit_test(many_doubts_at_once_are_as_one),
         cmocka_unit_test(a_slot_is_not_used_while_it_is_under_way),
         cmocka_unit_test(labels_far_from_the_usual),
         cmocka_unit_test(a_sorted_file_is_soon_believed),
