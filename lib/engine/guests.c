@@ -150,7 +150,7 @@ void tr_guests_join(struct tr_run *run, struct tr_pack *p)
         return;
     for (uint32_t i = 0; i < p->n; i++)
         watched = watched || p->rows[i]->watched;
-    p->guest_count = tr_guard_pick(g, tr_guard_want(g, p->n, watched),
+    p->guest_count = tr_guard_pick(g, p->n, tr_guard_want(g, p->n, watched),
                                    TR_PACK_MAX - p->n, tr_rng_next(&run->rng),
                                    p->guests);
     for (uint32_t i = 0; i < p->guest_count; i++)

@@ -37,6 +37,7 @@ enum {
 };
 #define AUDIT_SHARE 0.01
 #define AUDIT_SHARE_STRICT 0.04
+#define ALL_ALIKE 1e-3 /* the chance that a pack in order looks like an order */
 #define UNLIKELY 1e-6 /* for all packs of a run together */
 
 /* Page's test: disagreement of 2 % is the model's mood, 10 % is not. */
@@ -261,7 +262,7 @@ uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
         return 0;
     watched = watched || tr_guard_alarmed(g);
     if (rows < g->from && !watched && g->mode != TR_GUARD_STRICT)
-        return 0;
+        return rows >= g->from / 2;
     if (watched) { /* an attack is the likelier here, and may be on any label */
         kinds = kinds_most(g);
         if (k < kinds)
@@ -289,10 +290,25 @@ static bool has_set(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
     return false;
 }
 
+static uint32_t place(uint32_t set)
+{
+    return set < TR_GUARD_SETS - 1 ? set : TR_GUARD_SETS - 1;
+}
+
+/* So many rows will hardly all have this answer of their own accord: if they
+ * do, beside one canary that has it, it was an order. */
+static bool stands_alone(const struct tr_guard *g, uint32_t set, uint32_t rows)
+{
+    double share = ((double)g->base[place(set)] + 1) / ((double)g->rows + 2);
+
+    return pow(share, rows) < ALL_ALIKE;
+}
+
 /* Every answer of the pool is as likely as another, whatever the number of
- * canaries that have it; other: one that is not there yet. -1: nobody. */
+ * canaries that have it; other: one that is not there yet; alone: one that
+ * stands alone among so many rows, 0: any. -1: nobody. */
 static int draw(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
-                bool other, struct tr_rng *rng)
+                bool other, uint32_t alone, struct tr_rng *rng)
 {
     double weight[TR_GUEST_SLOTS] = {0}, sum = 0, at;
     int last = -1;
@@ -301,7 +317,8 @@ static int draw(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
         const struct tr_guest *t = &g->guests[i];
 
         if (!may_join(g, t) || is_in(slots, n, i) ||
-            (other && has_set(g, slots, n, t->set)))
+            (other && has_set(g, slots, n, t->set)) ||
+            (alone && !stands_alone(g, t->set, alone)))
             continue;
         weight[i] = 1.0 / t->alike;
         sum += weight[i];
@@ -316,8 +333,8 @@ static int draw(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
     return last;
 }
 
-uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
-                       uint64_t seed, uint8_t *slots)
+uint32_t tr_guard_pick(struct tr_guard *g, uint32_t rows, uint32_t want,
+                       uint32_t max, uint64_t seed, uint8_t *slots)
 {
     struct tr_rng rng = {seed ^ 0x6775657374u};
     uint32_t n = 0, audits = 0, wide;
@@ -327,11 +344,15 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
     if (want > max)
         want = max;
     wide = kinds_most(g) < max ? kinds_most(g) : max;
-    while (want >= 2 && n < want && tr_guard_free(g) >= 2) {
-        int slot = draw(g, slots, n, true, &rng);
+    while (n < want && tr_guard_free(g) >= 2) {
+        int slot = draw(g, slots, n, true, want == 1 ? rows : 0, &rng);
 
+        if (slot < 0 && want == 1 && max >= 2) {
+            want = 2;
+            continue;
+        }
         if (slot < 0 && n >= 2)
-            slot = draw(g, slots, n, false, &rng);
+            slot = draw(g, slots, n, false, 0, &rng);
         if (slot < 0)
             break;
         slots[n++] = (uint8_t)slot;
@@ -341,7 +362,7 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
             wide > want)
             want = wide;
     }
-    if (n == 1)
+    if (n == 1 && want > 1)
         n = 0; /* the other one of two is the point */
     for (int i = 0; n && i < TR_GUEST_SLOTS && audits < AUDITS_A_PACK &&
                     n < max; i++)
@@ -387,11 +408,6 @@ static bool is_wrong(const struct tr_guest *t, const struct tr_guest_said *s)
 {
     return is_canary(t) && (s->said == TR_SAID_NONSENSE ||
                             (s->said == TR_SAID_SET && s->set != t->set));
-}
-
-static uint32_t place(uint32_t set)
-{
-    return set < TR_GUARD_SETS - 1 ? set : TR_GUARD_SETS - 1;
 }
 
 static bool all_alike(const uint32_t *sets_, uint32_t n)

@@ -16,7 +16,8 @@
 enum tr_guard_mode { TR_GUARD_OFF, TR_GUARD_ON, TR_GUARD_STRICT };
 
 enum {
-    TR_GUARD_PACK = 16,    /* rows from which a pack gets canaries */
+    TR_GUARD_PACK = 16,    /* rows from which a pack gets two canaries; from
+                              half of it one */
     TR_GUARD_ALONE = 4,    /* doubted rows so few go alone at once */
     TR_GUARD_QUIET = 4096, /* rows without an attack that end an alarm */
     TR_GUESTS_MAX = 14,    /* of one pack */
@@ -130,11 +131,12 @@ uint32_t tr_guard_pack_most(const struct tr_guard *g);
 /* How many canaries a pack of so many rows should have; watched, or alarmed:
  * whatever its size, and of many kinds. 0: none. */
 uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched);
-/* Fills slots with at most max guests: want canaries with as many different
- * answers as there are, at least two, or none; and audits. They are under way
- * until leave(). */
-uint32_t tr_guard_pick(struct tr_guard *g, uint32_t want, uint32_t max,
-                       uint64_t seed, uint8_t *slots);
+/* Fills slots with at most max guests for a pack of so many rows: want canaries
+ * with as many different answers as there are, at least two, or none; if no
+ * more is wanted, one whose answer the rows will hardly all have; and audits.
+ * They are under way until leave(). */
+uint32_t tr_guard_pick(struct tr_guard *g, uint32_t rows, uint32_t want,
+                       uint32_t max, uint64_t seed, uint8_t *slots);
 void tr_guard_leave(struct tr_guard *g, const uint8_t *slots, uint32_t n);
 
 /* What came back for a guest. */

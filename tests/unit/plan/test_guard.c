@@ -42,7 +42,10 @@ static void packs_have_canaries_by_size(void **state)
     } cases[] = {
         {"off", TR_GUARD_OFF, 50, true, 0},
         {"alone", TR_GUARD_STRICT, 1, true, 0},
-        {"small", TR_GUARD_ON, 15, false, 0},
+        {"very small", TR_GUARD_ON, 7, false, 0},
+        {"small", TR_GUARD_ON, 8, false, 1},
+        {"not small", TR_GUARD_ON, 15, false, 1},
+        {"small and strict, too", TR_GUARD_STRICT, 8, false, 2},
         {"small and doubted", TR_GUARD_ON, 5, true, 2},
         {"small and strict", TR_GUARD_STRICT, 2, false, 2},
         {"usual", TR_GUARD_ON, 16, false, 2},
@@ -70,11 +73,11 @@ static void two_answers_or_none(void **state)
     assert_false(admit("a1", 1)); /* it is there */
     assert_true(admit("a2", 1));
     assert_true(tr_guard_free(&g) < 2);
-    assert_int_equal(tr_guard_pick(&g, 2, 14, 5, slots), 0);
+    assert_int_equal(tr_guard_pick(&g, 20, 2, 14, 5, slots), 0);
     assert_true(admit("b1", 2));
     assert_int_equal(tr_guard_free(&g), 2);
     for (uint64_t seed = 0; seed < 200; seed++) {
-        uint32_t n = tr_guard_pick(&g, 2, 14, seed, slots);
+        uint32_t n = tr_guard_pick(&g, 20, 2, 14, seed, slots);
 
         assert_int_equal(n, 2);
         assert_true(g.guests[slots[0]].set != g.guests[slots[1]].set);
@@ -102,7 +105,7 @@ static void answers_are_drawn_alike(void **state)
     }
     all_are_known();
     for (uint64_t seed = 0; seed < 4000; seed++) {
-        uint32_t n = tr_guard_pick(&g, 2, 14, seed, slots);
+        uint32_t n = tr_guard_pick(&g, 20, 2, 14, seed, slots);
 
         for (uint32_t i = 0; i < n; i++)
             drawn[g.guests[slots[i]].set]++;
@@ -115,6 +118,52 @@ static void answers_are_drawn_alike(void **state)
 static struct tr_guest_said said(enum tr_said what, uint32_t set)
 {
     return (struct tr_guest_said){what, set};
+}
+
+/* One canary sees any constant: its own answer too, if a pack hardly has it
+ * throughout. */
+static void small_packs_have_one_of_a_rare_answer(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t common; /* of 100 rows; the rest has the other answer */
+        uint32_t rows, canaries;
+    } cases[] = {
+        {"half and half, 8", 50, 8, 2},
+        {"half and half, 12", 50, 12, 1},
+        {"one common, 8", 90, 8, 1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t sets[100], alike[20], n;
+
+        begin(TR_GUARD_ON);
+        admit("a", 0);
+        admit("b", 1);
+        all_are_known();
+        for (uint32_t k = 0; k < 100; k++)
+            sets[k] = k >= cases[i].common;
+        tr_guard_accept(&g, slots, NULL, 0, sets, 100, 100);
+        for (uint64_t seed = 0; seed < 50; seed++) {
+            n = tr_guard_pick(&g, cases[i].rows, 1, 14, seed, slots);
+            if (n != cases[i].canaries)
+                fail_msg("%s: %u", cases[i].name, n);
+            if (cases[i].common == 90)
+                assert_int_equal(g.guests[slots[0]].set, 1);
+            for (uint32_t x = 0; x < 2; x++) {
+                struct tr_guest_said s[2] = {said(TR_SAID_SET, x),
+                                             said(TR_SAID_SET, x)};
+
+                for (uint32_t k = 0; k < cases[i].rows; k++)
+                    alike[k] = x;
+                if (tr_guard_judge(&g, slots, s, n, alike, cases[i].rows) ==
+                    TR_GUARD_FINE)
+                    fail_msg("%s: all %u", cases[i].name, x);
+            }
+            tr_guard_leave(&g, slots, n);
+        }
+    }
 }
 
 /* Every constant answer, for every pair of canaries: none passes. */
@@ -130,7 +179,7 @@ static void no_constant_answer_passes(void **state)
         admit(names[s], s);
     }
     for (uint64_t seed = 0; seed < 100; seed++) {
-        uint32_t n = tr_guard_pick(&g, 2, 14, seed, slots);
+        uint32_t n = tr_guard_pick(&g, 20, 2, 14, seed, slots);
 
         for (uint32_t x = 0; x < LABELS; x++)
             for (int quiet = 0; quiet < 4; quiet++) {
@@ -189,7 +238,7 @@ static void the_verdict_on_a_pack(void **state)
         begin(cases[i].mode);
         admit("a", 1);
         admit("b", 2);
-        n = tr_guard_pick(&g, 2, 14, i, slots);
+        n = tr_guard_pick(&g, 20, 2, 14, i, slots);
         assert_int_equal(n, 2);
         for (uint32_t k = 0; k < 2; k++)
             s[k] = g.guests[slots[k]].set == 1
@@ -205,7 +254,7 @@ static void the_verdict_on_a_pack(void **state)
 /* One pack, both canaries right; what is under way stays so. */
 static uint32_t send(uint64_t seed)
 {
-    return tr_guard_pick(&g, 2, 2, seed, slots);
+    return tr_guard_pick(&g, 20, 2, 2, seed, slots);
 }
 
 static void come_back(uint32_t n, bool right)
@@ -239,11 +288,11 @@ static void a_new_canary_is_tried_among_all_kinds(void **state)
 
         admit(names[s], s);
     }
-    n = tr_guard_pick(&g, 2, 14, 1, slots);
+    n = tr_guard_pick(&g, 20, 2, 14, 1, slots);
     assert_int_equal(n, 5);
     tr_guard_leave(&g, slots, n);
     all_are_known();
-    n = tr_guard_pick(&g, 2, 14, 1, slots);
+    n = tr_guard_pick(&g, 20, 2, 14, 1, slots);
     assert_int_equal(n, 2);
     tr_guard_leave(&g, slots, n);
 }
@@ -576,7 +625,7 @@ static int alarms(int of_1000)
 
         snprintf(text, sizeof text, "row %d", i);
         tr_guard_audit(&g, tr_str_c(text), 3, 0.0);
-        k = tr_guard_pick(&g, 2, 14, (uint64_t)i, slots);
+        k = tr_guard_pick(&g, 20, 2, 14, (uint64_t)i, slots);
         assert_int_equal(k, 3);
         for (uint32_t c = 0; c < k; c++) {
             const struct tr_guest *t = &g.guests[slots[c]];
@@ -651,6 +700,7 @@ int main(void)
         cmocka_unit_test(packs_have_canaries_by_size),
         cmocka_unit_test(two_answers_or_none),
         cmocka_unit_test(answers_are_drawn_alike),
+        cmocka_unit_test(small_packs_have_one_of_a_rare_answer),
         cmocka_unit_test(no_constant_answer_passes),
         cmocka_unit_test(the_verdict_on_a_pack),
         cmocka_unit_test(a_new_canary_is_tried_among_all_kinds),
