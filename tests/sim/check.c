@@ -66,6 +66,23 @@ bool sim_check_guest(const struct sim *w, const struct sim_text *t, int items)
     return t->maybe_run == w->run_number && (t->shown || t->in_flight);
 }
 
+/* I8: what comes again for certain is asked once more or not at all. Where a
+ * row ended badly, a later equal one begins anew. */
+static void check_tries(struct sim *w, const struct sim_provider *p,
+                        const struct sim_text *t)
+{
+    const struct sim_seen *seen = &t->at[p->place];
+
+    if (seen->tries_run != w->run_number || t->rows > 1)
+        return;
+    if (seen->tries >= TR_TRIES_ALONE || seen->refused >= 2 ||
+        seen->rejected >= 1)
+        sim_fail(w, "I8", "text %d is asked again at provider %d; alone it had "
+                 "%d answers, %d of them refusals, and %d bad requests",
+                 (int)(t - w->texts), p->place, seen->tries, seen->refused,
+                 seen->rejected);
+}
+
 /* I4: a text is asked again only if nobody can know what came of it. I8: it
  * goes along the chain and never back; a refusal is not got round unasked. */
 void sim_check_ask(struct sim *w, const struct sim_provider *p,
@@ -79,6 +96,7 @@ void sim_check_ask(struct sim *w, const struct sim_provider *p,
                  t->asked_at, p->place);
     t->asked_run = w->run_number;
     t->asked_at = p->place;
+    check_tries(w, p, t);
     for (int i = 0; i < p->place; i++)
         if (t->at[i].blocked_run == w->run_number && t->at[i].blocked >= 1 &&
             !(w->o.fallback_on & 1 << TR_ON_BLOCKED))

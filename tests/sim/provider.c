@@ -579,7 +579,7 @@ static bool refuse_request(struct sim *w, struct sim_flight *f, int64_t in,
 static void answer_blocked(struct sim *w, struct sim_flight *f, int64_t in)
 {
     bill(f->p, f, in, 1);
-    f->blocked = true;
+    f->blocked = f->judged = true;
     complete(w, f, TR_STR(""), "content_filter", in, 1);
 }
 
@@ -590,6 +590,7 @@ static void answer_whole(struct sim *w, struct sim_flight *f,
     int64_t out;
 
     answer(w, f, text, &cut);
+    f->judged = !cut;
     out = (int64_t)text->n / 3 + 1;
     if (f->cap > 0 && out > f->cap)
         out = f->cap;
@@ -637,6 +638,16 @@ void sim_bill_some(struct sim *w, struct sim_flight *f)
         bill(f->p, f, tokens_in(f), 1);
 }
 
+/* A brown-out: some requests fail, whatever their texts and the pace. */
+static bool is_brown(const struct sim_provider *p)
+{
+    const struct sim_lane_options *o = p->o;
+    int64_t since = p->w->now - SIM_START - o->brown_at_s * TR_S;
+
+    return o->brown_pct && since >= 0 && since < o->brown_s * TR_S &&
+           sim_chance(p->w, o->brown_pct * 10);
+}
+
 /* The request has arrived: what becomes of it is decided at once. */
 static void process(struct sim *w, struct sim_flight *f)
 {
@@ -660,6 +671,8 @@ static void process(struct sim *w, struct sim_flight *f)
     slow = (int64_t)(o->latency_ms * (0.5 + tr_rng_unit(&w->rng))) + 1;
     if (sim_chance(w, 20))
         slow *= 10;
+    if (o->steady)
+        slow = o->latency_ms;
     f->back_at = w->now + slow * TR_MS;
     p->requests++;
     sim_charge(w, f, TR_PURSE_REQUESTS, 1);
@@ -680,6 +693,10 @@ static void process(struct sim *w, struct sim_flight *f)
     } else if (outage) {
         f->excused = true;
         refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
+    } else if (is_brown(p)) {
+        f->excused = o->brown_status != 500;
+        refuse(f, o->brown_status, "server_error", "overloaded",
+               "The server is overloaded or not ready yet.");
     } else if (!admit(p, &headers)) {
         f->excused = true;
         w->marks[M_REFUSED_FOR_PACE]++;
@@ -999,6 +1016,24 @@ void sim_land(struct sim *w, struct sim_flight *f)
     f->landed = true;
 }
 
+/* A text alone was answered, to the run that asked: what a batch of an earlier
+ * one brings is no try. */
+static void count_try(const struct sim_flight *f, struct sim_seen *seen)
+{
+    const struct sim *w = f->p->w;
+
+    if (f->run != w->run_number)
+        return;
+    if (seen->tries_run != w->run_number)
+        seen->tries = seen->refused = seen->rejected = 0;
+    seen->tries_run = w->run_number;
+    seen->tries += f->net == TR_NET_OK && f->judged;
+    seen->refused += f->net == TR_NET_OK && f->blocked;
+    /* Before anybody is served every request may be bad. */
+    seen->rejected += f->net == TR_NET_OK && f->status == 400 && !f->excused &&
+                      f->p->served_run == w->run_number;
+}
+
 /* What the process now knows for certain. A result of a batch may be heard
  * again, by another life. */
 void sim_hear(struct sim *w, struct sim_flight *f)
@@ -1028,7 +1063,13 @@ void sim_hear(struct sim *w, struct sim_flight *f)
             if (k == seen->said_count && k < SIM_SAID_MAX)
                 seen->said[seen->said_count++] = it->mask;
         }
+        if (f->n == 1 && !again)
+            count_try(f, seen);
         if (it->usable) {
+            int64_t minute = (w->now - SIM_START) / (60 * TR_S);
+
+            w->served[minute < SIM_MINUTES ? minute : SIM_MINUTES - 1]++;
+            f->p->served_run = w->run_number;
             t->answered_at = sim_awake(w);
             t->answered_run = w->run_number;
         } else if (f->n == 1 && !f->excused && !again) {

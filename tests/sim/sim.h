@@ -246,6 +246,11 @@ enum sim_mark {
     X(old_cap, BOOL, 0)                                                        \
     X(outage_at_s, INT, 0)                                                     \
     X(outage_s, INT, 0)                                                        \
+    X(steady, BOOL, 0)        /* every reply takes latency_ms */               \
+    X(brown_at_s, INT, 0)     /* then, for so long, ... */                     \
+    X(brown_s, INT, 0)                                                         \
+    X(brown_pct, INT, 0)      /* ... so many requests are answered with ... */ \
+    X(brown_status, INT, 0)   /* ... this: 500, 503, 529 */                    \
     X(price_pct, INT, 100)    /* of the first one's */                         \
     X(key_refused_after, INT, 0) /* requests until the key is revoked */       \
     X(says_402, BOOL, 0)      /* when its credit is used up */
@@ -359,6 +364,8 @@ void sim_options_none(struct sim_options *o); /* each at its least */
 #define SIM_TEXTS_MAX 320
 #define SIM_ATTEMPTS_MAX 4096
 #define SIM_BATCHES_MAX 512 /* open at a time */
+#define SIM_START (100 * TR_S)
+#define SIM_MINUTES 60
 #define SIM_FOLDER "/sim.disk"
 
 enum sim_kind {
@@ -378,6 +385,8 @@ struct sim_seen {
     int said_count;
     int alone_bad;          /* attempts alone that ended without a label */
     bool mended;            /* it was K_REJECTED before */
+    int tries_run;          /* last run that tried it alone, and in that run: */
+    int tries, refused, rejected; /* answered whole; so; as a bad request */
     int blocked_run;        /* last run that heard it refused alone, and */
     int blocked;            /* how often in that run */
     int alone_run;          /* answered alone in this run, ... */
@@ -428,6 +437,7 @@ struct sim_flight {
     int n;
     int64_t content_bytes, cap;
     bool blocked, quota;      /* it says so */
+    bool judged;              /* it says something of each text, to the end */
     bool told;                /* sent after its lane was told to stop */
     int64_t wait_s;           /* it says when to come again; 0: it does not */
     bool doubt;               /* sent to find out whether the key is good */
@@ -471,6 +481,7 @@ struct sim_provider {
     bool recovered;              /* it was closed, and answered since */
     int after_told;              /* requests sent since, in flight now */
     bool key_refused;            /* until a person mends it */
+    int served_run;              /* last run that heard a usable answer */
     bool refused;                /* a batch failed for good, for this run */
 };
 
@@ -608,6 +619,7 @@ struct sim {
     char failure[600];           /* the first broken promise; "" none */
     int split;                   /* next part of an attack in two texts */
     int64_t innocent, wrong;     /* rows written; with another's label */
+    int64_t served[SIM_MINUTES]; /* texts that got a usable answer, by minute */
     struct tr_guard_counts guard; /* of the last run */
 };
 

@@ -13,6 +13,7 @@
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum {
     STEPS_MAX = 400000,
@@ -21,7 +22,6 @@ enum {
 #define RUN_NS_MAX (48 * 3600 * TR_S)
 #define TOLD_OFF_MAX_S (27 * 3600) /* a day, and a tenth */
 #define BATCH_RUN_NS_MAX (60 * 86400 * TR_S)
-#define START (100 * TR_S)
 #define WALL_START INT64_C(1700000000)
 
 void sim_fail(struct sim *w, const char *promise, const char *fmt, ...)
@@ -78,6 +78,13 @@ bool sim_point(struct sim *w)
 
 struct sim_text *sim_text_find(struct sim *w, struct tr_str text)
 {
+    int row = -1; /* a text begins with the number of its first row */
+
+    if (text.n > 1 && text.p[0] == 't')
+        row = atoi(text.p + 1);
+    if (row >= 0 && row < w->o.rows && w->row_text[row] >= 0 &&
+        tr_str_eq(w->texts[w->row_text[row]].text, text))
+        return &w->texts[w->row_text[row]];
     for (int i = 0; i < w->text_count; i++)
         if (tr_str_eq(w->texts[i].text, text))
             return &w->texts[i];
@@ -1107,7 +1114,7 @@ void sim_begin(struct sim *w, const struct sim_options *o,
 {
     tr_free(w->struck); /* of the world that was here before */
     *w = (struct sim){
-        .o = *o, .script = script, .now = START, .verbose = verbose,
+        .o = *o, .script = script, .now = SIM_START, .verbose = verbose,
         .faults_on = true,
         .hopeful = true, .held_count = -1,
         .rng = {sim_stream(o->seed, 2)}, .env_rng = {sim_stream(o->seed, 3)},
