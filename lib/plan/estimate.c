@@ -134,6 +134,7 @@ static void add_anchor(struct tr_estimate *e, int64_t at)
         e->anchors[i] = e->anchors[i - 1];
     e->anchors[i] = new;
     e->anchor_count = n + 1;
+    e->idle_ns = 0;
 }
 
 static void forget(struct tr_estimate *e, int count)
@@ -750,9 +751,15 @@ void tr_estimate_sent(struct tr_estimate *e, double units, bool held,
             e->measuring = false;
         }
     }
-    /* Time in which nothing held us back says nothing about the limit. */
+    /* Time in which nothing held us back says nothing about the limit. Of a
+     * limit with one refusal so far it would make a slow one: the bucket may
+     * have run over. */
     if (!held && e->last_at > e->since)
         e->since += now - e->last_at;
+    if (!held && now > e->last_at)
+        e->idle_ns += now - e->last_at;
+    if (e->idle_ns > nanos(IDLE_S) && e->low <= 0 && !e->usual.known)
+        e->anchor_count = 0;
     if (e->phase == TR_EST_DARK)
         dark_wait(e, -1, now);
     else if (e->misses > 0)

@@ -17,7 +17,9 @@
 #define DEBT_MAX_S (24 * 3600.0)
 #define TRUST_CUT 0.85
 #define TRUST_LEAST 0.1
-#define TRUST_GROWS_PER_S 0.005
+#define TRUST_GROWS_PER_S 0.005 /* a cut is made good in TRUST_QUIET; without */
+#define TRUST_QUIET (30 * TR_S) /* another by then, as many times faster: */
+#define TRUST_FASTER 5          /* what cut it has gone, not only been avoided */
 #define HOLD_MAX_MS (24 * 3600 * INT64_C(1000))
 #define DOUBTS 1.5              /* surprises; a cut of the limit makes one */
 #define DOUBT_FADES 0.4         /* with each that was looked for */
@@ -694,9 +696,14 @@ static void succeeded(struct tr_pace *p, const struct tr_pace_news *news,
      * was lowered by this reply. */
     tr_inflight_answer(&p->flight, p->in_flight + 1 >= (int)p->window,
                        news->sent_at, now);
-    if (p->trust < 1 && now > p->trust_at)
-        scale_trust(p, p->trust + TRUST_GROWS_PER_S *
-                                      (double)(now - p->trust_at) / TR_S, now);
+    if (p->trust < 1 && now > p->trust_at) {
+        double grows = now - TRUST_QUIET > p->cut_at
+                           ? TRUST_FASTER * TRUST_GROWS_PER_S
+                           : TRUST_GROWS_PER_S;
+
+        scale_trust(p, p->trust + grows * (double)(now - p->trust_at) / TR_S,
+                    now);
+    }
     p->trust_at = now;
     if (p->eased > 0 && now - p->eased_at > EASE_OVER)
         p->eased = 0;

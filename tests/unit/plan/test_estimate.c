@@ -273,6 +273,35 @@ static void idle_time_teaches_nothing(void **state)
     assert_true(tr_estimate_rate(&e, true, now) < 1.5 * before);
 }
 
+/* For ten minutes only a few requests leave now and then. */
+static int64_t rarely(void *ctx, int64_t tokens, int64_t now)
+{
+    int64_t since = now - WORLD_START, round = since % (20 * TR_S);
+
+    if (since >= 300 * TR_S && since < 900 * TR_S && round > 100 * TR_MS)
+        return 20 * TR_S - round;
+    return tr_pace_wait(ctx, tokens, now);
+}
+
+/* Then the bucket ran over, which makes no slow limit of it. */
+static void rare_requests_are_no_slow_limit(void **state)
+{
+    (void)state;
+
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct world w = silent(7, 7);
+        struct world_client c = world_pace(&pace);
+        struct tr_pace_opts opts = {.room = 512};
+
+        tr_pace_init(&pace, &opts, WORLD_START);
+        c.wait = rarely;
+        world_run(&result, &w, &c, seed, 1100);
+        if (served(960, 1020) < 0.95 * 7)
+            fail_msg("seed %d: %.2f/s served in the second minute after",
+                     (int)seed, served(960, 1020));
+    }
+}
+
 /* A model that was not needed for hours is asked again, or the process slept,
  * and it refuses: few requests between two refusals that lie so far apart are
  * no slow limit. */
@@ -392,6 +421,7 @@ int main(void)
         cmocka_unit_test(a_small_cut_is_a_cut),
         cmocka_unit_test(waking_late_costs_nothing),
         cmocka_unit_test(idle_time_teaches_nothing),
+        cmocka_unit_test(rare_requests_are_no_slow_limit),
         cmocka_unit_test(hours_between_refusals_are_no_limit),
         cmocka_unit_test(sleep_is_no_window),
         cmocka_unit_test(a_refusal_found_after_sleep_is_not_waited_for),

@@ -586,6 +586,39 @@ static void overload_halves_what_is_under_way(void **state)
     assert_true(tr_pace_rpm(&pace) == 0);
 }
 
+/* A second's answer each, for so long. */
+static void answers(const struct tr_limits *l, int64_t from, int seconds)
+{
+    struct tr_pace_news news = {.outcome = TR_OUT_OK, .status = 200,
+                                .tokens_true = -1, .limits = l,
+                                .retry_after_ms = -1, .unit = 0.5};
+
+    for (int i = 0; i < seconds; i++) {
+        news.sent_at = from + i * TR_S;
+        tr_pace_sent(&pace, 0, news.sent_at);
+        tr_pace_reply(&pace, &news, news.sent_at);
+    }
+}
+
+/* Whatever cut the trust in headers, a minute after the last time they are
+ * believed again; what one cut took comes back as slowly as ever, or a hidden
+ * limit would refuse more. */
+static void headers_are_believed_again_within_a_minute(void **state)
+{
+    struct tr_pace_opts opts = {.concurrency = 8};
+    const struct tr_limits l = {{600, 600, 0, 0}, NOTHING, NOTHING, NOTHING};
+    (void)state;
+
+    tr_pace_init(&pace, &opts, START);
+    answers(&l, START, 10);
+    pace.trust = 0.1;
+    pace.cut_at = START + 9 * TR_S;
+    answers(&l, START + 10 * TR_S, 30);
+    assert_in_range(tr_pace_rpm(&pace), 145, 155);
+    answers(&l, START + 40 * TR_S, 31);
+    assert_in_range(tr_pace_rpm(&pace), 570, 600);
+}
+
 /* An overload that is one: so many at a time, and whoever comes on top gets 503.
  * Few are refused. Nobody takes it for refusals that come anyway. */
 static void an_overload_that_ends_with_fewer_is_one(void **state)
@@ -660,6 +693,7 @@ int main(void)
         cmocka_unit_test(slow_down_at_the_start_is_no_crawl),
         cmocka_unit_test(what_hangs_keeps_no_place),
         cmocka_unit_test(overload_halves_what_is_under_way),
+        cmocka_unit_test(headers_are_believed_again_within_a_minute),
         cmocka_unit_test(an_overload_that_ends_with_fewer_is_one),
         cmocka_unit_test(an_outage_among_usual_refusals_is_felt),
     };
