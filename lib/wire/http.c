@@ -113,6 +113,7 @@ struct http {
     int frame_troubles;   /* without an answer in between */
     int64_t trouble_at;   /* the last of them, ns */
     int64_t looked_at;    /* at the sockets, ns */
+    int64_t asleep_ns;    /* what the machine had slept when a request left */
     char refused[120];    /* why open_socket() refused, for the message */
     int no_socket;        /* errno of the last one; 0: there was one */
 };
@@ -804,6 +805,20 @@ static void hang_up(int fd)
     }
 }
 
+/* While the machine slept no connection aged, and the server or a middlebox
+ * has forgotten them: idle ones are not used again. */
+static void mind_sleep(struct http *h)
+{
+    int64_t asleep = tr_clock_asleep_ns();
+    bool woke = asleep - h->asleep_ns > TR_S;
+
+    h->asleep_ns = asleep;
+    for (size_t fd = 0; woke && fd < h->watch_count; fd++) {
+        if (h->watches[fd].ours && !h->watches[fd].wanted)
+            hang_up((int)fd);
+    }
+}
+
 static void look_at(struct http *h, const struct epoll_event *e)
 {
     int fd = e->data.fd, bits = 0;
@@ -902,6 +917,7 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
     struct http *h = s->h;
     CURLMcode bad;
 
+    mind_sleep(h);
     /* Kept connections may have ended. Without memory libcurl may, too. */
     if (h->multi && tr_clock_mono_ns() - h->looked_at > LOOK_AGAIN_NS)
         drive(h, 0);

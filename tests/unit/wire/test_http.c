@@ -340,6 +340,43 @@ static void connections_age(void **state)
     }
 }
 
+/* The machine slept so long, as the test says. */
+static int64_t slept_ns;
+int64_t __wrap_tr_clock_asleep_ns(void);
+
+int64_t __wrap_tr_clock_asleep_ns(void)
+{
+    return slept_ns;
+}
+
+/* No clock that libcurl reads goes on while the machine sleeps; the server's
+ * does. What was under way is awaited all the same. */
+static void sleep_ends_idle_connections(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    (void)state;
+
+    ask(t, 1, "ok one", 5000);
+    assert_int_equal(answer(t).net, TR_NET_OK);
+    seen->connections = 0;
+    ask(t, 2, "ok awake", 5000);
+    assert_int_equal(answer(t).net, TR_NET_OK);
+    assert_int_equal(seen->connections, 0);
+    ask(t, 3, "hang", 800);
+    ask(t, 4, "ok beside it", 5000);
+    assert_int_equal(answer(t).tag, 4);
+    seen->connections = 0;
+    slept_ns += 3600 * TR_S;
+    ask(t, 5, "ok after", 5000);
+    assert_int_equal(answer(t).tag, 5);
+    assert_int_equal(seen->connections, 1);
+    ask(t, 6, "ok again", 5000);
+    assert_int_equal(answer(t).tag, 6);
+    assert_int_equal(seen->connections, 1);
+    assert_int_equal(answer(t).net, TR_NET_TIMEOUT);
+    t->close(t);
+}
+
 /* Two lanes to one server: a connection that one used with its key is never
  * the other's. */
 static void two_keys_share_no_connection(void **state)
@@ -902,6 +939,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_arrive_over_kept_connections),
         cmocka_unit_test(connections_age),
+        cmocka_unit_test(sleep_ends_idle_connections),
         cmocka_unit_test(two_keys_share_no_connection),
         cmocka_unit_test(only_telling_headers_are_kept),
         cmocka_unit_test(redirects_are_not_followed),
