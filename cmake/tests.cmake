@@ -146,6 +146,7 @@ add_test(NAME sim_calls COMMAND sim --calls ${sim_cuts})
 add_test(NAME sim_caps COMMAND sim --caps)
 add_test(NAME sim_hostile COMMAND sim --hostile --seeds 2)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
+add_test(NAME sim_brownout COMMAND sim --brownout --seeds 25)
 set_tests_properties(sim PROPERTIES TIMEOUT 1800)
 
 # A server that breaks every rule, against real lanes, the real program and
@@ -161,6 +162,7 @@ set_tests_properties(hostile PROPERTIES TIMEOUT 600)
 add_test(NAME sim_long COMMAND sim --seeds 2000000 --from 1000000 --jobs ${cores})
 add_test(NAME sim_calls_long COMMAND sim --calls 100)
 add_test(NAME sim_hostile_long COMMAND sim --hostile)
+add_test(NAME sim_brownout_long COMMAND sim --brownout --seeds 500)
 add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
     ${CMAKE_CURRENT_BINARY_DIR})
 add_test(NAME kill_long COMMAND ${kill} --kills 20000)
@@ -174,7 +176,7 @@ add_test(NAME coverage COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/nightly/coverage.py ${CMAKE_COMMAND}
     ${CMAKE_GENERATOR} ${DEPS})
 set_tests_properties(coverage PROPERTIES SKIP_RETURN_CODE 77)
-set_tests_properties(sim_long sim_calls_long sim_hostile_long sim_mutants kill_long hurt_long
+set_tests_properties(sim_long sim_calls_long sim_hostile_long sim_brownout_long sim_mutants kill_long hurt_long
     torture_long hostile_long reproducible coverage PROPERTIES LABELS nightly
     TIMEOUT 43200)
 

@@ -357,6 +357,7 @@ static int usage(void)
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
           "  --play FILE outcomes of scripts (tests/hostile/faults.txt)\n"
+          "  --brownout  a provider that fails for ten minutes, in N ways\n"
           "  --hostile   figures about rows that steer others, of N jobs (8)\n"
           "  --first     stop at the first failure\n"
           "  --script    worlds in which happens what the file says\n"
@@ -369,7 +370,7 @@ static int usage(void)
     return 2;
 }
 
-enum mode { SEEDS, CAPS, TWINS, HOSTILE, SHRINK };
+enum mode { SEEDS, CAPS, TWINS, HOSTILE, BROWNOUT, SHRINK };
 
 struct command {
     enum mode mode;
@@ -380,6 +381,118 @@ struct command {
     bool verbose, first_only;
     const char *to;
 };
+
+/* ---- brown-outs (P3) ------------------------------- */
+
+enum {
+    BROWN_FROM = 5, BROWN_FOR = 10 /* minutes */
+};
+
+/* One provider, limited by one thing, and nothing else amiss. */
+static void brown_options(struct sim_options *o, uint64_t seed)
+{
+    struct tr_rng r = {sim_stream(seed, 30)};
+    struct sim_lane_options *l = &o->lane[0];
+    static const int statuses[] = {500, 503, 529}, packs[] = {1, 4, 16};
+    int per_s, limit;
+
+    sim_options_none(o);
+    o->seed = seed;
+    o->labels = 3;
+    l->steady = true;
+    l->latency_ms = 50 + (int)tr_rng_below(&r, 1500);
+    o->pack = packs[tr_rng_below(&r, 3)];
+    per_s = 2 + (int)tr_rng_below(&r, 24 / (uint64_t)o->pack + 1);
+    limit = (int)tr_rng_below(&r, 4);
+    o->rpm = limit == 0 ? per_s * 60 : 0;
+    l->hidden_rpm = limit == 1 || limit == 2 ? per_s * 60 : 0;
+    l->hidden_burst_s = 1 + (int)tr_rng_below(&r, 10);
+    l->headers = limit == 2;
+    l->retry_after = tr_rng_below(&r, 2);
+    if (limit == 3) { /* as many at a time as give that rate */
+        o->concurrency = 1 + (int)tr_rng_below(&r, 8);
+        l->latency_ms = o->concurrency * 1000 / per_s;
+    }
+    l->brown_at_s = BROWN_FROM * 60;
+    l->brown_s = BROWN_FOR * 60;
+    l->brown_pct = 10 + (int)tr_rng_below(&r, 81);
+    l->brown_status = statuses[tr_rng_below(&r, 3)];
+    o->rows = per_s * o->pack * 60 * (BROWN_FROM + BROWN_FOR + 4);
+}
+
+static int64_t sum(const int64_t *minutes, int from, int n)
+{
+    int64_t total = 0;
+
+    for (int i = from; i < from + n; i++)
+        total += minutes[i];
+    return total;
+}
+
+/* What was served comes back within a minute, but for a tenth where the limit
+ * is nobody's word: the look for it may fall into that minute. Until then
+ * nobody is asked more than before, and retries come at once for as many as the budget has: a tenth
+ * of what was answered, what it held when it began, and by chance one of
+ * sixteen that it made wait (a first back-off, and a third on top). */
+static void check_brownout(struct sim *w)
+{
+    const struct sim_lane_options *l = &w->o.lane[0];
+    const int to = BROWN_FROM + BROWN_FOR;
+    int64_t least = l->hidden_rpm > 0 && !l->headers ? 90 : 95;
+    int64_t before = sum(w->served, BROWN_FROM - 2, 2);
+    int64_t after = sum(w->served, to + 1, 1);
+    int64_t load = sum(w->asked, BROWN_FROM - 2, 2);
+    int64_t quick = 100 + sum(w->answers, BROWN_FROM, BROWN_FOR) / 10 +
+                    w->retries / 16;
+
+    if (200 * after < least * before)
+        sim_fail(w, "P3", "%" PRId64 " texts served in the second minute after "
+                 "the brown-out, %" PRId64 " in the two before it", after,
+                 before);
+    if (200 * sum(w->asked, BROWN_FROM, BROWN_FOR) > 105 * BROWN_FOR * load)
+        sim_fail(w, "P3", "%" PRId64 " requests in the %d minutes of the "
+                 "brown-out, %" PRId64 " in the two before it",
+                 sum(w->asked, BROWN_FROM, BROWN_FOR), BROWN_FOR, load);
+    if (w->quick_retries > quick)
+        sim_fail(w, "P3", "%" PRId64 " of %" PRId64 " retries within half a "
+                 "second, %" PRId64 " allowed", w->quick_retries, w->retries,
+                 quick);
+}
+
+static int brownouts(const struct command *c)
+{
+    static struct sim w;
+    struct sim_options o;
+    uint64_t seed, failed = 0;
+    int64_t rows = 0, lost = 0, worst = 100;
+
+    for (seed = c->from; seed < c->from + c->seeds &&
+                         failed < (c->first_only ? 1 : 20); seed++) {
+        int64_t before, after;
+
+        brown_options(&o, seed);
+        sim_run(&w, &o, NULL, c->verbose);
+        check_brownout(&w);
+        before = sum(w.served, BROWN_FROM - 2, 2);
+        after = 200 * sum(w.served, BROWN_FROM + BROWN_FOR + 1, 1);
+        if (before && after / before < worst)
+            worst = after / before;
+        rows += o.rows;
+        lost += w.failed_rows;
+        if (!w.failure[0])
+            continue;
+        failed++;
+        sim_options_print(&o);
+        printf("seed %" PRIu64 ": %s\n", seed, w.failure);
+    }
+    printf("sim: %" PRIu64 " brown-outs: at least %" PRId64 " %% is served in "
+           "the second minute after; %" PRId64 " of %" PRId64 " rows without "
+           "an answer, %" PRIu64 " failed\n", seed - c->from, worst, lost, rows,
+           failed);
+    return failed > 0;
+}
+
+/* ---- many seeds ------------------------------- */
 
 /* What came of some seeds. */
 struct sums {
@@ -535,6 +648,8 @@ int main(int argc, char **argv)
             c.mode = CAPS;
         else if (strcmp(a, "--hostile") == 0)
             c.mode = HOSTILE;
+        else if (strcmp(a, "--brownout") == 0)
+            c.mode = BROWNOUT;
         else if (strcmp(a, "--script") == 0 && value) {
             while (++i < argc)
                 rc |= replay(argv[i], c.verbose);
@@ -570,6 +685,8 @@ int main(int argc, char **argv)
         return twins(c.from, c.seeds, c.verbose);
     case HOSTILE:
         return sim_hostile_figures(c.from, c.seeds);
+    case BROWNOUT:
+        return brownouts(&c);
     case SHRINK:
         return draw(&c, c.from, &o) ? shrink(&o, c.to) : usage();
     case SEEDS:

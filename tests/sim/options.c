@@ -93,6 +93,8 @@ static void draw_later(struct sim_options *o)
         o->lane[i].key_refused_after = one_in(&r, 16) ? between(&r, 1, 60) : 0;
         o->lane[i].says_402 = one_in(&r, 3);
     }
+    o->slots = one_in(&r, 4) ? between(&r, 4, 64) : 0;
+    o->stale = one_in(&r, 4) ? between(&r, 1, 300) : 0;
 }
 
 void sim_options_draw(struct sim_options *o, uint64_t seed)
@@ -204,7 +206,8 @@ static const struct field {
     F(guard, INT, 0), F(guard_from, INT, 2), F(isolate, BOOL, 0),
     F(parties, INT, 0),
     F(hostile, INT, 0), F(sly, BOOL, 0), F(moody, INT, 0), F(attack, INT, 0),
-    F(words, INT, 0), F(batch, INT, 0), F(batch_pct, INT, 50),
+    F(words, INT, 0), F(slots, INT, 0), F(stale, INT, 0),
+    F(batch, INT, 0), F(batch_pct, INT, 50),
     F(batch_requests, INT, 0), F(batch_kib, INT, 0), F(batch_tokens, INT, 0),
     F(batch_room, INT, 0), F(batch_poll_ms, INT, 30000),
     F(batch_other_pct, INT, 0), F(long_retry_after, INT, 0),

@@ -638,6 +638,13 @@ void sim_bill_some(struct sim *w, struct sim_flight *f)
         bill(f->p, f, tokens_in(f), 1);
 }
 
+static int minute_of(const struct sim *w)
+{
+    int64_t minute = (w->now - SIM_START) / (60 * TR_S);
+
+    return (int)(minute < SIM_MINUTES ? minute : SIM_MINUTES - 1);
+}
+
 /* A brown-out: some requests fail, whatever their texts and the pace. */
 static bool is_brown(const struct sim_provider *p)
 {
@@ -675,6 +682,7 @@ static void process(struct sim *w, struct sim_flight *f)
         slow = o->latency_ms;
     f->back_at = w->now + slow * TR_MS;
     p->requests++;
+    w->asked[minute_of(w)]++;
     sim_charge(w, f, TR_PURSE_REQUESTS, 1);
     if (o->gone_after && p->requests > o->gone_after && w->faults_on)
         p->model_gone = true;
@@ -693,15 +701,15 @@ static void process(struct sim *w, struct sim_flight *f)
     } else if (outage) {
         f->excused = true;
         refuse(f, 503, "server_error", "overloaded", "Service Unavailable");
-    } else if (is_brown(p)) {
-        f->excused = o->brown_status != 500;
-        refuse(f, o->brown_status, "server_error", "overloaded",
-               "The server is overloaded or not ready yet.");
     } else if (!admit(p, &headers)) {
         f->excused = true;
         w->marks[M_REFUSED_FOR_PACE]++;
         refuse(f, 429, "requests", "rate_limit_exceeded",
                "Rate limit reached for requests");
+    } else if (is_brown(p)) {
+        f->excused = o->brown_status != 500;
+        refuse(f, o->brown_status, "server_error", "overloaded",
+               "The server is overloaded or not ready yet.");
     } else if (strikes(w, F_THROTTLE)) {
         f->excused = true;
         refuse(f, 429, "requests", "rate_limit_exceeded",
@@ -867,6 +875,19 @@ void sim_leave(struct sim *w, struct sim_flight *f)
     check_company(w, f);
 }
 
+/* The same texts leave again, in the same company. */
+static void note_retry(struct sim *w, const struct sim_flight *f)
+{
+    const struct sim_text *first = &w->texts[f->items[0].text];
+
+    if (first->failed_at && first->failed_n == f->n) {
+        w->retries++;
+        w->quick_retries += w->now - first->failed_at < TR_S / 2;
+    }
+    for (int i = 0; i < f->n; i++)
+        w->texts[f->items[i].text].failed_at = 0;
+}
+
 static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
                  int64_t deadline_ms, struct tr_err *err)
 {
@@ -906,6 +927,7 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     f->doubt = p->doubted;
     p->after_doubt += f->doubt;
     sim_leave(w, f);
+    note_retry(w, f);
     check_first(w);
     if (strikes(w, F_UNREACHED)) {
         f->stage = ON_WAY_BACK;
@@ -1044,6 +1066,7 @@ void sim_hear(struct sim *w, struct sim_flight *f)
         compare(w, f);
     f->heard = true;
     sim_land(w, f);
+    w->answers[minute_of(w)] += f->net == TR_NET_OK && f->status == 200;
     for (int i = 0; i < f->n; i++) {
         const struct sim_item *it = &f->items[i];
         struct sim_text *t = &w->texts[it->text];
@@ -1065,10 +1088,12 @@ void sim_hear(struct sim *w, struct sim_flight *f)
         }
         if (f->n == 1 && !again)
             count_try(f, seen);
+        if (f->net == TR_NET_OK && f->status == 500) {
+            t->failed_at = w->now;
+            t->failed_n = f->n;
+        }
         if (it->usable) {
-            int64_t minute = (w->now - SIM_START) / (60 * TR_S);
-
-            w->served[minute < SIM_MINUTES ? minute : SIM_MINUTES - 1]++;
+            w->served[minute_of(w)]++;
             f->p->served_run = w->run_number;
             t->answered_at = sim_awake(w);
             t->answered_run = w->run_number;
@@ -1112,13 +1137,28 @@ static int next(struct tr_transport *t, struct tr_http_result *r)
     };
     if (found->net != TR_NET_OK)
         snprintf(r->message, sizeof r->message, "connection trouble");
+    if (found->stale) {
+        sim_event(w, 'r', (int64_t)found->tag, found->status);
+        sim_trace(w, "reply again: status %d, %d items", found->status,
+                  found->n);
+        sim_flight_free(found);
+        return 1;
+    }
     sim_event(w, 'R', (int64_t)found->tag, found->status);
     sim_trace(w, "reply: net %d status %d, %d items", (int)found->net,
               found->status, found->n);
     w->first_back = true;
     sim_hear(w, found);
     note_health(w, found);
-    sim_flight_free(found);
+    if (found->net != TR_NET_CONNECT &&
+        sim_strike(w, S_STALE, w->o.stale * 1000, 1)) {
+        found->stale = true;
+        found->told = false;
+        found->back_at = w->now + (int64_t)tr_rng_below(&w->env_rng, 20000) *
+                                      TR_MS;
+    } else {
+        sim_flight_free(found);
+    }
     return 1;
 }
 

@@ -22,6 +22,7 @@ static const char *const names[SIM_SITES] = {
     "other_job_or_rows",
     "told_to_wait_long",
     "key_refused_once",
+    "stale_reply",
 };
 
 const char *sim_site_name(enum sim_site site)

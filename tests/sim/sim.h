@@ -141,6 +141,7 @@ enum sim_site {
     S_OTHER, /* by run: another job, or other rows */
     S_TOLD_OFF, /* 429 with a wait of minutes to days; the value, in s */
     S_STRAY,    /* one 401 or 403 among answers */
+    S_STALE, /* by reply: the transport hands it in again, later */
     SIM_SITES
 };
 enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
@@ -219,7 +220,8 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
     X(M_TOLD_OFF, stopped_by_a_long_wait)                                      \
     X(M_KEY_GONE, key_refused_in_mid_run)                                      \
     X(M_KEY_BACK, key_good_again)                                              \
-    X(M_UNPAID, payment_required)
+    X(M_UNPAID, payment_required)                                              \
+    X(M_NO_SLOT, no_slot_for_a_request)
 
 enum sim_mark {
     M_BEFORE = SIM_SITES - 1,
@@ -320,6 +322,8 @@ struct sim_options {
     int attack;            /* enum gullible_attack, +1; 0: all kinds */
     int moody;             /* of a thousand texts: another answer at times */
     int words;             /* of a text, fewer than; 0: 12 */
+    int slots;             /* requests planned or under way, at most; 0: 2048 */
+    int stale;             /* of a thousand replies: handed in again, later */
     /* the first model's requests go in batches */
     int batch;             /* whose; 0: one by one */
     int batch_pct;         /* of the price, as the user knows it; 0: unknown */
@@ -400,6 +404,8 @@ struct sim_text {
     int rows;               /* that have this text */
     int asked_run, asked_at; /* last run that asked it, its last provider */
     int in_flight;          /* requests of the living process that ask it */
+    int64_t failed_at;      /* a 500 about it was heard; 0: not since it left */
+    int failed_n;           /* among so many */
     int64_t answered_at;    /* a usable answer was handed over; 0: never */
     int answered_run;
     uint32_t shown;         /* written to an output: this set, +1 */
@@ -444,6 +450,7 @@ struct sim_flight {
     bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
     bool landed;              /* its rows are not in flight any more */
     bool heard;               /* by some process */
+    bool stale;               /* it was handed in before */
     enum tr_net net;
     bool sent;
     int status;
@@ -619,7 +626,9 @@ struct sim {
     char failure[600];           /* the first broken promise; "" none */
     int split;                   /* next part of an attack in two texts */
     int64_t innocent, wrong;     /* rows written; with another's label */
-    int64_t served[SIM_MINUTES]; /* texts that got a usable answer, by minute */
+    /* by minute: requests that arrived, that were answered; texts served */
+    int64_t asked[SIM_MINUTES], answers[SIM_MINUTES], served[SIM_MINUTES];
+    int64_t retries, quick_retries; /* after a 500; within half a second */
     struct tr_guard_counts guard; /* of the last run */
 };
 

@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: MIT */
 #include "sim.h"
 
+#include "engine/engine.h"
 #include "rows/source.h"
 
 #include <inttypes.h>
@@ -680,6 +681,9 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
     if (rc == TR_OK)
         rc = tr_run_open(&w->run, env, &opts, &w->task, w->store, w->lanes,
                          (uint32_t)w->o.lanes, err);
+    if (rc == TR_OK && w->o.slots &&
+        w->run->free_slot_count > (uint32_t)w->o.slots)
+        w->run->free_slot_count = (uint32_t)w->o.slots;
     return rc;
 }
 
@@ -800,6 +804,7 @@ static int live(struct sim *w, struct tr_err *err)
     maybe_stop(w);
     maybe_time(w);
     rc = tr_run_step(w->run, &wait, err);
+    w->marks[M_NO_SLOT] += !w->run->free_slot_count;
     if (rc >= 0)
         sim_check_money(w);
     if (rc < 0 || rc == TR_RUN_DONE || w->failure[0])
