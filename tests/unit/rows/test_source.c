@@ -715,6 +715,103 @@ static void longest_record(void **state)
     }
 }
 
+/* A device without end is no input, in any format: one record is read of it. */
+static void endless_input(void **state)
+{
+    static const enum tr_format formats[] = {TR_FMT_AUTO, TR_FMT_CSV,
+                                             TR_FMT_JSONL, TR_FMT_LINES};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        const char *path = "/dev/zero";
+        struct tr_source_opts o = {.paths = &path, .path_count = 1,
+                                   .format = formats[i]};
+        struct tr_buf out;
+
+        tr_buf_init(&out, 0);
+        assert_int_equal(read_all(&o, 8, 64, &out, NULL), TR_DATA);
+        assert_non_null(strstr(out.p, "/dev/zero, line 1, column 1: the record "
+                                      "is longer than 8 MiB"));
+        tr_buf_release(&out);
+    }
+}
+
+/* As many columns as there may be, and one more. */
+static void columns_are_bounded(void **state)
+{
+    (void)state;
+
+    for (unsigned n = TR_FIELDS_MAX; n <= TR_FIELDS_MAX + 1; n++) {
+        const char *path = "wide.csv";
+        struct tr_source_opts o = {.paths = &path, .path_count = 1};
+        struct tr_buf in, out;
+
+        tr_buf_init(&in, 0);
+        tr_buf_init(&out, 0);
+        for (unsigned i = 1; i < n; i++)
+            tr_buf_addf(&in, "c%u,", i);
+        tr_buf_addz(&in, "text\n");
+        for (unsigned i = 1; i < n; i++)
+            tr_buf_addz(&in, "1,");
+        tr_buf_addz(&in, "hello\n");
+        put_file(path, tr_buf_str(&in));
+        if (n == TR_FIELDS_MAX) {
+            assert_int_equal(read_all(&o, 8, 64, &out, NULL), TR_SOURCE_END);
+            assert_non_null(strstr(out.p, ",1,1,hello" TAIL));
+        } else {
+            assert_int_equal(read_all(&o, 8, 64, &out, NULL), TR_DATA);
+            assert_non_null(strstr(out.p, "the header has more than 4096 "
+                                          "columns; keep only the columns that "
+                                          "are needed"));
+        }
+        tr_buf_release(&in);
+        tr_buf_release(&out);
+    }
+}
+
+/* A number of a million digits comes out as it went in; of members there are
+ * as many as columns, and a million are refused at the first too many. */
+static void json_of_any_size(void **state)
+{
+    static const struct {
+        size_t digits;
+        unsigned members; /* before ours */
+        bool fits;
+    } table[] = {
+        {1000000, 0, true}, {1, TR_FIELDS_MAX - 2, true},
+        {1, TR_FIELDS_MAX - 1, false}, {1, 600000, false},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const char *path = "huge.jsonl";
+        struct tr_source_opts o = {.paths = &path, .path_count = 1};
+        struct tr_buf in, out;
+        size_t n;
+
+        tr_buf_init(&in, 0);
+        tr_buf_init(&out, 0);
+        tr_buf_addz(&in, "{\"n\":");
+        memset(tr_buf_room(&in, table[i].digits), '7', table[i].digits);
+        in.n += table[i].digits;
+        for (unsigned k = 0; k < table[i].members; k++)
+            tr_buf_addf(&in, ",\"k%x\":1", k);
+        n = in.n;
+        tr_buf_addz(&in, ",\"text\":\"hello\"}\n");
+        put_file(path, tr_buf_str(&in));
+        assert_int_equal(read_all(&o, 8, 64, &out, NULL),
+                         table[i].fits ? TR_SOURCE_END : TR_DATA);
+        if (table[i].fits) {
+            assert_memory_equal(out.p, in.p, n);
+            assert_string_equal(out.p + n, ",\"text\":\"hello\"," JTAIL "\n");
+        } else {
+            assert_non_null(strstr(out.p, "it has too many members"));
+        }
+        tr_buf_release(&in);
+        tr_buf_release(&out);
+    }
+}
+
 static size_t count_of(struct tr_str s, const char *word)
 {
     size_t count = 0, n = strlen(word);
@@ -854,6 +951,9 @@ int main(void)
         cmocka_unit_test(what_was_detected),
         cmocka_unit_test(over_long_records),
         cmocka_unit_test(longest_record),
+        cmocka_unit_test(endless_input),
+        cmocka_unit_test(columns_are_bounded),
+        cmocka_unit_test(json_of_any_size),
         cmocka_unit_test(any_bytes),
         cmocka_unit_test(memory_runs_out),
     };
