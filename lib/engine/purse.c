@@ -211,7 +211,6 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
     int64_t done = run->counts.rows_settled - run->counts.rows_stored;
     int64_t spent = 0;
     char mean[32], most[32];
-    double left;
 
     rows -= run->counts.rows_settled;
     out[0] = '\0';
@@ -223,16 +222,14 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
         spent = run->money.spent;
         done = run->counts.rows_stored;
     }
-    left = (double)rows;
-    tr_money_text((int64_t)(left * (double)p->bound / p->n), most,
-                  sizeof most);
+    tr_money_text(tr_money_times(p->bound, p->n, rows), most, sizeof most);
     if (p->bound <= 0)
         snprintf(out, size, "; about %" PRId64 " rows are left", rows);
     else if (done > 0 && spent > 0)
         snprintf(out, size, "; about %" PRId64 " rows are left, they would "
                  "cost about %s (at most %s)", rows,
-                 tr_money_text((int64_t)(left * (double)spent / (double)done),
-                               mean, sizeof mean), most);
+                 tr_money_text(tr_money_times(spent, done, rows), mean,
+                               sizeof mean), most);
     else
         snprintf(out, size, "; about %" PRId64 " rows are left, they would "
                  "cost at most %s", rows, most);

@@ -92,6 +92,11 @@ int64_t tr_money_left(const struct tr_money *m)
                  m->reserved);
 }
 
+int64_t tr_money_times(int64_t nano, int64_t n, int64_t times)
+{
+    return clamp((wide)nano * times / n);
+}
+
 bool tr_money_reserve(struct tr_money *m, int64_t bound)
 {
     if (bound < 0) /* no price: fine as long as nobody set a limit */

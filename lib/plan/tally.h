@@ -61,6 +61,9 @@ struct tr_settled tr_tokens_settle(struct tr_money *m, int64_t bound,
 void tr_money_unreserve(struct tr_money *m, int64_t bound); /* never sent */
 int64_t tr_money_left(const struct tr_money *m); /* INT64_MAX without cap */
 
+/* What `times` of those cost of which n cost nano together; n > 0. */
+int64_t tr_money_times(int64_t nano, int64_t n, int64_t times);
+
 /* "$0.0042", "$12.30": money for people; out has room for 32 bytes. */
 const char *tr_money_text(int64_t nano, char *out, size_t size);
 /* "2.00", "0.5": dollars into nano-dollars; false when it is no amount. */

@@ -67,6 +67,16 @@ static void cost_is_exact_and_never_wraps(void **state)
                      (long long)tr_cost(cases[i].facts, &cases[i].usage));
 }
 
+static void the_rest_costs_as_much_again(void **state)
+{
+    (void)state;
+
+    assert_true(tr_money_times(1000, 3, 10) == 3333);
+    assert_true(tr_money_times(0, 1, 10) == 0);
+    assert_true(tr_money_times(INT64_MAX, 7, 7) == INT64_MAX);
+    assert_true(tr_money_times(INT64_MAX / 2, 1, 1000000) == INT64_MAX);
+}
+
 static void the_bound_covers_every_usage_within_it(void **state)
 {
     struct tr_rng rng = {9};
@@ -263,6 +273,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cost_is_exact_and_never_wraps),
+        cmocka_unit_test(the_rest_costs_as_much_again),
         cmocka_unit_test(the_bound_covers_every_usage_within_it),
         cmocka_unit_test(an_attempt_settles),
         cmocka_unit_test(the_cap_holds_at_every_instant),
