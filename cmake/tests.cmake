@@ -147,6 +147,7 @@ add_test(NAME sim_caps COMMAND sim --caps)
 add_test(NAME sim_hostile COMMAND sim --hostile --seeds 2)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
 add_test(NAME sim_brownout COMMAND sim --brownout --seeds 25)
+add_test(NAME sim_limits COMMAND sim --limits --seeds 20)
 set_tests_properties(sim PROPERTIES TIMEOUT 1800)
 
 # A server that breaks every rule, against real lanes, the real program and

@@ -358,6 +358,7 @@ static int usage(void)
           "  --twins     two stores at a time, one budget, N pairs\n"
           "  --play FILE outcomes of scripts (tests/hostile/faults.txt)\n"
           "  --brownout  a provider that fails for ten minutes, in N ways\n"
+          "  --limits    limits that nobody states, of N providers\n"
           "  --hostile   figures about rows that steer others, of N jobs (8)\n"
           "  --first     stop at the first failure\n"
           "  --script    worlds in which happens what the file says\n"
@@ -370,7 +371,7 @@ static int usage(void)
     return 2;
 }
 
-enum mode { SEEDS, CAPS, TWINS, HOSTILE, BROWNOUT, SHRINK };
+enum mode { SEEDS, CAPS, TWINS, HOSTILE, BROWNOUT, LIMITS, SHRINK };
 
 struct command {
     enum mode mode;
@@ -429,16 +430,17 @@ static int64_t sum(const int64_t *minutes, int from, int n)
     return total;
 }
 
-/* What was served comes back within a minute, but for a tenth where the limit
- * is nobody's word: the look for it may fall into that minute. Until then
- * nobody is asked more than before, and retries come at once for as many as the budget has: a tenth
+/* What was served comes back within a minute, and until then nobody is asked
+ * more than before; less strictly where nobody states the limit, because it is
+ * looked for meanwhile. And retries come at once for as many as the budget has: a tenth
  * of what was answered, what it held when it began, and by chance one of
  * sixteen that it made wait (a first back-off, and a third on top). */
 static void check_brownout(struct sim *w)
 {
     const struct sim_lane_options *l = &w->o.lane[0];
     const int to = BROWN_FROM + BROWN_FOR;
-    int64_t least = l->hidden_rpm > 0 && !l->headers ? 90 : 95;
+    bool stated = l->hidden_rpm <= 0 || l->headers;
+    int64_t least = stated ? 95 : 90, most = stated ? 105 : 125;
     int64_t before = sum(w->served, BROWN_FROM - 2, 2);
     int64_t after = sum(w->served, to + 1, 1);
     int64_t load = sum(w->asked, BROWN_FROM - 2, 2);
@@ -449,7 +451,7 @@ static void check_brownout(struct sim *w)
         sim_fail(w, "P3", "%" PRId64 " texts served in the second minute after "
                  "the brown-out, %" PRId64 " in the two before it", after,
                  before);
-    if (200 * sum(w->asked, BROWN_FROM, BROWN_FOR) > 105 * BROWN_FOR * load)
+    if (200 * sum(w->asked, BROWN_FROM, BROWN_FOR) > most * BROWN_FOR * load)
         sim_fail(w, "P3", "%" PRId64 " requests in the %d minutes of the "
                  "brown-out, %" PRId64 " in the two before it",
                  sum(w->asked, BROWN_FROM, BROWN_FOR), BROWN_FOR, load);
@@ -490,6 +492,75 @@ static int brownouts(const struct command *c)
            "an answer, %" PRIu64 " failed\n", seed - c->from, worst, lost, rows,
            failed);
     return failed > 0;
+}
+
+/* ---- limits that nobody states (P2) ------------------------------- */
+
+enum { LOWERED_AT = 8, LIMIT_FOR = 14 /* minutes */ };
+
+/* A bucket or ten-second frames, lowered in the middle. */
+static void limit_options(struct sim_options *o, uint64_t seed)
+{
+    struct tr_rng r = {sim_stream(seed, 31)};
+    struct sim_lane_options *l = &o->lane[0];
+    int per_s = 10 + (int)tr_rng_below(&r, 20);
+
+    sim_options_none(o);
+    o->seed = seed;
+    o->labels = 3;
+    o->pack = 1;
+    o->rows = per_s * 60 * LIMIT_FOR;
+    l->steady = true;
+    l->latency_ms = 50 + (int)tr_rng_below(&r, 1500);
+    l->hidden_rpm = per_s * 60;
+    l->retry_after = tr_rng_below(&r, 2);
+    l->frame_s = tr_rng_below(&r, 2) ? 10 : 0;
+    l->hidden_burst_s = 1 + (int)tr_rng_below(&r, 60);
+    l->lowered_at_s = LOWERED_AT * 60;
+    l->lowered_pct = 30 + (int)tr_rng_below(&r, 50);
+}
+
+/* Is at least so much of the limit served in these minutes, and at most so
+ * much of what arrives refused? */
+static bool is_kept(const struct sim *w, int from, int to, double served,
+                    double refused)
+{
+    const struct sim_lane_options *l = &w->o.lane[0];
+    double pct = from >= LOWERED_AT ? l->lowered_pct : 100;
+    double most = l->hidden_rpm * (to - from) * pct / 100;
+    double asked = (double)sum(w->asked, from, to - from);
+    double got = (double)sum(w->answers, from, to - from);
+
+    return got >= served * most && asked - got <= refused * asked;
+}
+
+/* Two minutes after they were met, or lowered, limits are used by nine tenths
+ * and passed by one request in a hundred: by four of five providers. Where that
+ * is missed (docs/internals/pace.md) there is a bound, too. */
+static int limits(const struct command *c)
+{
+    static struct sim w;
+    struct sim_options o;
+    uint64_t failed = 0, missed = 0;
+
+    for (uint64_t seed = c->from; seed < c->from + c->seeds; seed++) {
+        limit_options(&o, seed);
+        sim_run(&w, &o, NULL, c->verbose);
+        missed += !is_kept(&w, 2, LOWERED_AT, 0.9, 0.01) ||
+                  !is_kept(&w, LOWERED_AT + 2, LIMIT_FOR, 0.9, 0.01);
+        if (!is_kept(&w, 2, LOWERED_AT, 0.6, 0.3) ||
+            !is_kept(&w, LOWERED_AT + 2, LIMIT_FOR, 0.6, 0.3))
+            sim_fail(&w, "P2", "the limit is passed, or far from used");
+        if (!w.failure[0])
+            continue;
+        failed++;
+        sim_options_print(&o);
+        printf("seed %" PRIu64 ": %s\n", seed, w.failure);
+    }
+    printf("sim: limits of %" PRIu64 " providers that nobody states, lowered in "
+           "the middle: %" PRIu64 " missed, %" PRIu64 " failed\n", c->seeds,
+           missed, failed);
+    return failed || missed * 5 > c->seeds;
 }
 
 /* ---- many seeds ------------------------------- */
@@ -650,6 +721,8 @@ int main(int argc, char **argv)
             c.mode = HOSTILE;
         else if (strcmp(a, "--brownout") == 0)
             c.mode = BROWNOUT;
+        else if (strcmp(a, "--limits") == 0)
+            c.mode = LIMITS;
         else if (strcmp(a, "--script") == 0 && value) {
             while (++i < argc)
                 rc |= replay(argv[i], c.verbose);
@@ -687,6 +760,8 @@ int main(int argc, char **argv)
         return sim_hostile_figures(c.from, c.seeds);
     case BROWNOUT:
         return brownouts(&c);
+    case LIMITS:
+        return limits(&c);
     case SHRINK:
         return draw(&c, c.from, &o) ? shrink(&o, c.to) : usage();
     case SEEDS:

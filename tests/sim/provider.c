@@ -434,14 +434,28 @@ static enum sim_kind worst(const struct sim *w, const struct sim_flight *f)
 /* Its own limit: a bucket. False: not now. */
 static bool admit(struct sim_provider *p, struct tr_buf *headers)
 {
-    double rate = p->o->hidden_rpm / 60, size = rate * p->o->hidden_burst_s;
+    const struct sim_lane_options *o = p->o;
+    double rate = o->hidden_rpm / 60, size = rate * o->hidden_burst_s;
     int64_t now = p->w->now;
     bool ok;
 
     if (rate <= 0)
         return true;
+    if (o->lowered_pct && now - SIM_START >= o->lowered_at_s * TR_S) {
+        rate *= o->lowered_pct / 100.0;
+        size *= o->lowered_pct / 100.0;
+    }
     if (size < 1)
         size = 1;
+    if (o->frame_s) {
+        int64_t frame = (now - SIM_START) / (o->frame_s * TR_S) + 1;
+
+        if (frame != p->frame)
+            p->hidden_level = rate * o->frame_s;
+        p->frame = frame;
+        p->hidden_level -= p->hidden_level >= 1;
+        return p->hidden_level >= 1;
+    }
     p->hidden_level += rate * (double)(now - p->hidden_at) / TR_S;
     if (p->hidden_level > size)
         p->hidden_level = size;
@@ -737,6 +751,8 @@ static void process(struct sim *w, struct sim_flight *f)
             f->back_at = INT64_MAX;
         }
     }
+    if (o->steady && f->status == 429 && o->latency_ms > 50)
+        f->back_at = w->now + 50 * TR_MS; /* that takes no thought */
     if (f->back_at > f->deadline_at) {
         f->net = TR_NET_TIMEOUT;
         f->back_at = f->deadline_at;

@@ -237,6 +237,9 @@ enum sim_mark {
 #define SIM_LANE_OPTIONS(X)                                                    \
     X(hidden_rpm, DOUBLE, 0)  /* its own limit; 0: none */                     \
     X(hidden_burst_s, DOUBLE, 0)                                               \
+    X(frame_s, INT, 0)        /* its limit holds for windows of this, whole */ \
+    X(lowered_at_s, INT, 0)   /* then it is so much of it */                   \
+    X(lowered_pct, INT, 0)                                                     \
     X(headers, BOOL, 0)                                                        \
     X(retry_after, BOOL, 0)                                                    \
     X(quota_after, INT, 0)    /* requests until the quota is gone; 0: never */ \
@@ -469,7 +472,7 @@ struct sim_provider {
     int place;                   /* in the chain */
     const struct sim_lane_options *o;
     double hidden_level;
-    int64_t hidden_at;
+    int64_t hidden_at, frame;    /* frame: number of the last one */
     int64_t requests;            /* processed or refused */
     bool quota_gone, model_gone;
     int64_t quota_back_at;       /* TR_NEVER: when a person pays */
