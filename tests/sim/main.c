@@ -543,7 +543,8 @@ static int limits(const struct command *c)
     struct sim_options o;
     uint64_t failed = 0, missed = 0;
 
-    for (uint64_t seed = c->from; seed < c->from + c->seeds; seed++) {
+    for (uint64_t seed = c->from; seed < c->from + c->seeds &&
+                                  !(failed && c->first_only); seed++) {
         limit_options(&o, seed);
         sim_run(&w, &o, NULL, c->verbose);
         missed += !is_kept(&w, 2, LOWERED_AT, 0.9, 0.01) ||
@@ -560,7 +561,12 @@ static int limits(const struct command *c)
     printf("sim: limits of %" PRIu64 " providers that nobody states, lowered in "
            "the middle: %" PRIu64 " missed, %" PRIu64 " failed\n", c->seeds,
            missed, failed);
-    return failed || missed * 5 > c->seeds;
+    if (missed * 5 > c->seeds) {
+        printf("seed %" PRIu64 ": P2 is missed by too many of the next %" PRIu64
+               "\n", c->from, c->seeds);
+        return 1;
+    }
+    return failed > 0;
 }
 
 /* ---- many seeds ------------------------------- */
