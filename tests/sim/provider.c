@@ -678,7 +678,7 @@ static void process(struct sim *w, struct sim_flight *f)
     const struct sim_lane_options *o = p->o;
     struct tr_buf text, headers;
     bool outage;
-    int64_t since = w->now - TR_S;
+    int64_t since = w->now - SIM_START;
 
     if (p->receipt_count == p->receipt_cap) {
         p->receipt_cap = p->receipt_cap ? p->receipt_cap * 2 : 256;
