@@ -432,9 +432,9 @@ static int64_t sum(const int64_t *minutes, int from, int n)
 
 /* What was served comes back within a minute, and until then nobody is asked
  * more than before; less strictly where nobody states the limit, because it is
- * looked for meanwhile. And retries come at once for as many as the budget has: a tenth
- * of what was answered, what it held when it began, and by chance one of
- * sixteen that it made wait (a first back-off, and a third on top). */
+ * looked for meanwhile. And retries come at once for as many as the budget
+ * has: a tenth of what was answered, what it held when it began, and by chance
+ * one of sixteen that it made wait (a first back-off, and a third on top). */
 static void check_brownout(struct sim *w)
 {
     const struct sim_lane_options *l = &w->o.lane[0];

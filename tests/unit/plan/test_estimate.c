@@ -273,33 +273,36 @@ static void idle_time_teaches_nothing(void **state)
     assert_true(tr_estimate_rate(&e, true, now) < 1.5 * before);
 }
 
-/* For ten minutes only a few requests leave now and then. */
-static int64_t rarely(void *ctx, int64_t tokens, int64_t now)
-{
-    int64_t since = now - WORLD_START, round = since % (20 * TR_S);
-
-    if (since >= 300 * TR_S && since < 900 * TR_S && round > 100 * TR_MS)
-        return 20 * TR_S - round;
-    return tr_pace_wait(ctx, tokens, now);
-}
-
-/* Then the bucket ran over, which makes no slow limit of it. */
+/* After the first refusal of ten a second something else holds us back for ten
+ * minutes, and the bucket runs over: the next refusal makes no limit of the few
+ * that left meanwhile. */
 static void rare_requests_are_no_slow_limit(void **state)
 {
+    struct tr_estimate e;
+    int64_t now = WORLD_START;
+    double rate;
     (void)state;
 
-    for (uint64_t seed = 1; seed <= 8; seed++) {
-        struct world w = silent(7, 7);
-        struct world_client c = world_pace(&pace);
-        struct tr_pace_opts opts = {.room = 512};
-
-        tr_pace_init(&pace, &opts, WORLD_START);
-        c.wait = rarely;
-        world_run(&result, &w, &c, seed, 1100);
-        if (served(960, 1020) < 0.95 * 7)
-            fail_msg("seed %d: %.2f/s served in the second minute after",
-                     (int)seed, served(960, 1020));
+    tr_estimate_init(&e, now);
+    for (int i = 0; i < 200; i++, now += 100 * TR_MS) {
+        tr_estimate_sent(&e, 1, true, now);
+        tr_estimate_accepted(&e, now, now + 50 * TR_MS);
     }
+    tr_estimate_sent(&e, 1, true, now);
+    tr_estimate_refused(&e, 1, -1, now, now + 50 * TR_MS);
+    for (int i = 0; i < 300; i++, now += 2 * TR_S) {
+        tr_estimate_sent(&e, 1, false, now);
+        tr_estimate_accepted(&e, now, now + 50 * TR_MS);
+    }
+    for (int i = 0; i < 100; i++, now += 50 * TR_MS) {
+        tr_estimate_sent(&e, 1, false, now);
+        tr_estimate_accepted(&e, now, now + 50 * TR_MS);
+    }
+    tr_estimate_sent(&e, 1, false, now);
+    tr_estimate_refused(&e, 1, -1, now, now + 50 * TR_MS);
+    rate = tr_estimate_rate(&e, true, now + TR_S);
+    if (rate < 5)
+        fail_msg("%.2f a second", rate);
 }
 
 /* A model that was not needed for hours is asked again, or the process slept,
