@@ -625,7 +625,7 @@ int tr_known_load_staged(struct tr_store *st, struct tr_err *err)
     bool row;
     int rc = TR_OK;
 
-    st->put_count = 0;
+    st->put_count = st->saved_count = 0;
     st->staged = false;
     for (;;) {
         TRY(tr_sql_step(st, S_STAGED, &row, err));

@@ -288,8 +288,10 @@ int tr_sql_end(struct tr_store *st, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     st->in_transaction = false;
-    st->origins_kept = st->origin_count;
-    st->sets_kept = st->set_count;
+    if (!st->no_sync) { /* else a failing disk may still lose them */
+        st->origins_kept = st->origin_count;
+        st->sets_kept = st->set_count;
+    }
     return TR_OK;
 }
 

@@ -71,6 +71,7 @@ struct tr_store {
      * brings with it. */
     struct tr_store_put *puts;
     size_t put_count, put_cap;
+    size_t saved_count;   /* the first of them: saved, and no commit since */
     const struct tr_store_put **sorted;
     size_t sorted_cap;
     bool staged;          /* `fresh` holds rows */

@@ -91,6 +91,7 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
     TRY(tr_attempt_settle(st, outs, out_count, err));
     TRY(tr_sql_end(st, err));
     st->unsynced = false;
+    st->saved_count = 0;
 out:
     return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
 }
@@ -113,8 +114,22 @@ int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
     TRY(tr_attempt_settle(st, outs, out_count, err));
     TRY(tr_sql_end(st, err));
     st->unsynced = true;
+    st->saved_count = st->put_count;
 out:
     return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
+}
+
+/* What was saved stands in the log and was never synced: a disk that failed
+ * once may not keep it. The last ones, where there are more than half of the
+ * room holds: the other half is for what is under way. */
+static void rescue_saved(struct tr_store *st, size_t put_count)
+{
+    enum { FIT = TR_RESCUE_BYTES / 2 / 40 };
+    size_t n = put_count < FIT ? FIT - put_count : 0;
+
+    for (size_t i = st->saved_count > n ? st->saved_count - n : 0;
+         i < st->saved_count; i++)
+        tr_rescue_put(&st->rescue, &st->puts[i]);
 }
 
 int tr_store_rescue(struct tr_store *st, const struct tr_store_put *puts,
@@ -127,6 +142,7 @@ int tr_store_rescue(struct tr_store *st, const struct tr_store_put *puts,
         tr_rescue_origin(&st->rescue, (uint32_t)i, &st->origins[i]);
     for (size_t i = st->sets_kept; i < st->set_count; i++)
         tr_rescue_set(&st->rescue, (uint32_t)i, st->sets[i]);
+    rescue_saved(st, put_count); /* before later answers to the same texts */
     for (size_t i = 0; i < put_count; i++)
         tr_rescue_put(&st->rescue, &puts[i]);
     for (size_t i = 0; i < out_count; i++)
@@ -135,6 +151,7 @@ int tr_store_rescue(struct tr_store *st, const struct tr_store_put *puts,
     if (rc == TR_OK) {
         st->origins_kept = st->origin_count;
         st->sets_kept = st->set_count;
+        st->saved_count = 0;
     }
     return rc;
 }
