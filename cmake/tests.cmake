@@ -125,7 +125,7 @@ target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim
     ${CMAKE_SOURCE_DIR}/cli)
 target_link_libraries(sim PRIVATE tr_core yyjson PkgConfig::SQLITE)
 foreach(name tr_store_commit tr_store_save tr_store_job_finish sqlite3_exec
-        open close stat fstat fchmod fsync mkdir flock ftruncate pwrite pread
+        open __open_2 close stat fstat fchmod fsync mkdir flock ftruncate pwrite pread
         posix_fallocate nanosleep mkstemp unlink fcntl tr_clock_mono_ns
         tr_clock_wall_s tr_random_fill)
     target_link_options(sim PRIVATE -Wl,--wrap=${name})

@@ -127,6 +127,8 @@ int tr_layout_check(struct tr_store *st, struct tr_err *err)
     TRY(tr_sql_number(st, "PRAGMA user_version", &version, err));
     TRY(tr_sql_number(st, "PRAGMA application_id", &app, err));
     TRY(tr_sql_number(st, "SELECT count(*) FROM sqlite_master", &objects, err));
+    if (!version && !app && !objects && st->was_made)
+        return tr_sql_damaged(st, "its content", err);
     if (!version && !app && !objects && !st->read_only)
         return add_tables(st, 0, err);
     if (app != APPLICATION_ID)

@@ -20,6 +20,7 @@
 
 enum {
     LOCK_PATH = 4200,
+    HOLDER_BYTES = 400,   /* who holds it; the mark stands behind */
     POLL_MS = 200,        /* another run: minutes or hours */
     POLL_READER_MS = 10   /* a reader is gone in a moment */
 };
@@ -40,7 +41,7 @@ static const char *line(const char *text, char *out, size_t size)
 
 static void read_holder(int fd, struct tr_holder *who)
 {
-    char text[400], pid[24];
+    char text[HOLDER_BYTES], pid[24];
     ssize_t n = pread(fd, text, sizeof text - 1, 0);
 
     *who = (struct tr_holder){0};
@@ -50,9 +51,10 @@ static void read_holder(int fd, struct tr_holder *who)
     who->pid = strtol(pid, NULL, 10);
 }
 
+/* In one piece and always as long, so that the mark behind it stays. */
 static bool write_holder(int fd, const char *task)
 {
-    char text[400], since[32] = "";
+    char text[HOLDER_BYTES], since[32] = "";
     time_t now = (time_t)tr_clock_wall_s();
     struct tm tm;
     int n;
@@ -61,7 +63,25 @@ static bool write_holder(int fd, const char *task)
         strftime(since, sizeof since, "%Y-%m-%d %H:%M:%S", &tm);
     n = snprintf(text, sizeof text, "%ld\n%s\n%.199s\n", (long)getpid(), since,
                  task ? task : "");
-    return ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) == n;
+    memset(text + n, '\n', sizeof text - (size_t)n);
+    return pwrite(fd, text, sizeof text, 0) == (ssize_t)sizeof text;
+}
+
+bool tr_lock_is_marked(int fd)
+{
+    char mark = 0;
+
+    return fd >= 0 && pread(fd, &mark, 1, HOLDER_BYTES) == 1 && mark == 'm';
+}
+
+int tr_lock_mark(int fd, bool marked, const char *db_path, struct tr_err *err)
+{
+    if ((marked ? pwrite(fd, "m", 1, HOLDER_BYTES) == 1
+                : ftruncate(fd, HOLDER_BYTES) == 0) && fsync(fd) == 0)
+        return TR_OK;
+    return tr_fail(err, TR_IO, "the lock of %s cannot be written: %s; check "
+                   "the disk (full, or failing?) and run the same command "
+                   "again", db_path, strerror(errno));
 }
 
 /* Whether fd is still the file of that name: rm may have taken it away

@@ -23,6 +23,10 @@ struct tr_holder {
  * TR_STOPPED, or with wait asks again until it is free or a signal comes. */
 int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
                  struct tr_err *err);
+/* Whether there was a store once: durable when TR_OK comes back, and kept from
+ * one holder to the next. Without an open lock (-1): not marked. */
+bool tr_lock_is_marked(int fd);
+int tr_lock_mark(int fd, bool marked, const char *db_path, struct tr_err *err);
 /* For readers: false and who when a run holds it; else true, and *fd (-1 when
  * there is no lock file) keeps writers waiting until it is closed. */
 bool tr_lock_share(const char *db_path, int *fd, struct tr_holder *who);

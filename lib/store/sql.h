@@ -48,6 +48,7 @@ struct tr_store {
     dev_t device;         /* the file behind path: it must stay there */
     ino_t inode;
     int lock_fd;
+    bool was_made;        /* there was a store: what is empty is not new */
     bool in_transaction;
     bool no_sync;         /* as SQLite was told last */
     bool unsynced;        /* saved, and no commit since */

@@ -274,20 +274,37 @@ static int make_folder(const char *folder, struct tr_err *err)
 
 /* Made with its mode before SQLite sees it: never readable by others, not
  * even for a moment. SQLite gives its other files the same mode. */
+static int open_file(struct tr_store *st, int *fd, struct tr_err *err)
+{
+    int flags = st->read_only ? O_RDONLY : O_RDWR, rc = TR_OK;
+
+    *fd = open(st->path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0 && errno == ENOENT && !st->read_only) {
+        /* Somebody took it away to begin anew. What a power cut leaves of the
+         * new one must not be taken for the old one, emptied. */
+        if (st->was_made)
+            TRY(tr_lock_mark(st->lock_fd, false, st->path, err));
+        st->was_made = false;
+        *fd = open(st->path, flags | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    }
+    if (*fd < 0)
+        rc = tr_fail(err, !st->read_only ? TR_CANTCREATE
+                     : errno == ENOENT ? TR_NOINPUT : TR_IO,
+                     "%s: %s; %s", st->path, strerror(errno),
+                     tr_errno_remedy(errno, "choose another folder with "
+                                            "--store"));
+out:
+    return rc;
+}
+
 static int make_file(struct tr_store *st, struct tr_err *err)
 {
-    int flags = st->read_only ? O_RDONLY : O_RDWR | O_CREAT;
-    int fd = open(st->path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd, rc = open_file(st, &fd, err);
     char wal[4200], journal[4200];
     struct stat sb, other, made;
-    int rc = TR_OK;
 
-    if (fd < 0)
-        return tr_fail(err, !st->read_only ? TR_CANTCREATE
-                       : errno == ENOENT ? TR_NOINPUT : TR_IO,
-                       "%s: %s; %s", st->path, strerror(errno),
-                       tr_errno_remedy(errno, "choose another folder with "
-                                              "--store"));
+    if (rc != TR_OK)
+        return rc;
     if (fstat(fd, &sb) != 0)
         rc = tr_fail(err, TR_IO, "%s: %s", st->path, strerror(errno));
     else if (sb.st_uid != geteuid())
@@ -298,11 +315,13 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     st->inode = sb.st_ino;
     snprintf(wal, sizeof wal, "%s-wal", st->path);
     snprintf(journal, sizeof journal, "%s-journal", st->path);
-    /* SQLite would take an empty file for a new one and throw away what the
-     * file beside it still holds. A rollback journal is there only until the
+    /* SQLite would take an empty file for a new one: all would be paid again,
+     * and what the file beside it still holds be thrown away. A rollback journal is there only until the
      * file is made: nothing was ever kept in it. */
-    if (rc == TR_OK && !sb.st_size && stat(wal, &other) == 0 &&
-        other.st_size && !(stat(journal, &made) == 0 && made.st_size))
+    if (rc == TR_OK && !sb.st_size &&
+        (st->was_made ||
+         (stat(wal, &other) == 0 && other.st_size &&
+          !(stat(journal, &made) == 0 && made.st_size))))
         rc = tr_sql_damaged(st, "its content", err);
     if (rc == TR_OK && !sb.st_size && !st->read_only) {
         fchmod(fd, 0600); /* whatever the umask */
@@ -333,6 +352,7 @@ static int open_files(struct tr_store *st, const struct tr_store_opts *o,
         TRY(tr_lock_take(st->path, o->task_name, o->wait_lock, &st->lock_fd,
                          err));
     }
+    st->was_made = tr_lock_is_marked(st->lock_fd);
     TRY(make_file(st, err));
 out:
     return rc;
@@ -374,6 +394,9 @@ int tr_store_open(struct tr_store **out, const struct tr_store_opts *o,
     if (o->folder)
         TRY(open_files(st, o, err));
     TRY(open_db(st, st->path, err)); /* "": SQLite's own unlinked file */
+    /* Now the tables are on the disk, and nothing was paid for yet. */
+    if (o->folder && !o->read_only && !st->was_made)
+        TRY(tr_lock_mark(st->lock_fd, true, st->path, err));
     if (o->task_name && !o->read_only)
         TRY(tr_store_set(st, "task", tr_str_c(o->task_name), err));
     *out = st; /* handed over */

@@ -468,14 +468,15 @@ def newer_store(case):
 
 def damaged_store(case):
     """Bytes changed, or the end cut off: an answer may be lost or the store
-    refused, but no label is wrong, and a refused file is not replaced."""
+    refused, but no label is wrong, and a refused file is not replaced. One
+    that was emptied is always refused: it would be paid again."""
     case.calm()
     job, path = full_store(case)
     whole = open(path, "rb").read()
     for i in range(600 // args.step):
         bad = bytearray(whole)
         if i % 4 == 3:
-            bad = bad[:case.rng.randrange(len(bad))]
+            bad = bad[:case.rng.randrange(len(bad)) if i % 8 == 3 else 0]
             how = f"cut to {len(bad)}"
         else:
             at = case.rng.randrange(len(bad) if i % 2 else 8192)
@@ -484,15 +485,15 @@ def damaged_store(case):
             for k in range(at, min(at + n, len(bad))):
                 bad[k] ^= case.rng.randrange(1, 256)
         for name in glob.glob(job.path("store", "*")):
-            os.remove(name)
+            if not name.endswith(".lock"): # it knows that there was a store
+                os.remove(name)
         with open(path, "wb") as f:
             f.write(bad)
         if os.path.exists(job.out):
             os.remove(job.out)
         code = job.run()
-        if not bad: # empty is new
-            continue
-        case.failed(job, code, (0, 70, 74, 78), how)
+        case.failed(job, code, (0, 70, 74, 78) if bad else (78,), how,
+                    "" if bad else "move it away to begin anew")
         if code == 0:
             case.expect(f"{how}: the labels", job.output() == case._calm)
         else:

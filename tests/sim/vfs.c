@@ -465,6 +465,13 @@ int __wrap_open(const char *path, int flags, ...)
     return FD_FIRST + i;
 }
 
+/* With flags that are not constant and no mode, a hardened libc comes in here. */
+WRAP(int, __open_2, (const char *path, int flags))
+{
+    return name_of(path) ? __wrap_open(path, flags)
+                         : __real___open_2(path, flags);
+}
+
 WRAP(int, close, (int fd))
 {
     struct fd *f = fd_of(fd);

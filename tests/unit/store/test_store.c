@@ -438,6 +438,51 @@ static void foreign_newer_and_damaged_files_are_refused(void **state)
     is_refused(60, "cut off", "damaged");
 }
 
+static void open_raw(const char *path, sqlite3 **db, const char *text)
+{
+    assert_int_equal(sqlite3_open(path, db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(*db, text, NULL, NULL, NULL), SQLITE_OK);
+}
+
+/* Refused before and after a reader and a run have looked, and left as it is;
+ * whoever takes the file away begins anew. */
+static void an_emptied_file_is_refused(void **state)
+{
+    struct tr_store_put put = put_of(1, TR_NO_ORIGIN);
+    char path[4096], lock[4200];
+    struct tr_store *st;
+    struct stat sb;
+    sqlite3 *db;
+    (void)state;
+
+    for (int i = 0; i < 3; i++) {
+        st = open_task(62);
+        assert_int_equal(commit(st, &put, 1), TR_OK);
+        snprintf(path, sizeof path, "%s", tr_store_path(st));
+        tr_store_close(st);
+        if (i == 1)
+            tr_store_close(open_task(62)); /* one that brings nothing */
+        assert_int_equal(truncate(path, 0), 0);
+        is_refused(62, "emptied", "its content was changed or damaged");
+        is_refused(62, "emptied", "restore the file, or move it away");
+        assert_int_equal(stat(path, &sb), 0);
+        assert_int_equal(sb.st_size, 0);
+        if (i == 2) { /* a database, but without anything of ours */
+            open_raw(path, &db, "CREATE TABLE t(x); DROP TABLE t");
+            sqlite3_close(db);
+            is_refused(62, "without tables", "");
+        }
+        assert_int_equal(unlink(path), 0);
+    }
+    /* What a run that is killed while it makes the file leaves: new. */
+    tr_store_close(open_task(62));
+    assert_int_equal(unlink(path), 0);
+    snprintf(lock, sizeof lock, "%.*slock", (int)strlen(path) - 2, path);
+    assert_int_equal(unlink(lock), 0);
+    assert_true(close(open(path, O_CREAT | O_WRONLY, 0600)) == 0);
+    tr_store_close(open_task(62));
+}
+
 static void an_emptied_file_is_not_taken_for_a_new_one(void **state)
 {
     struct tr_store_opts o = {.folder = folder, .task = key_of(61)};
@@ -1491,6 +1536,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_folder_one_may_not_write_is_said_so),
         cmocka_unit_test(a_file_moved_away_while_open_is_noticed),
         cmocka_unit_test(foreign_newer_and_damaged_files_are_refused),
+        cmocka_unit_test(an_emptied_file_is_refused),
         cmocka_unit_test(an_emptied_file_is_not_taken_for_a_new_one),
         cmocka_unit_test(a_changed_schema_is_refused),
         cmocka_unit_test(a_changed_bit_is_never_a_wrong_label),
