@@ -125,7 +125,7 @@ target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim
     ${CMAKE_SOURCE_DIR}/cli)
 target_link_libraries(sim PRIVATE tr_core yyjson PkgConfig::SQLITE)
 foreach(name tr_store_commit tr_store_save tr_store_job_finish sqlite3_exec
-        open __open_2 close stat fstat fchmod fsync mkdir flock ftruncate pwrite pread
+        open __open_2 close read write rename stat lstat fstat fchmod fsync mkdir flock ftruncate pwrite pread
         posix_fallocate nanosleep mkstemp unlink fcntl tr_clock_mono_ns
         tr_clock_wall_s tr_random_fill)
     target_link_options(sim PRIVATE -Wl,--wrap=${name})
@@ -145,6 +145,7 @@ add_test(NAME sim_canary COMMAND sim --canary ${CMAKE_CURRENT_BINARY_DIR}/canary
 add_test(NAME sim_calls COMMAND sim --calls ${sim_cuts})
 add_test(NAME sim_caps COMMAND sim --caps)
 add_test(NAME sim_hostile COMMAND sim --hostile --seeds 2)
+add_test(NAME sim_files COMMAND sim --files --seeds 200)
 add_test(NAME sim_twins COMMAND sim --twins --seeds 300)
 add_test(NAME sim_brownout COMMAND sim --brownout --seeds 25)
 add_test(NAME sim_limits COMMAND sim --limits --seeds 20)

@@ -34,15 +34,20 @@ int tr_dirs_sync(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char folder[4200] = ".";
-    int fd, bad = 0;
+    int fd, rc, bad = 0;
 
     if (slash)
         snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    do
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
     if (fd < 0)
-        return 0;
-    if (fsync(fd) != 0 && errno == EIO)
-        bad = EIO;
+        return errno == EACCES ? 0 : errno;
+    do
+        rc = fsync(fd);
+    while (rc != 0 && errno == EINTR);
+    if (rc != 0 && errno != EINVAL && errno != EROFS && errno != EOPNOTSUPP)
+        bad = errno;
     close(fd);
     return bad;
 }

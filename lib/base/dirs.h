@@ -6,8 +6,8 @@
 /* Makes what is missing with mode 0700. 0, or errno. */
 int tr_dirs_make(const char *folder);
 /* A new name, or another file under an old one, is durable only when the folder
- * of path is. 0 or EIO: not every file system can, and not every folder may be
- * read, so nothing else counts. */
+ * of path is. 0, or errno: but not every file system can, and not every folder
+ * may be read, and then nothing better can be had. */
 int tr_dirs_sync(const char *path);
 
 /* Why an open file must not say where a key goes: others may have written it.

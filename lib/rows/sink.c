@@ -60,7 +60,7 @@ static int write_failed(const struct tr_sink *sink, struct tr_err *err)
                        "is in the store",
                        sink->path);
     return tr_fail(err, TR_IO, "%s cannot be written: %s; %s", sink->path,
-                   strerror(errno), remedy);
+                   strerror(errno), tr_errno_remedy(errno, remedy));
 }
 
 /* ---- opening ---------------------------------------------------------- */

@@ -100,8 +100,8 @@ int tr_joint_write(struct tr_joint *j, struct tr_str text, struct tr_err *err)
     close(fd);
     if (!ok || rename(next, j->path) != 0)
         return cannot(next, "written", err);
-    tr_dirs_sync(j->path);
-    return TR_OK;
+    errno = tr_dirs_sync(j->path);
+    return errno ? cannot(j->path, "written", err) : TR_OK;
 }
 
 void tr_joint_close(struct tr_joint *j)

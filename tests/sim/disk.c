@@ -225,7 +225,7 @@ static bool is_named(const struct sim_disk *d, int file)
         if (n->file == file || n->kept == file)
             return true;
         for (size_t k = 0; k < n->late_n; k++)
-            if (n->late[k] == file)
+            if (n->late[k].file == file)
                 return true;
     }
     return false;
@@ -254,38 +254,59 @@ static int new_file(struct sim_disk *d)
     return i;
 }
 
-static void becomes(struct sim_name *n, int file)
+static void becomes(struct sim_name *n, int file, int rename)
 {
     grow((void **)&n->late, n->late_n, &n->late_cap, sizeof *n->late);
-    n->late[n->late_n++] = file;
+    n->late[n->late_n++] = (struct sim_entry){file, rename};
     n->file = file;
+}
+
+/* NULL: there never was such a name; create: now there is, of no file. */
+static struct sim_name *name_at(struct sim_disk *d, const char *text,
+                                bool create)
+{
+    struct sim_name *n = d->names;
+
+    while (n < d->names + d->name_n && strcmp(n->text, text) != 0)
+        n++;
+    if (n < d->names + d->name_n)
+        return n;
+    if (!create)
+        return NULL;
+    TR_ASSERT(d->name_n < SIM_NAMES && strlen(text) < SIM_NAME_BYTES);
+    *n = (struct sim_name){.file = SIM_NO_FILE, .kept = SIM_NO_FILE};
+    snprintf(n->text, sizeof n->text, "%s", text);
+    d->name_n++;
+    return n;
 }
 
 int sim_disk_find(struct sim_disk *d, const char *name, bool create)
 {
-    struct sim_name *n = d->names;
+    struct sim_name *n = name_at(d, name, create);
 
-    while (n < d->names + d->name_n && strcmp(n->text, name) != 0)
-        n++;
-    if (n == d->names + d->name_n) {
-        if (!create)
-            return SIM_NO_FILE;
-        TR_ASSERT(d->name_n < SIM_NAMES && strlen(name) < SIM_NAME_BYTES);
-        *n = (struct sim_name){.file = SIM_NO_FILE, .kept = SIM_NO_FILE};
-        snprintf(n->text, sizeof n->text, "%s", name);
-        d->name_n++;
-    }
+    if (!n)
+        return SIM_NO_FILE;
     if (n->file == SIM_NO_FILE && create)
-        becomes(n, new_file(d));
+        becomes(n, new_file(d), 0);
     return n->file;
 }
 
 void sim_disk_unlink(struct sim_disk *d, const char *name)
 {
-    for (int i = 0; i < d->name_n; i++)
-        if (strcmp(d->names[i].text, name) == 0 &&
-            d->names[i].file != SIM_NO_FILE)
-            becomes(&d->names[i], SIM_NO_FILE);
+    struct sim_name *n = name_at(d, name, false);
+
+    if (n && n->file != SIM_NO_FILE)
+        becomes(n, SIM_NO_FILE, 0);
+}
+
+void sim_disk_rename(struct sim_disk *d, const char *from, const char *to)
+{
+    struct sim_name *old = name_at(d, from, false);
+    struct sim_name *new = name_at(d, to, true);
+
+    d->renames++;
+    becomes(new, old->file, d->renames);
+    becomes(old, SIM_NO_FILE, d->renames);
 }
 
 void sim_disk_sync_names(struct sim_disk *d)
@@ -297,16 +318,50 @@ void sim_disk_sync_names(struct sim_disk *d)
     d->syncs++;
 }
 
+/* Whether the first keep[i] changes of each name hold that rename. */
+static bool holds(const struct sim_disk *d, const size_t *keep, int rename)
+{
+    for (int i = 0, halves = 0; i < d->name_n; i++)
+        for (size_t k = 0; k < keep[i]; k++)
+            if (d->names[i].late[k].rename == rename && ++halves == 2)
+                return true;
+    return false;
+}
+
+/* How many changes of each name are on the medium: no half of a rename. */
+static void draw_names(const struct sim_disk *d, struct tr_rng *rng,
+                       size_t *keep)
+{
+    bool moved;
+
+    for (int i = 0; i < d->name_n; i++)
+        keep[i] = rng ? tr_rng_below(rng, d->names[i].late_n + 1) : 0;
+    do {
+        moved = false;
+        for (int i = 0; i < d->name_n; i++)
+            for (size_t k = 0; k < keep[i]; k++) {
+                int rename = d->names[i].late[k].rename;
+
+                if (rename && !holds(d, keep, rename)) {
+                    keep[i] = k;
+                    moved = true;
+                }
+            }
+    } while (moved);
+}
+
 void sim_disk_power_cut(struct sim_disk *d, struct tr_rng *rng,
                         struct sim_cut *cut)
 {
+    size_t keep[SIM_NAMES];
+
+    draw_names(d, rng, keep);
     for (int i = 0; i < d->name_n; i++) {
         struct sim_name *n = &d->names[i];
-        size_t keep = rng ? tr_rng_below(rng, n->late_n + 1) : 0;
         int was = n->file;
 
-        if (keep)
-            n->kept = n->late[keep - 1];
+        if (keep[i])
+            n->kept = n->late[keep[i] - 1].file;
         cut->names_lost += was != SIM_NO_FILE && n->kept == SIM_NO_FILE;
         cut->names_back += was == SIM_NO_FILE && n->kept != SIM_NO_FILE;
         n->file = n->kept;

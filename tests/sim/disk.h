@@ -43,12 +43,19 @@ struct sim_file {
     bool lied;            /* a sync failed: what is seen may not be kept */
 };
 
-/* A name and the file behind it, then the files it stood for since the folder
- * was synced: creations and deletions, in their order. */
+/* A change of a name that no sync of the folder has followed. */
+struct sim_entry {
+    int file;             /* it stands for this one now, or for SIM_NO_FILE */
+    int rename;           /* > 0: a half of this rename, which a power cut
+                             leaves whole */
+};
+
+/* A name and the file behind it, then its changes since the folder was synced,
+ * in their order. */
 struct sim_name {
     char text[SIM_NAME_BYTES];
     int file, kept;       /* places, or SIM_NO_FILE */
-    int *late;
+    struct sim_entry *late;
     size_t late_n, late_cap;
 };
 
@@ -57,6 +64,7 @@ struct sim_disk {
     int file_n;
     struct sim_name names[SIM_NAMES];
     int name_n;
+    int renames;
     uint64_t syncs;       /* what is kept has changed so often */
 };
 
@@ -72,6 +80,8 @@ void sim_disk_release(struct sim_disk *d);
 void sim_disk_copy(struct sim_disk *out, const struct sim_disk *d, bool cut);
 /* The file of that name or SIM_NO_FILE; create: makes one. */
 int sim_disk_find(struct sim_disk *d, const char *name, bool create);
+/* The file behind from stands behind to. */
+void sim_disk_rename(struct sim_disk *d, const char *from, const char *to);
 void sim_disk_unlink(struct sim_disk *d, const char *name);
 /* What is left of names and files when the power goes now. rng NULL: nothing
  * that was not synced. */

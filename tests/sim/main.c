@@ -374,6 +374,8 @@ static int usage(void)
           "              ways, and fails at each, and is told to stop\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
+          "  --files     a ledger and an output that die and fail at each call,\n"
+          "              with N power cuts each\n"
           "  --play FILE outcomes of scripts (tests/hostile/faults.txt)\n"
           "  --brownout  a provider that fails for ten minutes, in N ways\n"
           "  --limits    limits that nobody states, of N providers\n"
@@ -389,7 +391,7 @@ static int usage(void)
     return 2;
 }
 
-enum mode { SEEDS, CAPS, TWINS, HOSTILE, BROWNOUT, LIMITS, SHRINK };
+enum mode { SEEDS, CAPS, TWINS, FILES, HOSTILE, BROWNOUT, LIMITS, SHRINK };
 
 struct command {
     enum mode mode;
@@ -739,6 +741,8 @@ int main(int argc, char **argv)
             c.first_only = true;
         else if (strcmp(a, "--twins") == 0)
             c.mode = TWINS;
+        else if (strcmp(a, "--files") == 0)
+            c.mode = FILES;
         else if (strcmp(a, "--caps") == 0)
             c.mode = CAPS;
         else if (strcmp(a, "--hostile") == 0)
@@ -780,6 +784,8 @@ int main(int argc, char **argv)
         return every_cap(c.from);
     case TWINS:
         return twins(c.from, c.seeds, c.verbose);
+    case FILES:
+        return sim_files(c.from, c.seeds);
     case HOSTILE:
         return sim_hostile_figures(c.from, c.seeds);
     case BROWNOUT:

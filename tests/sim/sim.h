@@ -718,6 +718,10 @@ void sim_script_release(struct sim_script *s);
 bool sim_shrink(struct sim_script *out, const struct sim_options *o);
 
 /* vfs.c */
+/* A ledger and an output, killed and failed at each call to the disk, with so
+ * many power cuts each (files.c). The exit code. */
+int sim_files(uint64_t seed, uint64_t cuts);
+
 void sim_vfs_init(void);
 void sim_vfs_enter(struct sim_disk *disk, struct sim *w);
 void sim_vfs_forget(struct sim_disk *disk);

@@ -385,6 +385,7 @@ static struct fd {
     struct sim *w;
     int file;              /* SIM_NO_FILE: the folder itself */
     struct sim_file *temp; /* instead: one without a name; owned */
+    size_t at;             /* of the next read() or write() */
 } fds[FDS];
 
 static struct fd *fd_of(int fd)
@@ -452,6 +453,9 @@ int __wrap_open(const char *path, int flags, ...)
         return __real_open(path, flags, mode);
     if (gate(door.w, D_OPEN, EMFILE))
         return -1;
+    if (*name && (flags & O_EXCL) &&
+        sim_disk_find(door.disk, name, false) != SIM_NO_FILE)
+        return answer(EEXIST);
     if (*name)
         file = sim_disk_find(door.disk, name, flags & O_CREAT);
     if (*name && file == SIM_NO_FILE)
@@ -459,7 +463,7 @@ int __wrap_open(const char *path, int flags, ...)
     i = free_fd();
     if (i == FDS)
         return answer(EMFILE);
-    fds[i] = (struct fd){true, door.disk, door.w, file, NULL};
+    fds[i] = (struct fd){true, door.disk, door.w, file, NULL, 0};
     if (file != SIM_NO_FILE)
         door.disk->files[file].users++;
     return FD_FIRST + i;
@@ -499,7 +503,7 @@ WRAP(int, mkstemp, (char *path))
         return answer(EMFILE);
     f = &fds[i];
     *f = (struct fd){true, door.disk, door.w, SIM_NO_FILE,
-                     tr_alloc(sizeof *f->temp)};
+                     tr_alloc(sizeof *f->temp), 0};
     return FD_FIRST + i;
 }
 
@@ -535,8 +539,8 @@ bool sim_temp_write(int fd, struct tr_str text)
 
 static void describe(struct sim_disk *disk, int file, struct stat *sb)
 {
-    *sb = (struct stat){.st_mode = S_IFREG | 0600, .st_dev = 1,
-                        .st_ino = (ino_t)file + 1};
+    *sb = (struct stat){.st_mode = S_IFREG | 0600, .st_dev = 1, .st_nlink = 1,
+                        .st_uid = geteuid(), .st_ino = (ino_t)file + 1};
     sb->st_size = (off_t)disk->files[file].seen.n;
 }
 
@@ -561,6 +565,22 @@ WRAP(int, stat, (const char *restrict path, struct stat *restrict sb))
         return -1;
     file = sim_disk_find(door.disk, name, false);
     if (file == SIM_NO_FILE || moved(door.w))
+        return answer(ENOENT);
+    describe(door.disk, file, sb);
+    return 0;
+}
+
+WRAP(int, lstat, (const char *restrict path, struct stat *restrict sb))
+{
+    const char *name = name_of(path);
+    int file;
+
+    if (!name)
+        return __real_lstat(path, sb);
+    if (gate(door.w, D_SIZE, EIO))
+        return -1;
+    file = sim_disk_find(door.disk, name, false);
+    if (file == SIM_NO_FILE)
         return answer(ENOENT);
     describe(door.disk, file, sb);
     return 0;
@@ -647,6 +667,34 @@ WRAP(ssize_t, pwrite, (int fd, const void *data, size_t n, off_t at))
     return (ssize_t)n;
 }
 
+WRAP(ssize_t, write, (int fd, const void *data, size_t n))
+{
+    struct fd *f = fd_of(fd);
+    int bad;
+
+    if (!f)
+        return __real_write(fd, data, n);
+    bad = write_at(f->w, "", behind(f), data, n, f->at);
+    if (bad)
+        return answer(bad);
+    f->at += n;
+    return (ssize_t)n;
+}
+
+WRAP(ssize_t, read, (int fd, void *out, size_t n))
+{
+    struct fd *f = fd_of(fd);
+    size_t got;
+
+    if (!f)
+        return __real_read(fd, out, n);
+    if (gate(f->w, D_READ, EIO))
+        return -1;
+    got = sim_file_read(behind(f), out, n, f->at);
+    f->at += got;
+    return (ssize_t)got;
+}
+
 /* Room is not data: what is written into it later finds the disk full no more
  * than the pwrite() above, and until then the file is as short as it was. */
 WRAP(int, posix_fallocate, (int fd, off_t at, off_t n))
@@ -671,6 +719,20 @@ WRAP(int, unlink, (const char *path))
     if (gate(door.w, D_DELETE, EIO))
         return -1;
     sim_disk_unlink(door.disk, name);
+    return 0;
+}
+
+WRAP(int, rename, (const char *from, const char *to))
+{
+    const char *old = name_of(from), *new = name_of(to);
+
+    if (!old || !new)
+        return __real_rename(from, to);
+    if (gate(door.w, D_DELETE, EIO))
+        return -1;
+    if (sim_disk_find(door.disk, old, false) == SIM_NO_FILE)
+        return answer(ENOENT);
+    sim_disk_rename(door.disk, old, new);
     return 0;
 }
 
