@@ -15,16 +15,19 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
 static const char suffix[] = ".partial";
+enum { LINKS_MAX = 40 }; /* as the kernel follows */
 
 struct tr_sink {
     int fd;
     bool stream, regular;
-    char *path;    /* for sentences and the rename */
-    char *partial; /* "" for a stream */
+    char *path;    /* as it was named: for sentences */
+    char *target;  /* where that leads: the file that is replaced */
+    char *partial; /* beside it; "" for a stream */
     char *bytes;   /* TR_SINK_BYTES */
     size_t from, n; /* what of them waits */
     bool failed;   /* a write went wrong: never write behind a hole */
@@ -100,8 +103,8 @@ static int open_stream(struct tr_sink *sink, bool standard,
     int rc;
 
     sink->stream = true;
-    /* A symlink may point to a file: it is emptied once it is known not to
-     * be an input. */
+    /* It may be a descriptor of a file: emptied once it is known not to be an
+     * input. */
     sink->fd = standard ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
                         : open(sink->path,
                                O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
@@ -115,28 +118,48 @@ static int open_stream(struct tr_sink *sink, bool standard,
     return rc;
 }
 
-static int open_partial(struct tr_sink *sink, const char *const *inputs,
-                        size_t input_count, struct tr_err *err)
+static int in_the_way(const struct tr_sink *sink, struct tr_err *err)
+{
+    return tr_fail(err, TR_CANTCREATE, "%s is in the way and is not a regular "
+                   "file; remove it", sink->partial);
+}
+
+static int another_run(const struct tr_sink *sink, struct tr_err *err)
+{
+    return tr_fail(err, TR_CANTCREATE, "another run is writing %s; wait for it "
+                   "or name another file with -o", sink->partial);
+}
+
+/* The lock is ours, and the name still stands for what it is on. */
+static bool is_ours(const struct tr_sink *sink, int fd)
 {
     struct stat st, named;
+
+    return !(flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) &&
+           fstat(fd, &st) == 0 && lstat(sink->partial, &named) == 0 &&
+           same_file(&st, &named);
+}
+
+/* What an earlier run left. It is never written to, as its name may be a
+ * second one of some other file: it goes. *fd, -1 when there is none, keeps
+ * other runs away until ours has a lock of its own. */
+static int clear_the_way(struct tr_sink *sink, const char *const *inputs,
+                         size_t input_count, int *fd, struct tr_err *err)
+{
+    struct stat st;
     int rc;
 
-    /* O_NONBLOCK: a planted FIFO must not stall; it means nothing for files.
-     * O_TRUNC would empty an input that is called FILE.partial. */
-    sink->fd = open(sink->partial,
-                    O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY |
-                        O_NONBLOCK,
-                    0666);
-    if (sink->fd < 0 && (errno == ELOOP || errno == ENXIO))
-        return tr_fail(err, TR_CANTCREATE,
-                       "%s is in the way and is not a regular file; remove it",
-                       sink->partial);
-    if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
+    /* O_NONBLOCK: a planted FIFO must not stall. */
+    *fd = open(sink->partial, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY |
+                              O_NONBLOCK);
+    if (*fd < 0 && errno == ENOENT)
+        return TR_OK;
+    if (*fd < 0 && (errno == ELOOP || errno == ENXIO))
+        return in_the_way(sink, err);
+    if (*fd < 0 || fstat(*fd, &st) < 0)
         return cannot_create(sink->partial, err);
     if (!S_ISREG(st.st_mode))
-        return tr_fail(err, TR_CANTCREATE,
-                       "%s is in the way and is not a regular file; remove it",
-                       sink->partial);
+        return in_the_way(sink, err);
     if (st.st_uid != geteuid())
         return tr_fail(err, TR_CANTCREATE, "%s is in the way and belongs to "
                        "another user, who could read what is written there; "
@@ -144,39 +167,121 @@ static int open_partial(struct tr_sink *sink, const char *const *inputs,
     rc = refuse_input(&st, sink->partial, inputs, input_count, err);
     if (rc != TR_OK)
         return rc;
-    /* The second test: a run that ended meanwhile has renamed this file. */
-    if ((flock(sink->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) ||
-        lstat(sink->partial, &named) < 0 || !same_file(&st, &named))
-        return tr_fail(err, TR_CANTCREATE,
-                       "another run is writing %s; wait for it or name "
-                       "another file with -o",
-                       sink->partial);
-    if (ftruncate(sink->fd, 0) < 0)
-        return cannot_create(sink->partial, err);
+    if (!is_ours(sink, *fd))
+        return another_run(sink, err);
+    return unlink(sink->partial) == 0 || errno == ENOENT
+        ? TR_OK : cannot_create(sink->partial, err);
+}
+
+static int open_partial(struct tr_sink *sink, const char *const *inputs,
+                        size_t input_count, struct tr_err *err)
+{
+    int before, rc;
+
+    TRY(clear_the_way(sink, inputs, input_count, &before, err));
+    sink->fd = open(sink->partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW |
+                                   O_CLOEXEC | O_NOCTTY, 0666);
+    if (sink->fd < 0 && errno != EEXIST)
+        rc = cannot_create(sink->partial, err);
+    else if (sink->fd < 0 || !is_ours(sink, sink->fd))
+        rc = another_run(sink, err);
+out:
+    if (before >= 0)
+        close(before);
+    return rc;
+}
+
+/* What the system shows as a link to an open file: /dev/stdout leads there.
+ * Another process has it open, and would not see a new one of its name. */
+static bool is_descriptor(const char *link)
+{
+    enum { PROC = 0x9fa0 }; /* of linux/magic.h */
+    char folder[PATH_MAX];
+    const char *slash = strrchr(link, '/');
+    struct statfs fs;
+
+    if (!slash || (size_t)(slash - link) >= sizeof folder)
+        return false;
+    snprintf(folder, sizeof folder, "%.*s/", (int)(slash - link), link);
+    return statfs(folder, &fs) == 0 && fs.f_type == PROC;
+}
+
+/* One symbolic link on from *path, which is replaced. */
+static int follow(char **path, struct tr_err *err)
+{
+    char to[PATH_MAX], *next;
+    const char *slash = strrchr(*path, '/');
+    size_t folder = slash ? (size_t)(slash - *path) + 1 : 0;
+    ssize_t n = readlink(*path, to, sizeof to);
+
+    if (n < 0 || n == (ssize_t)sizeof to) {
+        errno = n < 0 ? errno : ENAMETOOLONG;
+        return cannot_create(*path, err);
+    }
+    if (to[0] == '/')
+        folder = 0;
+    next = tr_alloc(folder + (size_t)n + 1);
+    if (!next)
+        return tr_fail(err, TR_NOMEM, "no memory to write %s", *path);
+    memcpy(next, *path, folder);
+    memcpy(next + folder, to, (size_t)n);
+    tr_free(*path);
+    *path = next;
     return TR_OK;
+}
+
+/* Where the name leads, and what is there: mode 0 for nothing. The links of
+ * another user are not followed, as the kernel would not in a folder like
+ * /tmp. */
+static int find_target(struct tr_sink *sink, struct stat *st,
+                       struct tr_err *err)
+{
+    int rc;
+
+    for (int links = 0; ; links++) {
+        if (lstat(sink->target, st) < 0) {
+            *st = (struct stat){0};
+            return errno == ENOENT ? TR_OK : cannot_create(sink->path, err);
+        }
+        if (!S_ISLNK(st->st_mode) || is_descriptor(sink->target))
+            return TR_OK;
+        if (st->st_uid != geteuid() && st->st_uid != 0)
+            return tr_fail(err, TR_CANTCREATE, "%s is a link of another user, "
+                           "who could lead it to any file of yours; name the "
+                           "file itself with -o", sink->target);
+        if (links == LINKS_MAX) {
+            errno = ELOOP;
+            return cannot_create(sink->path, err);
+        }
+        rc = follow(&sink->target, err);
+        if (rc != TR_OK)
+            return rc;
+    }
 }
 
 static int open_named(struct tr_sink *sink, const char *const *inputs,
                       size_t input_count, struct tr_err *err)
 {
     struct stat st;
-    int rc;
+    size_t n;
+    int rc = TR_OK;
 
-    if (lstat(sink->path, &st) < 0) {
-        if (errno != ENOENT)
-            return cannot_create(sink->path, err);
-        return open_partial(sink, inputs, input_count, err);
-    }
+    TRY(find_target(sink, &st, err));
     if (S_ISDIR(st.st_mode))
-        return tr_fail(err, TR_CANTCREATE,
-                       "%s is a folder; name a file in it with -o",
-                       sink->path);
-    if (!S_ISREG(st.st_mode)) {
-        sink->partial[0] = '\0';
+        TRY(tr_fail(err, TR_CANTCREATE, "%s is a folder; name a file in it "
+                    "with -o", sink->path));
+    if (st.st_mode && !S_ISREG(st.st_mode))
         return open_stream(sink, false, inputs, input_count, err);
-    }
-    rc = refuse_input(&st, sink->path, inputs, input_count, err);
-    return rc == TR_OK ? open_partial(sink, inputs, input_count, err) : rc;
+    TRY(refuse_input(&st, sink->path, inputs, input_count, err));
+    n = strlen(sink->target);
+    sink->partial = tr_alloc(n + sizeof suffix);
+    if (!sink->partial)
+        return tr_fail(err, TR_NOMEM, "no memory to write %s", sink->path);
+    memcpy(sink->partial, sink->target, n);
+    memcpy(sink->partial + n, suffix, sizeof suffix);
+    rc = open_partial(sink, inputs, input_count, err);
+out:
+    return rc;
 }
 
 int tr_sink_open(struct tr_sink **out, const char *path,
@@ -196,9 +301,9 @@ int tr_sink_open(struct tr_sink **out, const char *path,
     n = strlen(path);
     sink->fd = -1;
     sink->path = tr_dup(path, n);
-    sink->partial = tr_alloc(n + sizeof suffix);
+    sink->target = tr_dup(path, n);
     sink->bytes = tr_alloc(TR_SINK_BYTES);
-    if (!sink->path || !sink->partial || !sink->bytes) {
+    if (!sink->path || !sink->target || !sink->bytes) {
         rc = tr_fail(err, TR_NOMEM, "no memory to write %s", path);
     } else if (standard) {
         rc = open_stream(sink, true, inputs, input_count, err);
@@ -206,8 +311,6 @@ int tr_sink_open(struct tr_sink **out, const char *path,
         rc = tr_fail(err, TR_CANTCREATE, "the output has no name; name a file "
                                          "with -o");
     } else {
-        memcpy(sink->partial, path, n);
-        memcpy(sink->partial + n, suffix, sizeof suffix);
         rc = open_named(sink, inputs, input_count, err);
     }
     if (rc == TR_OK) {
@@ -350,15 +453,15 @@ int tr_sink_finish(struct tr_sink *sink, struct tr_err *err)
         rc = write_failed(sink, err);
         goto out;
     }
-    if (rename(sink->partial, sink->path) < 0) {
+    if (rename(sink->partial, sink->target) < 0) {
         rc = tr_fail(err, TR_CANTCREATE,
                      "%s is complete but cannot be renamed to %s: %s; rename "
                      "it yourself",
-                     sink->partial, sink->path, strerror(errno));
+                     sink->partial, sink->target, strerror(errno));
         goto out;
     }
     sink->partial[0] = '\0';
-    errno = tr_dirs_sync(sink->path);
+    errno = tr_dirs_sync(sink->target);
     if (errno)
         rc = write_failed(sink, err);
     /* Network file systems report late errors at close. */
@@ -378,7 +481,7 @@ bool tr_sink_is_stream(const struct tr_sink *sink)
 
 const char *tr_sink_partial(const struct tr_sink *sink)
 {
-    return sink->partial;
+    return sink->partial ? sink->partial : "";
 }
 
 void tr_sink_close(struct tr_sink *sink)
@@ -390,6 +493,7 @@ void tr_sink_close(struct tr_sink *sink)
     if (sink->fd >= 0)
         close(sink->fd);
     tr_free(sink->path);
+    tr_free(sink->target);
     tr_free(sink->partial);
     tr_free(sink->bytes);
     tr_free(sink);

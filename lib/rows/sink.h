@@ -1,7 +1,8 @@
 /* sink.h - output that appears under its name only when complete.
  *
- * A regular file is written as FILE.partial, synced and renamed at the end;
- * a device, pipe, symlink or standard output is written as a stream.
+ * A regular file is written as FILE.partial, synced and renamed at the end,
+ * beside the file where a symbolic link leads; a device, pipe, descriptor or
+ * standard output is written as a stream.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_ROWS_SINK_H

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 static bool there(const char *path)
 {
@@ -198,15 +199,135 @@ static void streams(void **state)
     assert_int_equal(read(fd, got, sizeof got), 4);
     assert_string_equal(got, "row\n");
     close(fd);
+}
 
-    put_file("behind.csv", TR_STR("a long old text"));
-    assert_int_equal(symlink("behind.csv", "soft.csv"), 0);
-    sink = open_sink("soft.csv");
+/* The file behind a link is replaced as any other; the link stays. */
+static void links_are_followed(void **state)
+{
+    static const struct {
+        const char *link, *to, *partial;
+    } table[] = {
+        {"soft.csv", "behind.csv", "behind.csv.partial"},
+        {"softer.csv", "deep/soft.csv", "deep/behind.csv.partial"},
+        {"deep/up.csv", "../behind.csv", "deep/../behind.csv.partial"},
+        {"to-none.csv", "deep/none.csv", "deep/none.csv.partial"},
+    };
+    (void)state;
+
+    assert_int_equal(mkdir("deep", 0700), 0);
+    assert_int_equal(symlink("behind.csv", "deep/soft.csv"), 0);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_sink *sink;
+        struct stat st;
+        struct tr_err err;
+
+        put_file("behind.csv", TR_STR("a long old text"));
+        put_file("deep/behind.csv", TR_STR("a long old text"));
+        assert_int_equal(symlink(table[i].to, table[i].link), 0);
+        sink = open_sink(table[i].link);
+        assert_false(tr_sink_is_stream(sink));
+        assert_string_equal(tr_sink_partial(sink), table[i].partial);
+        assert_int_equal(tr_sink_write(sink, TR_STR("new"), &err), TR_OK);
+        assert_int_equal(tr_sink_flush(sink, &err), TR_OK);
+        if (i < 3)
+            expect_file(table[i].link, "a long old text");
+        assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+        tr_sink_close(sink);
+        expect_file(table[i].link, "new");
+        assert_int_equal(lstat(table[i].link, &st), 0);
+        assert_true(S_ISLNK(st.st_mode));
+    }
+}
+
+/* A descriptor that the system shows as a link, and links to what is no file,
+ * are written as they come; other links say what is wrong with them. */
+static void links_to_no_file(void **state)
+{
+    static const struct {
+        const char *link, *to, *says;
+    } table[] = {
+        {"round.csv", "round.csv",
+         "round.csv cannot be created: Too many levels of symbolic links; "
+         "check the name"},
+        {"to-folder.csv", ".",
+         "to-folder.csv is a folder; name a file in it with -o"},
+        /* The last: only root can make what it is about. */
+        {"theirs.csv", "in.csv",
+         "theirs.csv is a link of another user, who could lead it to any file "
+         "of yours; name the file itself with -o"},
+    };
+    struct tr_sink *sink;
+    struct tr_err err;
+    char name[40];
+    int fd;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        unlink(table[i].link);
+        assert_int_equal(symlink(table[i].to, table[i].link), 0);
+        if (i == 2 &&
+            (geteuid() != 0 || lchown(table[i].link, 65534, 65534) != 0))
+            continue;
+        assert_int_equal(tr_sink_open(&sink, table[i].link, NULL, 0, &err),
+                         TR_CANTCREATE);
+        assert_string_equal(err.text, table[i].says);
+    }
+    assert_int_equal(symlink("/dev/null", "to-null"), 0);
+    sink = open_sink("to-null");
     assert_true(tr_sink_is_stream(sink));
-    assert_int_equal(tr_sink_write(sink, TR_STR("new"), &err), TR_OK);
+    tr_sink_close(sink);
+    put_file("open.csv", TR_STR("old"));
+    fd = open("open.csv", O_RDWR);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    sink = open_sink(name);
+    assert_true(tr_sink_is_stream(sink));
+    assert_int_equal(tr_sink_write(sink, TR_STR("a"), &err), TR_OK);
     assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
     tr_sink_close(sink);
-    expect_file("behind.csv", "new");
+    assert_int_equal(pread(fd, name, 3, 0), 1); /* the file that is open */
+    close(fd);
+}
+
+/* FILE.partial changes between a link, a second name of another file, a pipe
+ * and nothing all the time. */
+static void swapped_names_do_not_escape(void **state)
+{
+    enum { TRIES = 10000 };
+    int opened = 0, refused = 0;
+    pid_t child;
+    (void)state;
+
+    put_file("victim", TR_STR("precious"));
+    child = fork();
+    if (child == 0) {
+        alarm(120);
+        for (;;) {
+            (void)!symlink("victim", "race.csv.partial");
+            unlink("race.csv.partial");
+            (void)!link("victim", "race.csv.partial");
+            unlink("race.csv.partial");
+            (void)!mkfifo("race.csv.partial", 0600);
+            unlink("race.csv.partial");
+        }
+    }
+    for (int i = 0; i < TRIES; i++) {
+        struct tr_sink *sink;
+        struct tr_err err;
+
+        if (tr_sink_open(&sink, "race.csv", NULL, 0, &err) != TR_OK) {
+            refused++;
+            continue;
+        }
+        opened++;
+        tr_sink_write(sink, TR_STR("row"), &err);
+        tr_sink_close(sink);
+        if (opened % 64 == 0)
+            expect_file("victim", "precious");
+    }
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    expect_file("victim", "precious");
+    assert_true(opened > 0 && refused > 0);
 }
 
 /* A reader that goes away is a code and a sentence, not a signal; and the
@@ -309,6 +430,9 @@ int main(void)
         cmocka_unit_test(refusals),
         cmocka_unit_test(one_writer),
         cmocka_unit_test(streams),
+        cmocka_unit_test(links_are_followed),
+        cmocka_unit_test(links_to_no_file),
+        cmocka_unit_test(swapped_names_do_not_escape),
         cmocka_unit_test(reader_gone),
         cmocka_unit_test(a_full_pipe_makes_nobody_wait),
         cmocka_unit_test(disk_full),
