@@ -16,7 +16,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -311,6 +313,11 @@ static int make_file(struct tr_store *st, struct tr_err *err)
         rc = tr_fail(err, TR_CONFIG, "%s belongs to another user, who may "
                      "have made up its answers: choose another folder with "
                      "--store", st->path);
+    else if (sb.st_nlink > 1 && !st->read_only)
+        rc = tr_fail(err, TR_CONFIG, "%s has a second name (hard link), under "
+                     "which another run would not know of this one: remove "
+                     "that name, or put a copy of the file in the place of "
+                     "this one", st->path);
     st->device = sb.st_dev;
     st->inode = sb.st_ino;
     snprintf(wal, sizeof wal, "%s-wal", st->path);
@@ -358,12 +365,25 @@ out:
     return rc;
 }
 
+/* SQLite follows no link that took the file's place since we looked at it,
+ * and for that wants a folder without links in it. */
 static int open_db(struct tr_store *st, const char *name, struct tr_err *err)
 {
+    char folder[PATH_MAX], real[2 * PATH_MAX];
+    const char *slash = strrchr(name, '/');
     int flags = st->read_only ? SQLITE_OPEN_READONLY
                               : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-    int rc = sqlite3_open_v2(name, &st->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    int rc;
 
+    if (slash && st->path[0]) {
+        snprintf(real, sizeof real, "%.*s/", (int)(slash - name), name);
+        if (realpath(real, folder)) {
+            snprintf(real, sizeof real, "%s%s", folder, slash);
+            name = real;
+        }
+    }
+    rc = sqlite3_open_v2(name, &st->db, flags | SQLITE_OPEN_NOMUTEX |
+                                        SQLITE_OPEN_NOFOLLOW, NULL);
     if (!st->db)
         return tr_fail(err, TR_NOMEM, "store: out of memory");
     return rc == SQLITE_OK ? set_up(st, err) : tr_sql_fail(st, err, "opening");

@@ -349,6 +349,80 @@ static void what_others_may_have_written_is_refused(void **state)
     assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
 }
 
+/* A run under the other name would have a lock and a log of its own. */
+static void a_file_with_two_names_is_refused(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(46)};
+    struct tr_store *st = open_task(46);
+    struct tr_err err;
+    char path[4096], other[4200];
+    (void)state;
+
+    snprintf(path, sizeof path, "%s", tr_store_path(st));
+    snprintf(other, sizeof other, "%s/other.db", folder);
+    tr_store_close(st);
+    assert_int_equal(link(path, other), 0);
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
+    assert_non_null(strstr(err.text, "a second name (hard link)"));
+    o.read_only = true; /* looking harms nobody */
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
+    tr_store_close(st);
+    assert_int_equal(unlink(other), 0);
+    tr_store_close(open_task(46));
+}
+
+/* The folder may be behind a link; the file in it changes between what it is
+ * and a link to another file all the time. */
+static void swapped_names_do_not_escape(void **state)
+{
+    enum { TRIES = 10000 };
+    char inner[200], behind[200], victim[300];
+    struct tr_store_opts o = {.folder = behind, .task = key_of(47)};
+    struct tr_store *st;
+    struct tr_err err;
+    char path[4096], hidden[4200];
+    int opened = 0, refused = 0;
+    struct stat sb;
+    pid_t child;
+    (void)state;
+
+    snprintf(inner, sizeof inner, "%s/inner", folder);
+    snprintf(behind, sizeof behind, "%s/behind", folder);
+    snprintf(victim, sizeof victim, "%s/victim", folder);
+    assert_int_equal(mkdir(inner, 0700), 0);
+    assert_int_equal(symlink("inner", behind), 0);
+    assert_int_equal(close(open(victim, O_CREAT | O_WRONLY, 0600)), 0);
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
+    snprintf(path, sizeof path, "%s", tr_store_path(st));
+    snprintf(hidden, sizeof hidden, "%s/hidden", folder);
+    tr_store_close(st);
+    child = fork();
+    if (child == 0) {
+        alarm(40);
+        for (;;) {
+            rename(path, hidden);
+            (void)!symlink(victim, path);
+            for (volatile int pause = 0; pause < 3000; pause++)
+                ;
+            rename(hidden, path);
+            for (volatile int pause = 0; pause < 3000; pause++)
+                ;
+        }
+    }
+    for (int i = 0; i < TRIES; i++) {
+        int rc = tr_store_open(&st, &o, &err);
+
+        opened += rc == TR_OK;
+        refused += rc != TR_OK;
+        tr_store_close(st);
+        assert_int_equal(stat(victim, &sb), 0);
+        assert_int_equal(sb.st_size, 0);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    assert_true(opened > 0 && refused > 0);
+}
+
 /* As another user when this one may write everywhere. */
 static void a_folder_one_may_not_write_is_said_so(void **state)
 {
@@ -1533,6 +1607,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(only_the_owner_may_read),
         cmocka_unit_test(folders_are_made_and_links_are_not_followed),
         cmocka_unit_test(what_others_may_have_written_is_refused),
+        cmocka_unit_test(a_file_with_two_names_is_refused),
+        cmocka_unit_test(swapped_names_do_not_escape),
         cmocka_unit_test(a_folder_one_may_not_write_is_said_so),
         cmocka_unit_test(a_file_moved_away_while_open_is_noticed),
         cmocka_unit_test(foreign_newer_and_damaged_files_are_refused),
