@@ -133,6 +133,8 @@ static const struct {
     {SQLITE_NOTADB, TR_CONFIG, "the file is damaged or no store of trommel: "
      "restore it, or move it away to begin anew (its answers would be paid "
      "again)"},
+    {SQLITE_TOOBIG, TR_CONFIG, "the file is damaged: restore it, or move it "
+     "away to begin anew (its answers would be paid again)"},
     {SQLITE_READONLY, TR_IO, "make the file and its folder writable, or "
      "choose another with --store"},
     {SQLITE_CANTOPEN, TR_IO, "make the file and its folder writable, or "

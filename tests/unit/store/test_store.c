@@ -1,6 +1,6 @@
 /* The store: durability, money of unknown outcomes, locks, foreign files.
  * SPDX-License-Identifier: MIT */
-#include "store/store.h"
+#include "store/sql.h"
 
 #include "base/bounds.h"
 #include "base/mem.h"
@@ -599,6 +599,183 @@ static void a_changed_schema_is_refused(void **state)
         sqlite3_close(db);
         is_refused(70 + i, changes[i], "the schema was changed");
     }
+}
+
+/* ---- what SQLite may do with a file from elsewhere --------------------- */
+
+static void boom(sqlite3_context *c, int n, sqlite3_value **values)
+{
+    (void)n;
+    (void)values;
+    sqlite3_result_int(c, 1);
+}
+
+/* All that tr_layout_configure() has to forbid, allowed: a default of this
+ * SQLite must not do its work. */
+static void allow_everything(sqlite3 *db)
+{
+    static const int flags[][2] = {
+        {SQLITE_DBCONFIG_DEFENSIVE, 0},      {SQLITE_DBCONFIG_DQS_DDL, 1},
+        {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1}, {SQLITE_DBCONFIG_DQS_DML, 1},
+        {SQLITE_DBCONFIG_ENABLE_TRIGGER, 1}, {SQLITE_DBCONFIG_ENABLE_VIEW, 1},
+    };
+
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        sqlite3_db_config(db, flags[i][0], flags[i][1], NULL);
+    sqlite3_limit(db, SQLITE_LIMIT_WORKER_THREADS, 4);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA mmap_size = 1048576;"
+                                  "PRAGMA temp_store = FILE;"
+                                  "PRAGMA secure_delete = ON", NULL, NULL,
+                                  NULL), SQLITE_OK);
+}
+
+/* What shows in nothing but its number. */
+static const struct {
+    const char *ask;
+    int64_t before, after;
+} numbers[] = {
+    {"PRAGMA cell_size_check", 0, 1},
+    {"PRAGMA mmap_size", 1048576, 0},
+    {"PRAGMA temp_store", 1, 2},
+    {"PRAGMA secure_delete", 1, 0},
+    {"SELECT count(*) FROM fired", 1, 0}, /* no trigger did */
+};
+
+/* Of SQL that is as much too long, wide or deep: head, n times part, tail. */
+static const struct attack {
+    const char *name, *head, *part;
+    int n;
+    const char *tail, *says;
+} attacks[] = {
+    {"the schema is rewritten", "PRAGMA writable_schema = ON;"
+     "UPDATE sqlite_master SET sql = 'x' WHERE name = 'word'", "", 0, "",
+     "may not be modified"},
+    {"a shadow table is written to", "DELETE FROM word_data", "", 0, "",
+     "may not be modified"},
+    {"a view", "SELECT * FROM seen", "", 0, "", "access to view"},
+    {"a function in the schema", "INSERT INTO checked DEFAULT VALUES", "", 0, "",
+     "unsafe use of boom"},
+    {"a text in the quotes of a name", "SELECT \"nothing\"", "", 0, "",
+     "no such column"},
+    {"the same in a table", "CREATE TABLE y(x CHECK(x <> \"nothing\"))", "", 0,
+     "", "no such column"},
+    {"a value of 64 MiB", "SELECT zeroblob(67108865)", "", 0, "", "too big"},
+    {"long SQL", "SELECT 1", " ", 20000, "", "too big"},
+    {"another file", "ATTACH ':memory:' AS other", "", 0, "", "too many"},
+    {"a wide table", "CREATE TABLE wide(a", ",b%d", 40, ")", "too many columns"},
+    {"a deep expression", "SELECT 1", "+1", 50, "", "too large"},
+    {"many arguments", "SELECT max(1", ",1", 8, ")", "too many arguments"},
+    {"many selects", "SELECT 1", " UNION SELECT 1", 8, "", "too many terms"},
+    {"a long pattern", "SELECT 'x' LIKE '", "%%a", 51, "'", "too complex"},
+};
+
+static char *said_by(sqlite3 *db, const struct attack *a)
+{
+    static char sql[30000];
+    char *error = NULL;
+    size_t n = (size_t)snprintf(sql, sizeof sql, "%s", a->head);
+
+    for (int i = 0; i < a->n; i++)
+        n += (size_t)snprintf(sql + n, sizeof sql - n, a->part, i);
+    snprintf(sql + n, sizeof sql - n, "%s", a->tail);
+    sqlite3_exec(db, sql, NULL, NULL, &error);
+    return error;
+}
+
+static int64_t number_of(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *s;
+    int64_t n;
+
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    n = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    return n;
+}
+
+/* Behind the check of the schema, which is refused whatever it holds: each
+ * setting alone must do what it is there for. */
+static void sqlite_gets_no_more_freedom_than_we_need(void **state)
+{
+    static const char hostile[] =
+        "CREATE VIRTUAL TABLE word USING fts5(x);"
+        "CREATE TABLE log(x); CREATE TABLE fired(x);"
+        "CREATE TRIGGER t AFTER INSERT ON log BEGIN"
+        " INSERT INTO fired VALUES(1); END;"
+        "CREATE TABLE a(x); CREATE TABLE b(x);"
+        "CREATE TRIGGER a_b AFTER INSERT ON a BEGIN"
+        " INSERT INTO b VALUES(1); END;"
+        "CREATE TRIGGER b_fired AFTER INSERT ON b BEGIN"
+        " INSERT INTO fired VALUES(2); END;"
+        "CREATE VIEW seen AS SELECT x FROM log;"
+        "CREATE TABLE checked(x DEFAULT(boom(1)))";
+    struct tr_store st = {.read_only = true};
+    struct tr_err err;
+    char path[300];
+    int wrong = 0;
+    (void)state;
+
+    snprintf(path, sizeof path, "%s/hostile.db", folder);
+    for (int configured = 0; configured < 2; configured++) {
+        unlink(path);
+        assert_int_equal(sqlite3_open(path, &st.db), SQLITE_OK);
+        sqlite3_create_function(st.db, "boom", 1, SQLITE_UTF8, NULL, boom, NULL,
+                                NULL);
+        assert_int_equal(sqlite3_exec(st.db, hostile, NULL, NULL, NULL),
+                         SQLITE_OK);
+        sqlite3_close(st.db);
+        assert_int_equal(sqlite3_open(path, &st.db), SQLITE_OK);
+        sqlite3_create_function(st.db, "boom", 1, SQLITE_UTF8, NULL, boom, NULL,
+                                NULL);
+        allow_everything(st.db);
+        if (configured)
+            assert_int_equal(tr_layout_configure(&st, &err), TR_OK);
+        for (size_t i = 0; i < sizeof attacks / sizeof *attacks; i++) {
+            const struct attack *a = &attacks[i];
+            char *error;
+
+            error = said_by(st.db, a);
+            if (configured ? !error || !strstr(error, a->says) : !!error)
+                print_error("%d %s: %s\n", ++wrong, a->name,
+                            error ? error : "goes");
+            sqlite3_free(error);
+        }
+        assert_int_equal(wrong, 0);
+        sqlite3_exec(st.db, "INSERT INTO log VALUES(1)", NULL, NULL, NULL);
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+            assert_int_equal(number_of(st.db, numbers[i].ask),
+                             configured ? numbers[i].after : numbers[i].before);
+        assert_int_equal(sqlite3_limit(st.db, SQLITE_LIMIT_WORKER_THREADS, -1),
+                         configured ? 0 : 4);
+        /* Triggers of triggers, were they ever to run. */
+        sqlite3_db_config(st.db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 1, NULL);
+        assert_int_equal(sqlite3_exec(st.db, "INSERT INTO a VALUES(1)", NULL,
+                                      NULL, NULL) != SQLITE_OK, configured);
+        sqlite3_close(st.db);
+    }
+}
+
+/* More than we ever write in one value: refused when it is read. */
+static void a_value_without_end_is_refused(void **state)
+{
+    struct tr_store *st;
+    struct tr_buf value;
+    struct tr_err err;
+    char path[4096];
+    sqlite3 *db;
+    bool found;
+    (void)state;
+
+    path_of(79, path, sizeof path);
+    open_raw(path, &db, "INSERT INTO value VALUES('x', zeroblob(67108865))");
+    sqlite3_close(db);
+    st = open_task(79);
+    tr_buf_init(&value, 0);
+    assert_int_equal(tr_store_get(st, "x", &value, &found, &err), TR_CONFIG);
+    assert_non_null(strstr(err.text, "the file is damaged"));
+    tr_buf_release(&value);
+    tr_store_close(st);
 }
 
 /* Whatever bit of the file changes: no verdict and no label set comes back
@@ -1615,6 +1792,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_emptied_file_is_refused),
         cmocka_unit_test(an_emptied_file_is_not_taken_for_a_new_one),
         cmocka_unit_test(a_changed_schema_is_refused),
+        cmocka_unit_test(sqlite_gets_no_more_freedom_than_we_need),
+        cmocka_unit_test(a_value_without_end_is_refused),
         cmocka_unit_test(a_changed_bit_is_never_a_wrong_label),
         cmocka_unit_test(tokens_of_open_attempts_stay_charged),
         cmocka_unit_test(what_was_only_saved_is_found_later),
