@@ -29,6 +29,9 @@
 #define TR_STORE_CACHE_BYTES (16u << 20)
 #define TR_STORE_READ_CACHE_BYTES (40u << 20) /* until the first answer is
                                  written: nothing else needs the memory yet */
+#define TR_LOG_PAGES 12000              /* of 4 KiB, then the log is merged */
+#define TR_LOG_BYTES (64 << 20)         /* beyond that it is cut when it begins
+                                           anew: one commit may be larger */
 #define TR_FILTER_BYTES (2u << 20)
 #define TR_STAGED_MAX (64u << 10)       /* answers between two commits, 40
                                            bytes each in memory */

@@ -7,7 +7,8 @@
  * each answer.
  *
  * The file may have been damaged. So every verdict and label set carries a
- * check of its own bits: a changed bit is an error, never a wrong label.
+ * check of its own bits: a changed bit is an error, and a wrong label only
+ * where the 13 bits of a verdict's check fit by chance.
  *
  * SPDX-License-Identifier: MIT */
 #include "store/sql.h"

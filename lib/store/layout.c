@@ -185,16 +185,17 @@ int tr_layout_configure(struct tr_store *st, struct tr_err *err)
     if (st->temporary)
         TRY(tr_sql_exec(st, "PRAGMA journal_mode = MEMORY;"
                             "PRAGMA synchronous = OFF", err));
-    else if (!st->read_only)
-        TRY(tr_sql_exec(st,
-                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                 "PRAGMA journal_size_limit = 67108864;"
-                 "PRAGMA wal_autocheckpoint = 12000;"
-                 /* What an earlier run left in the log may not be on the disk
-                  * although it can be read: a sync that fails is not repeated
-                  * by the next one. So nothing is added to it: it is merged,
-                  * by writing anew, before this run trusts it. */
-                 "PRAGMA wal_checkpoint = TRUNCATE", err));
+    if (st->temporary || st->read_only)
+        return TR_OK;
+    snprintf(pragma, sizeof pragma, "PRAGMA journal_mode = WAL;"
+             "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = %d;"
+             "PRAGMA wal_autocheckpoint = %d;", TR_LOG_BYTES, TR_LOG_PAGES);
+    TRY(tr_sql_exec(st, pragma, err));
+    /* What an earlier run left in the log may not be on the disk although it
+     * can be read: a sync that fails is not repeated by the next one. So
+     * nothing is added to it: it is merged, by writing anew, before this run
+     * trusts it. */
+    TRY(tr_sql_exec(st, "PRAGMA wal_checkpoint = TRUNCATE", err));
 out:
     return rc;
 }

@@ -323,8 +323,9 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     snprintf(wal, sizeof wal, "%s-wal", st->path);
     snprintf(journal, sizeof journal, "%s-journal", st->path);
     /* SQLite would take an empty file for a new one: all would be paid again,
-     * and what the file beside it still holds be thrown away. A rollback journal is there only until the
-     * file is made: nothing was ever kept in it. */
+     * and what the file beside it still holds be thrown away. A rollback
+     * journal is there only until the file is made: nothing was ever kept in
+     * it. */
     if (rc == TR_OK && !sb.st_size &&
         (st->was_made ||
          (stat(wal, &other) == 0 && other.st_size &&

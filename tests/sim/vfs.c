@@ -469,7 +469,8 @@ int __wrap_open(const char *path, int flags, ...)
     return FD_FIRST + i;
 }
 
-/* With flags that are not constant and no mode, a hardened libc comes in here. */
+/* Where flags are not constant and there is no mode, a hardened libc comes in
+ * here. */
 WRAP(int, __open_2, (const char *path, int flags))
 {
     return name_of(path) ? __wrap_open(path, flags)

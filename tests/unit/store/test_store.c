@@ -1,6 +1,7 @@
 /* The store: durability, money of unknown outcomes, locks, foreign files.
  * SPDX-License-Identifier: MIT */
 #include "store/sql.h"
+#include "store/verdict.h"
 
 #include "base/bounds.h"
 #include "base/mem.h"
@@ -653,8 +654,8 @@ static const struct attack {
     {"a shadow table is written to", "DELETE FROM word_data", "", 0, "",
      "may not be modified"},
     {"a view", "SELECT * FROM seen", "", 0, "", "access to view"},
-    {"a function in the schema", "INSERT INTO checked DEFAULT VALUES", "", 0, "",
-     "unsafe use of boom"},
+    {"a function in the schema", "INSERT INTO checked DEFAULT VALUES", "", 0,
+     "", "unsafe use of boom"},
     {"a text in the quotes of a name", "SELECT \"nothing\"", "", 0, "",
      "no such column"},
     {"the same in a table", "CREATE TABLE y(x CHECK(x <> \"nothing\"))", "", 0,
@@ -662,7 +663,7 @@ static const struct attack {
     {"a value of 64 MiB", "SELECT zeroblob(67108865)", "", 0, "", "too big"},
     {"long SQL", "SELECT 1", " ", 20000, "", "too big"},
     {"another file", "ATTACH ':memory:' AS other", "", 0, "", "too many"},
-    {"a wide table", "CREATE TABLE wide(a", ",b%d", 40, ")", "too many columns"},
+    {"a wide table", "CREATE TABLE wide(a", ",b%d", 40, ")", "too many"},
     {"a deep expression", "SELECT 1", "+1", 50, "", "too large"},
     {"many arguments", "SELECT max(1", ",1", 8, ")", "too many arguments"},
     {"many selects", "SELECT 1", " UNION SELECT 1", 8, "", "too many terms"},
@@ -840,6 +841,32 @@ static void a_changed_bit_is_never_a_wrong_label(void **state)
 }
 
 /* Bounds in tokens, for a budget in tokens: kept while nobody knows better. */
+/* How often it is one after all: no more than 13 bits let through. */
+static void changes_of_an_answer_pass_as_often_as_stated(void **state)
+{
+    enum { CHANGES = 1 << 20, EXPECTED = CHANGES >> 13 };
+    struct tr_rng rng = {5};
+    int passed = 0;
+    (void)state;
+
+    for (uint64_t i = 0; i < CHANGES; i++) {
+        struct tr_store_put put = put_of(i, (uint16_t)(i % 3));
+        size_t bit = tr_rng_below(&rng, 8 * sizeof put.key.b + 31 + 31);
+        struct tr_verdict got;
+        int64_t what, v;
+
+        tr_verdict_pack(&put.key, &put.verdict, &what, &v);
+        if (bit < 128)
+            put.key.b[bit / 8] ^= (unsigned char)(1 << (bit & 7));
+        else if (bit < 128 + 31)
+            what ^= INT64_C(1) << (bit - 128);
+        else
+            v ^= INT64_C(1) << (bit - 128 - 31);
+        passed += tr_verdict_unpack(&put.key, what, v, &got);
+    }
+    assert_in_range(passed, 1, EXPECTED * 3 / 2);
+}
+
 static void tokens_of_open_attempts_stay_charged(void **state)
 {
     struct tr_store *st = open_task(7);
@@ -1014,6 +1041,74 @@ static void an_older_layout_is_read_and_brought_up(void **state)
         assert_true(has(st, 1, &any, &v) && has(st, 2, &any, &v));
         tr_store_close(st);
     }
+}
+
+/* The log stays within its bound and one commit over a long job, and what one
+ * large commit added is given back. */
+static void the_log_stays_short(void **state)
+{
+    enum { COMMITS = 300, PUTS = 1500, LARGE = 40 << 20 };
+    static struct tr_store_put puts[PUTS];
+    struct tr_store *st = open_task(90);
+    char wal[4200], *large = test_calloc(1, LARGE);
+    off_t most = 0;
+    struct stat sb;
+    struct tr_err err;
+    int shorter = 0;
+    (void)state;
+
+    snprintf(wal, sizeof wal, "%s-wal", tr_store_path(st));
+    for (uint64_t i = 0; i < COMMITS; i++) {
+        for (uint64_t k = 0; k < PUTS; k++)
+            puts[k] = put_of(i * PUTS + k, TR_NO_ORIGIN);
+        assert_int_equal(commit(st, puts, PUTS), TR_OK);
+        assert_int_equal(stat(wal, &sb), 0);
+        if (sb.st_size > most)
+            most = sb.st_size;
+    }
+    /* Each answer may change a page of its own. */
+    assert_in_range(most, 40 << 20,
+                    (TR_LOG_PAGES + PUTS + 100) * (4096 + 24));
+    for (int i = 0; i < 2; i++) /* both in one commit */
+        assert_int_equal(tr_store_set(st, i ? "x" : "y", tr_str(large, LARGE),
+                                      &err), TR_OK);
+    assert_int_equal(commit(st, NULL, 0), TR_OK);
+    assert_int_equal(stat(wal, &sb), 0);
+    assert_true(sb.st_size > 2 * LARGE);
+    for (uint64_t i = 0; i < 3 && !shorter; i++) {
+        assert_int_equal(commit(st, puts, PUTS), TR_OK);
+        assert_int_equal(stat(wal, &sb), 0);
+        shorter = sb.st_size <= TR_LOG_BYTES;
+    }
+    assert_true(shorter);
+    test_free(large);
+    tr_store_close(st);
+    assert_int_equal(access(wal, F_OK), -1);
+}
+
+/* A reader cannot keep the log from being merged: a run and a reader are never
+ * there together, not even one that is not ours. */
+static void no_reader_makes_the_log_grow(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(91)};
+    struct tr_store *st = open_task(91);
+    struct tr_err err;
+    char path[4096];
+    sqlite3 *db;
+    (void)state;
+
+    snprintf(path, sizeof path, "%s", tr_store_path(st));
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "SELECT * FROM answer", NULL, NULL, NULL),
+                     SQLITE_BUSY);
+    tr_store_close(st);
+    /* It was there first, and stays. */
+    assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM answer", NULL, NULL,
+                                  NULL), SQLITE_OK);
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_STOPPED);
+    assert_non_null(strstr(err.text, "another program has the file open"));
+    sqlite3_close(db);
+    tr_store_close(open_task(91));
 }
 
 static void money_of_open_attempts_becomes_unknown(void **state)
@@ -1795,10 +1890,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(sqlite_gets_no_more_freedom_than_we_need),
         cmocka_unit_test(a_value_without_end_is_refused),
         cmocka_unit_test(a_changed_bit_is_never_a_wrong_label),
+        cmocka_unit_test(changes_of_an_answer_pass_as_often_as_stated),
         cmocka_unit_test(tokens_of_open_attempts_stay_charged),
         cmocka_unit_test(what_was_only_saved_is_found_later),
         cmocka_unit_test(a_full_stage_empties_itself),
         cmocka_unit_test(an_older_layout_is_read_and_brought_up),
+        cmocka_unit_test(the_log_stays_short),
+        cmocka_unit_test(no_reader_makes_the_log_grow),
         cmocka_unit_test(money_of_open_attempts_becomes_unknown),
         cmocka_unit_test(attempts_in_batches_outlive_the_process),
         cmocka_unit_test(a_changed_request_of_a_batch_is_refused),
