@@ -257,12 +257,21 @@ static bool is_packed(struct tr_str s)
                         (s.n >= 4 && memcmp(s.p, "\x28\xb5\x2f\xfd", 4) == 0));
 }
 
-/* The end of the header is ours: "label,label_by,...". */
+/* The end of the header is ours: "label,label_by,label_confidence,...". Another
+ * column may have one of these names in its own. */
 static char delimiter_of(const struct result *r)
 {
-    const char *p = r->out.p ? memmem(r->out.p, r->out.n, "label_by", 8) : NULL;
+    static const char ours[] = "label_by?label_confidence?";
+    const char *p = r->out.p, *end = p ? p + r->out.n : p;
 
-    return p && p > r->out.p ? p[-1] : ',';
+    while (p && (p = memmem(p, (size_t)(end - p), ours, 8))) {
+        if (p > r->out.p && (size_t)(end - p) >= sizeof ours - 1 &&
+            p[8] == p[-1] && p[25] == p[-1] &&
+            memcmp(p + 9, ours + 9, 16) == 0)
+            return p[-1];
+        p++;
+    }
+    return ',';
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
