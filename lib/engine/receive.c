@@ -252,7 +252,7 @@ static bool only_bad_ones(const struct tr_run *run)
 }
 
 /* A bad request for a row alone before anybody was served: the row may be
- * poison, or every request is bad. Three rows, or the last ones, tell. */
+ * poison, or every request is bad. BAD_REQUESTS rows, or the last ones, tell. */
 static int blame_nobody(struct tr_run *run, struct tr_pack *p,
                         const struct tr_reply *reply, struct tr_err *err)
 {

@@ -860,18 +860,19 @@ static int live(struct sim *w, struct tr_err *err)
 }
 
 /* Every request was refused as bad, and a provider never said anything about
- * any text: then it was right to stop, and the person asks it to take them. */
+ * any text: then it was right to stop, and the person asks it to take them. Of
+ * what it said to other jobs, or about other rows, this run knows nothing. */
 static bool mend_rejected(struct sim *w)
 {
-    bool any = false, batch;
+    bool whole = !w->job && w->rows_n == w->o.rows, any = false, batch;
 
     for (int p = 0; p < w->o.lanes; p++) {
-        bool said = false;
+        bool said = w->providers[p].served_run == w->run_number;
 
         batch = w->o.batch && p == 0; /* whole days may go by until it speaks */
         for (int i = 0; i < w->text_count; i++)
             said = said || (batch ? w->texts[i].maybe_run == w->run_number
-                                  : w->texts[i].at[p].said_count > 0);
+                                  : whole && w->texts[i].at[p].said_count > 0);
         for (int i = 0; !said && i < w->text_count; i++) {
             struct sim_seen *seen = &w->texts[i].at[p];
 
