@@ -100,11 +100,15 @@ add_test(NAME kill COMMAND ${kill} --kills ${kills})
 add_test(NAME hurt COMMAND ${hurt_it})
 add_test(NAME resume COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_SOURCE_DIR}/tests/kill/resume.py $<TARGET_FILE:trommel> ${hurt})
+# And left alone with many rows: what it needs of the machine does not grow.
+set(flat ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/kill/flat.py
+    $<TARGET_FILE:trommel>)
+add_test(NAME flat COMMAND ${flat})
 # Every call of the parts; of whole runs every 211th, beginning elsewhere each
 # day. Nightly every one.
 set(torture torture $<TARGET_FILE:trommel>)
 add_test(NAME torture COMMAND ${torture} --step 211)
-set_tests_properties(kill hurt resume torture PROPERTIES TIMEOUT 600)
+set_tests_properties(kill hurt resume flat torture PROPERTIES TIMEOUT 600)
 
 # Alerts, metrics and traces, as their receivers see them.
 add_test(NAME watch COMMAND ${Python3_EXECUTABLE}
@@ -169,6 +173,7 @@ add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants
     ${CMAKE_CURRENT_BINARY_DIR})
 add_test(NAME kill_long COMMAND ${kill} --kills 20000)
 add_test(NAME hurt_long COMMAND ${hurt_it} --step 1)
+add_test(NAME flat_long COMMAND ${flat} --rows 4000000)
 add_test(NAME torture_long COMMAND ${torture} --step 1)
 add_test(NAME hostile_long COMMAND ${hostile} --rounds 3000 --seed 2)
 add_test(NAME reproducible COMMAND ${CMAKE_SOURCE_DIR}/tests/nightly/reproducible
@@ -179,7 +184,7 @@ add_test(NAME coverage COMMAND ${Python3_EXECUTABLE}
     ${CMAKE_GENERATOR} ${DEPS})
 set_tests_properties(coverage PROPERTIES SKIP_RETURN_CODE 77)
 set_tests_properties(sim_long sim_calls_long sim_hostile_long sim_brownout_long sim_mutants kill_long hurt_long
-    torture_long hostile_long reproducible coverage PROPERTIES LABELS nightly
+    flat_long torture_long hostile_long reproducible coverage PROPERTIES LABELS nightly
     TIMEOUT 43200)
 
 # Nightly: a real llama-server, with a model whose answers are known:

@@ -127,11 +127,12 @@ class Job:
             env["TROMMEL_FAULT_STORM"] = str(storm)
         return env
 
-    def start(self, fault=None, count=False, storm=None, stdout=None, **more):
+    def start(self, fault=None, count=False, storm=None, stdout=None,
+              stdin=subprocess.DEVNULL, **more):
         self.log = open(self.path("log"), "w+")
         return subprocess.Popen(
             self.command(), env=self.environment(fault, count, storm),
-            stdin=subprocess.DEVNULL, stderr=self.log,
+            stdin=stdin, stderr=self.log,
             stdout=subprocess.DEVNULL if stdout is None else stdout, **more)
 
     def run(self, *args, kill_after=None, limit=120, **more):

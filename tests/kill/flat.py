@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Whether the real program needs more of the machine the longer it runs:
+memory, open files, the store's log.
+
+    flat.py TROMMEL [--rows N] [--only CASE]
+
+The largest sizes in the first half of the rows and in the second are compared:
+how fast the machine is changes nothing. Memory may grow until the rows that
+wait and the pages of the store have reached their bounds (lib/base/bounds.h):
+so nobody reads at first, and another job has filled the store before.
+SPDX-License-Identifier: MIT
+"""
+import argparse, glob, os, random, signal, subprocess, sys, time
+
+from world import CRASH, World
+
+ap = argparse.ArgumentParser()
+ap.add_argument("trommel")
+ap.add_argument("--rows", type=int, default=300000)
+ap.add_argument("--only")
+args = ap.parse_args()
+with open(args.trommel, "rb") as f:
+    SANITIZED = b"__asan_init" in f.read()
+ROWS = args.rows // 20 if SANITIZED else args.rows
+MIB = 1 << 20
+PROMISED, GROWTH = 64 * MIB, 4 * MIB
+LOG = 49 * MIB # and the pages of one commit: docs/internals/store.md
+problems = []
+
+
+def expect(what, good, more=""):
+    if not good:
+        problems.append(f"{what}: {more}")
+
+
+def sizes(run):
+    """Memory at its largest so far, and the number of open files."""
+    status = open(f"/proc/{run.pid}/status").read()
+    return (int(status.split("VmHWM:")[1].split()[0]) * 1024,
+            len(os.listdir(f"/proc/{run.pid}/fd")))
+
+
+def watch(name, job, rows=0, stop=None, **more):
+    """Runs the job until it ends, or has written rows and gets the signal.
+    Its exit code and the rows it wrote."""
+    job.out, done, log, end = "-", 0, 0, b"\n"
+    first, second = (0, 0), (0, 0) # the largest sizes of both halves
+    read_end, write_end = os.pipe()
+    began = time.monotonic()
+    run = job.start(stdout=write_end, **more)
+    os.close(write_end)
+    with open(read_end, "rb") as out:
+        time.sleep(1 if rows else 0) # nobody reads: rows wait, all that may
+        while chunk := out.read1(65536):
+            done, end = done + chunk.count(b"\n"), chunk[-1:]
+            if stop and done > rows:
+                run.send_signal(stop)
+                stop = None
+            try:
+                now = sizes(run)
+            except (OSError, IndexError):
+                continue # it has ended, and this was left in the pipe
+            if done <= rows // 2:
+                first = tuple(map(max, first, now))
+            second = tuple(map(max, second, now))
+            for path in glob.glob(os.path.join(job.store, "*.db-wal")):
+                # A page more for each one that a commit puts.
+                log = max(log, os.path.getsize(path) -
+                          os.path.getsize(path.removesuffix("-wal")))
+    code = run.wait(60)
+    print(f"{name}: {done} rows, {time.monotonic() - began:.1f} s, "
+          f"{second[0] / MIB:.1f} MiB, {second[1]} files", flush=True)
+    expect(f"{name}: does not crash", not CRASH.search(job.said()), job.said())
+    expect(f"{name}: the last row is whole", end == b"\n")
+    expect(f"{name}: the store's log is bounded", log <= LOG, log)
+    expect(f"{name}: memory stays within the promise",
+           SANITIZED or second[0] <= PROMISED, second)
+    expect(f"{name}: memory stays flat", SANITIZED or not rows or
+           second[0] - first[0] < GROWTH, (first, second))
+    # A connection more or less is no leak; there are thousands of requests.
+    expect(f"{name}: files are closed", not rows or
+           second[1] <= first[1] + 2, (first, second))
+    return code, done
+
+
+def large(world, name):
+    """An input of other texts than those of every other name."""
+    path, rng = world.path(name), random.Random(name)
+    with open(path, "w") as f:
+        f.write("id,text,gold\n")
+        for i in range(ROWS):
+            f.write(f"{i},{name} {i} of some words in a row {rng.random()},\n")
+    return path
+
+
+def rows(world):
+    """Many rows; the same again, when all of them are known."""
+    world.input = large(world, "first")
+    job = world.job(pack=200)
+    watch("a job before", job)
+    world.input = large(world, "second")
+    for name in ("rows", "rows that are known"):
+        code, done = watch(name, job, ROWS)
+        expect(f"{name}: it ends well", code == 0, job.said())
+        expect(f"{name}: all rows", done == ROWS + 1, done)
+
+
+def record(world):
+    """One that is larger than any may be: 8 MiB of it, or a sentence."""
+    world.input = "-"
+    for size, word, code in ((9, "stop", 65), (9, "fail", 1), (200, "fail", 1)):
+        name = f"a record of {size} MiB, {word}"
+        job = world.job("--on-bad-row", word, "--format", "lines")
+        feed = subprocess.Popen(["head", "-c", str(size * MIB), "/dev/zero"],
+                                stdout=subprocess.PIPE)
+        text = subprocess.Popen(["tr", "\\0", "x"], stdin=feed.stdout,
+                                stdout=subprocess.PIPE)
+        feed.stdout.close()
+        ended, done = watch(name, job, stdin=text.stdout)
+        text.stdout.close()
+        expect(f"{name}: ends with {code}", ended == code, job.said())
+        expect(f"{name}: says so", "the record is longer than 8 MiB" in
+               "".join(job.sentences()) if code == 65 else
+               "over_long_record" in job.numbers()["failures"], job.said())
+        expect(f"{name}: the row is there", code == 65 or done == 2, done)
+        text.wait(), feed.wait()
+
+
+def endless(world):
+    """Rows that never end, until Ctrl-C."""
+    world.input = "-"
+    job = world.job("--format", "lines")
+    yes = subprocess.Popen(["yes"], stdout=subprocess.PIPE)
+    code, done = watch("endless", job, 5 * ROWS, signal.SIGINT,
+                       stdin=yes.stdout)
+    yes.stdout.close()
+    yes.wait()
+    expect("endless: Ctrl-C ends it", code == 130, f"{code} {job.said()}")
+    expect("endless: in one sentence", len(job.sentences()) == 1, job.said())
+
+
+for case in (rows, record, endless):
+    if args.only in (None, case.__name__):
+        world = World(args.trommel)
+        try:
+            case(world)
+        finally:
+            world.close()
+for problem in problems:
+    print("FAILED:", problem[:1500])
+sys.exit(1 if problems else 0)
