@@ -10,6 +10,10 @@ SPDX-License-Identifier: MIT
 import csv, email.utils, http.client, json, os, re, signal, socket
 import subprocess, sys, tempfile, threading, time
 
+sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import canary
+
 TROMMEL = sys.argv[1]
 here = tempfile.mkdtemp(prefix="trommel-fake-")
 GOLD = os.path.join(here, "gold.csv")
@@ -39,6 +43,7 @@ class Fake:
         if self.connection:
             self.connection.close()
         self.process.terminate()
+        self.rest = self.process.stdout.read() # all that it still said
         assert self.process.wait(10) == 0, "it must end well on SIGTERM"
         self.process.stdout.close()
 
@@ -190,17 +195,20 @@ def test_parameters_it_may_not_know():
 
 
 def test_key_paths_and_bad_requests():
-    with Fake("--key", "sk-right") as f:
-        same(f.ask()[0], 401)
-        same(f.ask(headers={"Authorization": "Bearer sk-wrong"})[0], 401)
-        key = {"Authorization": "Bearer sk-right"}
+    with Fake("--key", canary.KEY) as f:
+        said = [f.ask(), f.ask(headers={"Authorization": "Bearer sk-wrong"})]
+        same([r[0] for r in said], [401, 401])
+        key = {"Authorization": f"Bearer {canary.KEY}"}
         same(f.ask(headers=key)[0], 200)
         same(f.call("POST", "/v1/chat/completions", "{", key)[0], 400)
         same(f.call("POST", "/v1/chat/completions", "", key)[0], 400)
         same(f.ask(headers=key, messages=[])[0], 400)
         same(f.ask(headers=key, stream=True)[0], 400)
         same(f.call("GET", "/v1/nothing")[0], 404)
-        same(json.loads(f.call("GET", "/v1/models")[2])["object"], "list")
+        said.append(f.call("GET", "/v1/models"))
+        same(json.loads(said[2][2])["object"], "list")
+        said.append(f.bill())
+    same(canary.search(here, *map(str, said), f.rest), [])
 
 
 def test_large_pack():

@@ -137,12 +137,41 @@ def memory_and_environment_are_closed(place):
         assert can_read(other.pid, "environ"), "the check itself"
         assert not can_read(fake.pid, "environ")
         assert not can_read(fake.pid, "mem")
-        # Not in what everybody may read, either.
-        assert KEY.encode() not in pathlib.Path(
-            f"/proc/{fake.pid}/cmdline").read_bytes()
     finally:
         end(fake)
         end(other)
+
+
+def no_command_line_holds_the_key(place):
+    """Everybody may read that of any process: ours, and of one it starts."""
+    def lines(top):
+        """Of the process, and of all below."""
+        found = []
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((folder / "stat").read_text().rsplit(")")[1]
+                             .split()[1])
+                if top in (int(folder.name), parent):
+                    found.append((folder / "cmdline").read_bytes())
+            except (OSError, IndexError):
+                pass # it has ended
+        return found
+
+    other = place.start("bash", "-c", f"exec -a '{KEY}' sleep 600")
+    (place.dir / "told").write_text("#!/bin/sh\nsleep 600\n")
+    (place.dir / "told").chmod(0o755)
+    fake, url = place.fake("--latency", "2000")
+    ours = place.start(*place.classify(
+        url, "--alert-command", f"{place.dir}/told", "in.csv"))
+    try:
+        wait_for(lambda: any(map(canary.seen, lines(other.pid))),
+                 "the check itself")
+        wait_for(lambda: any(b"/told" in line and b"/bin/sh" in line
+                             for line in lines(ours.pid)), "the alert command")
+        assert not any(map(canary.seen, lines(ours.pid)))
+    finally:
+        for process in (ours, fake, other):
+            end(process)
 
 
 def descriptors_can_be_named(place):
@@ -329,7 +358,8 @@ def a_key_that_comes_back_is_not_shown(place):
 
 
 TESTS = [a_key_that_comes_back_is_not_shown,
-         memory_and_environment_are_closed, descriptors_can_be_named,
+         memory_and_environment_are_closed,
+         no_command_line_holds_the_key, descriptors_can_be_named,
          a_crash_leaves_no_core, core_dumps_opens_again,
          no_keys_of_tls_are_written, rights_of_another_are_refused,
          texts_give_no_orders_to_a_terminal]

@@ -76,6 +76,7 @@ enum {
 };
 
 static char here[64];      /* of everything */
+#define KEY "canary.Zq8/Xw+K3v~T7=mR2pLd5" /* that of tests/canary.py */
 static char config[100];
 static int port;           /* of the fake */
 static const char *trommel;
@@ -875,7 +876,7 @@ static void make_files(void)
     write_file("in.csv", rows, n);
     write_file("in.jsonl", json, j);
     write_file("gold.csv", gold, g);
-    write_file("key", "sk-test-0123456789\n", 19);
+    write_file("key", KEY "\n", sizeof KEY);
     shell("chmod 600 %s/key");
     write_file("task.yaml", task_yaml, sizeof task_yaml - 1);
     shell("mkdir -p %s/config/trommel");
@@ -934,6 +935,23 @@ static void complain(const char *format, const char *more)
     fprintf(stderr, format, more);
     fputc('\n', stderr);
     all->complaints++;
+}
+
+/* What a play leaves behind does not tell the key. */
+static int search_one(const char *path, const struct stat *sb, int kind,
+                      struct FTW *at)
+{
+    static char bytes[1 << 20];
+    FILE *f = kind == FTW_F ? fopen(path, "rb") : NULL;
+    size_t n = f ? fread(bytes, 1, sizeof bytes, f) : 0;
+
+    (void)sb;
+    (void)at;
+    if (f)
+        fclose(f);
+    if (n && memmem(bytes, n, KEY, sizeof KEY - 1))
+        complain("the key stands in %s", path);
+    return 0;
 }
 
 static void play(const struct scene *s, struct play *p, const char *plan)
@@ -1032,6 +1050,9 @@ static bool torment(const struct scene *s, const char *kind, const char *plus,
         complain("repeated, it ends with another result%s", "");
     else if (s->asks)
         check_money(&second);
+    if (strstr(first.error, KEY) || strstr(second.error, KEY))
+        complain("the key stands in %s", "an error");
+    nftw(first.folder, search_one, 8, FTW_PHYS);
     alarm(0);
     return reached;
 }
@@ -1166,7 +1187,7 @@ int main(int argc, char **argv)
     setenv("XDG_RUNTIME_DIR", here, 1);
     setenv("HOME", here, 1);
     setenv("TMPDIR", here, 1);
-    setenv("OPENAI_API_KEY", "sk-test-0123456789", 1);
+    setenv("OPENAI_API_KEY", KEY, 1);
     signal(SIGPIPE, SIG_IGN);
     make_files();
     fake = start_fake();
