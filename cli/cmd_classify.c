@@ -47,7 +47,7 @@ static void long_help(FILE *out)
           "65 bad input;\n66 no input; 69 model not reachable; 73 no output; "
           "74 input/output error;\n75 stopped for now, run again to go on; "
           "77 key refused or quota used up;\n78 bad task or configuration; "
-          "130 Ctrl-C; 143 SIGTERM\n",
+          "129 SIGHUP; 130 Ctrl-C; 143 SIGTERM\n",
           out);
 }
 
@@ -68,27 +68,26 @@ static void on_stop(int sig)
         signal(sig, SIG_DFL);
 }
 
-static void catch_signals(void)
+/* All that stop; one that was ignored stays so: nohup keeps its meaning. */
+static void take_stops(void (*handler)(int))
 {
-    struct sigaction stop = {.sa_handler = on_stop};
-    struct sigaction ignore = {.sa_handler = SIG_IGN}, old;
+    struct sigaction stop = {.sa_handler = handler}, old;
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 
-    sigaction(SIGPIPE, &ignore, NULL);
-    sigaction(SIGXFSZ, &ignore, NULL); /* the write fails, and says so */
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         sigaction(signals[i], NULL, &old);
-        if (old.sa_handler != SIG_IGN) /* nohup keeps its meaning */
+        if (old.sa_handler != SIG_IGN)
             sigaction(signals[i], &stop, NULL);
     }
 }
 
-/* A third one ends the program whatever it does. */
-static void give_signals_back(void)
+static void catch_signals(void)
 {
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGHUP, SIG_DFL);
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* the write fails, and says so */
+    take_stops(on_stop);
 }
 
 static void say_stopping(struct term *term, const trommel_config *cfg,
@@ -134,7 +133,7 @@ static void run_loop(struct term *term, struct progress *progress,
             if (told == 0)
                 say_stopping(term, cfg, run);
             else
-                give_signals_back();
+                take_stops(SIG_DFL); /* a third one ends it whatever it does */
             trommel_run_stop(run, 128 + stop_signal);
             told++;
         }

@@ -7,6 +7,7 @@
 #include "exporter.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -211,6 +212,37 @@ static struct MHD_Daemon *start(struct exporter *e, const union address *a)
     return daemon;
 }
 
+/* What a server could not have, and what to do. */
+static int why_not(int errnum, const char *where, char *why, size_t why_n)
+{
+    static const struct {
+        int errnum, code;
+        const char *words;
+    } list[] = {
+        {EADDRINUSE, TROMMEL_ECONFIG, "it is in use; port 0 takes any free one"},
+        {EADDRNOTAVAIL, TROMMEL_ECONFIG, "it is no address of this machine; "
+         ":PORT listens on loopback"},
+        {EACCES, TROMMEL_ECONFIG, "you may not; ports from 1024 on are free to "
+         "all"},
+        {EAGAIN, TROMMEL_ENOMEM, "there is no thread for it; raise the limit of "
+         "processes (ulimit -u)"},
+        {ENOMEM, TROMMEL_ENOMEM, "out of memory; raise the limit (ulimit -v)"},
+        {EMFILE, TROMMEL_ECONFIG, "too many open files; raise the limit "
+         "(ulimit -n)"},
+    };
+    const char *words = "is it in use? port 0 takes any free one";
+    int code = TROMMEL_ECONFIG;
+
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        if (list[i].errnum == errnum) {
+            words = list[i].words;
+            code = list[i].code;
+        }
+    }
+    snprintf(why, why_n, "--metrics %s cannot be listened on: %s", where, words);
+    return code;
+}
+
 int exporter_open(struct exporter **out, const char *where, char *why,
                   size_t why_n)
 {
@@ -218,6 +250,7 @@ int exporter_open(struct exporter **out, const char *where, char *why,
     const union MHD_DaemonInfo *info = NULL;
     const char *colon = strrchr(where, ':');
     union address a;
+    int error;
 
     *out = NULL;
     if (!e || pthread_mutex_init(&e->lock, NULL)) {
@@ -231,14 +264,14 @@ int exporter_open(struct exporter **out, const char *where, char *why,
                  "such as :9464 or 127.0.0.1:9464", where);
         return TROMMEL_EUSAGE;
     }
+    errno = 0;
     e->daemon = start(e, &a);
+    error = errno;
     if (e->daemon)
         info = MHD_get_daemon_info(e->daemon, MHD_DAEMON_INFO_BIND_PORT);
     if (!info) {
         exporter_close(e);
-        snprintf(why, why_n, "--metrics %s cannot be listened on; is it in "
-                 "use? port 0 takes any free one", where);
-        return TROMMEL_ECONFIG;
+        return why_not(error, where, why, why_n);
     }
     snprintf(e->url, sizeof e->url, "http://%.*s:%u/metrics",
              colon == where ? 9 : (int)(colon - where),

@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
 {
     va_list ap;
+    size_t n;
 
     if (!err)
         return code;
@@ -18,6 +20,11 @@ int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
+    /* Memory is wanting in a hundred places, and one thing helps in all. */
+    n = strlen(err->text);
+    if (code == TR_NOMEM && !strchr(err->text, ';'))
+        snprintf(err->text + n, sizeof err->text - n, "; %s",
+                 tr_errno_remedy(ENOMEM, ""));
     tr_utf8_tame(err->text); /* names in it are anybody's, and may be cut */
     return code;
 }
@@ -31,7 +38,8 @@ const char *tr_errno_remedy(int errnum, const char *otherwise)
 {
     return errnum == EMFILE ? "raise the limit of open files (ulimit -n)"
          : errnum == ENFILE ? "all files that this machine can have open are"
-         : errnum == ENOMEM ? "run the same command again with more memory"
+         : errnum == ENOMEM ? "run the same command again with more memory "
+                             "(ulimit -v)"
                             : otherwise;
 }
 

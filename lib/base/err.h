@@ -38,7 +38,8 @@ struct tr_err {
 
 /* Fills err (which may be NULL) and returns code, so a failing line is one
  * line. The text is cut at the size of err->text; whatever was printed into
- * it, it is UTF-8 that may be shown (tr_utf8_tame()). */
+ * it, it is UTF-8 that may be shown (tr_utf8_tame()). A sentence about memory
+ * that says nothing behind a ";" of what to do gets that from here. */
 int tr_fail(struct tr_err *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

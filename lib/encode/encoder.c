@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A micro-batch is one walk through the model. llama.cpp compares every token
@@ -30,6 +31,9 @@
  * can read need not be tokenized at all. */
 #define BYTES_PER_TOKEN 64
 #define THREADS_MAX 64
+/* What the rest of the program may take while the model is there: the rows and
+ * the store's pages of base/bounds.h, beside code and libraries. */
+#define OTHERS_BYTES (40u << 20)
 
 /* One core's own walk through the shared weights: no two threads ever wait
  * for each other inside a batch, which a busy machine rewards. */
@@ -45,6 +49,7 @@ struct tr_encoder {
     const struct llama_vocab *vocab;
     char name[96];
     int dim;
+    size_t file_bytes, walker_bytes; /* memory of the weights, and of a core */
     int text_tokens;  /* a longer text is cut */
     int batch_tokens; /* of a micro-batch */
     bool has_end;     /* a text ends in a token that must survive the cut */
@@ -99,6 +104,39 @@ static int meta_u32(const struct gguf_context *g, const char *key, int without)
     return (int)gguf_get_val_u32(g, at);
 }
 
+/* A dimension of the model, from "bert.embedding_length" and the like. */
+static size_t meta_size(const struct gguf_context *g, const char *arch,
+                        const char *name, size_t without)
+{
+    char key[160];
+    int n;
+
+    snprintf(key, sizeof key, "%.90s.%s", arch, name);
+    n = meta_u32(g, key, 0);
+    return n > 0 && n <= 1 << 20 ? (size_t)n : without;
+}
+
+/* What one core's walk takes: all tokens compared with each other by each
+ * head, before and after they become shares, and a layer's values in and out.
+ * Models that read left to right keep those of every layer, too. */
+static size_t walker_bytes(const struct gguf_context *g, const char *arch)
+{
+    size_t tokens = meta_size(g, arch, "context_length", TEXT_TOKENS_MAX);
+    size_t heads = meta_size(g, arch, "attention.head_count", 16);
+    size_t wide = meta_size(g, arch, "embedding_length", 1024);
+    size_t inner = meta_size(g, arch, "feed_forward_length", 4 * wide);
+    size_t layers = strstr(arch, "bert")
+                        ? 0 : meta_size(g, arch, "block_count", 32);
+
+    if (tokens > TEXT_TOKENS_MAX)
+        tokens = TEXT_TOKENS_MAX;
+    if (tokens < BATCH_TOKENS)
+        tokens = BATCH_TOKENS;
+    return tokens * tokens * heads * 2 * sizeof(float) +
+           tokens * (4 * wide + inner) * sizeof(float) +
+           tokens * layers * wide * sizeof(float);
+}
+
 /* "all-MiniLM-L6-v2" from general.name, else from the path; bytes that would
  * look odd in a column become '-'. */
 static void set_name(char *out, size_t size, const char *name, const char *path)
@@ -117,6 +155,48 @@ static void set_name(char *out, size_t size, const char *name, const char *path)
             *p = '-';
 }
 
+/* ---- memory ------------------------------------------------------------ */
+
+/* llama.cpp ends the process when it gets no memory, or says that the file is
+ * damaged. So what it will need is asked for, and given back, before. */
+static bool room_for(size_t bytes)
+{
+    void *p = tr_alloc(bytes);
+
+    tr_free(p);
+    return p != NULL;
+}
+
+static size_t stack_bytes(void)
+{
+    pthread_attr_t attr;
+    size_t n = 0;
+
+    if (pthread_attr_init(&attr) == 0) {
+        pthread_attr_getstacksize(&attr, &n);
+        pthread_attr_destroy(&attr);
+    }
+    return n;
+}
+
+/* Lowers *threads until there is memory for them. */
+static int fit_threads(const struct tr_encoder *e, const char *path,
+                       int *threads, struct tr_err *err)
+{
+    size_t one = e->walker_bytes + stack_bytes();
+    size_t rest = e->file_bytes + OTHERS_BYTES;
+
+    while (*threads > 1 && !room_for(rest + one * (size_t)*threads))
+        --*threads;
+    if (room_for(rest + one * (size_t)*threads))
+        return TR_OK;
+    return tr_fail(err, TR_NOMEM, "out of memory for %s: at least %zu MB more are "
+                   "needed; raise the limit (ulimit -v), or name a server's "
+                   "model with --model", path, (rest + one) / 1000000);
+}
+
+/* ---- what the file says of its vectors --------------------------------- */
+
 /* How the tokens of a text become one vector, or a refusal. A model that
  * states its pooling was made for vectors; one that does not, but reads both
  * ways, gets the mean; all others write text, and are not for us. */
@@ -125,14 +205,17 @@ static int read_meta(struct tr_encoder *e, const char *path,
 {
     struct gguf_init_params params = {.no_alloc = true};
     struct gguf_context *g;
+    struct stat sb;
     const char *arch;
     char key[128];
     bool both_ways;
-    int rc = TR_OK;
+    int rc = TR_OK, one = 1;
 
-    if (access(path, R_OK) != 0)
+    if (access(path, R_OK) != 0 || stat(path, &sb) != 0)
         return tr_fail(err, TR_NOINPUT, "%s: %s; local: needs the path of an "
                        "embedding model in GGUF form", path, strerror(errno));
+    e->file_bytes = (size_t)sb.st_size;
+    TRY(fit_threads(e, path, &one, err)); /* or it seems to be cut off */
     g = gguf_init_from_file(path, params);
     if (!g)
         return tr_fail(err, TR_CONFIG, "%s is not a GGUF file, or is cut off; "
@@ -140,6 +223,7 @@ static int read_meta(struct tr_encoder *e, const char *path,
     arch = meta_string(g, "general.architecture");
     if (!arch)
         arch = "unknown";
+    e->walker_bytes = walker_bytes(g, arch);
     set_name(e->name, sizeof e->name, meta_string(g, "general.name"), path);
 
     snprintf(key, sizeof key, "%.90s.attention.causal", arch);
@@ -158,6 +242,7 @@ static int read_meta(struct tr_encoder *e, const char *path,
                      "llama-server or Ollama and name that with --model",
                      path, arch);
     gguf_free(g);
+out:
     return rc;
 }
 
@@ -210,6 +295,13 @@ int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
         return tr_fail(err, TR_NOMEM, "out of memory for the local model");
     pthread_once(&once, init_llama);
     TRY(read_meta(e, path, &pooling, err));
+    if (threads <= 0)
+        threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (threads < 1)
+        threads = 1;
+    if (threads > THREADS_MAX)
+        threads = THREADS_MAX;
+    TRY(fit_threads(e, path, &threads, err));
     params.n_gpu_layers = 0;
     params.use_extra_bufts = false; /* repacked weights are a second copy */
     e->model = llama_model_load_from_file(path, params);
@@ -228,12 +320,6 @@ int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
     e->batch_tokens = e->text_tokens > BATCH_TOKENS ? e->text_tokens
                                                     : BATCH_TOKENS;
 
-    if (threads <= 0)
-        threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    if (threads < 1)
-        threads = 1;
-    if (threads > THREADS_MAX)
-        threads = THREADS_MAX;
     e->walkers = tr_array((size_t)threads, sizeof *e->walkers);
     if (!e->walkers)
         rc = TR_NOMEM;

@@ -259,8 +259,9 @@ static int start_worker(struct local *l, struct tr_err *err)
     failed = pthread_create(&l->worker, NULL, work, l);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed)
-        return tr_fail(err, TR_NOMEM, "no thread for the local model: %s",
-                       strerror(failed));
+        return tr_fail(err, TR_NOMEM, "no thread for the local model: %s; "
+                       "raise the limit of processes (ulimit -u) or of memory "
+                       "(ulimit -v)", strerror(failed));
     l->has_worker = true;
     return TR_OK;
 }

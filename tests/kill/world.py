@@ -94,6 +94,7 @@ class Job:
         self.world, self.pack, self.flight = world, pack, flight
         self.options, self.kills = list(options), 0
         self.here = world.path(name)
+        self.model = ["--model", "openai/fake", "--base-url", world.url + "/v1"]
         os.makedirs(self.here)
         self.store, self.out = self.path("store"), self.path("out.csv")
 
@@ -103,9 +104,9 @@ class Job:
     def command(self):
         w = self.world
         return [w.trommel, "classify", w.input, "--labels", ",".join(LABELS),
-                "--text", "text", "--model", "openai/fake", "--base-url",
-                w.url + "/v1", "--pack", str(self.pack), "--concurrency",
-                str(self.flight), "--store", self.store, "-o", self.out,
+                "--text", "text", *self.model, "--pack", str(self.pack),
+                "--concurrency", str(self.flight), "--store", self.store,
+                "-o", self.out,
                 "--progress", "json", "--guard", "off", # canaries are paid often
                 *self.options]
 

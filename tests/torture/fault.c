@@ -53,7 +53,10 @@ static const struct {
     {"spin",       SPIN,  0,          0},
     {"hang",       HANG,  0,          0},
     {"doze",       DOZE,  0,          0},
-    {"TERM",       STOP,  0,          2},
+    {"TERM",       STOP,  SIGTERM,    2},
+    {"INT",        STOP,  SIGINT,     2},
+    {"HUP",        STOP,  SIGHUP,     2},
+    {"leave",      STOP,  0,          0},
     {"fail",       FAIL,  ENOMEM,     0},
     {"EIO",        FAIL,  EIO,        0},
     {"ENOSPC",     FAIL,  ENOSPC,     0},
@@ -126,6 +129,8 @@ long fault_count(void)
     return calls;
 }
 
+static void end(void);
+
 static void die(void)
 {
     kill(getpid(), SIGKILL);
@@ -144,6 +149,8 @@ static enum deed deed_of(char class)
     n = ++calls;
     if (n < plan.at || n > plan.until)
         return GO;
+    if (plan.deed == SPIN || plan.deed == HANG)
+        end(); /* the file's time is that of the last sign of life */
     if (plan.deed == SPIN)
         for (;;)
             ;
@@ -159,7 +166,8 @@ static enum deed deed_of(char class)
     if (plan.deed == KILL)
         die();
     if (plan.deed == STOP)
-        kill(getpid(), SIGTERM);
+        kill(getpid(), plan.error ? plan.error
+                       : n < plan.at + 2 ? SIGTERM : SIGHUP);
     if (plan.deed == FAIL)
         errno = plan.error;
     return plan.deed == STOP ? GO : plan.deed;

@@ -21,10 +21,15 @@
  *          fail   no memory
  *          spin   never returns and computes; hang: never returns and sleeps
  *          doze   1.6 s, SIGSTOP to the process, and when it goes on 1.6 s more
- *          TERM   SIGTERM to the process, then the call; TERM+ is two in a row
+ *          TERM   SIGTERM to the process, then the call; TERM+ is two in a row;
+ *                 INT and HUP are SIGINT and SIGHUP
+ *          leave  with +: SIGTERM twice, then SIGHUP before each call
  *          ENAME  an error: EIO, ENOSPC, EINTR, EMFILE, EDQUOT, ECONNRESET
  * N        the N-th of these calls from now, from 1; with + all from there on.
  *          An interrupted call comes to an end: EINTR+ is four in a row.
+ *
+ * $TROMMEL_FAULT_COUNT: a file that gets the number of calls at the end, or when
+ * a call begins to spin or hang.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef FAULT_H

@@ -658,7 +658,10 @@ def metrics_that_cannot_listen(place, _):
         where = f"127.0.0.1:{s.getsockname()[1]}"
         code, err = place.run("--metrics", where)
         same(code, 78, err)
-        assert where in err, err
+        assert f"{where} cannot be listened on: it is in use" in err, err
+    code, err = place.run("--metrics", "192.0.2.1:0")
+    same(code, 78, err)
+    assert "no address of this machine" in err, err
     for bad in ("9464", "here:1", ":x", ":70000", "127.0.0.1:", "[::1]"):
         code, err = place.run("--metrics", bad)
         same(code, 2, (bad, err))
