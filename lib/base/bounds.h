@@ -44,6 +44,8 @@
                                costs less than a request that is lost */
 #define TR_CONN_LIFE_S 600  /* then its server's name is looked up again: it may
                                have moved. Counts between requests */
+#define TR_NAME_S 10        /* what a name resolved to holds for new connections;
+                               a server that has moved is gone no longer */
 #define TR_CONN_PROBE_S 30  /* silent so long, the other side is asked ... */
 #define TR_CONN_PROBES_S 10 /* ... and again: about two minutes until it is
                                known to be gone */

@@ -36,6 +36,7 @@
 #endif
 
 #define CONNECT_TIMEOUT_MS 10000
+#define PROD_MS 500 /* see prod() */
 /* All bodies that are being received at once; one may be
  * TR_REPLY_BYTES_MAX. */
 #define REPLIES_BYTES_MAX (2 * (size_t)TR_REPLY_BYTES_MAX)
@@ -100,6 +101,8 @@ struct http {
     size_t watch_count;
     struct slot **slots;  /* owned */
     size_t slot_count, slot_cap, active;
+    size_t unconnected;   /* of the active ones */
+    int64_t prodded_at;   /* ns */
     struct slot *unused;
     struct slot *done, **done_end;
     struct slot *shown;   /* its buffers are the caller's until next() */
@@ -117,6 +120,10 @@ struct http {
     char refused[120];    /* why open_socket() refused, for the message */
     int no_socket;        /* errno of the last one; 0: there was one */
 };
+
+#ifndef CURL_IGNORE_DEPRECATION /* headers before 7.87 */
+#define CURL_IGNORE_DEPRECATION(statements) statements
+#endif
 
 static pthread_mutex_t global_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool global_done;
@@ -297,8 +304,10 @@ static int before_request(void *user, char *ip, char *local_ip, int port,
     (void)port;
     s->port = local_port;
     s->stream = 0;
-    if (s->tries++ == 0)
+    if (s->tries++ == 0) {
+        s->h->unconnected--;
         return CURL_PREREQFUNC_OK;
+    }
     curl_easy_getinfo(s->easy, CURLINFO_REQUEST_SIZE, &sent);
     if (sent == 0)
         return CURL_PREREQFUNC_OK;
@@ -536,6 +545,13 @@ static int timer_changed(CURLM *multi, long timeout_ms, void *user)
 
 /* ---- slots ------------------------------------------------------------ */
 
+static bool speaks_openssl(void)
+{
+    const char *tls = curl_version_info(CURLVERSION_NOW)->ssl_version;
+
+    return tls && strncmp(tls, "OpenSSL/", 8) == 0;
+}
+
 /* Every option of every request is set here and nowhere else (but body and
  * time limit, in start()). */
 static CURL *new_easy(struct http *h, struct slot *s)
@@ -568,12 +584,17 @@ static CURL *new_easy(struct http *h, struct slot *s)
     SET(CURLOPT_TCP_KEEPINTVL, (long)TR_CONN_PROBES_S);
     SET(CURLOPT_MAXAGE_CONN, h->conn_idle_s);
     SET(CURLOPT_MAXLIFETIME_CONN, h->conn_life_s);
+    SET(CURLOPT_DNS_CACHE_TIMEOUT, (long)TR_NAME_S);
     SET(CURLOPT_CONNECTTIMEOUT_MS, h->connect_timeout_ms);
     SET(CURLOPT_HTTP_VERSION,
         (long)(h->secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
     /* Requests wait to learn whether a connection can be shared. */
     SET(CURLOPT_PIPEWAIT, h->secure ? 1L : 0L);
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    /* No keys and signatures of less than 112 bits, whatever this machine's
+     * settings allow. The words are OpenSSL's alone. */
+    if (speaks_openssl())
+        SET(CURLOPT_SSL_CIPHER_LIST, "DEFAULT:@SECLEVEL=2");
     SET(CURLOPT_SSL_VERIFYPEER, 1L);
     SET(CURLOPT_SSL_VERIFYHOST, 2L);
     if (h->ca_file)
@@ -678,6 +699,7 @@ static void stop(struct slot *s)
     curl_multi_remove_handle(s->h->multi, s->easy);
     s->active = false;
     s->h->active--;
+    s->h->unconnected -= s->tries == 0;
 }
 
 static void finish(struct slot *s, CURLcode code)
@@ -749,10 +771,9 @@ static bool collect(struct http *h)
 /* Lets libcurl work. Once it fails, for want of memory, its handle serves
  * nobody any more, and 7.88 divides by zero when it is used: whatever was under
  * way ends, and a new one takes over. */
-static void act(struct http *h, curl_socket_t fd, int bits)
+static void take_code(struct http *h, CURLMcode code)
 {
-    if (!h->multi || curl_multi_socket_action(h->multi, fd, bits,
-                                              &h->running) == CURLM_OK)
+    if (code == CURLM_OK)
         return;
     collect(h); /* what it had completed before */
     for (size_t i = 0; i < h->slot_count; i++)
@@ -762,6 +783,37 @@ static void act(struct http *h, curl_socket_t fd, int bits)
     h->running = 0;
     h->due_ns = -1;
     new_multi(h); /* else leave() tries again */
+}
+
+static void act(struct http *h, curl_socket_t fd, int bits)
+{
+    if (h->multi)
+        take_code(h, curl_multi_socket_action(h->multi, fd, bits,
+                                              &h->running));
+}
+
+/* When one address of a name does not answer, libcurl (7.88) closes the socket
+ * and tries the next one when it is called again. It sets no timer for that,
+ * and of the socket nobody hears any more; only a call for all requests reaches
+ * this one. */
+static void prod(struct http *h)
+{
+    int64_t now = tr_clock_mono_ns();
+
+    if (!h->multi || !h->unconnected || now < h->prodded_at + PROD_MS * TR_MS)
+        return;
+    h->prodded_at = now;
+    CURL_IGNORE_DEPRECATION(
+        take_code(h, curl_multi_socket_all(h->multi, &h->running));
+    )
+    /* A request may have gone out and come back in this one call: what libcurl
+     * no longer wants to write to is not what speaks unasked. */
+    for (size_t fd = 0; fd < h->watch_count; fd++) {
+        struct watch *w = &h->watches[fd];
+
+        if (w->ours && !w->wanted && w->known & CURL_POLL_OUT)
+            tell_epoll(h, (curl_socket_t)fd, w, CURL_POLL_IN);
+    }
 }
 
 /* From 8.15 on libcurl takes all that a socket has and decrypts it piece by
@@ -853,6 +905,7 @@ static void drive(struct http *h, int timeout_ms)
         look_at(h, &events[i]);
     h->looked_at = tr_clock_mono_ns();
     run_timer(h);
+    prod(h);
 }
 
 static int until_ms(int64_t then_ns, int64_t now_ns)
@@ -875,6 +928,8 @@ static int sleep_ms(struct http *h, int timeout_ms)
         timeout_ms = until_ms(h->due_ns, now);
     if (h->active && until_ms(h->earliest_ns, now) < timeout_ms)
         timeout_ms = until_ms(h->earliest_ns, now);
+    if (h->unconnected && timeout_ms > PROD_MS)
+        timeout_ms = PROD_MS;
     return timeout_ms;
 }
 
@@ -959,6 +1014,8 @@ static int leave(struct slot *s, uint64_t tag, int64_t deadline_ms,
         h->earliest_ns = s->deadline_ns;
     s->active = true;
     h->active++;
+    if (h->unconnected++ == 0)
+        h->prodded_at = s->began_ns;
     h->running++; /* until libcurl counts it */
     return TR_OK;
 }

@@ -112,6 +112,10 @@ def play_once(script):
     o = script.options
     if "tls" in o and not world.has_tls:
         return ["there is no openssl to make certificates"], "", said, 0
+    ip = o.get("first", o.get("moves", "127.0.0.1")).split("/")[0]
+    if not server.has_address(ip):
+        print(f"{script.name}: skipped: this machine has no {ip}")
+        return [], script.expect, said, 0
     at = server.Server(world, script)
     deadline = script.number("deadline", 5000)
     name, _, value = o.get("env", "UNUSED:").partition(":")

@@ -22,6 +22,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,54 +42,95 @@ SHOWN int getaddrinfo(const char *restrict node, const char *restrict service,
                       struct addrinfo **restrict out);
 SHOWN void freeaddrinfo(struct addrinfo *list);
 
-static struct addrinfo *found(uint32_t ip, const char *service)
-{
-    struct addrinfo *a = calloc(1, sizeof *a + sizeof(struct sockaddr_in));
-    struct sockaddr_in *to = (struct sockaddr_in *)(void *)(a + 1);
+/* a and b: its addresses in this order; those that move have b alone from the
+ * second time on. NULL: not known. */
+static struct name {
+    const char *name, *a, *b;
+    bool moves;
+    int times;
+} names[] = {
+    {"here.test", "127.0.0.1", NULL, false, 0},
+    {"localhost", "127.0.0.1", NULL, false, 0},
+    {"slow.test", "127.0.0.1", NULL, false, 0},
+    {"metadata.test", "169.254.169.254", NULL, false, 0},
+    {"far.test", "192.0.2.1", NULL, false, 0},
+    {"six.test", "::1", "127.0.0.1", false, 0},
+    {"four.test", "127.0.0.2", "127.0.0.1", false, 0},
+    {"flip.test", NULL, "127.0.0.1", true, 0},
+    {"moved.test", "127.0.0.1", "127.0.0.2", true, 0},
+};
 
-    if (!a)
-        return NULL;
-    to->sin_family = AF_INET;
-    to->sin_addr.s_addr = htonl(ip);
-    to->sin_port = htons((uint16_t)(service ? atoi(service) : 0));
-    a->ai_family = AF_INET;
-    a->ai_socktype = SOCK_STREAM;
-    a->ai_addr = (struct sockaddr *)to;
-    a->ai_addrlen = sizeof *to;
-    return a;
+/* Puts ip before what is in *list. */
+static void add(struct addrinfo **list, const char *ip, const char *service)
+{
+    struct entry {
+        struct addrinfo info; /* first: freed as such */
+        union {
+            struct sockaddr any;
+            struct sockaddr_in v4;
+            struct sockaddr_in6 v6;
+        } to;
+    } *e = calloc(1, sizeof *e);
+    in_port_t port = htons((uint16_t)(service ? atoi(service) : 0));
+
+    if (!e)
+        abort();
+    if (inet_pton(AF_INET, ip, &e->to.v4.sin_addr) == 1) {
+        e->to.v4.sin_port = port;
+        e->info.ai_addrlen = sizeof e->to.v4;
+        e->info.ai_family = AF_INET;
+    } else {
+        inet_pton(AF_INET6, ip, &e->to.v6.sin6_addr);
+        e->to.v6.sin6_port = port;
+        e->info.ai_addrlen = sizeof e->to.v6;
+        e->info.ai_family = AF_INET6;
+    }
+    e->to.any.sa_family = (sa_family_t)e->info.ai_family;
+    e->info.ai_socktype = SOCK_STREAM;
+    e->info.ai_addr = &e->to.any;
+    e->info.ai_next = *list;
+    *list = &e->info;
 }
 
 int getaddrinfo(const char *restrict node, const char *restrict service,
                 const struct addrinfo *restrict hints,
                 struct addrinfo **restrict out)
 {
-    static int flips;
-    uint32_t ip = INADDR_LOOPBACK;
-    struct in_addr number;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct name number = {NULL, node ? node : "127.0.0.1", NULL, false, 0};
+    struct name *n = NULL;
+    struct in6_addr any;
+    bool later;
 
     (void)hints;
-    if (!node)
-        node = "127.0.0.1";
-    if (inet_aton(node, &number))
-        ip = ntohl(number.s_addr);
-    else if (strcmp(node, "slow.test") == 0)
+    *out = NULL;
+    if (inet_pton(AF_INET, number.a, &any) || inet_pton(AF_INET6, number.a, &any))
+        n = &number;
+    for (size_t i = 0; !n && i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i].name, node) == 0)
+            n = &names[i];
+    if (!n)
+        return EAI_NONAME;
+    if (n->name && strcmp(n->name, "slow.test") == 0)
         sleep(3);
-    else if (strcmp(node, "flip.test") == 0 && flips++ % 2 == 0)
-        return EAI_NONAME;
-    else if (strcmp(node, "metadata.test") == 0)
-        ip = 0xa9fea9fe;
-    else if (strcmp(node, "far.test") == 0)
-        ip = 0xc0000201;
-    else if (strcmp(node, "flip.test") != 0 &&
-             strcmp(node, "here.test") != 0 && strcmp(node, "localhost") != 0)
-        return EAI_NONAME;
-    *out = found(ip, service);
-    return *out ? 0 : EAI_MEMORY;
+    pthread_mutex_lock(&lock);
+    later = n->moves && n->times++ > 0;
+    pthread_mutex_unlock(&lock);
+    if (n->b && (!n->moves || later))
+        add(out, n->b, service);
+    if (n->a && !later)
+        add(out, n->a, service);
+    return *out ? 0 : EAI_NONAME;
 }
 
 void freeaddrinfo(struct addrinfo *list)
 {
-    free(list);
+    while (list) {
+        struct addrinfo *next = list->ai_next;
+
+        free(list);
+        list = next;
+    }
 }
 
 /* ---- memory ----------------------------------------------------------- */

@@ -85,43 +85,55 @@ def make_certificates(folder):
         "serial=serial\ndefault_md=sha256\npolicy=p\nunique_subject=no\n"
         "copy_extensions=copy\n[p]\ncommonName=supplied\n"
         "[req]\ndistinguished_name=d\n[d]\n"
-        "[root]\nbasicConstraints=critical,CA:TRUE\n")
+        "[root]\nbasicConstraints=critical,CA:TRUE\n"
+        "[client]\nextendedKeyUsage=clientAuth\n")
     open(f"{folder}/index", "w").close()
     open(f"{folder}/serial", "w").write("01\n")
     for ca in ("ca", "stranger"):
-        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:P-256", "-nodes", "-days", "3650", "-subj",
-            f"/CN={ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem",
-            "-config", "cnf", "-extensions", "root")
-    here = "IP:127.0.0.1,DNS:here.test,DNS:flip.test"
-    far = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + 10**9))
-    for name, ca, names, begin, end in (
-            ("good", "ca", here, "20200101000000Z", far),
-            ("wronghost", "ca", "DNS:other.test", "20200101000000Z", far),
-            ("expired", "ca", here, "20200101000000Z", "20210101000000Z"),
-            ("tooearly", "ca", here, "20500101000000Z", "20990101000000Z"),
-            ("stranger", "stranger", here, "20200101000000Z", far)):
+        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+            "-days", "3650", "-subj", f"/CN={ca}", "-keyout", f"{ca}.key",
+            "-out", f"{ca}.pem", "-config", "cnf", "-extensions", "root")
+    here = "IP:127.0.0.1," + ",".join(
+        f"DNS:{name}.test" for name in ("here", "flip", "six", "four", "moved"))
+    now, far = "20200101000000Z", time.strftime(
+        "%Y%m%d%H%M%SZ", time.gmtime(time.time() + 10**9))
+    curve = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    # name, CA, names, begin, end, kind of key, more of the CA's command
+    for name, ca, names, begin, end, key, *more in (
+            ("good", "ca", here, now, far, curve),
+            ("wronghost", "ca", "DNS:other.test", now, far, curve),
+            ("expired", "ca", here, now, "20210101000000Z", curve),
+            ("tooearly", "ca", here, "20500101000000Z", "20990101000000Z",
+             curve),
+            ("stranger", "stranger", here, now, far, curve),
+            ("client", "ca", here, now, far, curve, "-extensions", "client"),
+            ("nameless", "ca", None, now, far, curve),
+            ("othername", "ca", "DNS:other.test", now, far, curve),
+            ("rsa1024", "ca", here, now, far, ("rsa:1024",)),
+            ("md5", "ca", here, now, far, curve, "-md", "md5"),
+            ("sha1", "ca", here, now, far, curve, "-md", "sha1")):
         leaf = "leaf-" + name
-        run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
-            "-addext", f"subjectAltName={names}", "-keyout", leaf + ".key",
-            "-out", leaf + ".csr", "-config", "cnf")
+        subject = "/CN=" + ("127.0.0.1" if name.endswith("name") or
+                            name == "nameless" else name)
+        run("openssl", "req", "-new", "-newkey", *key, "-nodes", "-subj",
+            subject, *(("-addext", f"subjectAltName={names}") if names else ()),
+            "-keyout", leaf + ".key", "-out", leaf + ".csr", "-config", "cnf")
         run("openssl", "ca", "-batch", "-config", "cnf", "-cert", ca + ".pem",
             "-keyfile", ca + ".key", "-startdate", begin, "-enddate", end,
-            "-notext", "-in", leaf + ".csr", "-out", leaf + ".crt")
-    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-        "ec_paramgen_curve:P-256", "-nodes", "-days", "3650", "-subj",
-        "/CN=127.0.0.1", "-addext", f"subjectAltName={here}", "-keyout",
-        "leaf-selfsigned.key", "-out", "leaf-selfsigned.crt", "-config", "cnf")
+            "-notext", "-in", leaf + ".csr", "-out", leaf + ".crt", *more)
+    run("openssl", "req", "-x509", "-newkey", *curve, "-nodes", "-days", "3650",
+        "-subj", "/CN=127.0.0.1", "-addext", f"subjectAltName={here}",
+        "-keyout", "leaf-selfsigned.key", "-out", "leaf-selfsigned.crt",
+        "-config", "cnf")
 
 
 def tls_context(folder, kind, h2):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0") # the client is to refuse, not we
     cert = kind if os.path.exists(f"{folder}/leaf-{kind}.crt") else "good"
     context.load_cert_chain(f"{folder}/leaf-{cert}.crt",
                             f"{folder}/leaf-{cert}.key")
     if kind in ("tls10", "tls11"):
-        context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = (ssl.TLSVersion.TLSv1 if kind == "tls10"
                                    else ssl.TLSVersion.TLSv1_1)
@@ -378,6 +390,19 @@ class Connection:
 
 # ---- one listener ----------------------------------------------------------
 
+def family(ip):
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def has_address(ip):
+    try:
+        with socket.socket(family(ip)) as s:
+            s.bind((ip, 0))
+        return True
+    except OSError:
+        return False
+
+
 class Server:
     """The listener of a script, and what it has seen."""
 
@@ -390,18 +415,28 @@ class Server:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.sock.bind(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
+        if "first" in script.options:
+            ip, how = script.options["first"].split("/")
+            other = socket.socket(family(ip))
+            other.bind((ip, self.port))
+            self.fillers.append(other)
+            self.deaf(other, how)
         first = script.connections[0][0]
-        if first == "closed":
-            return # bound, so that nobody else gets the port
-        self.sock.listen(0 if first == "full" else 128)
-        if first == "full":
-            for _ in range(4):
-                s = socket.socket()
-                s.setblocking(False)
-                s.connect_ex(("127.0.0.1", self.port))
-                self.fillers.append(s)
-            return
+        if first in ("closed", "full"):
+            return self.deaf(self.sock, first)
+        self.sock.listen(128)
         threading.Thread(target=self.accept, daemon=True).start()
+
+    def deaf(self, sock, how):
+        """Bound, so that nobody else gets the port; or full."""
+        if how == "closed":
+            return
+        sock.listen(0)
+        for _ in range(4):
+            s = socket.socket(sock.family)
+            s.setblocking(False)
+            s.connect_ex(sock.getsockname()[:2])
+            self.fillers.append(s)
 
     def accept(self):
         while True:
@@ -409,6 +444,11 @@ class Server:
                 client, _ = self.sock.accept()
             except OSError:
                 return
+            if "moves" in self.script.options and not self.connections:
+                self.sock.close()
+                self.sock = socket.socket()
+                self.sock.bind((self.script.options["moves"], self.port))
+                self.sock.listen(128)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             nth = min(len(self.connections),
                       len(self.script.connections) - 1)
