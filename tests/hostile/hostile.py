@@ -25,6 +25,8 @@ ap.add_argument("--rounds", type=int, default=60)
 ap.add_argument("--seed", type=int, default=1)
 args = ap.parse_args()
 
+# Who starts this in the background has Ctrl-C ignored, and all below.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 here = os.path.dirname(os.path.abspath(__file__))
 table = os.path.join(here, "faults.txt")
 folder = tempfile.mkdtemp(prefix="trommel-hostile-")

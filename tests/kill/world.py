@@ -3,12 +3,15 @@ time of the real program, for the tests that hurt it.
 
 SPDX-License-Identifier: MIT
 """
-import csv, json, os, random, re, shutil, subprocess, sys, tempfile, time
-import urllib.request
+import csv, json, os, random, re, shutil, signal, subprocess, sys, tempfile
+import time, urllib.request
 
 sys.dont_write_bytecode = True  # the source folder stays as it is
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import canary
+
+# Who starts the tests in the background has Ctrl-C ignored, and all below.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LABELS = ["refund", "bug", "question", "praise"]
 # What a bug looks like, whatever the exit code says.
