@@ -5,11 +5,12 @@ to the real program, and checks what came of each.
     hostile.py LANE TROMMEL SIM [--only NAME] [--show] [--rounds N] [--seed S]
 
 The scripts of faults.txt, with what must come of them; then N drawn ones (60),
-where lane and simulator must agree; then the program itself.
+where lane and simulator must agree, and two thirds as many orders of HTTP/2's
+frames (1,000 at most); then the program itself.
 SPDX-License-Identifier: MIT
 """
-import argparse, concurrent.futures, os, random, re, shutil, signal, subprocess
-import sys, tempfile, time
+import argparse, concurrent.futures, itertools, os, random, re, shutil, signal
+import subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -42,6 +43,7 @@ GROWTH_KB, TIMES = 24000, 1
 with open(args.lane, "rb") as f:
     if re.search(rb"__[at]san_init", f.read()): # larger, and slower
         LATE_MS, TIMES = 3 * LATE_MS, 6
+REQUEST_BYTES = 300 # fewer than the shortest request has
 problems = []
 
 
@@ -229,9 +231,96 @@ def draw(rng, number):
             f"{end}")
 
 
+def draw_request(rng, number):
+    """A request that is cut, stalled, reset or refused at any of its bytes."""
+    pad = rng.choice([0, 0, 3000000])
+    at = rng.randint(1, pad or REQUEST_BYTES)
+    status = rng.choice([401, 413, 429, 503])
+    end = rng.choice(["fin", "rst", "hang", f'send "HTTP/1.1 {status} Word\\r\\n'
+                      'Content-Length: 0\\r\\n\\r\\n" fin'])
+    first = rng.choice(["", "", "read answer "])
+    return (f"cut_{number} {'any,any' if first else 'any'} deadline=1500,"
+            f"pad={pad} : {first}upto {at} {end}")
+
+
+# Frames that say nothing of a request: PING, SETTINGS, more room for the
+# connection and for the stream, PRIORITY, one that nobody knows.
+NOISE = ['frame 6 0 0 "12345678"', 'frame 4 0 0 ""',
+         'frame 8 0 0 "\\0\\0\\0\\x10"', 'frame 8 0 @ "\\0\\0\\0\\x10"',
+         'frame 2 0 @ "\\0\\0\\0\\0\\x07"', 'frame 250 7 0 "what"']
+
+
+def draw_stream(rng):
+    """What the server says on a stream, in order; what may come of it."""
+    body, lost, unsent = world.words["b"], "lost/unknown", "unreached/none"
+    at = rng.randint(1, len(body) - 1)
+    half = f"data {quoted(body[:at])}"
+    head = rng.choice(["headers 200", 'frame 1 0 @ "\\x88" frame 9 4 @ '
+                       '"\\x0f\\x10\\x10application/json"'])
+    early = rng.choice([[], ['frame 1 4 @ "\\x08\\x03103"']])
+    other = rng.choice([1, 2, 8, 11])
+    return rng.choice([
+        ([*early, head, half, f"end {quoted(body[at:])}"], {"ok/usage"}),
+        ([*early, head, half, f'frame 0 9 @ "\\x02{quoted(body[at:])[1:-1]}'
+          '\\0\\0"'], {"ok/usage"}), # padded
+        ([*early, head, half, f"reset {rng.choice([7, other])}"], {lost}),
+        ([*early, f"reset {other}"], {lost}),
+        (["reset 7"], {unsent, lost}), # libcurl before 8.20 may not know
+        ([*early, head, half], {lost}),
+        ([], {lost})])
+
+
+def draw_frames(rng, number):
+    """The frames of up to three streams in any order, with others between
+    them; a GOAWAY at times; and an end."""
+    streams = [draw_stream(rng) for _ in range(rng.randint(1, 3))]
+    may, order = [m for _, m in streams], []
+    for i, (events, _) in enumerate(streams):
+        order += [i] * len(events)
+    rng.shuffle(order)
+    left, last = [list(e) for e, _ in streams], len(streams)
+    leaves = rng.randrange(len(order) + 1) if rng.random() < 0.4 else -1
+    steps = ["read"] * len(streams)
+    for n, i in enumerate([*order, None]):
+        if n == leaves:
+            # All that has been spoken of is worked on.
+            spoken = [k for k in range(len(left))
+                      if len(left[k]) < len(streams[k][0])]
+            last = rng.randint(max(spoken, default=-1) + 1, len(streams))
+            steps.append(f"goaway {last} 0")
+            for k in range(last, len(streams)):
+                may[k] = {"unreached/none"}
+        if i is not None and i < last:
+            steps += [f"on {i + 1}", left[i].pop(0)]
+            if rng.random() < 0.3:
+                steps.append(rng.choice(NOISE))
+    open_ones = any(not {"ok/usage"} & m for m in may)
+    steps.append("wait 20 fin" if open_ones or rng.random() < 0.5 else "hang")
+    expect = {"+".join(sorted(c)) for c in itertools.product(*may)}
+    return (f"frames_{number} {'|'.join(sorted(expect))} "
+            f"tls=good,h2,real,deadline=1500 : {' '.join(steps)}")
+
+
+def check_frames(pool):
+    rng = random.Random(args.seed)
+    count = max(1, args.rounds * 2 // 3) if args.rounds < 1000 else 1000
+    scripts = [server.Script(draw_frames(rng, i), world.words)
+               for i in range(count)]
+    kinds = set()
+    for script, (wrong, got, said) in zip(scripts, pool.map(play, scripts)):
+        kinds.add(got)
+        problems.extend(f"--seed {args.seed}: {script.line}: {w}"
+                        for w in wrong)
+    if count >= 40 and len(kinds) < 6:
+        problems.append(f"drawn frames had only these outcomes: {kinds}")
+    print(f"hostile: {count} drawn orders of frames, {len(kinds)} kinds of "
+          "outcome")
+
+
 def check_drawn(pool):
     rng = random.Random(args.seed)
-    lines = [draw(rng, i) for i in range(args.rounds)]
+    lines = [(draw_request if i % 3 == 2 else draw)(rng, i)
+             for i in range(args.rounds)]
     path = f"{folder}/drawn.txt"
     with open(path, "w") as f:
         f.write("body " + world.words["b"].decode() + "\n")
@@ -366,6 +455,7 @@ try:
         check_table(pool)
         if not args.only:
             check_drawn(pool)
+            check_frames(pool)
     if not args.only:
         two_keys()
         check_program()

@@ -320,7 +320,8 @@ static enum found play_step(struct sim_playbook *s, struct step **step)
 
 static bool waits_for_us(const struct step *step)
 {
-    return is(step, "read") || is(step, "line") || is(step, "hang");
+    return is(step, "read") || is(step, "line") || is(step, "upto") ||
+           is(step, "hang");
 }
 
 /* What the server does before it waits for us again: a connection with
