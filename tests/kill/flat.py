@@ -10,7 +10,7 @@ wait and the pages of the store have reached their bounds (lib/base/bounds.h):
 so nobody reads at first, and another job has filled the store before.
 SPDX-License-Identifier: MIT
 """
-import argparse, glob, os, random, signal, subprocess, sys, time
+import argparse, glob, os, random, re, signal, subprocess, sys, time
 
 from world import CRASH, World
 
@@ -20,7 +20,7 @@ ap.add_argument("--rows", type=int, default=300000)
 ap.add_argument("--only")
 args = ap.parse_args()
 with open(args.trommel, "rb") as f:
-    SANITIZED = b"__asan_init" in f.read()
+    SANITIZED = re.search(rb"__[at]san_init", f.read()) is not None
 ROWS = args.rows // 20 if SANITIZED else args.rows
 MIB = 1 << 20
 PROMISED, GROWTH = 64 * MIB, 4 * MIB

@@ -129,7 +129,7 @@ long fault_count(void)
     return calls;
 }
 
-static void end(void);
+static void write_count(void);
 
 static void die(void)
 {
@@ -150,7 +150,7 @@ static enum deed deed_of(char class)
     if (n < plan.at || n > plan.until)
         return GO;
     if (plan.deed == SPIN || plan.deed == HANG)
-        end(); /* the file's time is that of the last sign of life */
+        write_count(); /* the file's time is that of the last sign of life */
     if (plan.deed == SPIN)
         for (;;)
             ;
@@ -368,17 +368,19 @@ __attribute__((constructor)) static void begin(void)
     }
 }
 
-__attribute__((destructor)) static void end(void)
+static void write_count(void)
 {
     const char *path = getenv("TROMMEL_FAULT_COUNT");
-    FILE *f;
+    FILE *f = path ? fopen(path, "w") : NULL;
 
-    plan.classes[0] = '\0';
-    if (!path)
-        return;
-    f = fopen(path, "w");
     if (f) {
         fprintf(f, "%ld\n", (long)calls);
         fclose(f);
     }
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    plan.classes[0] = '\0';
+    write_count();
 }
