@@ -1,5 +1,5 @@
 /* test_http_options.c - every option that libcurl is given, read where it is
- * given: the linker puts this file between http.c and curl_easy_setopt().
+ * given: the linker puts this file between http_*.c and curl_easy_setopt().
  *
  * A handle is made once, with all that protects; later calls set what differs
  * from request to request. An option that is in neither table fails the test,

@@ -1,0 +1,126 @@
+/* http_socket.c - where bytes may go, and what epoll knows of each socket.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "wire/http.h"
+
+#include "base/mem.h"
+#include "wire/reach.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct tr_watch *watch_of(struct tr_http *h, curl_socket_t fd)
+{
+    if (fd < 0)
+        return NULL;
+    if ((size_t)fd >= h->watch_count) {
+        size_t count = h->watch_count ? h->watch_count : 64;
+        struct tr_watch *grown;
+
+        while (count <= (size_t)fd)
+            count *= 2;
+        grown = tr_resize(h->watches, count * sizeof *grown);
+        if (!grown)
+            return NULL;
+        memset(grown + h->watch_count, 0,
+               (count - h->watch_count) * sizeof *grown);
+        h->watches = grown;
+        h->watch_count = count;
+    }
+    return &h->watches[fd];
+}
+
+/* The last word on where bytes may go, after the name was resolved. */
+curl_socket_t tr_http_open_socket(void *user, curlsocktype purpose,
+                                  struct curl_sockaddr *address)
+{
+    struct tr_http *h = user;
+    enum tr_reach reach = tr_reach_of(&address->addr);
+    struct tr_watch *w;
+    int fd;
+
+    (void)purpose;
+    if (!h->proxy && !h->allow_link_local && reach == TR_REACH_LINK_LOCAL) {
+        snprintf(h->refused, sizeof h->refused,
+                 "its address is link-local or a cloud's metadata; "
+                 "--allow-link-local permits it");
+        return CURL_SOCKET_BAD;
+    }
+    if (!h->proxy && !h->secure && !h->allow_http &&
+        reach != TR_REACH_LOOPBACK) {
+        snprintf(h->refused, sizeof h->refused,
+                 "plain http may go to loopback only; --allow-http permits "
+                 "more");
+        return CURL_SOCKET_BAD;
+    }
+    fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
+                address->protocol);
+    h->no_socket = fd < 0 ? errno : 0;
+    w = watch_of(h, fd);
+    if (w)
+        *w = (struct tr_watch){.ours = true};
+    return fd;
+}
+
+void tr_http_tell_epoll(struct tr_http *h, curl_socket_t fd, struct tr_watch *w,
+                        unsigned char bits)
+{
+    struct epoll_event e = {.data.fd = fd};
+    int op = !bits       ? EPOLL_CTL_DEL
+             : w->known ? EPOLL_CTL_MOD
+                         : EPOLL_CTL_ADD;
+
+    if (bits & CURL_POLL_IN)
+        e.events |= EPOLLIN;
+    if (bits & CURL_POLL_OUT)
+        e.events |= EPOLLOUT;
+    /* Not every close() of libcurl passes by tr_http_close_socket(): then the
+     * number is another socket's by now, of which epoll knows nothing. */
+    if (epoll_ctl(h->epoll, op, fd, &e) < 0 && op == EPOLL_CTL_MOD &&
+        errno == ENOENT)
+        epoll_ctl(h->epoll, EPOLL_CTL_ADD, fd, &e);
+    w->known = bits;
+}
+
+/* libcurl takes a socket back after each answer and hands it out again with
+ * the next request. Telling epoll both times would cost two system calls a
+ * request; so an idle socket stays known until it speaks (look_at()). That
+ * goes for connections only: the descriptors of a name look-up are closed
+ * without a word, and the connection gets the same number. */
+int tr_http_socket_changed(CURL *easy, curl_socket_t fd, int what, void *user,
+                           void *socket_user)
+{
+    struct tr_http *h = user;
+    struct tr_watch *w = watch_of(h, fd);
+
+    (void)easy;
+    (void)socket_user;
+    if (!w)
+        return -1;
+    w->wanted = what == CURL_POLL_REMOVE ? 0 : (unsigned char)what;
+    if (w->wanted != w->known && (w->wanted || !w->ours))
+        tr_http_tell_epoll(h, fd, w, w->wanted);
+    return 0;
+}
+
+int tr_http_close_socket(void *user, curl_socket_t fd)
+{
+    struct tr_http *h = user;
+
+    if (fd >= 0 && (size_t)fd < h->watch_count)
+        h->watches[fd] = (struct tr_watch){0}; /* epoll forgets it by itself */
+    return close(fd);
+}
+
+int tr_http_timer_changed(CURLM *multi, long timeout_ms, void *user)
+{
+    struct tr_http *h = user;
+
+    (void)multi;
+    h->due_ns = timeout_ms < 0 ? -1
+                               : tr_clock_mono_ns() + timeout_ms * TR_MS;
+    return 0;
+}
