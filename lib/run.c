@@ -215,8 +215,10 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     run->label_counts = tr_array(task->label_count, sizeof(int64_t));
     if (!run->label_counts)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
-    for (uint32_t i = 0; i < lane_count; i++)
+    for (uint32_t i = 0; i < lane_count; i++) {
         TRY(tr_run_lane_open(run, lanes[i], err));
+        tr_guests_open(run, &run->lanes[i]);
+    }
     TRY(tr_run_recall(run, err));
     TRY(restore_sets(run, err));
     TRY(open_job(run, err));

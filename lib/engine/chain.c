@@ -105,8 +105,9 @@ static bool keep_failure(struct tr_run *run, const struct tr_run_lane *l,
     return true;
 }
 
-bool tr_chain_next_row(struct tr_run *run, struct tr_run_lane *l,
-                       struct tr_row *row, enum tr_why why)
+/* A row that would end so at l goes on to the next lane; false: it ends. */
+static bool next_row(struct tr_run *run, struct tr_run_lane *l,
+                     struct tr_row *row, enum tr_why why)
 {
     int trigger = tr_trigger_of_why(why);
 
@@ -120,8 +121,21 @@ bool tr_chain_next_row(struct tr_run *run, struct tr_run_lane *l,
     row->alone_tries = 0;
     row->company = 0;
     row->verdict.spare = 0; /* another lane's doubt */
-    tr_guests_queue(run, row);
+    tr_run_wait(run, row);
     return true;
+}
+
+void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
+                     struct tr_row *row, enum tr_why why)
+{
+    if (next_row(run, l, row, why))
+        return;
+    row->lane = (uint8_t)l->place;
+    tr_run_answer(run, row, (struct tr_verdict){
+        .why = (uint16_t)why,
+        .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
+        .confidence = TR_NO_CONFIDENCE,
+    });
 }
 
 bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,

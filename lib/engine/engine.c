@@ -63,3 +63,19 @@ void tr_run_stop_with(struct tr_run *run, int exit_code, const char *sentence)
         snprintf(run->sentence, sizeof run->sentence, "%s", sentence);
     }
 }
+
+struct tr_run_load tr_run_load(const struct tr_run *run)
+{
+    struct tr_run_load sum = {0};
+
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *l = &run->lanes[i];
+
+        sum.waiting += l->fresh.n + l->redo.n;
+        sum.aside += l->aside.n;
+        sum.planned += l->planned.n;
+        sum.ready += l->ready.n;
+        sum.sent += l->sent.n;
+    }
+    return sum;
+}

@@ -1,20 +1,22 @@
 /* engine.h - the state of a run, shared by the files of the five verbs.
  *
+ *   engine.c   small words that all of them use
+ *   lanes.c    what a lane needs: opened, remembered from run to run
+ *   moves.c    every move of a row or a pack between its states
+ *   purse.c    budgets: reserved together, claimed from the job's ledger
+ *   chain.c    which lane takes a row; how lanes close, and rows go on
+ *   guests.c   items that are no rows: canaries and audits
+ *   preview.c  a run that only plans: what it would ask and cost
  *   fill.c     read rows, look them up, join equal ones
- *   receive.c  take replies, check answers, settle money, learn
  *   packs.c    plan: form packs, build requests, reserve money
  *   commit.c   commit, then act: send what is committed, write what is
- *   guests.c   items that are no rows: canaries and audits
+ *   receive.c  take replies, check answers, settle money, learn
  *   adopt.c    batches of earlier runs, and their rows
  *   wind.c     every way a run ends
- *   lanes.c    what a lane needs: opened, remembered, given back
- *   purse.c    budgets: reserved together, claimed from the job's ledger
- *   preview.c  a run that only plans: what it would ask and cost
- *   chain.c    which lane takes a row; how lanes close, and rows go on
  *   run.c      the step that joins them, opening and closing
- *   engine.c   small words that all of them use
  *
- * Nobody else includes this file.
+ * Each calls only those above it (tools/check-layers). Nobody else includes
+ * this file.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_ENGINE_H
@@ -382,130 +384,47 @@ int tr_run_stable_parts(struct tr_run *run, struct tr_run_lane *l,
  * decides. */
 int64_t tr_run_cap(const struct tr_run *run, const struct tr_run_lane *l,
                    enum tr_form form, uint32_t n);
-/* The text of a row as this lane gets it: cut under --truncate. */
-struct tr_str tr_run_text(const struct tr_run_lane *l,
-                          const struct tr_row *row);
-/* Under which a verdict of this lane on the row is stored: its text and, where
- * rows are kept apart, whose it is. */
-struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row);
-/* Its rows wait as if this lane had never been asked; the pack goes. */
-void tr_run_give_back(struct tr_run *run, struct tr_pack *p);
 /* Once, when the first rows are there: whether the provider's cache pays. */
 void tr_run_plan_cache(struct tr_run *run, struct tr_run_lane *l);
 /* Who said a verdict, as the store numbers it. */
 int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
                   const char *served, uint16_t *origin, struct tr_err *err);
 
-/* ---- fill.c ----------------------------------------------------------- */
+/* ---- moves.c: a row to a lane ----------------------------------------- */
 
-int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err);
+/* The text of a row as this lane gets it: cut under --truncate. */
+struct tr_str tr_run_text(const struct tr_run_lane *l,
+                          const struct tr_row *row);
+/* Under which a verdict of this lane on the row is stored: its text and, where
+ * rows are kept apart, whose it is. */
+struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row);
 
-/* ---- rows come to rest (fill.c) --------------------------------------- */
+/* ---- rows move (moves.c) ---------------------------------------------- */
 
-/* A verdict is known; it shows after the next commit. */
-void tr_run_answer(struct tr_run *run, struct tr_row *row,
-                   struct tr_verdict verdict);
-void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
-                     struct tr_row *row, enum tr_why why);
+/* A row begins to wait at its lane: among others, or apart by its looks. */
+void tr_run_wait(struct tr_run *run, struct tr_row *row);
 /* Asked again later, in a pack of at most company rows. */
 void tr_run_wait_again(struct tr_run *run, struct tr_run_lane *l,
                        struct tr_row *row, uint16_t company);
+/* A verdict is known; it shows after the next commit. */
+void tr_run_answer(struct tr_run *run, struct tr_row *row,
+                   struct tr_verdict verdict);
+/* A row that nobody is asked about. */
+void tr_run_settle_row(struct tr_run *run, struct tr_row *row);
 /* The row and all equal ones got their verdict and it is durable. */
 void tr_run_settle_all(struct tr_run *run, struct tr_row *row);
 
-/* ---- chain.c ---------------------------------------------------------- */
+/* ---- packs move (moves.c) --------------------------------------------- */
 
-/* The rows of the lanes from this one to l are l's to take, once it is open. */
-uint32_t tr_chain_from(const struct tr_run *run, const struct tr_run_lane *l);
-uint32_t tr_chain_waiting(const struct tr_run *run,
-                          const struct tr_run_lane *l); /* how many */
-/* A row that would end so at l goes on to the next lane; false: it ends. */
-bool tr_chain_next_row(struct tr_run *run, struct tr_run_lane *l,
-                       struct tr_row *row, enum tr_why why);
-/* The same question about a failure that the store knows. */
-bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
-                        enum tr_why why);
-/* The key under which a lane's verdict on a row is stored. */
-struct tr_key tr_chain_key(const struct tr_run_lane *l,
-                           const struct tr_row *row);
-/* A row that its own lane has refused, which l may not be asked about. */
-bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
-                        const struct tr_row *row);
-/* A pack leaves: its rows will never go back before this lane. */
-void tr_chain_sends(struct tr_run *run, const struct tr_pack *p);
-/* What a reply says about its lane's health, and what follows. */
-int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
-                   const struct tr_reply *reply, int64_t sent_at, bool probe,
-                   struct tr_err *err);
-/* Leaves lanes alone whose servers ask for it; stops the run when rows wait
- * and no lane will ever take them. */
-int tr_chain_mind(struct tr_run *run, struct tr_err *err);
-
-/* ---- receive.c -------------------------------------------------------- */
-
-int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err);
-/* Money, tokens and pace of one attempt; joins the next commit. */
-int tr_run_book(struct tr_run *run, struct tr_pack *p,
-                const struct tr_reply *reply, int64_t now, struct tr_err *err);
-
-/* What the answer says about each of p's items; new label sets are noted. */
-int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
-                       const struct tr_reply *reply, struct tr_answer *a,
-                       struct tr_item_answer *got, struct tr_err *err);
-
-/* How sure the lane is of an item, where it says so. */
-uint16_t tr_run_confidence(const struct tr_reply *reply, uint32_t id);
-
-/* ---- guests.c --------------------------------------------------------- */
-
-void tr_guests_open(struct tr_run *run, struct tr_run_lane *l);
-/* A row begins to wait at its lane: among others, or apart by its looks. */
-void tr_guests_queue(struct tr_run *run, struct tr_row *row);
-/* How many of the first n rows of q go together, seen from here; 0: wait for
- * replies. May bring another row to the front. scout: it goes alone so that it
- * may become a canary. */
-uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
-                       struct tr_rows *q, uint32_t n, bool *scout);
-void tr_guests_join(struct tr_run *run, struct tr_pack *p);
-struct tr_str tr_guests_text(const struct tr_pack *p, uint32_t guest);
-void tr_guests_leave(struct tr_pack *p);
-/* Bytes that guests may add to a pack of n rows. */
-int64_t tr_guests_bytes(const struct tr_run *run, const struct tr_run_lane *l,
-                        uint32_t n);
-/* What guests will add to a planned pack that are not in it yet: how many, and
- * their bytes. */
-int64_t tr_guests_foreseen(const struct tr_pack *p, int64_t *bytes);
-void tr_guests_book(struct tr_pack *p, const struct tr_usage *usage);
-/* Does the pack count? False: it is gone, and its rows are asked again. */
-bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
-                     const struct tr_item_answer *got);
-/* A row has its answer: was the doubt about the last one right? */
-void tr_guests_answered(struct tr_run_lane *l, struct tr_row *row,
-                        uint32_t set);
-/* What stands for a guest among the keys of a pack in a batch; and the answer
- * it must have, when it is one. */
-struct tr_key tr_guests_key(const struct tr_pack *p, uint32_t guest);
-bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint32_t *set);
-
-/* ---- adopt.c ---------------------------------------------------------- */
-
-/* Takes over the batches of earlier runs. */
-int tr_run_adopt(struct tr_run *run, struct tr_err *err);
-/* True: the row's answer is under way, and it sits in its pack now. */
-bool tr_run_seat(struct tr_run *run, struct tr_row *row);
-/* The pack goes: nobody finds a seat in it any more. */
-void tr_run_unseat(struct tr_run *run, struct tr_pack *p);
-/* Its money is booked; the rest of what a reply means. */
-int tr_run_adopted_reply(struct tr_run *run, struct tr_pack *p,
-                         const struct tr_reply *reply, struct tr_err *err);
-
-/* ---- packs.c ---------------------------------------------------------- */
-
-int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err);
 /* NULL: *err says why. */
 struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
                             uint32_t n, struct tr_err *err);
 void tr_pack_free(struct tr_run *run, struct tr_pack *p);
+/* Its rows wait as if this lane had never been asked; the pack goes. */
+void tr_run_give_back(struct tr_run *run, struct tr_pack *p);
+/* True: the answer of a row is under way in a batch of an earlier run, and it
+ * sits in its pack now. */
+bool tr_run_seat(struct tr_run *run, struct tr_row *row);
 
 /* ---- purse.c ---------------------------------------------------------- */
 
@@ -526,9 +445,68 @@ int tr_run_purse_close(struct tr_run *run, bool finished, struct tr_err *err);
 int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
                    struct tr_err *err);
 void tr_run_unreserve(struct tr_run *run, const struct tr_pack *p);
+/* Intents of packs that never left are taken back: they cost nothing. */
+int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
+                  struct tr_err *err);
 /* What became of the reservation; fills the money's part of out. */
 void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
                    const struct tr_reply *reply, struct tr_store_outcome *out);
+
+/* ---- chain.c ---------------------------------------------------------- */
+
+/* The rows of the lanes from this one to l are l's to take, once it is open. */
+uint32_t tr_chain_from(const struct tr_run *run, const struct tr_run_lane *l);
+uint32_t tr_chain_waiting(const struct tr_run *run,
+                          const struct tr_run_lane *l); /* how many */
+/* A row ends at l, or goes on to the next lane. */
+void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
+                     struct tr_row *row, enum tr_why why);
+/* Would it go on, with a failure that the store knows? */
+bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
+                        enum tr_why why);
+/* The key under which a lane's verdict on a row is stored. */
+struct tr_key tr_chain_key(const struct tr_run_lane *l,
+                           const struct tr_row *row);
+/* A row that its own lane has refused, which l may not be asked about. */
+bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
+                        const struct tr_row *row);
+/* A pack leaves: its rows will never go back before this lane. */
+void tr_chain_sends(struct tr_run *run, const struct tr_pack *p);
+/* What a reply says about its lane's health, and what follows. */
+int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
+                   const struct tr_reply *reply, int64_t sent_at, bool probe,
+                   struct tr_err *err);
+/* Leaves lanes alone whose servers ask for it; stops the run when rows wait
+ * and no lane will ever take them. */
+int tr_chain_mind(struct tr_run *run, struct tr_err *err);
+
+/* ---- guests.c --------------------------------------------------------- */
+
+void tr_guests_open(struct tr_run *run, struct tr_run_lane *l);
+/* How many of the first n rows of q go together, seen from here; 0: wait for
+ * replies. May bring another row to the front. scout: it goes alone so that it
+ * may become a canary. */
+uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
+                       struct tr_rows *q, uint32_t n, bool *scout);
+void tr_guests_join(struct tr_run *run, struct tr_pack *p);
+struct tr_str tr_guests_text(const struct tr_pack *p, uint32_t guest);
+/* Bytes that guests may add to a pack of n rows. */
+int64_t tr_guests_bytes(const struct tr_run *run, const struct tr_run_lane *l,
+                        uint32_t n);
+/* What guests will add to a planned pack that are not in it yet: how many, and
+ * their bytes. */
+int64_t tr_guests_foreseen(const struct tr_pack *p, int64_t *bytes);
+void tr_guests_book(struct tr_pack *p, const struct tr_usage *usage);
+/* Does the pack count? False: it is gone, and its rows are asked again. */
+bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
+                     const struct tr_item_answer *got);
+/* A row has its answer: was the doubt about the last one right? */
+void tr_guests_answered(struct tr_run_lane *l, struct tr_row *row,
+                        uint32_t set);
+/* What stands for a guest among the keys of a pack in a batch; and the answer
+ * it must have, when it is one. */
+struct tr_key tr_guests_key(const struct tr_pack *p, uint32_t guest);
+bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint32_t *set);
 
 /* ---- preview.c -------------------------------------------------------- */
 
@@ -542,6 +520,14 @@ bool tr_run_preview_waits(const struct tr_run *run,
 int tr_run_preview_pack(struct tr_run *run, struct tr_pack *p,
                         struct tr_err *err);
 
+/* ---- fill.c ----------------------------------------------------------- */
+
+int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err);
+
+/* ---- packs.c ---------------------------------------------------------- */
+
+int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err);
+
 /* ---- commit.c --------------------------------------------------------- */
 
 /* One transaction, if it is due or now_please. */
@@ -551,11 +537,28 @@ int tr_run_send_ready(struct tr_run *run, int64_t *wake, bool *moved,
                       struct tr_err *err);
 int tr_run_write_settled(struct tr_run *run, bool *moved, struct tr_err *err);
 
+/* ---- receive.c -------------------------------------------------------- */
+
+int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err);
+/* Money, tokens and pace of one attempt; joins the next commit. */
+int tr_run_book(struct tr_run *run, struct tr_pack *p,
+                const struct tr_reply *reply, int64_t now, struct tr_err *err);
+
+/* What the answer says about each of p's items; new label sets are noted. */
+int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
+                       const struct tr_reply *reply, struct tr_answer *a,
+                       struct tr_item_answer *got, struct tr_err *err);
+
+/* How sure the lane is of an item, where it says so. */
+uint16_t tr_run_confidence(const struct tr_reply *reply, uint32_t id);
+
+/* ---- adopt.c ---------------------------------------------------------- */
+
+/* Takes over the batches of earlier runs. */
+int tr_run_adopt(struct tr_run *run, struct tr_err *err);
+
 /* ---- wind.c ----------------------------------------------------------- */
 
-/* Intents of packs that never left are taken back: they cost nothing. */
-int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
-                  struct tr_err *err);
 int tr_run_wind_down(struct tr_run *run, int64_t *wake, bool *moved,
                      struct tr_err *err);
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake);

@@ -1,8 +1,4 @@
-/* fill.c - fill: read rows, look them up, join equal ones; and how rows come to
- * rest, wherever their verdict comes from.
- *
- * Every move of a row between its states (nouns.h) is in this file and in
- * packs.c (WAITING to PACKED).
+/* fill.c - fill: read rows, look them up, join equal ones.
  *
  * SPDX-License-Identifier: MIT */
 #include "engine/engine.h"
@@ -10,99 +6,6 @@
 enum {
     FILL_ROWS = 1024 /* rows read in one step: a step stays short */
 };
-
-static void count_settled(struct tr_run *run, const struct tr_row *row)
-{
-    const struct tr_verdict *v = &row->verdict;
-    struct tr_counts *c = &run->counts;
-
-    c->rows_settled++;
-    if (v->why != TR_WHY_NONE) {
-        c->rows_failed++;
-        c->fails[v->why]++;
-        if (!c->fail_example[v->why])
-            c->fail_example[v->why] =
-                (int64_t)(row->block->first + (uint64_t)(row - row->block->rows))
-                + 1;
-        return;
-    }
-    const uint32_t *labels;
-    uint32_t n = tr_task_set_labels(run->task, v->set, &labels);
-
-    for (uint32_t i = 0; i < n; i++)
-        run->label_counts[labels[i]]++;
-    if (n == 0 || (n == 1 && (int32_t)labels[0] == run->task->none))
-        c->none_answers++;
-}
-
-static void settle(struct tr_run *run, struct tr_row *row)
-{
-    tr_window_settled(&run->window, row);
-    count_settled(run, row);
-}
-
-/* What was asked in this run counts for who answered. */
-static void count_for_lane(struct tr_lane_counts *c, const struct tr_row *row)
-{
-    for (const struct tr_row *r = row; r; r = r->twin) {
-        c->rows++;
-        c->failed += row->verdict.why != TR_WHY_NONE;
-    }
-}
-
-/* The row and all equal ones got their verdict and it is durable. */
-void tr_run_settle_all(struct tr_run *run, struct tr_row *row)
-{
-    struct tr_row *twin = row->twin;
-
-    if (row->state == TR_ROW_ANSWERED)
-        count_for_lane(&run->lanes[row->lane].counts, row);
-    tr_keymap_remove(&run->open_keys, &row->key);
-    row->twin = NULL;
-    while (twin) {
-        struct tr_row *next = twin->twin;
-
-        twin->verdict = row->verdict;
-        twin->twin = NULL;
-        settle(run, twin);
-        twin = next;
-    }
-    settle(run, row);
-}
-
-/* A verdict is known; it shows after the next commit. */
-void tr_run_answer(struct tr_run *run, struct tr_row *row,
-                   struct tr_verdict verdict)
-{
-    TR_ASSERT(row->state == TR_ROW_PACKED || row->state == TR_ROW_WAITING);
-    row->verdict = verdict;
-    row->state = TR_ROW_ANSWERED;
-    tr_rows_add(&run->answered, row);
-    if (!run->flush.oldest_at)
-        run->flush.oldest_at = run->now;
-}
-
-void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
-                     struct tr_row *row, enum tr_why why)
-{
-    if (tr_chain_next_row(run, l, row, why))
-        return;
-    row->lane = (uint8_t)l->place;
-    tr_run_answer(run, row, (struct tr_verdict){
-        .why = (uint16_t)why,
-        .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
-        .confidence = TR_NO_CONFIDENCE,
-    });
-}
-
-void tr_run_wait_again(struct tr_run *run, struct tr_run_lane *l,
-                       struct tr_row *row, uint16_t company)
-{
-    row->state = TR_ROW_WAITING;
-    row->company = company;
-    row->since = run->now;
-    tr_rows_add(&l->redo, row);
-}
 
 /* Rows just read, by the place where they stand in the arrays. */
 struct asked {
@@ -173,7 +76,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
         struct tr_row *row = rows[i], *first;
 
         if (row->state == TR_ROW_SETTLED) { /* bad or empty: the source said */
-            settle(run, row);
+            tr_run_settle_row(run, row);
             continue;
         }
         row->key = tr_run_key(lane, row);
@@ -205,7 +108,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
             row->verdict = unasked;
             tr_run_settle_all(run, row);
         } else if (!tr_run_seat(run, row)) {
-            tr_guests_queue(run, row);
+            tr_run_wait(run, row);
         }
     }
 out:

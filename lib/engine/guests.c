@@ -39,24 +39,6 @@ void tr_guests_open(struct tr_run *run, struct tr_run_lane *l)
                            task->examples[i].set, true);
 }
 
-void tr_guests_queue(struct tr_run *run, struct tr_row *row)
-{
-    struct tr_run_lane *l = &run->lanes[row->lane];
-
-    if (is_on(l) && !row->apart &&
-        tr_suspect(tr_run_text(l, row), run->task->labels,
-                   run->task->label_count)) {
-        row->apart = true;
-        l->guard.counts.isolated++;
-    }
-    if (row->apart) {
-        tr_run_wait_again(run, l, row, 1);
-        return;
-    }
-    row->state = TR_ROW_WAITING;
-    tr_rows_add(&l->fresh, row);
-}
-
 /* ---- before a pack is made -------------------------------------------- */
 
 /* Brings the first of n rows to the front that is short enough: every pack that
@@ -155,14 +137,6 @@ void tr_guests_join(struct tr_run *run, struct tr_pack *p)
                                    p->guests);
     for (uint32_t i = 0; i < p->guest_count; i++)
         p->guest_bytes += g->guests[p->guests[i]].n + 9;
-}
-
-void tr_guests_leave(struct tr_pack *p)
-{
-    struct tr_guard *g = &p->lane->guard;
-
-    tr_guard_leave(g, p->guests, p->guest_count);
-    g->scouting -= p->scout;
 }
 
 struct tr_str tr_guests_text(const struct tr_pack *p, uint32_t guest)

@@ -1,4 +1,4 @@
-/* lanes.c - what belongs to one lane of a run: opened, remembered, given back.
+/* lanes.c - what belongs to one lane of a run: opened, remembered.
  *
  * A run may have several lanes; each has its own pace, meter, prompt, keys and
  * queues (struct tr_run_lane). What they share (rows, store, money, time) is
@@ -10,22 +10,6 @@
 #include "base/bounds.h"
 
 #include <stdio.h>
-
-struct tr_run_load tr_run_load(const struct tr_run *run)
-{
-    struct tr_run_load sum = {0};
-
-    for (uint32_t i = 0; i < run->lane_count; i++) {
-        const struct tr_run_lane *l = &run->lanes[i];
-
-        sum.waiting += l->fresh.n + l->redo.n;
-        sum.aside += l->aside.n;
-        sum.planned += l->planned.n;
-        sum.ready += l->ready.n;
-        sum.sent += l->sent.n;
-    }
-    return sum;
-}
 
 /* The questions of one request cost by the byte, as a prompt does; the body
  * tells exactly, this tells before there is one. */
@@ -94,50 +78,6 @@ void tr_run_meet_peers(struct tr_run *run, int64_t *wake)
         if (l->ready.n && l->meet_at < *wake)
             *wake = l->meet_at;
     }
-}
-
-struct tr_str tr_run_text(const struct tr_run_lane *l,
-                          const struct tr_row *row)
-{
-    struct tr_str text = tr_row_text(row->block, row);
-
-    if (l->text_max && text.n > l->text_max) {
-        text.n = l->text_max;
-        while (text.n && ((unsigned char)text.p[text.n] & 0xc0) == 0x80)
-            text.n--; /* never inside a character */
-    }
-    return text;
-}
-
-struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row)
-{
-    struct tr_key salt = l->salt;
-
-    if (row->party)
-        salt = tr_digest(&l->salt, tr_str((const char *)&row->party,
-                                          sizeof row->party));
-    return tr_digest(&salt, tr_run_text(l, row));
-}
-
-/* Rows of a pack that never left, or that the lane does not take any more. */
-void tr_run_give_back(struct tr_run *run, struct tr_pack *p)
-{
-    for (uint32_t i = p->n; i-- > 0; ) {
-        struct tr_row *row = p->rows[i];
-
-        if (!row) /* of an adopted pack, and not read */
-            continue;
-        if (p->seats) { /* nobody has looked at it yet */
-            tr_guests_queue(run, row);
-            continue;
-        }
-        row->state = TR_ROW_WAITING;
-        if (p->probe) /* not the same one every time: it may be poison */
-            tr_rows_add(&run->lanes[row->lane].fresh, row);
-        else
-            tr_rows_push(&run->lanes[row->lane].fresh, row);
-    }
-    tr_pack_free(run, p);
 }
 
 /* What answered for this model in the last run of this store: `served` if it
@@ -441,7 +381,6 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
                        lane->model);
     if (lane->decides && (rc = check_question(run->task, lane, err)) != TR_OK)
         return rc;
-    tr_guests_open(run, l);
     return choose_cut(run, l, err);
 }
 

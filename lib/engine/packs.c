@@ -14,64 +14,8 @@ enum {
     REDO_WORTH = 8,      /* invalid items that make a pack of their own */
     LOCAL_PACK = 64,     /* texts per call of a local lane */
     LOCAL_SAMPLE = 2000, /* rows a local lane is fitted to, at most */
-    PARTY_LOOK = 2048,   /* rows looked at for company of one's own party */
-    SPARE_BYTES = 32 << 10 /* a body with more room than this is not kept */
+    PARTY_LOOK = 2048    /* rows looked at for company of one's own party */
 };
-
-struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
-                                uint32_t n, struct tr_err *err)
-{
-    struct tr_pack *p;
-    char *space;
-    uint32_t items = n > 1 ? n + TR_GUESTS_MAX : n;
-    size_t bytes = sizeof *p + n * (sizeof *p->rows + sizeof *p->texts) +
-                   items * (sizeof *p->items + sizeof *p->order);
-
-    if (!run->free_slot_count) {
-        tr_fail(err, TR_BUG, "no free slot for a pack");
-        return NULL;
-    }
-    p = tr_alloc(bytes);
-    if (!p) {
-        tr_fail(err, TR_NOMEM, "out of memory for a request of %u texts",
-                (unsigned)n);
-        return NULL;
-    }
-    space = (char *)(p + 1);
-    p->rows = (void *)space;
-    space += n * sizeof *p->rows;
-    p->items = (void *)space;
-    space += items * sizeof *p->items;
-    p->texts = (void *)space;
-    space += n * sizeof *p->texts;
-    p->order = (void *)space;
-    p->n = n;
-    p->lane = l;
-    p->slot = run->free_slots[--run->free_slot_count];
-    run->packs[p->slot] = p;
-    tr_buf_init(&p->body, TR_BODIES_BYTES);
-    if (run->spare_count)
-        p->body = run->spare[--run->spare_count];
-    run->body_bytes += p->body.cap;
-    return p;
-}
-
-/* Its rows have been moved on before. */
-void tr_pack_free(struct tr_run *run, struct tr_pack *p)
-{
-    tr_run_unseat(run, p);
-    tr_guests_leave(p);
-    run->body_bytes -= p->body.cap;
-    run->packs[p->slot] = NULL;
-    run->free_slots[run->free_slot_count++] = p->slot;
-    /* Bodies are too large for malloc()'s fast path: keep some. */
-    if (p->body.cap && p->body.cap <= SPARE_BYTES && tr_buf_ok(&p->body) &&
-        run->spare_count < TR_SPARE_BODIES)
-        run->spare[run->spare_count++] = p->body;
-    else
-        tr_buf_release(&p->body);
-    tr_free(p);
-}
 
 /* Requests of one key find each other's beginning at the provider; too many a
  * minute would not, so they take turns over several. */

@@ -374,6 +374,84 @@ static int batches_refused(struct tr_run *run, struct tr_run_lane *l,
     return rc;
 }
 
+/* ---- of a batch that an earlier run has made -------------------------- */
+
+/* For a row that is not here: the store keeps it by its key. */
+static int keep(struct tr_run *run, const struct tr_key *key,
+                struct tr_verdict verdict, struct tr_err *err)
+{
+    int rc = tr_run_grow((void **)&run->absent, &run->absent_cap,
+                         run->absent_count + 1, sizeof *run->absent, err);
+
+    if (rc == TR_OK)
+        run->absent[run->absent_count++] = (struct tr_store_put){*key, verdict};
+    return rc;
+}
+
+/* The canaries of its pack, which only their keys remember. */
+static bool guests_right(const struct tr_pack *p,
+                         const struct tr_item_answer *got)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        bool canary;
+        uint32_t set;
+
+        if (!tr_guests_is_key(&p->seats[p->order[i]].key, &canary, &set) ||
+            !canary)
+            continue;
+        if (got[i].result != TR_ITEM_OK || got[i].set != set)
+            return false;
+    }
+    return true;
+}
+
+/* Whatever does not settle is asked anew, as if it never had been. */
+static int on_adopted(struct tr_run *run, struct tr_pack *p,
+                      const struct tr_reply *reply, struct tr_err *err)
+{
+    struct tr_item_answer got[TR_PACK_MAX];
+    struct tr_answer a = {.is_void = true};
+    uint16_t origin = TR_NO_ORIGIN;
+    int rc = TR_OK;
+
+    if (tr_rule(reply->outcome)->action == TR_DO_CHECK) {
+        TRY(tr_run_origin(run, p->lane, reply->served, &origin, err));
+        TRY(tr_run_read_answer(run, p, reply, &a, got, err));
+        a.is_void = a.is_void || !guests_right(p, got);
+    }
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct tr_row *row = p->rows[p->order[i]];
+        bool canary;
+        uint32_t set;
+        struct tr_verdict verdict = {
+            .origin = origin,
+            .confidence = tr_run_confidence(reply, p->items[i].id),
+            .pack_size = (uint16_t)p->n,
+            .position = (uint16_t)i,
+        };
+
+        if (a.is_void || got[i].result != TR_ITEM_OK ||
+            tr_guests_is_key(&p->seats[p->order[i]].key, &canary, &set))
+            continue;
+        verdict.set = got[i].set;
+        if (row)
+            tr_run_answer(run, row, verdict);
+        else
+            TRY(keep(run, &p->seats[p->order[i]].key, verdict, err));
+        p->rows[p->order[i]] = NULL;
+    }
+    if (p->n == 1 && p->rows[0] && /* which nobody gets round */
+        tr_rule(reply->outcome)->why == TR_WHY_BLOCKED)
+        p->rows[0]->refused = true;
+    for (uint32_t i = 0; i < p->n; i++)
+        run->counts.items_reasked += p->rows[i] != NULL;
+    tr_run_give_back(run, p);
+out:
+    return rc;
+}
+
+/* ---- any reply -------------------------------------------------------- */
+
 static int on_reply(struct tr_run *run, struct tr_run_lane *from,
                     const struct tr_reply *reply, struct tr_err *err)
 {
@@ -432,7 +510,7 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
     if (rc != TR_OK)
         return rc;
     if (p->seats && rule->action != TR_DO_STOP)
-        return tr_run_adopted_reply(run, p, reply, err);
+        return on_adopted(run, p, reply, err);
 
     switch (rule->action) {
     case TR_DO_CHECK:

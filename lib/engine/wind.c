@@ -19,34 +19,6 @@ void tr_run_stop(struct tr_run *run, int exit_code)
         tr_run_stop_with(run, exit_code, "");
 }
 
-int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
-                  struct tr_err *err)
-{
-    struct tr_pack *p;
-
-    tr_queue_reverse(q); /* the oldest comes to stand in front again */
-    while ((p = tr_queue_take(q))) {
-        if (!p->lane->lane->is_local) {
-            tr_run_unreserve(run, p);
-            if (had_intent) {
-                int rc = tr_run_grow((void **)&run->outs, &run->out_cap,
-                              run->out_count + 1, sizeof *run->outs, err);
-
-                if (rc != TR_OK)
-                    return rc;
-                run->outs[run->out_count++] =
-                    (struct tr_store_outcome){
-                        .attempt = p->attempt, .unsent = true,
-                        .in_batch = p->lane->lane->in_batches};
-            }
-        }
-        if (p->probe)
-            p->lane->health.probing = false;
-        tr_run_give_back(run, p);
-    }
-    return TR_OK;
-}
-
 static uint64_t tag_of(const struct tr_pack *p)
 {
     return p->attempt * TR_PACKS_MAX + p->slot;
