@@ -10,7 +10,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 /* Descriptors 0, 1 and 2 must exist, or a file of ours could become standard
  * output. */
@@ -23,6 +27,18 @@ static void open_missing_streams(void)
     } while (fd >= 0 && fd <= 2);
     if (fd >= 0)
         close(fd);
+}
+
+/* Where address space is limited (ulimit -v) none of it is reserved: glibc takes
+ * 64 MiB and more for each thread that allocates. */
+static void spare_address_space(void)
+{
+#ifdef __GLIBC__
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        mallopt(M_ARENA_MAX, 1);
+#endif
 }
 
 static int unknown(struct term *term, const char *name)
@@ -72,6 +88,7 @@ int main(int argc, char **argv)
     int code;
 
     open_missing_streams();
+    spare_address_space();
     if (!guard_raise()) {
         fputs("trommel: it runs with more rights than yours (setuid or "
               "setgid); it is not made for that\n", stderr);

@@ -33,7 +33,7 @@
 #define THREADS_MAX 64
 /* What the rest of the program may take while the model is there: the rows and
  * the store's pages of base/bounds.h, beside code and libraries. */
-#define OTHERS_BYTES (40u << 20)
+#define OTHERS_BYTES (56u << 20)
 
 /* One core's own walk through the shared weights: no two threads ever wait
  * for each other inside a batch, which a busy machine rewards. */
