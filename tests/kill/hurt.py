@@ -236,6 +236,8 @@ def no_threads(case):
     """No thread can be had: who needs none does without, the others say so."""
     if os.geteuid() != 0:
         return skipped("no_threads", "needs root, to be a user without any")
+    if SANITIZED:
+        return skipped("no_threads", "the leak sanitizer needs one itself")
     case.calm()
     user = 64123 # no other process is this user's
     for folder in (case.world.here, case.world.path("config")):

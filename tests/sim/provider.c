@@ -656,6 +656,8 @@ static int minute_of(const struct sim *w)
 {
     int64_t minute = (w->now - SIM_START) / (60 * TR_S);
 
+    if (minute < 0) /* a script that is played begins at 0 */
+        return 0;
     return (int)(minute < SIM_MINUTES ? minute : SIM_MINUTES - 1);
 }
 
