@@ -29,8 +29,8 @@ static void open_missing_streams(void)
         close(fd);
 }
 
-/* Where address space is limited (ulimit -v) none of it is reserved: glibc takes
- * 64 MiB and more for each thread that allocates. */
+/* Where address space is limited (ulimit -v) none of it is reserved: glibc
+ * takes 64 MiB and more for each thread that allocates. */
 static void spare_address_space(void)
 {
 #ifdef __GLIBC__

@@ -190,8 +190,8 @@ static int fit_threads(const struct tr_encoder *e, const char *path,
         --*threads;
     if (room_for(rest + one * (size_t)*threads))
         return TR_OK;
-    return tr_fail(err, TR_NOMEM, "out of memory for %s: at least %zu MB more are "
-                   "needed; raise the limit (ulimit -v), or name a server's "
+    return tr_fail(err, TR_NOMEM, "out of memory for %s: at least %zu MB more "
+                   "are needed; raise the limit (ulimit -v), or name a server's "
                    "model with --model", path, (rest + one) / 1000000);
 }
 

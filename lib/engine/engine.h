@@ -15,8 +15,8 @@
  *   wind.c     every way a run ends
  *   run.c      the step that joins them, opening and closing
  *
- * Each calls only those above it (tools/check-layers). Nobody else includes
- * this file.
+ * Each calls only those above it (tools/check-layers). Nobody else in lib/
+ * includes this file.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_ENGINE_H

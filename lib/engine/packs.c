@@ -100,7 +100,7 @@ static uint32_t pack_limit(const struct tr_run *run,
                            const struct tr_run_lane *l)
 {
     uint32_t want = run->opts.pack ? run->opts.pack : l->lane->pack_auto;
-    uint32_t each = 1, max = TR_PACK_MAX;
+    uint32_t each = 1, max = TR_PACK_MAX, most;
 
     if (l->health.state != TR_LANE_OPEN)
         return 1; /* a probe */
@@ -108,8 +108,9 @@ static uint32_t pack_limit(const struct tr_run *run,
         return LOCAL_PACK;
     if (run->opts.isolate)
         return 1;
-    if (tr_guard_pack_most(&l->guard))
-        max = tr_guard_pack_most(&l->guard);
+    most = tr_guard_pack_most(&l->guard);
+    if (most)
+        max = most;
     if (l->lane->decides && l->lane->questions_max) {
         if (run->task->multiple)
             each = run->task->label_count - (run->task->none >= 0);

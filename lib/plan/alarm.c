@@ -316,36 +316,31 @@ bool tr_alarm_next(struct tr_alarm *a, const struct tr_alarm_view *v,
 
 static void say_lane(struct tr_alert *alert, const struct tr_event *e)
 {
+    const char *what = "";
+    bool when = false;
+    char in[32] = "";
+
     switch (e->kind) {
     case TR_EVENT_QUOTA:
-        if (e->wait_s >= 0)
-            snprintf(alert->text, sizeof alert->text,
-                     "%.150s: its limit is used up and comes back in "
-                     "%" PRId64 " min", e->lane, (e->wait_s + 59) / 60);
-        else
-            snprintf(alert->text, sizeof alert->text,
-                     "%.150s: the quota of its key is used up; add "
-                     "credit", e->lane);
+        when = e->wait_s >= 0;
+        what = when ? ": its limit is used up and comes back in "
+                    : ": the quota of its key is used up; add credit";
         break;
     case TR_EVENT_MODEL:
-        snprintf(alert->text, sizeof alert->text,
-                 "%.150s: another model answers than before under this name; "
-                 "labels may differ", e->lane);
+        what = ": another model answers than before under this name; labels "
+               "may differ";
         break;
     case TR_EVENT_LANE_UP:
-        snprintf(alert->text, sizeof alert->text,
-                 "%.150s serves again", e->lane);
+        what = " serves again";
         break;
     default:
-        if (e->wait_s >= 60)
-            snprintf(alert->text, sizeof alert->text,
-                     "%.150s does not serve and asks to be left alone for "
-                     "%" PRId64 " min", e->lane, (e->wait_s + 59) / 60);
-        else
-            snprintf(alert->text, sizeof alert->text,
-                     "%.150s does not serve: no answer, or key or model "
-                     "refused", e->lane);
+        when = e->wait_s >= 60;
+        what = when ? " does not serve and asks to be left alone for "
+                    : " does not serve: no answer, or key or model refused";
     }
+    if (when)
+        snprintf(in, sizeof in, "%" PRId64 " min", (e->wait_s + 59) / 60);
+    snprintf(alert->text, sizeof alert->text, "%.150s%s%s", e->lane, what, in);
 }
 
 bool tr_alarm_raise(struct tr_alarm *a, const struct tr_event *e,

@@ -262,7 +262,7 @@ uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
         return 0;
     watched = watched || tr_guard_alarmed(g);
     if (rows < g->from && !watched && g->mode != TR_GUARD_STRICT)
-        return rows >= g->from / 2;
+        return rows >= g->from / 2 ? 1 : 0;
     if (watched) { /* an attack is the likelier here, and may be on any label */
         kinds = kinds_most(g);
         if (k < kinds)

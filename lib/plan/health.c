@@ -78,14 +78,25 @@ static int64_t when_to_probe(const struct tr_health *h,
     return TR_NEVER;
 }
 
+/* When it is probed, others say. */
+static void shut(struct tr_health *h, enum tr_health_state state, int64_t now)
+{
+    h->state = state;
+    h->probes = 0;
+    h->closed_at = now;
+}
+
 static void close_as(struct tr_health *h, enum tr_health_state state,
                      const struct tr_health_news *news, int64_t now)
 {
-    h->state = state;
+    shut(h, state, now);
     h->doubted = state == TR_LANE_GONE && news->served;
-    h->probes = 0;
     h->probe_at = when_to_probe(h, news, now);
-    h->closed_at = now;
+}
+
+static bool is_gone(const struct tr_health *h)
+{
+    return h->state == TR_LANE_GONE && !h->doubted;
 }
 
 static bool trips_now(const struct tr_health *h,
@@ -137,7 +148,7 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
 
     if (news->probe)
         h->probing = false;
-    if (h->state == TR_LANE_GONE && !h->doubted)
+    if (is_gone(h))
         return false;
     if (news->outcome == TR_OUT_FATAL) {
         if (h->state != TR_LANE_GONE)
@@ -163,7 +174,7 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
 bool tr_health_wish(struct tr_health *h, int64_t until, int64_t patience_ns,
                     int64_t now)
 {
-    if (until <= h->wish_until || (h->state == TR_LANE_GONE && !h->doubted))
+    if (until <= h->wish_until || is_gone(h))
         return false;
     h->wish_until = until;
     if (h->state != TR_LANE_OPEN) {
@@ -173,10 +184,8 @@ bool tr_health_wish(struct tr_health *h, int64_t until, int64_t patience_ns,
     }
     if (until - now <= patience_ns)
         return false;
-    h->state = TR_LANE_DOWN;
-    h->probes = 0;
+    shut(h, TR_LANE_DOWN, now);
     h->probe_at = until;
-    h->closed_at = now;
     return true;
 }
 

@@ -15,6 +15,8 @@
 #include "base/buf.h"
 #include "store/store.h"
 
+enum { TR_RESCUE_PUT_BYTES = 40 }; /* more than an answer takes of a record */
+
 struct tr_rescue {
     int fd;                /* -1: nothing is reserved */
     size_t at;             /* where the next record goes */

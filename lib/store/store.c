@@ -126,7 +126,7 @@ out:
  * room holds: the other half is for what is under way. */
 static void rescue_saved(struct tr_store *st, size_t put_count)
 {
-    enum { FIT = TR_RESCUE_BYTES / 2 / 40 };
+    enum { FIT = TR_RESCUE_BYTES / 2 / TR_RESCUE_PUT_BYTES };
     size_t n = put_count < FIT ? FIT - put_count : 0;
 
     for (size_t i = st->saved_count > n ? st->saved_count - n : 0;

@@ -137,9 +137,10 @@ int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
                   size_t put_count, const struct tr_store_outcome *outs,
                   size_t out_count, struct tr_err *err);
 /* After one of the two has failed: keeps what was saved since the last commit,
- * what came since, and what that one was given, in a file beside the store (rescue.h), durably, for the next open.
- * Fails when no intents were committed before, or more came than room was
- * taken for. Origins and sets can be added as before. */
+ * what came since, and what that one was given, in a file beside the store
+ * (rescue.h), durably, for the next open. Fails when no intents were committed
+ * before, or more came than room was taken for. Origins and sets can be added
+ * as before. */
 int tr_store_rescue(struct tr_store *st, const struct tr_store_put *puts,
                     size_t put_count, const struct tr_store_outcome *outs,
                     size_t out_count, struct tr_err *err);

@@ -96,7 +96,8 @@ struct batch *sim_batch_new(struct sim *w, struct sim_provider *p,
     yyjson_val *list, *v;
     size_t i, n;
 
-    grow((void **)&all->all, all->all_n, &all->all_cap, sizeof *all->all);
+    TR_ASSERT(tr_grow((void **)&all->all, &all->all_cap, all->all_n + 1,
+                      sizeof *all->all));
     all->all[all->all_n++] = b;
     b->p = p;
     snprintf(b->mark, sizeof b->mark, "%s", mark);

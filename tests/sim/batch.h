@@ -89,15 +89,6 @@ static inline bool strikes(struct sim *w, enum sim_site fault)
                       1) != 0;
 }
 
-static inline void grow(void **array, size_t n, size_t *cap, size_t size)
-{
-    if (n < *cap)
-        return;
-    *cap = *cap ? *cap * 2 : 16;
-    *array = tr_resize(*array, *cap * size);
-    TR_ASSERT(*array);
-}
-
 static inline bool is_openai(const struct sim *w)
 {
     return w->o.batch == SIM_OPENAI;

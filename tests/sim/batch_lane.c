@@ -120,7 +120,8 @@ static int ask(struct tr_transport *t, uint64_t tag,
     tr_buf_init(&a->headers, 0);
     tr_buf_init(&a->reply, 0);
     a->save_fd = what->save ? what->save_fd : -1;
-    grow((void **)&all->asks, all->ask_n, &all->ask_cap, sizeof *all->asks);
+    TR_ASSERT(tr_grow((void **)&all->asks, &all->ask_cap, all->ask_n + 1,
+                      sizeof *all->asks));
     all->asks[all->ask_n++] = a;
     if (!read_url(w, a, what->url, what->post))
         sim_fail(w, "request", "nobody knows the address %s", what->url);

@@ -138,8 +138,8 @@ static void upload(struct sim *w, struct ask *a)
     struct sim_batches *all = w->batches;
     struct file *f;
 
-    grow((void **)&all->files, all->file_n, &all->file_cap,
-         sizeof *all->files);
+    TR_ASSERT(tr_grow((void **)&all->files, &all->file_cap, all->file_n + 1,
+                      sizeof *all->files));
     f = &all->files[all->file_n++];
     *f = (struct file){.text = a->body};
     tr_buf_init(&a->body, 0);

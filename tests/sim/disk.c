@@ -61,23 +61,14 @@ static void drop(struct sim_bytes *b)
     *b = (struct sim_bytes){0};
 }
 
-/* Room for one more. */
-static void grow(void **array, size_t n, size_t *cap, size_t size)
-{
-    if (n < *cap)
-        return;
-    *cap = *cap ? *cap * 2 : 16;
-    *array = tr_resize(*array, *cap * size);
-    TR_ASSERT(*array);
-}
-
 /* ---- files ------------------------------- */
 
 static struct sim_late *add_late(struct sim_file *f)
 {
     struct sim_late *l;
 
-    grow((void **)&f->late, f->late_n, &f->late_cap, sizeof *f->late);
+    TR_ASSERT(tr_grow((void **)&f->late, &f->late_cap, f->late_n + 1,
+                      sizeof *f->late));
     l = &f->late[f->late_n++];
     *l = (struct sim_late){0};
     return l;
@@ -256,7 +247,8 @@ static int new_file(struct sim_disk *d)
 
 static void becomes(struct sim_name *n, int file, int rename)
 {
-    grow((void **)&n->late, n->late_n, &n->late_cap, sizeof *n->late);
+    TR_ASSERT(tr_grow((void **)&n->late, &n->late_cap, n->late_n + 1,
+                      sizeof *n->late));
     n->late[n->late_n++] = (struct sim_entry){file, rename};
     n->file = file;
 }

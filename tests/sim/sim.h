@@ -690,6 +690,10 @@ int sim_obey(struct sim *w, const int *texts, const uint32_t *ids, int n,
              uint32_t *more_masks);
 int sim_hostile_figures(uint64_t from, uint64_t seeds);
 
+/* Goodput, of so many worlds each (rates.c). The exit code. */
+int sim_brownouts(uint64_t from, uint64_t seeds, bool first_only, bool verbose);
+int sim_limits(uint64_t from, uint64_t seeds, bool first_only, bool verbose);
+
 /* world.c */
 #define SIM_QUOTA_PROBE_S 20
 const char *sim_model(int place); /* "sim/sim-1": as in NAME_by */
