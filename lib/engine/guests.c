@@ -106,14 +106,14 @@ uint32_t tr_guests_fit(struct tr_run *run, struct tr_run_lane *l,
         watched = watched || r->watched;
     }
     want = tr_guard_want(g, n, watched);
-    if (!want)
-        return n;
     if (tr_guard_wants_scout(g, tr_chain_waiting(run, l)) &&
         bring_scout(l, q, n)) {
         *scout = true;
         l->scout_at = run->now;
         return 1;
     }
+    if (!want)
+        return n;
     if (tr_guard_is_short(g, want) && may_wait(run, l))
         return 0;
     if (tr_guard_free(g) >= 2)
@@ -166,12 +166,13 @@ int64_t tr_guests_foreseen(const struct tr_pack *p, int64_t *bytes)
     int64_t want = tr_guard_want(g, p->n, false), each = 0;
 
     *bytes = 0;
-    if (!want)
+    if (!is_on(p->lane) || p->n < 2)
         return 0;
     for (uint32_t i = 0; i < p->n; i++)
         each += (int64_t)tr_run_text(p->lane, p->rows[i]).n;
     each = each / p->n + 9;
-    *bytes = each * tr_guard_audits_permille(g, p->n) / 1000;
+    if (want || tr_guard_free(g) < 2) /* else samples are in the packs */
+        *bytes = each * tr_guard_chance_permille(g, p->n) / 1000;
     if (want <= p->guest_count)
         return 0;
     *bytes += each * (want - p->guest_count);
@@ -268,7 +269,7 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
     }
     verdict = p->n < 2 ? TR_GUARD_FINE
                        : tr_guard_judge(g, p->guests, said, p->guest_count,
-                                        sets, rows);
+                                        sets, rows, p->n);
     if (verdict != TR_GUARD_FINE) {
         doubt(run, p, tr_guard_doubt(g, verdict, p->guests, said,
                                      p->guest_count, rows, fresh(p)), got);

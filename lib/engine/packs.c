@@ -378,6 +378,8 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
             (double)bound_of(run, l, bytes + data / n, 1);
     bound = (double)bound_of(run, l, bytes + data + data / n * guests,
                              n + guests);
+    if (!guests) /* samples of small packs, counted as rows */
+        bound *= 1 + (double)tr_guard_chance_permille(&l->guard, n) / 1000 / n;
     tr_money_text((int64_t)(rows / n * bound + alone), cost, sizeof cost);
     snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s%s%s",
              l->lane->model, rows, cost,

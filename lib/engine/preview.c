@@ -64,7 +64,8 @@ static void add_guests(const struct tr_run *run, struct tr_preview *v)
     int64_t n = tr_guard_scouts(&l->guard, f->texts);
     int64_t bytes = (int64_t)(l->system.n + l->schema.n) + 200;
 
-    if (!v->guest_bytes || (!n && f->guests)) {
+    if (!v->guest_bytes ||
+        (!n && (f->guests || tr_guard_free(&l->guard) < 2))) {
         f->guests = v->guest_bytes = 0; /* too few rows: there will be none */
         return;
     }

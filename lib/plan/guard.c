@@ -183,13 +183,26 @@ int64_t tr_guard_scouts(const struct tr_guard *g, int64_t rows)
     return n < want ? n : want;
 }
 
-int64_t tr_guard_audits_permille(const struct tr_guard *g, int64_t rows)
+/* The chance that a pack too small to always have a canary has one: as many
+ * for the rows as in the smallest pack that has. What it finds raises the
+ * alarm, and that is what it is for. */
+static double sample(const struct tr_guard *g, uint32_t rows)
+{
+    if (g->mode != TR_GUARD_ON || tr_guard_alarmed(g) || rows < 2 ||
+        rows >= g->from / 2)
+        return 0;
+    return (double)rows / (g->from / 2);
+}
+
+int64_t tr_guard_chance_permille(const struct tr_guard *g, uint32_t rows)
 {
     double share = g->mode == TR_GUARD_OFF || g->strangers ? 0
                    : g->mode == TR_GUARD_STRICT ? AUDIT_SHARE_STRICT
                                                 : AUDIT_SHARE;
 
-    return (int64_t)(share * 1000) * rows;
+    if (sample(g, rows) > 0)
+        return g->strangers && !g->pool ? 0 : (int64_t)(1000 * sample(g, rows));
+    return (int64_t)(share * 1000 * rows);
 }
 
 uint32_t tr_guard_free(const struct tr_guard *g)
@@ -338,14 +351,18 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t rows, uint32_t want,
 {
     struct tr_rng rng = {seed ^ 0x6775657374u};
     uint32_t n = 0, audits = 0, wide;
+    bool sampled;
 
     if (max > TR_GUESTS_MAX)
         max = TR_GUESTS_MAX;
     if (want > max)
         want = max;
     wide = kinds_most(g) < max ? kinds_most(g) : max;
+    sampled = !want && max && tr_rng_unit(&rng) < sample(g, rows);
+    want += sampled;
     while (n < want && tr_guard_free(g) >= 2) {
-        int slot = draw(g, slots, n, true, want == 1 ? rows : 0, &rng);
+        int slot = draw(g, slots, n, true, want == 1 && !sampled ? rows : 0,
+                        &rng);
 
         if (slot < 0 && want == 1 && max >= 2) {
             want = 2;
@@ -459,7 +476,7 @@ enum tr_guard_verdict tr_guard_judge(const struct tr_guard *g,
                                      const uint8_t *slots,
                                      const struct tr_guest_said *said,
                                      uint32_t guests, const uint32_t *sets_,
-                                     uint32_t rows)
+                                     uint32_t rows, uint32_t pack)
 {
     uint32_t n = 0, right = 0, first = 0;
     bool two = false; /* right ones with different answers */
@@ -480,9 +497,12 @@ enum tr_guard_verdict tr_guard_judge(const struct tr_guard *g,
     }
     if (g->mode == TR_GUARD_STRICT && n && (right < n || !two))
         return TR_GUARD_SILENT;
-    /* One right canary refutes all constants but its own answer. */
-    if (n && !two && (!right || (rows && sets_[0] == first &&
-                                 all_alike(sets_, rows))))
+    if (n && !right)
+        return TR_GUARD_SILENT;
+    /* One right canary refutes all constants but its own answer; in a sample
+     * so few rows may well have that all. */
+    if (n && !two && (n > 1 || pack >= g->from / 2) && rows &&
+        sets_[0] == first && all_alike(sets_, rows))
         return TR_GUARD_SILENT;
     if ((!n || g->mode == TR_GUARD_STRICT) && is_unlikely(g, sets_, rows))
         return TR_GUARD_UNLIKELY;

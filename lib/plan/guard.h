@@ -17,7 +17,7 @@ enum tr_guard_mode { TR_GUARD_OFF, TR_GUARD_ON, TR_GUARD_STRICT };
 
 enum {
     TR_GUARD_PACK = 16,    /* rows from which a pack gets two canaries; from
-                              half of it one */
+                              half of it one; below that one in some: samples */
     TR_GUARD_ALONE = 4,    /* doubted rows so few go alone at once */
     TR_GUARD_QUIET = 4096, /* rows without an attack that end an alarm */
     TR_GUESTS_MAX = 14,    /* of one pack */
@@ -117,8 +117,9 @@ uint32_t tr_guard_free(const struct tr_guard *g);
 bool tr_guard_is_short(const struct tr_guard *g, uint32_t want);
 /* Of so many rows that wait, how many will be asked alone for it. */
 int64_t tr_guard_scouts(const struct tr_guard *g, int64_t rows);
-/* Audits among so many rows, in thousandths. */
-int64_t tr_guard_audits_permille(const struct tr_guard *g, int64_t rows);
+/* Guests that are drawn by chance for a pack of so many rows, in thousandths:
+ * audits, and samples of small packs. */
+int64_t tr_guard_chance_permille(const struct tr_guard *g, uint32_t rows);
 /* There will be, when packs under way come back. */
 bool tr_guard_will_be(const struct tr_guard *g);
 
@@ -129,11 +130,12 @@ bool tr_guard_alarmed(const struct tr_guard *g);
 /* Rows a pack may have now, as far as the guard minds; 0: any number. */
 uint32_t tr_guard_pack_most(const struct tr_guard *g);
 /* How many canaries a pack of so many rows should have; watched, or alarmed:
- * whatever its size, and of many kinds. 0: none. */
+ * whatever its size, and of many kinds. 0: none, or one as a sample. */
 uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched);
 /* Fills slots with at most max guests for a pack of so many rows: want canaries
  * with as many different answers as there are, at least two, or none; if no
- * more is wanted, one whose answer the rows will hardly all have; and audits.
+ * more is wanted, one whose answer the rows will hardly all have; if none is,
+ * any one now and then; and audits.
  * They are under way until leave(). */
 uint32_t tr_guard_pick(struct tr_guard *g, uint32_t rows, uint32_t want,
                        uint32_t max, uint64_t seed, uint8_t *slots);
@@ -153,12 +155,12 @@ enum tr_guard_verdict {
     TR_GUARD_UNLIKELY   /* no canary, and labels far from the usual */
 };
 
-/* sets: of the rows that were answered. */
+/* sets: of the rows that were answered. pack: rows in it. */
 enum tr_guard_verdict tr_guard_judge(const struct tr_guard *g,
                                      const uint8_t *slots,
                                      const struct tr_guest_said *said,
                                      uint32_t guests, const uint32_t *sets,
-                                     uint32_t rows);
+                                     uint32_t rows, uint32_t pack);
 /* The pack counts. True: the audits say that packs are too large; pack_cap
  * was lowered. pack: rows in it. */
 bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,

@@ -99,6 +99,7 @@ struct figure {
 };
 
 static const struct figure figures[] = {
+    {"clean, pack 4", TR_GUARD_ON, 0, 0, 4, 4, false, false, 0, 0, 5, 70},
     {"clean, pack 8", TR_GUARD_ON, 0, 0, 8, 4, false, false, 0, 0, 5, -1},
     {"clean, pack 12", TR_GUARD_ON, 0, 0, 12, 4, false, false, 0, 0, 5, -1},
     {"clean, pack 16", TR_GUARD_ON, 0, 0, 16, 4, false, false, 0, 0, 5, -1},
@@ -113,7 +114,9 @@ static const struct figure figures[] = {
     {"1 % plain, strict", TR_GUARD_STRICT, 10, 0, 50, 4, false, false, 0, 50,
      -1, -1},
     {"1 % sly, off", TR_GUARD_OFF, 10, 0, 50, 4, true, false, 0, -1, -1, -1},
-    {"1 % sly, pack 4", TR_GUARD_ON, 10, 0, 4, 4, true, false, 0, -1, -1, -1},
+    {"1 % sly, pack 2", TR_GUARD_ON, 10, 0, 2, 4, true, false, 0, 50, -1, -1},
+    {"1 % sly, pack 4", TR_GUARD_ON, 10, 0, 4, 4, true, false, 0, 50, -1, -1},
+    {"1 % sly, pack 6", TR_GUARD_ON, 10, 0, 6, 4, true, false, 0, 60, -1, -1},
     {"1 % sly, pack 8", TR_GUARD_ON, 10, 0, 8, 4, true, false, 0, 50, -1, -1},
     {"1 % sly, pack 12", TR_GUARD_ON, 10, 0, 12, 4, true, false, 0, 50, -1,
      -1},

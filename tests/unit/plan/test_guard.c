@@ -157,12 +157,64 @@ static void small_packs_have_one_of_a_rare_answer(void **state)
 
                 for (uint32_t k = 0; k < cases[i].rows; k++)
                     alike[k] = x;
-                if (tr_guard_judge(&g, slots, s, n, alike, cases[i].rows) ==
-                    TR_GUARD_FINE)
+                if (tr_guard_judge(&g, slots, s, n, alike, cases[i].rows,
+                                   cases[i].rows) == TR_GUARD_FINE)
                     fail_msg("%s: all %u", cases[i].name, x);
             }
             tr_guard_leave(&g, slots, n);
         }
+    }
+}
+
+/* As many for the rows as at eight; what one says is no proof, but a wrong
+ * answer is. */
+static void smaller_packs_have_one_in_some(void **state)
+{
+    static const struct {
+        const char *name;
+        enum tr_guard_mode mode;
+        uint32_t rows, low, high; /* of 4,000 packs */
+    } cases[] = {
+        {"1 row", TR_GUARD_ON, 1, 0, 0},
+        {"2 rows", TR_GUARD_ON, 2, 900, 1100},
+        {"4 rows", TR_GUARD_ON, 4, 1850, 2150},
+        {"7 rows", TR_GUARD_ON, 7, 3400, 3600},
+        {"strict has two, or none", TR_GUARD_STRICT, 4, 0, 0},
+    };
+    static const uint32_t alike[7] = {1, 1, 1, 1, 1, 1, 1};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t with = 0;
+
+        begin(cases[i].mode);
+        admit("a", 1);
+        admit("b", 2);
+        all_are_known();
+        for (uint64_t seed = 0; seed < 4000; seed++) {
+            uint32_t n = tr_guard_pick(&g, cases[i].rows, 0, 14, seed, slots);
+            struct tr_guest_said right, wrong, nothing;
+
+            with += n;
+            tr_guard_leave(&g, slots, n);
+            if (!n)
+                continue;
+            assert_int_equal(n, 1);
+            right = said(TR_SAID_SET, g.guests[slots[0]].set);
+            wrong = said(TR_SAID_SET, 3);
+            nothing = said(TR_SAID_NOTHING, 0);
+            assert_int_equal(tr_guard_judge(&g, slots, &right, 1, alike,
+                                            cases[i].rows, cases[i].rows),
+                             TR_GUARD_FINE);
+            assert_int_equal(tr_guard_judge(&g, slots, &wrong, 1, alike,
+                                            cases[i].rows, cases[i].rows),
+                             TR_GUARD_WRONG);
+            assert_int_equal(tr_guard_judge(&g, slots, &nothing, 1, alike,
+                                            cases[i].rows, cases[i].rows),
+                             TR_GUARD_SILENT);
+        }
+        if (with < cases[i].low || with > cases[i].high)
+            fail_msg("%s: %u", cases[i].name, with);
     }
 }
 
@@ -191,7 +243,7 @@ static void no_constant_answer_passes(void **state)
                                 x);
                 for (int i = 0; i < ROWS; i++)
                     sets[i] = x;
-                if (tr_guard_judge(&g, slots, s, n, sets, ROWS) ==
+                if (tr_guard_judge(&g, slots, s, n, sets, ROWS, ROWS) ==
                     TR_GUARD_FINE)
                     fail_msg("all %u, quiet %d, seed %d", x, quiet, (int)seed);
             }
@@ -244,7 +296,7 @@ static void the_verdict_on_a_pack(void **state)
             s[k] = g.guests[slots[k]].set == 1
                        ? said(cases[i].a, cases[i].set_a)
                        : said(cases[i].b, cases[i].set_b);
-        if (tr_guard_judge(&g, slots, s, n, cases[i].sets, 4) !=
+        if (tr_guard_judge(&g, slots, s, n, cases[i].sets, 4, 20) !=
             cases[i].verdict)
             fail_msg("%s", cases[i].name);
         tr_guard_leave(&g, slots, n);
@@ -559,7 +611,7 @@ static void labels_far_from_the_usual(void **state)
             sets[n++] = 1;
         for (uint32_t k = 0; k < cases[i].rest; k++)
             sets[n++] = k % 4;
-        if (tr_guard_judge(&g, NULL, NULL, 0, sets, n) != cases[i].verdict)
+        if (tr_guard_judge(&g, NULL, NULL, 0, sets, n, n) != cases[i].verdict)
             fail_msg("%s", cases[i].name);
     }
 }
@@ -578,7 +630,7 @@ static void a_sorted_file_is_soon_believed(void **state)
     for (int pack = 0; pack < 20; pack++) {
         uint16_t id;
 
-        if (tr_guard_judge(&g, NULL, NULL, 0, sets, 16) == TR_GUARD_FINE)
+        if (tr_guard_judge(&g, NULL, NULL, 0, sets, 16, 16) == TR_GUARD_FINE)
             continue;
         doubts++;
         id = tr_guard_doubt(&g, TR_GUARD_UNLIKELY, NULL, NULL, 0, 16, 16);
@@ -701,6 +753,7 @@ int main(void)
         cmocka_unit_test(two_answers_or_none),
         cmocka_unit_test(answers_are_drawn_alike),
         cmocka_unit_test(small_packs_have_one_of_a_rare_answer),
+        cmocka_unit_test(smaller_packs_have_one_in_some),
         cmocka_unit_test(no_constant_answer_passes),
         cmocka_unit_test(the_verdict_on_a_pack),
         cmocka_unit_test(a_new_canary_is_tried_among_all_kinds),
