@@ -24,7 +24,7 @@ enum {
     GROWN = 16,            /* packs after which one doubt is not its own */
     TRUST_PASSED = 1,      /* a pack that came back right allows so many more */
     ROWS_PER_CANARY = 16,  /* of packs of 48 and more; smaller ones have two */
-    WATCHED_WANT = 8,
+    WATCHED_WANT = 12,
     TRIALS = 2,            /* packs in which a new canary is tried */
     DOUBTED_NEW = 2,       /* packs doubted in a row that make a canary bad */
     DOUBTED_OLD = 4,       /* company, before and after it passed in one */

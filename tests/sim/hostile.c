@@ -140,6 +140,8 @@ static const struct figure figures[] = {
      -1, -1, -1},
     {"1 % sly, pack 50, 8 labels", TR_GUARD_ON, 10, 0, 50, 8, true, false, 0,
      -1, -1, -1},
+    {"1 % sly, pack 50, 20 labels", TR_GUARD_ON, 10, 0, 50, 20, true, false, 0,
+     -1, -1, -1},
     {"1 % sly, one label for all", TR_GUARD_ON, 10, 0, 50, 4, true, false,
      GULLIBLE_ALL + 1, 0, -1, -1},
     {"1 % sly, isolate", TR_GUARD_ON, 10, 0, 50, 4, true, true, 0, 0, -1, -1},
@@ -166,8 +168,8 @@ int sim_hostile_figures(uint64_t from, uint64_t seeds)
 {
     enum { SEEDS = 8, MOST = 64, PACKS = 65 };
     static struct sim w;
-    static int64_t plain_of[MOST][PACKS][2]; /* tokens without guard, by pack
-                                                and number of labels */
+    static int64_t plain_of[MOST][PACKS][SIM_LABELS_MAX + 1]; /* tokens
+                                without guard, by pack and number of labels */
     int missed = 0;
 
     if (seeds > MOST)
@@ -182,7 +184,7 @@ int sim_hostile_figures(uint64_t from, uint64_t seeds)
         bool ok = true;
 
         for (uint64_t seed = from; seed < from + seeds; seed++) {
-            int64_t *without = &plain_of[seed - from][f->pack][f->labels > 4];
+            int64_t *without = &plain_of[seed - from][f->pack][f->labels];
             struct figure clean = *f;
 
             clean.hostile = clean.moody = 0;

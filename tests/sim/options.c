@@ -106,7 +106,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->rows = one_in(&r, 30) ? between(&r, 0, 2)
               : one_in(&r, 4) ? between(&r, 100, 300)
                               : between(&r, 3, 100);
-    o->labels = between(&r, 2, SIM_LABELS_MAX);
+    o->labels = between(&r, 2, 8);
     o->duplicates_pct = one_in(&r, 2) ? between(&r, 1, 50) : 0;
     o->nasty_pct = one_in(&r, 2) ? between(&r, 1, 60) : 0;
     o->poison_pct = one_in(&r, 3) ? between(&r, 1, 12) : 0;

@@ -363,7 +363,7 @@ void sim_options_none(struct sim_options *o); /* each at its least */
 
 /* ---- texts and their truth ------------------------------- */
 
-#define SIM_LABELS_MAX 8
+#define SIM_LABELS_MAX 20
 #define SIM_SAID_MAX 6
 #define SIM_RUNS_MAX 40
 #define SIM_PERIODS_MAX 400
@@ -537,7 +537,7 @@ struct sim {
     int text_count;
     int *row_text;               /* row -> text, -1: empty */
     struct tr_str labels_list;
-    char label_text[128];
+    char label_text[160];
     const char *label_names[SIM_LABELS_MAX];
 
     /* the providers */

@@ -142,7 +142,9 @@ static void make_text(struct sim *w, int number)
 static void make_rows(struct sim *w)
 {
     static const char *const names[SIM_LABELS_MAX] = {
-        "alpha", "beta", "gamma", "delta", "not spam", "a", "ab", "e-f",
+        "alpha", "beta", "gamma", "delta", "not spam", "a", "ab", "e-f", "g",
+        "hh", "eye", "jay", "kay", "ell", "em", "en", "oh", "pea", "queue",
+        "are",
     };
     size_t n = 0;
     char *list = w->label_text;
