@@ -11,7 +11,7 @@
 
 static const char *name_of(const struct tr_source *src)
 {
-    return tr_source_name(src, src->file);
+    return tr_input_name(src, src->file);
 }
 
 int tr_faulty_say(const struct tr_source *src, int code, size_t at,

@@ -16,7 +16,7 @@ enum { MORE = 0, STARTED = 1 };
 
 static const char delimiters[] = {',', ';', '\t', '|'};
 
-void tr_header_list(const struct tr_str *names, size_t n, struct tr_buf *out)
+static void list_names(const struct tr_str *names, size_t n, struct tr_buf *out)
 {
     size_t before = out->n;
 
@@ -86,7 +86,7 @@ static int no_column(struct tr_source *src, struct tr_str wish,
     if (near.p)
         tr_buf_addf(&what, " (did you mean \"%.*s\"?)", (int)near.n, near.p);
     tr_buf_addf(&remedy, "name one of these %ss with %s: ", noun(src), option);
-    tr_header_list(src->columns, src->column_count, &remedy);
+    list_names(src->columns, src->column_count, &remedy);
     rc = tr_buf_ok(&what) && tr_buf_ok(&remedy)
              ? tr_faulty_say(src, TR_DATA, 0, false, err, what.p, remedy.p)
              : TR_NOMEM;
@@ -110,7 +110,7 @@ static int default_text(struct tr_source *src, struct tr_column *text,
     }
     tr_buf_init(&remedy, 0);
     tr_buf_addf(&remedy, "name the one to label with --text: ");
-    tr_header_list(src->columns, src->column_count, &remedy);
+    list_names(src->columns, src->column_count, &remedy);
     rc = tr_faulty_say(src, TR_DATA, 0, false, err,
                        src->format == TR_FMT_JSONL
                            ? "none of the members is called text"
@@ -197,17 +197,20 @@ static int check_names(struct tr_source *src, struct tr_err *err)
     return TR_OK;
 }
 
-static const struct {
-    const char *option, *remedy, *not_plain, *missing;
-} marks[TR_MARKS] = {
-    [TR_MARK_ID] = {"--id", "correct the line, or name another member with "
-                    "--id", "the member that names the row is not a string or "
-                    "number", "the member that names the row is missing"},
-    [TR_MARK_PARTY] = {"--apart", "correct the line, or name another member "
-                       "with --apart", "the member that keeps rows apart is "
-                       "not a string or number", "the member that keeps rows "
-                       "apart is missing"},
-};
+static int choose_marks(struct tr_source *src, struct tr_err *err)
+{
+    static const char *const options[TR_MARKS] = {
+        [TR_MARK_ID] = "--id", [TR_MARK_PARTY] = "--apart"};
+
+    for (int i = 0; i < TR_MARKS; i++) {
+        struct tr_column *c = &src->mark[i];
+
+        if (c->name.n && !column_at(src, c->name, &c->at) &&
+            (src->format != TR_FMT_JSONL || src->columns))
+            return no_column(src, c->name, options[i], err);
+    }
+    return TR_OK;
+}
 
 static int choose_columns(struct tr_source *src, struct tr_err *err)
 {
@@ -215,13 +218,7 @@ static int choose_columns(struct tr_source *src, struct tr_err *err)
 
     TRY(check_names(src, err));
     TRY(choose_text(src, err));
-    for (int i = 0; i < TR_MARKS; i++) {
-        struct tr_column *c = &src->mark[i];
-
-        if (c->name.n && !column_at(src, c->name, &c->at) &&
-            (src->format != TR_FMT_JSONL || src->columns))
-            TRY(no_column(src, c->name, marks[i].option, err));
-    }
+    TRY(choose_marks(src, err));
 out:
     return rc;
 }
@@ -345,7 +342,7 @@ static int keep_header(struct tr_source *src, struct tr_str record,
 static int compare_header(struct tr_source *src, struct tr_str record,
                           struct tr_err *err)
 {
-    const char *first = tr_source_name(src, 0);
+    const char *first = tr_input_name(src, 0);
     struct tr_buf name;
     char what[400];
     int rc = TR_OK;
@@ -509,7 +506,7 @@ int tr_header_try(struct tr_source *src, struct tr_err *err)
         return tr_fail(err, TR_DATA,
                        "%s is empty, there is nothing to label; check what "
                        "wrote it",
-                       tr_source_name(src, src->file));
+                       tr_input_name(src, src->file));
     if (bytes.n >= 2 && (memcmp(bytes.p, "\xff\xfe", 2) == 0 ||
                          memcmp(bytes.p, "\xfe\xff", 2) == 0 ||
                          (!bytes.p[0] != !bytes.p[1])))
@@ -526,7 +523,7 @@ int tr_header_try(struct tr_source *src, struct tr_err *err)
             rc = tr_fail(err, TR_DATA,
                          "%s holds only a byte order mark, there is nothing "
                          "to label; check what wrote it",
-                         tr_source_name(src, src->file));
+                         tr_input_name(src, src->file));
     } else if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV) {
         rc = try_csv(src, err);
     } else {
@@ -537,57 +534,6 @@ int tr_header_try(struct tr_source *src, struct tr_err *err)
     if (rc == STARTED && src->file == 0)
         src->style.bom = bom;
     return rc;
-}
-
-/* ---- members of a JSON row -------------------------------------------- */
-
-static enum tr_why bad_member(struct tr_source *src, size_t at)
-{
-    src->found.bad_at = at;
-    return TR_WHY_BAD_MEMBER;
-}
-
-enum tr_why tr_header_members(struct tr_source *src, const char **what)
-{
-    const char *base = tr_feed_bytes(src).p;
-    struct tr_json_member *m = src->members;
-
-    src->found.remedy = "correct the line, or name another member with --text";
-    for (uint32_t t = 0; t < src->text_count; t++) {
-        size_t i = 0;
-
-        while (i < src->member_count && !tr_str_eq(m[i].key, src->text[t].name))
-            i++;
-        if (i == src->member_count) {
-            *what = "the member to label is missing";
-            return bad_member(src, 0);
-        }
-        if (m[i].value.p[0] != '"') {
-            *what = "the member to label is not a string";
-            return bad_member(src, (size_t)(m[i].value.p - base));
-        }
-        src->text[t].at = (uint32_t)i;
-    }
-    for (int k = 0; k < TR_MARKS; k++) {
-        struct tr_column *c = &src->mark[k];
-        size_t i = 0;
-
-        if (!c->name.n)
-            continue;
-        src->found.remedy = marks[k].remedy;
-        while (i < src->member_count && !tr_str_eq(m[i].key, c->name))
-            i++;
-        if (i == src->member_count) {
-            *what = marks[k].missing;
-            return bad_member(src, 0);
-        }
-        if (m[i].value.p[0] == '{' || m[i].value.p[0] == '[') {
-            *what = marks[k].not_plain;
-            return bad_member(src, (size_t)(m[i].value.p - base));
-        }
-        c->at = (uint32_t)i;
-    }
-    return TR_WHY_NONE;
 }
 
 /* ---- summary ---------------------------------------------------------- */
@@ -601,7 +547,7 @@ int tr_header_summary(struct tr_source *src, struct tr_err *err)
     bool ok;
 
     tr_buf_init(&b, 0);
-    tr_buf_addz(&b, tr_source_name(src, 0));
+    tr_buf_addz(&b, tr_input_name(src, 0));
     if (src->path_count > 1)
         tr_buf_addf(&b, " and %zu more", src->path_count - 1);
     tr_buf_addf(&b, ": %s", words[src->format]);

@@ -1,4 +1,8 @@
-/* reading.h - the source's own state, shared by source.c, header.c, faulty.c.
+/* reading.h - the source's own state, and the files that work on it.
+ *
+ * source.c calls header.c for the begin of a file, and record.c for what
+ * follows; header.c finds its record with record.c; all of them call faulty.c.
+ *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_ROWS_READING_H
 #define TR_ROWS_READING_H
@@ -97,11 +101,7 @@ struct tr_source {
 /* Looks at the begin of a file. 1: started, feed.from is the first record;
  * 0: more bytes are needed; < 0: tr_code. */
 int tr_header_try(struct tr_source *src, struct tr_err *err);
-/* Finds text and marks in src->members; why it is a bad row. */
-enum tr_why tr_header_members(struct tr_source *src, const char **what);
 int tr_header_summary(struct tr_source *src, struct tr_err *err);
-/* Names as "a, b, c", cut when there are many. */
-void tr_header_list(const struct tr_str *names, size_t n, struct tr_buf *out);
 
 /* ---- faulty.c --------------------------------------------------------- */
 
@@ -135,6 +135,15 @@ struct tr_str tr_record_mark(struct tr_source *src, struct tr_str record,
                              enum tr_mark which, const char *half);
 /* Whose row it is (--apart). Never 0 where rows are kept apart. */
 uint64_t tr_record_party(struct tr_source *src, struct tr_str record);
+
+/* What sentences call an input. */
+static inline const char *tr_input_name(const struct tr_source *src,
+                                        uint32_t file)
+{
+    const char *path = src->paths[file];
+
+    return strcmp(path, "-") == 0 ? "standard input" : path;
+}
 
 static inline struct tr_str tr_feed_bytes(const struct tr_source *src)
 {

@@ -171,6 +171,13 @@ static int plain_keys(struct tr_source *src, struct tr_err *err)
     return TR_OK;
 }
 
+static void bad_member(struct tr_source *src, const char *what, const char *at)
+{
+    src->found.what = what;
+    wrong(&src->found, TR_WHY_BAD_MEMBER,
+          at ? (size_t)(at - tr_feed_bytes(src).p) : 0);
+}
+
 static int check_keys(struct tr_source *src, struct tr_err *err)
 {
     struct tr_json_member *m = src->members;
@@ -189,14 +196,73 @@ static int check_keys(struct tr_source *src, struct tr_err *err)
         for (size_t j = 0; j < i; j++) {
             if (!tr_str_eq(m[i].key, m[j].key))
                 continue;
-            src->found.what = "a member name stands twice in the object";
             src->found.remedy = "rename or remove one of the two";
-            wrong(&src->found, TR_WHY_BAD_MEMBER,
-                  (size_t)(m[i].value.p - tr_feed_bytes(src).p));
+            bad_member(src, "a member name stands twice in the object",
+                       m[i].value.p);
             return TR_OK;
         }
     }
     return TR_OK;
+}
+
+/* -1: there is none of this name. */
+static ptrdiff_t member_at(const struct tr_source *src, struct tr_str name)
+{
+    for (size_t i = 0; i < src->member_count; i++)
+        if (tr_str_eq(src->members[i].key, name))
+            return (ptrdiff_t)i;
+    return -1;
+}
+
+/* Where text and marks are in this row. */
+static void find_members(struct tr_source *src)
+{
+    static const struct {
+        const char *remedy, *not_plain, *missing;
+    } marks[TR_MARKS] = {
+        [TR_MARK_ID] = {"correct the line, or name another member with --id",
+                        "the member that names the row is not a string or "
+                        "number",
+                        "the member that names the row is missing"},
+        [TR_MARK_PARTY] = {"correct the line, or name another member with "
+                           "--apart",
+                           "the member that keeps rows apart is not a string "
+                           "or number",
+                           "the member that keeps rows apart is missing"},
+    };
+
+    src->found.remedy = "correct the line, or name another member with --text";
+    for (uint32_t t = 0; t < src->text_count; t++) {
+        ptrdiff_t i = member_at(src, src->text[t].name);
+
+        if (i < 0) {
+            bad_member(src, "the member to label is missing", NULL);
+            return;
+        }
+        if (src->members[i].value.p[0] != '"') {
+            bad_member(src, "the member to label is not a string",
+                       src->members[i].value.p);
+            return;
+        }
+        src->text[t].at = (uint32_t)i;
+    }
+    for (int k = 0; k < TR_MARKS; k++) {
+        struct tr_column *c = &src->mark[k];
+        ptrdiff_t i = c->name.n ? member_at(src, c->name) : 0;
+
+        if (!c->name.n)
+            continue;
+        src->found.remedy = marks[k].remedy;
+        if (i < 0) {
+            bad_member(src, marks[k].missing, NULL);
+            return;
+        }
+        if (strchr("{[", src->members[i].value.p[0])) {
+            bad_member(src, marks[k].not_plain, src->members[i].value.p);
+            return;
+        }
+        c->at = (uint32_t)i;
+    }
 }
 
 static int judge_jsonl(struct tr_source *src, struct tr_str record,
@@ -233,7 +299,7 @@ static int judge_jsonl(struct tr_source *src, struct tr_str record,
     TRY(plain_keys(src, err));
     TRY(check_keys(src, err));
     if (found->why == TR_WHY_NONE)
-        found->why = tr_header_members(src, &found->what);
+        find_members(src);
 out:
     return rc;
 }

@@ -48,7 +48,7 @@ static int fill(struct tr_source *src, bool block, struct tr_err *err)
 
         if (!p)
             return tr_fail(err, TR_NOMEM, "no memory to read %s",
-                           tr_source_name(src, src->file));
+                           tr_input_name(src, src->file));
         f->bytes = p;
         f->cap = cap;
     }
@@ -404,7 +404,7 @@ static int add_row(struct tr_source *src, struct tr_block *block,
         if (first)
             return tr_fail(err, TR_NOMEM, "no memory for line %llu of %s",
                            (unsigned long long)src->feed.line,
-                           tr_source_name(src, src->file));
+                           tr_input_name(src, src->file));
         return TR_SOURCE_FULL;
     }
     if (why == TR_WHY_NONE && !tr_str_trim(text).n)
@@ -454,7 +454,7 @@ static int put(struct tr_source *src, struct tr_block *block,
     }
     if (rc == TR_OK && (src->scratch.failed || src->mark_buf.failed))
         rc = tr_fail(err, TR_NOMEM, "no memory for a row of %s",
-                     tr_source_name(src, src->file));
+                     tr_input_name(src, src->file));
     if (rc == TR_OK)
         rc = add_row(src, block, raw, text, id, party, err);
     tr_arena_release(&src->keys);
@@ -471,7 +471,7 @@ static int next_file(struct tr_source *src, struct tr_err *err)
     if (!src->feed.rows)
         return tr_fail(err, TR_DATA,
                        "%s has a header but no row; check what wrote it",
-                       tr_source_name(src, src->file));
+                       tr_input_name(src, src->file));
     src->bytes_before += tr_intake_taken(src->feed.in);
     close_feed(&src->feed);
     if (src->file + 1 == src->path_count) {
@@ -541,9 +541,7 @@ int tr_source_fd(const struct tr_source *src)
 
 const char *tr_source_name(const struct tr_source *src, uint32_t file)
 {
-    if (file >= src->path_count)
-        return "";
-    return is_standard(src, file) ? "standard input" : src->paths[file];
+    return file < src->path_count ? tr_input_name(src, file) : "";
 }
 
 int64_t tr_source_bytes_read(const struct tr_source *src)

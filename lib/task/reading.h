@@ -1,7 +1,7 @@
 /* reading.h - what the readers of an answer share. Private to task/.
  *
- * Lines (answer.c) and JSON (pairs.c) both end in claims: this id has
- * these labels. What a claim does is decided in one place, tr_claim().
+ * answer.c reads lines, and calls pairs.c for JSON; both call match.c for
+ * labels and claim.c for what is said about an id.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_TASK_READING_H
@@ -64,7 +64,7 @@ enum tr_match tr_match_labels(struct tr_reading *r, struct tr_str s,
 enum tr_match tr_match_names(struct tr_reading *r, const struct tr_str *names,
                              size_t n, uint32_t *set);
 
-/* ---- answer.c ---- */
+/* ---- claim.c ---- */
 
 /* Index of the item with this id, or -1. */
 ptrdiff_t tr_find_item(const struct tr_reading *r, uint64_t id);
