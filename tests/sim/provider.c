@@ -966,8 +966,9 @@ static void note_doubt(struct sim *w, const struct sim_flight *f)
 {
     struct sim_provider *p = f->p;
     bool refused = f->status == 401 || f->status == 403 || f->status == 404;
-
     bool probe = f->doubt && p->doubted;
+    /* A page of whoever stands between says nothing of the key. */
+    bool says = f->net == TR_NET_OK && f->status == 200 && f->body[0] == '{';
 
     p->after_doubt -= f->doubt;
     if (f->net == TR_NET_OK && f->quota) { /* a key that has one is known */
@@ -978,15 +979,13 @@ static void note_doubt(struct sim *w, const struct sim_flight *f)
     } else if (f->net == TR_NET_OK && refused && !p->doubted) {
         p->doubted = true;
         p->doubted_at = w->now;
-    } else if (probe && f->net == TR_NET_OK &&
-               (f->status == 200 || f->status == 400)) {
+    } else if (probe && (says || (f->net == TR_NET_OK && f->status == 400))) {
         w->marks[M_KEY_BACK]++;
         p->doubted = false;
     } else if (probe) {
         p->doubted_at = w->now;
     }
-    p->served = p->served || (f->net == TR_NET_OK && f->status == 200 &&
-                              f->body[0] == '{' && !f->blocked);
+    p->served = p->served || (says && !f->blocked);
 }
 
 /* Whether the process now knows that it may not ask, or may again. */
