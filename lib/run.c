@@ -120,7 +120,7 @@ static int restore_sets(struct tr_run *run, struct tr_err *err)
 
         TRY(tr_task_set_parse(run->task, tr_store_set_at(run->store, i), &set,
                               err));
-        TR_ASSERT(set == run->task->label_count + i);
+        TR_ASSERT(set == run->task->label_count + run->task->set_own + i);
     }
 out:
     return rc;

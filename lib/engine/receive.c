@@ -120,18 +120,19 @@ int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
                        const struct tr_reply *reply, struct tr_answer *a,
                        struct tr_item_answer *got, struct tr_err *err)
 {
-    uint32_t sets = run->task->set_count;
+    const struct tr_task *task = run->task;
     int rc = tr_answer_read(a, got, run->task, p->items, tr_pack_items(p),
                             reply->text,
                             reply->outcome == TR_OUT_CUT_SHORT, err);
 
     if (rc != TR_OK)
         return rc;
-    for (uint32_t i = sets; i < run->task->set_count; i++) {
+    for (uint32_t i = task->set_own + tr_store_set_count(run->store);
+         i < task->set_count; i++) {
         struct tr_buf names;
 
         tr_buf_init(&names, 0);
-        tr_task_set_text(run->task, run->task->label_count + i, &names);
+        tr_task_set_text(task, task->label_count + i, &names);
         rc = tr_store_set_add(run->store, tr_buf_str(&names), err);
         tr_buf_release(&names);
         if (rc != TR_OK)

@@ -415,6 +415,7 @@ int tr_task_push(struct tr_task *task, struct tr_str text, uint32_t set,
     if (tr_buf_ok(&b)) {
         task->digest = tr_digest(&task->digest, tr_buf_str(&b));
         task->example_count++;
+        task->set_own = task->set_count;
     } else {
         rc = tr_task_no_memory(err);
     }

@@ -49,6 +49,7 @@ struct tr_task {
     /* Label sets beyond single labels, interned: see below. */
     struct tr_set *sets;       /* set i is sets[i - label_count] */
     uint32_t set_count, set_cap;
+    uint32_t set_own;          /* the first ones: those of the examples */
     uint32_t *set_buckets;     /* open addressing: index into sets + 1, or 0 */
     uint32_t set_bucket_count; /* a power of two, or 0 */
     uint32_t *label_index;     /* labels sorted by name, ASCII case ignored */
@@ -81,8 +82,9 @@ int tr_task_add_example(struct tr_task *task, struct tr_str text,
 
 /* Label sets: what a verdict's `set` means. Sets 0..label_count-1 are the
  * single labels, TR_SET_NOTHING the empty one; combinations get numbers from
- * label_count upwards in the order in which they are first seen. The store
- * keeps them as text and gives them back on open, in the same order. */
+ * label_count upwards in the order in which they are first seen. Those of the
+ * examples come first and are the task's own; the others the store keeps as
+ * text and gives back on open, in the same order. */
 struct tr_set {
     uint32_t *labels; /* sorted indices; arena of the task */
     uint32_t count;
