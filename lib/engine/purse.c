@@ -275,7 +275,6 @@ static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
 int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
                    struct tr_err *err)
 {
-    struct tr_run_load load;
     int i, rc = TR_OK;
     bool granted;
 
@@ -291,9 +290,8 @@ int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
     if (*reserved || rc != TR_OK)
         return rc;
     run->money_waits = true;
-    load = tr_run_load(run);
-    if (!load.sent && !load.ready && !load.planned && !run->asks.reserved)
-        stop_short(run, p, i); /* else replies give something back */
+    if (!run->asks.reserved) /* else a reply gives something back */
+        stop_short(run, p, i);
     if (p->probe) {
         p->lane->health.probing = false;
         tr_run_give_back(run, p);

@@ -95,6 +95,8 @@ static void draw_later(struct sim_options *o)
     }
     o->slots = one_in(&r, 4) ? between(&r, 4, 64) : 0;
     o->stale = one_in(&r, 4) ? between(&r, 1, 300) : 0;
+    if (o->batch && one_in(&r, 4)) /* most of a batch is refused */
+        o->poison_pct = between(&r, 10, 60);
 }
 
 void sim_options_draw(struct sim_options *o, uint64_t seed)

@@ -187,12 +187,13 @@ static int64_t now_ns(void *ctx)
     return w->now;
 }
 
-/* A day begins when the ledger hears of it, or a request leaves in it. */
+/* A day begins when the job's ledger hears of it, or a request leaves in it.
+ * The other job has a ledger of its own, and its clock may be ahead. */
 void sim_tick(struct sim *w)
 {
     int64_t day = (WALL_START + w->now / TR_S + w->wall_shift) / 86400;
 
-    if (day <= w->day)
+    if (w->job || day <= w->day)
         return;
     if (w->o.budget_per == TR_PER_DAY && w->day) {
         w->period++;
