@@ -96,7 +96,7 @@ struct tr_block *tr_window_room(struct tr_window *w, bool fresh,
     size_t one = TR_BLOCK_BYTES + TR_BLOCK_ROWS * sizeof(struct tr_row);
 
     err->code = TR_OK;
-    if (b && !fresh && b->row_count < b->row_cap)
+    if (b && !fresh && b->rows && b->row_count < b->row_cap)
         return b;
     /* The last block may have been written while it was the last: nobody else
      * will let it go, and it would stand in front of the next one. */

@@ -38,8 +38,8 @@ void tr_window_settled(struct tr_window *w, struct tr_row *row);
 /* The next settled row to write, or NULL. Its block is in memory. */
 int tr_window_next(struct tr_window *w, struct tr_row **row,
                    struct tr_err *err);
-/* It was written: forget it; a block goes with its last row. input_ended lets
- * the last block go too. */
+/* It was written: forget it. A block goes with its last row, but not while rows
+ * are read into it. */
 void tr_window_wrote(struct tr_window *w, struct tr_row *row);
 bool tr_window_empty(const struct tr_window *w); /* every row was written */
 
