@@ -10,7 +10,8 @@
 #include <stdio.h>
 
 enum {
-    BAD_REQUESTS = 5 /* rows alone, before any success: it is not the rows */
+    BAD_REQUESTS = 5, /* rows alone, before any success: it is not the rows */
+    LEARNS_MAX = 8    /* times that a pack goes again at once */
 };
 
 /* The pack goes again later, as it is; its rows to whoever takes them, when the
@@ -252,12 +253,23 @@ static bool only_bad_ones(const struct tr_run *run)
     return true;
 }
 
+/* It is not the rows: the lane is given up. */
+static int refused_for_good(struct tr_run *run, struct tr_pack *p,
+                            const struct tr_reply *reply, struct tr_err *err)
+{
+    struct tr_reply fatal = *reply;
+    struct tr_run_lane *l = p->lane;
+
+    fatal.outcome = TR_OUT_FATAL;
+    tr_run_give_back(run, p);
+    return tr_chain_reply(run, l, &fatal, run->now, false, err);
+}
+
 /* A bad request for a row alone before anybody was served: the row may be
  * poison, or every request is bad. BAD_REQUESTS rows, or the last ones, tell. */
 static int blame_nobody(struct tr_run *run, struct tr_pack *p,
                         const struct tr_reply *reply, struct tr_err *err)
 {
-    struct tr_reply fatal = *reply;
     struct tr_run_lane *l = p->lane;
 
     if (p->rows[0]->alone_tries++ == 0)
@@ -267,9 +279,7 @@ static int blame_nobody(struct tr_run *run, struct tr_pack *p,
         again(run, p, reply);
         return TR_OK;
     }
-    fatal.outcome = TR_OUT_FATAL;
-    tr_run_give_back(run, p);
-    return tr_chain_reply(run, l, &fatal, run->now, false, err);
+    return refused_for_good(run, p, reply, err);
 }
 
 /* What the same tokens would have cost without the provider's cache, less what
@@ -453,108 +463,108 @@ out:
 
 /* ---- any reply -------------------------------------------------------- */
 
-static int on_reply(struct tr_run *run, struct tr_run_lane *from,
-                    const struct tr_reply *reply, struct tr_err *err)
+/* The lane's form follows what the server takes. */
+static void note_form(struct tr_run *run, struct tr_run_lane *l)
 {
-    uint32_t slot = (uint32_t)(reply->tag % TR_PACKS_MAX);
-    struct tr_pack *p = run->packs[slot];
+    if (!l->lane->no_schema || l->form.schema_refused)
+        return;
+    tr_form_refused(&l->form);
+    if (l->form.form == TR_FORM_LINES)
+        tr_run_say(run, 2, "the server takes no JSON schema: asking for "
+                   "lines");
+}
+
+/* Since when nobody is served, and what was said last. */
+static void note_trouble(struct tr_run *run, const struct tr_pack *p,
+                         const struct tr_reply *reply)
+{
     const struct tr_rule *rule = tr_rule(reply->outcome);
-    struct tr_run_lane *l;
-    int64_t now = run->now;
-    uint16_t origin;
-    int rc;
+    struct tr_run_lane *l = p->lane;
+    int64_t since = l->lane->in_batches ? run->now : p->sent_at;
 
-    if (!reply->tag) { /* the lane itself is refused */
-        return batches_refused(run, from, reply, err);
-    }
-    /* A reply for a pack that is gone has nobody to be told to. */
-    if (!p || p->state != TR_PACK_SENT || p->attempt != reply->tag / TR_PACKS_MAX)
-        return TR_OK;
-    l = p->lane;
-    tr_queue_remove(&l->sent, p);
-    l->warming = false; /* what came of it, the others may go */
-    if (l->lane->no_schema && !l->form.schema_refused) {
-        tr_form_refused(&l->form);
-        if (l->form.form == TR_FORM_LINES)
-            tr_run_say(run, 2, "the server takes no JSON schema: asking for "
-                       "lines");
-    }
-    log_reply(run, p, reply);
-    rc = tr_run_book(run, p, reply, now, err);
-    if (rc != TR_OK)
-        return rc;
-    if (rule->action == TR_DO_AGAIN || rule->action == TR_DO_NOW ||
-        (reply->outcome == TR_OUT_BAD_REQUEST && never_served(l))) {
-        int64_t since = l->lane->in_batches ? now : p->sent_at;
-
-        run->trouble_again |= run->trouble_since &&
-                              p->sent_at > run->trouble_since;
-        if (!run->trouble_since)
-            run->trouble_since = since > run->last_served_at
-                                     ? since : run->last_served_at;
-        run->trouble_lane = l;
-        snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
-                 tr_outcome_word(reply->outcome),
-                 reply->message[0] ? ": " : "", reply->message);
-    } else {
-        run->last_served_at = now;
+    if (rule->action != TR_DO_AGAIN && rule->action != TR_DO_NOW &&
+        !(reply->outcome == TR_OUT_BAD_REQUEST && never_served(l))) {
+        run->last_served_at = run->now;
         run->trouble_since = 0;
         run->trouble_again = false;
+        return;
     }
-    if (rule->action == TR_DO_CHECK) {
-        l->successes++;
-        l->bad_requests = 0;
-        tr_retry_budget_earn(&l->retries);
-    }
-    run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
-    rc = tr_chain_reply(run, l, reply, p->sent_at, p->probe, err);
+    run->trouble_again |= run->trouble_since && p->sent_at > run->trouble_since;
+    if (!run->trouble_since)
+        run->trouble_since = since > run->last_served_at ? since
+                                                         : run->last_served_at;
+    run->trouble_lane = l;
+    snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
+             tr_outcome_word(reply->outcome), reply->message[0] ? ": " : "",
+             reply->message);
+}
+
+static int on_answer(struct tr_run *run, struct tr_pack *p,
+                     const struct tr_reply *reply, struct tr_err *err)
+{
+    uint16_t origin;
+    int rc = tr_run_origin(run, p->lane, reply->served, &origin, err);
+
     if (rc != TR_OK)
         return rc;
-    if (p->seats && rule->action != TR_DO_STOP)
-        return on_adopted(run, p, reply, err);
+    if (!p->lane->lane->is_local)
+        return check(run, p, reply, origin, err);
+    score_rows(run, p, reply, origin);
+    return TR_OK;
+}
+
+/* The lane has learned how it wants to be asked. What was built before that
+ * would be refused as well. */
+static int on_learned(struct tr_run *run, struct tr_pack *p,
+                      const struct tr_reply *reply, struct tr_err *err)
+{
+    struct tr_run_lane *l = p->lane;
+    int rc = tr_run_unplan(run, &l->planned, false, err);
+
+    if (rc == TR_OK)
+        rc = tr_run_unplan(run, &l->ready, true, err);
+    if (rc != TR_OK)
+        return rc;
+    if (p->tries++ >= LEARNS_MAX) {
+        again(run, p, reply); /* it keeps learning the same: slow down */
+        return TR_OK;
+    }
+    run->counts.retried[reply->outcome]++;
+    put_aside(run, p, 0);
+    return TR_OK;
+}
+
+/* Something in the pack is not taken, or the lane takes nothing. */
+static int on_refused(struct tr_run *run, struct tr_pack *p,
+                      const struct tr_reply *reply, struct tr_err *err)
+{
+    struct tr_run_lane *l = p->lane;
+    bool unproved = reply->outcome == TR_OUT_BAD_REQUEST && never_served(l);
+
+    /* Halving down to single rows would take a day each time in batches. */
+    if (unproved && l->lane->in_batches && ++l->bad_requests >= BAD_REQUESTS)
+        return refused_for_good(run, p, reply, err);
+    if (unproved && !l->lane->in_batches && p->n == 1 && !p->rows[0]->went_on)
+        return blame_nobody(run, p, reply, err);
+    halve(run, p, tr_rule(reply->outcome)->why, tries_for(reply->outcome));
+    return TR_OK;
+}
+
+/* What the table of outcomes says. */
+static int carry_out(struct tr_run *run, struct tr_pack *p,
+                     const struct tr_reply *reply, struct tr_err *err)
+{
+    const struct tr_rule *rule = tr_rule(reply->outcome);
 
     switch (rule->action) {
     case TR_DO_CHECK:
-        rc = tr_run_origin(run, l, reply->served, &origin, err);
-        if (rc != TR_OK)
-            return rc;
-        if (l->lane->is_local) {
-            score_rows(run, p, reply, origin);
-            return TR_OK;
-        }
-        return check(run, p, reply, origin, err);
+        return on_answer(run, p, reply, err);
     case TR_DO_NOW:
-        /* What was built before the lane learned would be refused as well. */
-        rc = tr_run_unplan(run, &l->planned, false, err);
-        if (rc == TR_OK)
-            rc = tr_run_unplan(run, &l->ready, true, err);
-        if (rc != TR_OK)
-            return rc;
-        if (p->tries++ < 8) {
-            run->counts.retried[reply->outcome]++;
-            put_aside(run, p, 0);
-            return TR_OK;
-        }
-        again(run, p, reply); /* it keeps learning the same: slow down */
-        return TR_OK;
+        return on_learned(run, p, reply, err);
+    case TR_DO_HALVE:
+        return on_refused(run, p, reply, err);
     case TR_DO_STOP:
         tr_run_give_back(run, p);
-        return TR_OK;
-    case TR_DO_HALVE:
-        if (reply->outcome == TR_OUT_BAD_REQUEST && l->lane->in_batches &&
-            never_served(l) && ++l->bad_requests >= BAD_REQUESTS) {
-            /* Halving down to single rows would take a day each time. */
-            struct tr_reply fatal = *reply;
-
-            fatal.outcome = TR_OUT_FATAL;
-            tr_run_give_back(run, p);
-            return tr_chain_reply(run, l, &fatal, now, false, err);
-        }
-        if (reply->outcome == TR_OUT_BAD_REQUEST && p->n == 1 &&
-            !l->lane->in_batches && never_served(l) &&
-            !p->rows[0]->went_on)
-            return blame_nobody(run, p, reply, err);
-        halve(run, p, rule->why, tries_for(reply->outcome));
         return TR_OK;
     case TR_DO_AGAIN:
         if (rule->charge == TR_CHARGE_LANE)
@@ -564,6 +574,39 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
         return TR_OK;
     }
     return TR_OK;
+}
+
+static int on_reply(struct tr_run *run, struct tr_run_lane *from,
+                    const struct tr_reply *reply, struct tr_err *err)
+{
+    struct tr_pack *p = run->packs[reply->tag % TR_PACKS_MAX];
+    enum tr_action action = tr_rule(reply->outcome)->action;
+    struct tr_run_lane *l;
+    int rc = TR_OK;
+
+    if (!reply->tag) /* the lane itself is refused */
+        return batches_refused(run, from, reply, err);
+    /* A reply for a pack that is gone has nobody to be told to. */
+    if (!p || p->state != TR_PACK_SENT || p->attempt != reply->tag / TR_PACKS_MAX)
+        return TR_OK;
+    l = p->lane;
+    tr_queue_remove(&l->sent, p);
+    l->warming = false; /* what came of it, the others may go */
+    note_form(run, l);
+    log_reply(run, p, reply);
+    TRY(tr_run_book(run, p, reply, run->now, err));
+    note_trouble(run, p, reply);
+    if (action == TR_DO_CHECK) {
+        l->successes++;
+        l->bad_requests = 0;
+        tr_retry_budget_earn(&l->retries);
+    }
+    run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
+    TRY(tr_chain_reply(run, l, reply, p->sent_at, p->probe, err));
+    rc = p->seats && action != TR_DO_STOP ? on_adopted(run, p, reply, err)
+                                          : carry_out(run, p, reply, err);
+out:
+    return rc;
 }
 
 int tr_run_receive(struct tr_run *run, bool *moved, struct tr_err *err)
