@@ -81,7 +81,7 @@ enum trommel_count {
     TROMMEL_BYTES_READ,    /* of the input files */
     TROMMEL_BYTES_TOTAL,   /* -1: not known (pipe) */
     TROMMEL_ROWS_TOTAL,    /* -1: not known until the input has been read */
-    TROMMEL_ROWS_TWIN,     /* of the settled: equal to an earlier row */
+    TROMMEL_ROWS_TWIN,     /* of those read: equal to an earlier row */
     TROMMEL_ROWS_NONE,     /* labelled "none of the labels" */
     TROMMEL_THROTTLED,     /* requests a limit refused */
     TROMMEL_LIMIT_WAIT_MS, /* time in which only limits kept requests back */

@@ -13,6 +13,8 @@
 #include "base/err.h"
 #include "nouns.h"
 
+#define TR_FIT_MORE 1 /* fit(): call again */
+
 /* What lanes that decide are asked about each item, instead of a prompt; the
  * same for a whole run. Borrowed for as long as the lane is used. */
 struct tr_question {
@@ -123,9 +125,9 @@ struct tr_lane_vt {
     void (*teach)(struct tr_lane *lane, struct tr_str text);
     /* Local lanes: fit to a sample of texts before the first attempt; fitted
      * is what the store kept of an earlier fit (empty: none), out receives
-     * what to keep. Sets lane->model's final name. Returns TR_OK when done, 1
-     * after about 200 ms of work with more to do: call again. The first call
-     * copies the texts, later ones look at none. NULL for others. */
+     * what to keep. Sets lane->model's final name. Returns TR_OK when done,
+     * TR_FIT_MORE after about 200 ms of work with more to do: call again. The
+     * first call copies the texts, later ones look at none. NULL for others. */
     int (*fit)(struct tr_lane *lane, const struct tr_str *texts, size_t n,
                struct tr_str fitted, struct tr_buf *out, struct tr_err *err);
     /* Lanes in batches, NULL for others. Takes over a batch of an earlier run:

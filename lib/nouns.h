@@ -124,7 +124,8 @@ struct tr_verdict {
  *         └─ WAITING → PACKED ⇄ WAITING ───────┴→ ANSWERED → SETTLED
  *
  * ANSWERED: the verdict is known, its commit is not. SETTLED: durable (or
- * needs no store). Only SETTLED rows are written. run.c makes every move. */
+ * needs no store). Only SETTLED rows are written. engine/moves.c makes the
+ * moves. */
 enum tr_row_state {
     TR_ROW_READ,
     TR_ROW_WAITING,
@@ -152,7 +153,7 @@ struct tr_row {
     bool wary : 1;            /* of a pack that was doubted: never among others
                                  without canaries; verdict holds what was said
                                  (set) and which doubt it was (spare) */
-    struct tr_block *block;   /* its owner; set by run.c */
+    struct tr_block *block;   /* its owner; set by the window */
     uint64_t party;           /* --apart: only rows of one party share a
                                  request; 0: nothing keeps them apart */
     struct tr_key key;        /* set when READ is left */
@@ -162,7 +163,7 @@ struct tr_row {
     int64_t since;            /* when it was put into the re-ask queue, ns */
 };
 
-/* Owner: the window in run.c. The bytes and rows of one block die together. */
+/* Owner: engine/window.c. The bytes and rows of one block die together. */
 struct tr_block {
     uint64_t first;       /* ordinal of rows[0], from 0 */
     uint32_t sequence;    /* number of the block, from 0 */

@@ -1,7 +1,7 @@
 /* run.h - the engine: one step of five verbs. Sans-IO.
  *
  * The engine opens nothing, reads no clock, draws no randomness: all of that
- * comes through struct tr_env, so that the real driver (api.c) and the
+ * comes through struct tr_env, so that the real driver (lib/drive) and the
  * simulator (tests/sim) share these object files.
  *
  * SPDX-License-Identifier: MIT */

@@ -14,7 +14,6 @@
 #define TR_LOCAL_SAMPLE_MAX 2000 /* texts the label vectors are moved by */
 #define TR_LOCAL_PACK 64         /* texts a request should hold: enough for
                                     well-filled micro-batches, under a second */
-#define TR_FIT_MORE 1            /* fit(): call again */
 
 struct tr_local_label {
     struct tr_str name, description;

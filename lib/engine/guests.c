@@ -217,8 +217,8 @@ static void doubt(struct tr_run *run, struct tr_pack *p, uint16_t id,
                   const struct tr_item_answer *got)
 {
     struct tr_run_lane *l = p->lane;
-    uint16_t company = p->n <= 2 * TR_GUARD_ALONE
-                           ? 1 : (uint16_t)((p->n + 1) / 2);
+    uint16_t company = p->n <= TR_GUARD_ALONE ? 1
+                                              : (uint16_t)((p->n + 1) / 2);
 
     for (uint32_t i = 0; i < tr_pack_items(p); i++) {
         struct tr_row *row = tr_pack_row(p, i);

@@ -280,7 +280,7 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
         texts = own;
     }
     rc = lane->vt->fit(lane, texts, n, tr_buf_str(&kept), &out, err);
-    if (rc == TR_RUN_MORE) {
+    if (rc == TR_FIT_MORE) {
         rc = TR_OK;
         goto out;
     }

@@ -18,7 +18,7 @@ enum tr_guard_mode { TR_GUARD_OFF, TR_GUARD_ON, TR_GUARD_STRICT };
 enum {
     TR_GUARD_PACK = 16,    /* rows from which a pack gets two canaries; from
                               half of it one; below that one in some: samples */
-    TR_GUARD_ALONE = 4,    /* doubted rows so few go alone at once */
+    TR_GUARD_ALONE = 8,    /* rows of a doubted pack, so few go alone at once */
     TR_GUARD_QUIET = 4096, /* rows without an attack that end an alarm */
     TR_GUESTS_MAX = 14,    /* of one pack */
     TR_CANARIES_MAX = 24,

@@ -43,7 +43,7 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome);
  * requests do not return together. unit in [0,1). Nanoseconds. */
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit);
 
-/* One retry budget per run: earned a tenth per success, spent one per retry,
+/* One retry budget per lane: earned a tenth per success, spent one per retry,
  * starting with 3. An empty budget delays (returns false), it never fails a
  * row and never stops the last retry: the caller waits longer instead. */
 struct tr_retry_budget {
