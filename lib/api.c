@@ -530,7 +530,8 @@ static void add_models(struct tr_buf *b, const trommel_run *run)
     tr_buf_addz(b, "],");
 }
 
-const char *trommel_run_stats_json(trommel_run *run)
+/* What the run counts, and what its budget knows. */
+static void add_counts(struct tr_buf *b, const trommel_run *run)
 {
     static const struct {
         const char *name;
@@ -569,21 +570,13 @@ const char *trommel_run_stats_json(trommel_run *run)
         {"bytes_read", TROMMEL_BYTES_READ},
         {"bytes_total", TROMMEL_BYTES_TOTAL},
     };
-    struct tr_buf *b = &run->text;
     struct tr_counts c = {0};
     struct tr_money m = {0};
-    const char *name, *text;
-    int64_t rows, example;
 
     if (run->drive.run) {
         tr_run_counts(run->drive.run, &c);
         tr_run_money(run->drive.run, &m);
     }
-    tr_buf_clear(b);
-    tr_buf_addz(b, "{\"model\":");
-    name = trommel_run_model(run, 0);
-    tr_buf_add_json(b, tr_str_c(name ? name : ""));
-    tr_buf_addc(b, ',');
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         add_count(b, members[i].name, trommel_run_count(run, members[i].which));
     add_count(b, "unknown_nanousd", m.unknown);
@@ -592,9 +585,13 @@ const char *trommel_run_stats_json(trommel_run *run)
     add_count(b, "budget_used_nanousd", tr_money_used(&m));
     add_count(b, "items_reasked", c.items_reasked);
     add_count(b, "answers_voided", c.voided);
-    if (run->drive.dry_run)
-        add_estimate(b, run);
-    add_models(b, run);
+}
+
+static void add_labels(struct tr_buf *b, const trommel_run *run)
+{
+    const char *name;
+    int64_t rows;
+
     tr_buf_addz(b, "\"labels\":{");
     for (size_t i = 0; (name = trommel_run_label(run, i, &rows)); i++) {
         if (i)
@@ -602,31 +599,72 @@ const char *trommel_run_stats_json(trommel_run *run)
         tr_buf_add_json(b, tr_str_c(name));
         tr_buf_addf(b, ":%" PRId64, rows);
     }
-    tr_buf_addz(b, "},\"failures\":{");
+    tr_buf_addz(b, "},");
+}
+
+static void add_failures(struct tr_buf *b, const trommel_run *run)
+{
+    const char *name, *text;
+    int64_t rows, example;
+
+    tr_buf_addz(b, "\"failures\":{");
     for (size_t i = 0;
          (name = trommel_run_failure(run, i, &rows, &example, &text)); i++)
         tr_buf_addf(b, "%s\"%s\":{\"rows\":%" PRId64 ",\"example_row\":%" PRId64
                     "}", i ? "," : "", name, rows, example);
-    tr_buf_addz(b, "},\"outcomes\":{");
-    for (int o = 0, n = 0; o < TR_OUT_COUNT; o++) {
-        int64_t count = run->drive.watch.metrics.outcomes[o];
+    tr_buf_addz(b, "},");
+}
 
-        if (count)
-            tr_buf_addf(b, "%s\"%s\":%" PRId64, n++ ? "," : "",
-                        tr_outcome_word((enum tr_outcome)o), count);
-    }
-    tr_buf_addz(b, "},\"alerts\":{");
-    for (int k = 0, n = 0; k < TR_EVENT_COUNT; k++) {
-        int64_t count = run->drive.watch.raised[k];
+/* "NAME":{"word":count,...}, of those that happened. */
+static void add_happened(struct tr_buf *b, const char *name,
+                         const int64_t *counts, int n,
+                         const char *(*word)(int i))
+{
+    bool any = false;
 
-        if (count)
-            tr_buf_addf(b, "%s\"%s\":%" PRId64, n++ ? "," : "",
-                        tr_event_word((enum tr_event_kind)k), count);
+    tr_buf_addf(b, "\"%s\":{", name);
+    for (int i = 0; i < n; i++) {
+        if (!counts[i])
+            continue;
+        tr_buf_addf(b, "%s\"%s\":%" PRId64, any ? "," : "", word(i),
+                    counts[i]);
+        any = true;
     }
-    tr_buf_addf(b, "},\"alerts_undelivered\":%" PRId64,
-                run->drive.watch.alerts.undelivered);
-    tr_buf_addf(b, ",\"done\":%s,\"exit\":%d}",
-                run->drive.done ? "true" : "false", run->drive.exit_code);
+    tr_buf_addz(b, "},");
+}
+
+static const char *outcome_word(int i)
+{
+    return tr_outcome_word((enum tr_outcome)i);
+}
+
+static const char *event_word(int i)
+{
+    return tr_event_word((enum tr_event_kind)i);
+}
+
+const char *trommel_run_stats_json(trommel_run *run)
+{
+    const struct tr_watch *watch = &run->drive.watch;
+    const char *model = trommel_run_model(run, 0);
+    struct tr_buf *b = &run->text;
+
+    tr_buf_clear(b);
+    tr_buf_addz(b, "{\"model\":");
+    tr_buf_add_json(b, tr_str_c(model ? model : ""));
+    tr_buf_addc(b, ',');
+    add_counts(b, run);
+    if (run->drive.dry_run)
+        add_estimate(b, run);
+    add_models(b, run);
+    add_labels(b, run);
+    add_failures(b, run);
+    add_happened(b, "outcomes", watch->metrics.outcomes, TR_OUT_COUNT,
+                 outcome_word);
+    add_happened(b, "alerts", watch->raised, TR_EVENT_COUNT, event_word);
+    tr_buf_addf(b, "\"alerts_undelivered\":%" PRId64 ",\"done\":%s,\"exit\":%d}",
+                watch->alerts.undelivered, run->drive.done ? "true" : "false",
+                run->drive.exit_code);
     return tr_buf_ok(b) ? b->p : "{}";
 }
 
