@@ -1,4 +1,4 @@
-/* cmd_classify.c - the command classify: settings, the loop, Ctrl-C.
+/* cmd_classify.c - the command classify: settings, the loop, the last words.
  * SPDX-License-Identifier: MIT */
 #include "args.h"
 #include "commands.h"
@@ -6,13 +6,12 @@
 #include "format.h"
 #include "guard.h"
 #include "progress.h"
+#include "stop.h"
 #include "summary.h"
 #include "watchdog.h"
 
 #include <trommel.h>
 
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,66 +50,6 @@ static void long_help(FILE *out)
           out);
 }
 
-/* ---- signals ---------------------------------------------------------- */
-
-/* Atomic, and not sig_atomic_t: the thread in which libcurl looks up a name
- * takes signals, too. */
-static atomic_int stops; /* how often we were told to stop */
-static atomic_int stop_signal;
-_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "else no signal may touch them");
-
-/* A third one ends the program whatever it does, even if it never comes to
- * see the second. */
-static void on_stop(int sig)
-{
-    stop_signal = sig;
-    if (++stops > 1)
-        signal(sig, SIG_DFL);
-}
-
-/* All that stop; one that was ignored stays so: nohup keeps its meaning. */
-static void take_stops(void (*handler)(int))
-{
-    struct sigaction stop = {.sa_handler = handler}, old;
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-        sigaction(signals[i], NULL, &old);
-        if (old.sa_handler != SIG_IGN)
-            sigaction(signals[i], &stop, NULL);
-    }
-}
-
-static void catch_signals(void)
-{
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-
-    sigaction(SIGPIPE, &ignore, NULL);
-    sigaction(SIGXFSZ, &ignore, NULL); /* the write fails, and says so */
-    take_stops(on_stop);
-}
-
-static void say_stopping(struct term *term, const trommel_config *cfg,
-                         const trommel_run *run)
-{
-    int64_t n = trommel_run_count(run, TROMMEL_IN_FLIGHT);
-    int64_t nano = trommel_run_count(run, TROMMEL_IN_FLIGHT_NANOUSD);
-    const char *again =
-        stop_signal == SIGINT ? "Ctrl-C again drops them" : "again: drops them";
-    char text[200], count[FORMAT_BYTES], money[FORMAT_BYTES];
-
-    if (n <= 0)
-        snprintf(text, sizeof text, "stopping");
-    else
-        snprintf(text, sizeof text,
-                 "waiting up to %s for %s answer%s already paid for%s%s%s; %s",
-                 trommel_config_get(cfg, "grace"), format_count(count, n),
-                 n == 1 ? "" : "s", nano > 0 ? " (" : "",
-                 nano > 0 ? format_money(money, nano) : "", nano > 0 ? ")" : "",
-                 again);
-    term_say(term, SAY_NOTE, text);
-}
-
 /* ---- the run ---------------------------------------------------------- */
 
 static void say_messages(struct term *term, trommel_run *run)
@@ -129,14 +68,7 @@ static void run_loop(struct term *term, struct progress *progress,
     int told = 0, state;
 
     do {
-        while (told < stops && told < 2) {
-            if (told == 0)
-                say_stopping(term, cfg, run);
-            else
-                take_stops(SIG_DFL); /* a third one ends it whatever it does */
-            trommel_run_stop(run, 128 + stop_signal);
-            told++;
-        }
+        stop_pass_on(&told, term, cfg, run);
         watchdog_beat(dog);
         state = trommel_run_step(run, STEP_MS);
         watchdog_beat(dog);
@@ -152,24 +84,6 @@ static bool flag(const trommel_config *cfg, const char *name)
     const char *value = trommel_config_get(cfg, name);
 
     return value && strcmp(value, "yes") == 0;
-}
-
-/* A stop is our own doing, so the last word on it is ours too. */
-static const char *stop_words(char *out, size_t size,
-                              const trommel_config *cfg,
-                              const trommel_run *run)
-{
-    const char *store = trommel_config_get(cfg, "store");
-    int64_t rows = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
-    char n[FORMAT_BYTES];
-
-    if (store && strcmp(store, "none") == 0)
-        snprintf(out, size, "stopped; without a store nothing is kept");
-    else
-        snprintf(out, size, "stopped: %s row%s safe in the store. Run the same "
-                 "command to go on.", format_count(n, rows),
-                 rows == 1 ? " is" : "s are");
-    return out;
 }
 
 /* The end: what is known now, then why it ended if not well. */
@@ -188,7 +102,7 @@ static int finish(struct term *term, struct progress *progress,
     else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 && !term->json)
         summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));
-    if (code > 128)
+    if (code > 128) /* our own doing, so the last word on it is ours too */
         why = stop_words(words, sizeof words, cfg, run);
     if (why && *why)
         term_say(term, SAY_ERROR, why);
@@ -253,7 +167,7 @@ static int classify(struct term *term, trommel_config *cfg)
     progress_init(&progress,
                   progress_choose(word, term, on_stdout && isatty(1)), term,
                   head ? strtoll(head, NULL, 10) : 0);
-    catch_signals();
+    stop_catch();
     rc = open_exporter(&exporter, term, cfg);
     if (rc != 0)
         return trommel_exit_code(rc);
@@ -262,7 +176,7 @@ static int classify(struct term *term, trommel_config *cfg)
         say_messages(term, run);
         term_say(term, SAY_ERROR,
                  run ? trommel_run_error(run) : "out of memory");
-        code = stop_signal ? 128 + stop_signal : trommel_exit_code(rc);
+        code = stop_code() ? stop_code() : trommel_exit_code(rc);
     } else {
         dog = start_watchdog(term, cfg, run);
         run_loop(term, &progress, exporter, dog, cfg, run);
