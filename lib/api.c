@@ -138,7 +138,7 @@ int trommel_run_open(trommel_run **out, const trommel_config *cfg)
 
 int trommel_run_step(trommel_run *run, int timeout_ms)
 {
-    return tr_drive_step(&run->drive, timeout_ms);
+    return run ? tr_drive_step(&run->drive, timeout_ms) : TROMMEL_ENOMEM;
 }
 
 const char *trommel_run_error(const trommel_run *run)

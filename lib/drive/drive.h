@@ -67,7 +67,8 @@ struct tr_drive {
     _Atomic(const char *) doing; /* words of the step; NULL: nothing that ends
                                     by itself. Any thread may read it */
     struct tr_watch watch;
-    bool over;                /* the engine has nothing more to do */
+    bool over;                /* the engine has nothing more to do, or never
+                                 began: the opening failed */
     int over_code;            /* what the last step returns then */
     struct tr_peers peers;
     bool peers_asked;         /* by --share-limits yes: failing is news */

@@ -737,7 +737,10 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     choose_peers(d);
     TRY(open_run(d, err));
 out:
-    if (rc != TR_OK)
+    if (rc != TR_OK) { /* whoever steps all the same hears it again */
+        d->over = true;
+        d->over_code = rc;
         d->exit_code = tr_exit_code(rc);
+    }
     return rc;
 }
