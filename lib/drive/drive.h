@@ -57,6 +57,7 @@ struct tr_drive {
 
     struct tr_buf pushed;     /* id_len, text_len, id, text; repeated */
     size_t pushed_at;
+    int64_t pushed_rows;      /* taken so far: the number of the next one */
     bool push_ended;
     struct tr_outcome_row *results; /* ring of TR_RESULTS */
     uint32_t result_first, result_count;

@@ -64,10 +64,47 @@ static void a_run_that_did_not_open_may_be_stepped(void **state)
     assert_int_equal(trommel_run_step(NULL, 0), TROMMEL_ENOMEM);
 }
 
+static void a_row_without_an_id_has_its_number(void **state)
+{
+    static const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+    };
+    static const char *const ids[][2] = {
+        {NULL, "0"}, {"second", "second"}, {"", ""}, {NULL, "3"}};
+    enum { IDS = sizeof ids / sizeof *ids };
+    trommel_run *run;
+    int seen = 0, rc;
+    (void)state;
+
+    assert_int_equal(open_run(&run, settings), 0);
+    for (int i = 0; i < IDS; i++) { /* what is refused is no row */
+        assert_int_equal(trommel_run_push(run, NULL, "\xff", 1),
+                         TROMMEL_EDATA);
+        assert_int_equal(trommel_run_push(run, ids[i][0], "text", 4), 0);
+    }
+    assert_int_equal(trommel_run_finish(run), 0);
+    do {
+        const trommel_result *r;
+
+        rc = trommel_run_step(run, 0);
+        while ((r = trommel_run_next(run)) != NULL) {
+            assert_true(seen < IDS);
+            assert_int_equal(trommel_result_row(r), seen);
+            assert_string_equal(trommel_result_id(r), ids[seen][1]);
+            seen++;
+        }
+    } while (rc == TROMMEL_MORE);
+    assert_int_equal(rc, TROMMEL_DONE);
+    assert_int_equal(seen, IDS);
+    trommel_run_close(run);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_that_did_not_open_may_be_stepped),
+        cmocka_unit_test(a_row_without_an_id_has_its_number),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
