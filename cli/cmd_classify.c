@@ -38,15 +38,16 @@ static void long_help(FILE *out)
 {
     help(out);
     args_help(out);
-    fputs("\nEvery option may also stand in a file under the same name, and "
-          "most in the\nenvironment (TROMMEL_MAX_WAIT=5m). First wins: command "
-          "line, environment, task\nfile, config.yaml. "
-          "TIME is 20s, 15m, 1h30m; USD is 2.00.\n\n"
+    fputs("\nMost options may also stand in the environment "
+          "(TROMMEL_MAX_WAIT=5m), and most\nof those in a file under the same "
+          "name. First wins: command line, environment,\ntask file, "
+          "config.yaml. TIME is 20s, 15m, 1h30m; USD is 2.00.\n\n"
           "exit codes: 0 all rows labelled; 1 some rows failed; 2 usage; "
-          "65 bad input;\n66 no input; 69 model not reachable; 73 no output; "
-          "74 input/output error;\n75 stopped for now, run again to go on; "
-          "77 key refused or quota used up;\n78 bad task or configuration; "
-          "129 SIGHUP; 130 Ctrl-C; 143 SIGTERM\n",
+          "65 bad input;\n66 no input; 69 model not reachable; 70 a fault of "
+          "trommel's own, or no memory;\n73 no output; 74 input/output error; "
+          "75 stopped for now, run again to go on;\n77 key refused or quota "
+          "used up; 78 bad task or configuration; 129 SIGHUP;\n130 Ctrl-C; "
+          "143 SIGTERM\n",
           out);
 }
 
