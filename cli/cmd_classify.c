@@ -1,4 +1,4 @@
-/* cmd_classify.c - the command classify: settings, the loop, Ctrl-C.
+/* cmd_classify.c - the command classify: settings, the loop, the last words.
  * SPDX-License-Identifier: MIT */
 #include "args.h"
 #include "commands.h"
@@ -6,13 +6,12 @@
 #include "format.h"
 #include "guard.h"
 #include "progress.h"
+#include "stop.h"
 #include "summary.h"
 #include "watchdog.h"
 
 #include <trommel.h>
 
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,76 +38,17 @@ static void long_help(FILE *out)
 {
     help(out);
     args_help(out);
-    fputs("\nEvery option may also stand in a file under the same name, and "
-          "most in the\nenvironment (TROMMEL_MAX_WAIT=5m). First wins: command "
-          "line, environment, task\nfile, config.yaml. "
-          "TIME is 20s, 15m, 1h30m; USD is 2.00.\n\n"
+    fputs("\nMost options may also stand in the environment "
+          "(TROMMEL_MAX_WAIT=5m), and most\nof those in a file under the same "
+          "name. First wins: command line, environment,\ntask file, "
+          "config.yaml. TIME is 20s, 15m, 1h30m; USD is 2.00.\n\n"
           "exit codes: 0 all rows labelled; 1 some rows failed; 2 usage; "
-          "65 bad input;\n66 no input; 69 model not reachable; 73 no output; "
-          "74 input/output error;\n75 stopped for now, run again to go on; "
-          "77 key refused or quota used up;\n78 bad task or configuration; "
-          "129 SIGHUP; 130 Ctrl-C; 143 SIGTERM\n",
+          "65 bad input;\n66 no input; 69 model not reachable; 70 a fault of "
+          "trommel's own, or no memory;\n73 no output; 74 input/output error; "
+          "75 stopped for now, run again to go on;\n77 key refused or quota "
+          "used up; 78 bad task or configuration; 129 SIGHUP;\n130 Ctrl-C; "
+          "143 SIGTERM\n",
           out);
-}
-
-/* ---- signals ---------------------------------------------------------- */
-
-/* Atomic, and not sig_atomic_t: the thread in which libcurl looks up a name
- * takes signals, too. */
-static atomic_int stops; /* how often we were told to stop */
-static atomic_int stop_signal;
-_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "else no signal may touch them");
-
-/* A third one ends the program whatever it does, even if it never comes to
- * see the second. */
-static void on_stop(int sig)
-{
-    stop_signal = sig;
-    if (++stops > 1)
-        signal(sig, SIG_DFL);
-}
-
-/* All that stop; one that was ignored stays so: nohup keeps its meaning. */
-static void take_stops(void (*handler)(int))
-{
-    struct sigaction stop = {.sa_handler = handler}, old;
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-        sigaction(signals[i], NULL, &old);
-        if (old.sa_handler != SIG_IGN)
-            sigaction(signals[i], &stop, NULL);
-    }
-}
-
-static void catch_signals(void)
-{
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-
-    sigaction(SIGPIPE, &ignore, NULL);
-    sigaction(SIGXFSZ, &ignore, NULL); /* the write fails, and says so */
-    take_stops(on_stop);
-}
-
-static void say_stopping(struct term *term, const trommel_config *cfg,
-                         const trommel_run *run)
-{
-    int64_t n = trommel_run_count(run, TROMMEL_IN_FLIGHT);
-    int64_t nano = trommel_run_count(run, TROMMEL_IN_FLIGHT_NANOUSD);
-    const char *again =
-        stop_signal == SIGINT ? "Ctrl-C again drops them" : "again: drops them";
-    char text[200], count[FORMAT_BYTES], money[FORMAT_BYTES];
-
-    if (n <= 0)
-        snprintf(text, sizeof text, "stopping");
-    else
-        snprintf(text, sizeof text,
-                 "waiting up to %s for %s answer%s already paid for%s%s%s; %s",
-                 trommel_config_get(cfg, "grace"), format_count(count, n),
-                 n == 1 ? "" : "s", nano > 0 ? " (" : "",
-                 nano > 0 ? format_money(money, nano) : "", nano > 0 ? ")" : "",
-                 again);
-    term_say(term, SAY_NOTE, text);
 }
 
 /* ---- the run ---------------------------------------------------------- */
@@ -129,14 +69,7 @@ static void run_loop(struct term *term, struct progress *progress,
     int told = 0, state;
 
     do {
-        while (told < stops && told < 2) {
-            if (told == 0)
-                say_stopping(term, cfg, run);
-            else
-                take_stops(SIG_DFL); /* a third one ends it whatever it does */
-            trommel_run_stop(run, 128 + stop_signal);
-            told++;
-        }
+        stop_pass_on(&told, term, cfg, run);
         watchdog_beat(dog);
         state = trommel_run_step(run, STEP_MS);
         watchdog_beat(dog);
@@ -152,24 +85,6 @@ static bool flag(const trommel_config *cfg, const char *name)
     const char *value = trommel_config_get(cfg, name);
 
     return value && strcmp(value, "yes") == 0;
-}
-
-/* A stop is our own doing, so the last word on it is ours too. */
-static const char *stop_words(char *out, size_t size,
-                              const trommel_config *cfg,
-                              const trommel_run *run)
-{
-    const char *store = trommel_config_get(cfg, "store");
-    int64_t rows = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
-    char n[FORMAT_BYTES];
-
-    if (store && strcmp(store, "none") == 0)
-        snprintf(out, size, "stopped; without a store nothing is kept");
-    else
-        snprintf(out, size, "stopped: %s row%s safe in the store. Run the same "
-                 "command to go on.", format_count(n, rows),
-                 rows == 1 ? " is" : "s are");
-    return out;
 }
 
 /* The end: what is known now, then why it ended if not well. */
@@ -188,7 +103,7 @@ static int finish(struct term *term, struct progress *progress,
     else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 && !term->json)
         summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));
-    if (code > 128)
+    if (code > 128) /* our own doing, so the last word on it is ours too */
         why = stop_words(words, sizeof words, cfg, run);
     if (why && *why)
         term_say(term, SAY_ERROR, why);
@@ -253,7 +168,7 @@ static int classify(struct term *term, trommel_config *cfg)
     progress_init(&progress,
                   progress_choose(word, term, on_stdout && isatty(1)), term,
                   head ? strtoll(head, NULL, 10) : 0);
-    catch_signals();
+    stop_catch();
     rc = open_exporter(&exporter, term, cfg);
     if (rc != 0)
         return trommel_exit_code(rc);
@@ -262,7 +177,7 @@ static int classify(struct term *term, trommel_config *cfg)
         say_messages(term, run);
         term_say(term, SAY_ERROR,
                  run ? trommel_run_error(run) : "out of memory");
-        code = stop_signal ? 128 + stop_signal : trommel_exit_code(rc);
+        code = stop_code() ? stop_code() : trommel_exit_code(rc);
     } else {
         dog = start_watchdog(term, cfg, run);
         run_loop(term, &progress, exporter, dog, cfg, run);

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "format.h"
 #include "guard.h"
+#include "stop.h"
 #include "term.h"
 
 #include <trommel.h>
@@ -52,22 +53,41 @@ static void say_messages(struct term *term, trommel_run *run, int most)
             term_say(term, level, text);
 }
 
-/* To its end; the exit code. notes: how much of what it says is passed on. */
-static int run_to_end(struct term *term, trommel_run *run, int opened,
-                      int notes)
+/* Between two runs nothing is under way, and the reading of a large input for a
+ * sample is no step: then a signal ends the program at once. */
+static void run_loop(struct term *term, const trommel_config *cfg,
+                     trommel_run *run, int notes)
 {
+    int told = 0, state;
+
+    stop_catch();
+    do {
+        stop_pass_on(&told, term, cfg, run);
+        state = trommel_run_step(run, STEP_MS);
+        say_messages(term, run, notes);
+    } while (state == TROMMEL_MORE);
+    stop_leave();
+}
+
+/* To its end; the exit code. notes: how much of what it says is passed on. */
+static int run_to_end(struct term *term, const trommel_config *cfg,
+                      trommel_run *run, int opened, int notes)
+{
+    char words[200];
     int code;
 
-    if (opened == 0) {
-        while (trommel_run_step(run, STEP_MS) == TROMMEL_MORE)
-            say_messages(term, run, notes);
-    }
+    if (opened == 0)
+        run_loop(term, cfg, run, notes);
     say_messages(term, run, notes);
     code = opened == 0 ? trommel_run_exit(run) : trommel_exit_code(opened);
-    if (code > 1)
+    if (code <= 1) /* it may have ended before it heard of it */
+        code = stop_code();
+    if (code > 128)
+        term_say(term, SAY_ERROR, stop_words(words, sizeof words, cfg, run));
+    else if (code > 1)
         term_say(term, SAY_ERROR,
                  run ? trommel_run_error(run) : "out of memory");
-    return code > 1 ? code : 0;
+    return code;
 }
 
 /* --sample: some rows are asked, so that the estimate can rest on them. */
@@ -80,7 +100,7 @@ static int ask_sample(struct term *term, trommel_config *cfg)
 
     trommel_config_set(cfg, "dry-run", "no");
     opened = trommel_run_open(&run, cfg);
-    code = run_to_end(term, run, opened, SAY_WARNING);
+    code = run_to_end(term, cfg, run, opened, SAY_WARNING);
     if (code == 0 && !term->json) {
         int64_t spent = trommel_run_count(run, TROMMEL_SPENT_NANOUSD);
 
@@ -254,8 +274,8 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
             break;
         trommel_config_set(cfg, "dry-run", "yes");
         opened = trommel_run_open(&run, cfg);
-        code = run_to_end(term, run, opened, i || term->json ? SAY_WARNING
-                                                             : SAY_NOTE);
+        code = run_to_end(term, cfg, run, opened,
+                          i || term->json ? SAY_WARNING : SAY_NOTE);
         if (code == 0 && term->json) {
             printf("%s\n", trommel_run_stats_json(run));
         } else if (code == 0) {

@@ -152,14 +152,15 @@ TROMMEL_API void trommel_config_free(trommel_config *cfg);
 TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 
 /* Bounded work; waits at most timeout_ms for replies or input when there is
- * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code. When the work
- * is done and alerts are still on their way, up to 10 s of steps look after
- * them; trommel_run_stop() then drops them. */
+ * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code; that of open(),
+ * if that has failed. When the work is done and alerts are still on their way,
+ * up to 10 s of steps look after them; trommel_run_stop() then drops them. */
 TROMMEL_API int trommel_run_step(trommel_run *run, int timeout_ms);
 TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 
-/* Hands one row in (copied). id NULL: the row number. 0, TROMMEL_FULL, or a
- * negative code; a text that is not valid UTF-8 is TROMMEL_EDATA. */
+/* Hands one row in (copied). id NULL: the row number, from 0, as in
+ * trommel_result_row(). 0, TROMMEL_FULL, or a negative code; a text that is not
+ * valid UTF-8 is TROMMEL_EDATA. */
 TROMMEL_API int trommel_run_push(trommel_run *run, const char *id,
                                  const char *text, size_t text_len);
 TROMMEL_API int trommel_run_finish(trommel_run *run); /* no more rows */

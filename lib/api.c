@@ -138,7 +138,7 @@ int trommel_run_open(trommel_run **out, const trommel_config *cfg)
 
 int trommel_run_step(trommel_run *run, int timeout_ms)
 {
-    return tr_drive_step(&run->drive, timeout_ms);
+    return run ? tr_drive_step(&run->drive, timeout_ms) : TROMMEL_ENOMEM;
 }
 
 const char *trommel_run_error(const trommel_run *run)
@@ -150,9 +150,16 @@ int trommel_run_push(trommel_run *run, const char *id, const char *text,
                      size_t text_len)
 {
     struct tr_drive *d = &run->drive;
-    uint32_t n[2] = {id ? (uint32_t)strlen(id) : 0, (uint32_t)text_len};
+    char number[24];
+    uint32_t n[2];
     size_t valid;
 
+    if (!id) {
+        snprintf(number, sizeof number, "%" PRId64, d->pushed_rows);
+        id = number;
+    }
+    n[0] = (uint32_t)strlen(id);
+    n[1] = (uint32_t)text_len;
     if (d->source || d->push_ended)
         return tr_fail(&d->err, TR_USAGE, d->source
                        ? "rows cannot be pushed: this run reads files"
@@ -178,6 +185,7 @@ int trommel_run_push(trommel_run *run, const char *id, const char *text,
     tr_buf_add(&d->pushed, n, sizeof n);
     tr_buf_add(&d->pushed, id, n[0]);
     tr_buf_add(&d->pushed, text, text_len);
+    d->pushed_rows++;
     return TR_OK;
 }
 

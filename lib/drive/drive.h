@@ -57,6 +57,7 @@ struct tr_drive {
 
     struct tr_buf pushed;     /* id_len, text_len, id, text; repeated */
     size_t pushed_at;
+    int64_t pushed_rows;      /* taken so far: the number of the next one */
     bool push_ended;
     struct tr_outcome_row *results; /* ring of TR_RESULTS */
     uint32_t result_first, result_count;
@@ -67,7 +68,8 @@ struct tr_drive {
     _Atomic(const char *) doing; /* words of the step; NULL: nothing that ends
                                     by itself. Any thread may read it */
     struct tr_watch watch;
-    bool over;                /* the engine has nothing more to do */
+    bool over;                /* the engine has nothing more to do, or never
+                                 began: the opening failed */
     int over_code;            /* what the last step returns then */
     struct tr_peers peers;
     bool peers_asked;         /* by --share-limits yes: failing is news */

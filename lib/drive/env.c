@@ -120,8 +120,10 @@ static int read_asked(void *ctx, struct tr_block *block, struct tr_err *err)
     block->rows[block->row_count++] = (struct tr_row){
         .raw_at = at, .raw_n = (uint32_t)text.n,
         .text_at = at, .text_n = (uint32_t)text.n,
-        .line = ++d->asked_at,
+        .party = d->asked.parties[d->asked_at],
+        .line = d->asked_at + 1,
     };
+    d->asked_at++;
     return TR_FILL_ROW;
 }
 
@@ -268,14 +270,16 @@ static void warn_language(struct tr_drive *d)
 static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
 {
     struct tr_drive *d = ctx;
+    struct tr_source_opts input = d->source_opts;
     struct tr_err err; /* of the input: the engine meets it itself */
 
+    input.apart = NULL; /* what fits itself learns from each text once */
     if (!d->source || !tr_source_rereadable(d->source))
         return false;
     if (!d->sampled) {
         d->sampled = true;
-        if (tr_sample_draw(&d->sample, TR_SAMPLE_TEXTS, &d->source_opts,
-                           &err) == TR_OK)
+        if (tr_sample_draw(&d->sample, TR_SAMPLE_TEXTS, &input, &err) ==
+            TR_OK)
             warn_language(d);
     }
     *texts = d->sample.texts;

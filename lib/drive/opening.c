@@ -649,12 +649,12 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
                : strcmp(guard, "strict") == 0 ? TR_GUARD_STRICT
                                                : TR_GUARD_ON,
     };
-    struct tr_str bad; /* config.c has looked at the words */
+    struct tr_str bad;
+    bool parsed = tr_triggers_parse(
+        tr_str_c(tr_config_text(d->cfg, "fallback-on")), &o.fallback_on, &bad);
     int rc = TR_OK;
 
-    TR_ASSERT(tr_triggers_parse(tr_str_c(tr_config_text(d->cfg, "fallback-on")),
-                                &o.fallback_on, &bad));
-
+    TR_ASSERT(parsed); /* config.c has looked at the words */
     tr_buf_init(&job, 0);
     job_name(d, &job);
     o.job = job.p;
@@ -737,7 +737,10 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     choose_peers(d);
     TRY(open_run(d, err));
 out:
-    if (rc != TR_OK)
+    if (rc != TR_OK) { /* whoever steps all the same hears it again */
+        d->over = true;
+        d->over_code = rc;
         d->exit_code = tr_exit_code(rc);
+    }
     return rc;
 }

@@ -18,13 +18,26 @@ void tr_sample_release(struct tr_sample *s)
 {
     tr_arena_release(&s->arena);
     tr_free(s->texts);
+    tr_free(s->parties);
     tr_sample_init(s);
 }
 
 struct sampled {
     struct tr_key key;
     struct tr_str text;
+    uint64_t party;
 };
+
+/* Equal texts of two parties are two, as they are when they are asked. */
+static struct tr_key key_of(struct tr_str text, uint64_t party)
+{
+    struct tr_key salt;
+
+    if (!party)
+        return tr_digest(NULL, text);
+    salt = tr_digest(NULL, tr_str((const char *)&party, sizeof party));
+    return tr_digest(&salt, text);
+}
 
 static int by_key(const void *a, const void *b)
 {
@@ -60,12 +73,13 @@ int tr_sample_draw(struct tr_sample *s, size_t most,
 
             if (row->state == TR_ROW_SETTLED)
                 continue;
-            key = tr_digest(NULL, text);
+            key = key_of(text, row->party);
             if (full &&
                 tr_key_cmp(&key, &best[most - 1].key) >= 0)
                 continue;
             best[n].key = key;
             best[n].text = tr_arena_dup(&s->arena, text);
+            best[n].party = row->party;
             if (++n < cap)
                 continue;
             qsort(best, n, sizeof *best, by_key);
@@ -79,11 +93,15 @@ int tr_sample_draw(struct tr_sample *s, size_t most,
     } while (got != TR_SOURCE_END);
     qsort(best, n, sizeof *best, by_key);
     s->texts = tr_array(n + 1, sizeof *s->texts);
-    if (!s->texts)
+    s->parties = tr_array(n + 1, sizeof *s->parties);
+    if (!s->texts || !s->parties)
         TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-    for (size_t i = 0; i < n && s->n < most; i++)
-        if (!i || tr_key_cmp(&best[i].key, &best[i - 1].key) != 0)
-            s->texts[s->n++] = best[i].text;
+    for (size_t i = 0; i < n && s->n < most; i++) {
+        if (i && tr_key_cmp(&best[i].key, &best[i - 1].key) == 0)
+            continue;
+        s->texts[s->n] = best[i].text;
+        s->parties[s->n++] = best[i].party;
+    }
 out:
     tr_free(best);
     tr_block_free(block);

@@ -1,4 +1,5 @@
-/* sample.h - texts spread over the whole input, for models that fit themselves.
+/* sample.h - texts spread over the whole input: for models that fit themselves,
+ * and for estimate --sample.
  * SPDX-License-Identifier: MIT */
 #ifndef TR_SAMPLE_H
 #define TR_SAMPLE_H
@@ -11,7 +12,8 @@
 
 struct tr_sample {
     struct tr_arena arena; /* owns the texts */
-    struct tr_str *texts;  /* distinct */
+    struct tr_str *texts;  /* distinct, or of different parties */
+    uint64_t *parties;     /* whose they are (tr_row.party) */
     size_t n;              /* at most as many as were wished for */
 };
 

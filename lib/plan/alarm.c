@@ -51,23 +51,23 @@ static int64_t pct_of(int64_t part, int64_t whole)
 static bool passed(const struct tr_alarm_view *v, int i)
 {
     return v->budget > 0 &&
-           (double)v->spent * 100 >= (double)v->budget * budget_pct[i];
+           (double)v->used * 100 >= (double)v->budget * budget_pct[i];
 }
 
 static bool next_budget(struct tr_alarm *a, const struct tr_alarm_view *v,
                         struct tr_alert *alert)
 {
-    char spent[32], budget[32];
+    char used[32], budget[32];
 
     for (int i = 0; i < 3; i++) {
         if (a->budget_said[i] || !passed(v, i))
             continue;
         a->budget_said[i] = true;
-        write_alert(alert, TR_EVENT_BUDGET, "", pct_of(v->spent, v->budget),
+        write_alert(alert, TR_EVENT_BUDGET, "", pct_of(v->used, v->budget),
                     budget_pct[i]);
         snprintf(alert->text, sizeof alert->text,
                  "%d %% of the budget is spent (%s of %s)",
-                 budget_pct[i], tr_money_text(v->spent, spent, sizeof spent),
+                 budget_pct[i], tr_money_text(v->used, used, sizeof used),
                  tr_money_text(v->budget, budget, sizeof budget));
         return true;
     }
@@ -144,7 +144,7 @@ static bool next_share(struct tr_alarm *a, enum tr_event_kind kind,
 
 /* ---- spend rate ------------------------------------------------------- */
 
-/* What the whole run will have cost at the price of its rows so far. */
+/* What the whole run will take of the budget at the price of its rows so far. */
 static bool next_plan(struct tr_alarm *a, const struct tr_alarm_view *v,
                       struct tr_alert *alert)
 {
@@ -156,7 +156,7 @@ static bool next_plan(struct tr_alarm *a, const struct tr_alarm_view *v,
         v->ended)
         return false;
     per_row = (double)(v->spent - a->spent_at_open) / (double)paid;
-    total = (double)v->spent +
+    total = (double)v->used +
             per_row * (double)(v->rows_expected - v->rows_settled);
     if (a->plan_fires) {
         a->plan_fires = total > (double)v->budget;

@@ -27,8 +27,10 @@ struct tr_alarm_view {
     bool rows_wait;         /* some row was read and is not settled */
     int64_t attempts, attempts_bad;
     bool priced;            /* what is spent is known */
-    int64_t spent;          /* of the job, unknown outcomes at their bound */
-    int64_t budget;         /* -1: none */
+    int64_t spent;          /* of the job, unknown outcomes at their bound:
+                               rates and prices are told by it */
+    int64_t budget;         /* as the user said it; -1: none */
+    int64_t used;           /* of the budget; falls when a new day begins one */
     double row_estimate;    /* nano-dollars a row, as thought at the start; 0:
                                no idea */
     bool ended;

@@ -262,9 +262,12 @@ static void add_money(struct tr_buf *b, const struct tr_metrics_view *v)
          m->spent + m->unknown);
     nano(b, "trommel_reserved_usd", "gauge",
          "Bound of what the requests in flight may cost.", m->reserved);
-    if (m->cap >= 0)
-        nano(b, "trommel_budget_usd", "gauge", "The ceiling of the job.",
-             m->cap);
+    if (m->budget < 0)
+        return;
+    nano(b, "trommel_budget_usd", "gauge",
+         "The ceiling of the job, the day or the run.", m->budget);
+    nano(b, "trommel_budget_used_usd", "gauge",
+         "Of it, by this task in the time it covers.", tr_money_used(m));
 }
 
 static void add_alerts(struct tr_buf *b, const struct tr_metrics_view *v)

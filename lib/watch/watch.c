@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/mem.h"
+#include "plan/tally.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,7 +99,8 @@ static void view_of(const struct tr_watch *w, int64_t now,
         .attempts_bad = w->metrics.attempts_bad,
         .priced = w->priced,
         .spent = m.spent + m.unknown,
-        .budget = m.cap,
+        .budget = m.budget,
+        .used = tr_money_used(&m),
         .row_estimate = c.row_estimate,
         .ended = w->ended,
         .exit_code = w->exit_code,
@@ -162,9 +164,10 @@ static void add_run(struct tr_buf *b, const struct tr_watch *w)
     tr_buf_addf(b, "\"run\":{\"rows_read\":%" PRId64 ",\"rows_settled\":%"
                 PRId64 ",\"rows_failed\":%" PRId64 ",\"requests\":%" PRId64
                 ",\"spent_nanousd\":%" PRId64 ",\"budget_nanousd\":%" PRId64
-                ",\"done\":%s", c.rows_read, c.rows_settled, c.rows_failed,
-                c.requests, w->priced ? m.spent + m.unknown : -1, m.cap,
-                w->ended ? "true" : "false");
+                ",\"budget_used_nanousd\":%" PRId64 ",\"done\":%s",
+                c.rows_read, c.rows_settled, c.rows_failed, c.requests,
+                w->priced ? m.spent + m.unknown : -1, m.budget,
+                tr_money_used(&m), w->ended ? "true" : "false");
     if (w->ended)
         tr_buf_addf(b, ",\"exit\":%d", w->exit_code);
     tr_buf_addc(b, '}');

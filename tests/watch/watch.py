@@ -236,6 +236,42 @@ def budget_thresholds(place, hook):
 budget_thresholds.place = (400, "--latency", "2")
 
 
+def budget_of_its_time(place, hook):
+    """What a run tells is of the budget as it was said, and of what it covers:
+    this run, or the job that began when the one before was done."""
+    path = place.dir / "m.prom"
+
+    def tells(code, budget, shares, *options):
+        hook.got.clear()
+        ended, err = place.run(
+            "--alert-webhook", hook.url, "--metrics-file", str(path),
+            "--pack", "1", "--concurrency", "2", "--budget", str(budget),
+            *options)
+        same(ended, code, err)
+        nano = round(budget * 1e9)
+        for e in hook.events():
+            same(e["run"]["budget_nanousd"], nano)
+            assert 0 <= e["run"]["budget_used_nanousd"] <= nano, e
+        told = hook.events("budget")
+        same([e["limit"] for e in told], shares)
+        for e in told:
+            assert e["limit"] <= e["value"] <= 100, e
+            assert re.search(rf"\(\S+ of \${budget}0?\)", e["text"]), e
+        families = promtext.parse(path.read_text())
+        same(promtext.total(families, "trommel_budget_usd"), budget)
+        used = promtext.total(families, "trommel_budget_used_usd")
+        assert shares[-1] / 100 * budget <= used <= budget, used
+
+    for _ in range(3):  # the bound of a request does not fit into the rest
+        tells(75, 0.008, [50, 80], "--budget-per", "run")
+    tells(0, 0.08, [50])
+    tells(0, 0.08, [50], "--fresh")
+    assert place.labelled()
+
+
+budget_of_its_time.place = (400, "--latency", "2")
+
+
 def quota_exhausted(place, hook):
     """Many answers say so, one alert goes out."""
     code, err = place.run("--alert-webhook", hook.url, "--pack", "1",
@@ -818,8 +854,8 @@ settings.place = (5,)
 
 # ---- all of it -------------------------------------------------------------
 
-TESTS = [budget_thresholds, quota_exhausted, fallback, key_refused, outage, stall,
-         error_rate, failed_rows, plan_does_not_fit,
+TESTS = [budget_thresholds, budget_of_its_time, quota_exhausted, fallback,
+         key_refused, outage, stall, error_rate, failed_rows, plan_does_not_fit,
          rows_cost_twice_the_estimate, retried_and_refused,
          dead_webhook, refusing_webhook, command, hanging_command,
          command_that_forks_away, library, metrics, strange_model_names,

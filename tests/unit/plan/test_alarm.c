@@ -39,7 +39,7 @@ static const char *due(struct tr_alarm *a, const struct tr_alarm_view *v)
 static void budget_is_told_at_each_share_once(void **state)
 {
     static const struct {
-        int64_t spent;
+        int64_t used;
         const char *due;
     } steps[] = {
         {0, ""},           {49, ""},           {50, "budget:50"},
@@ -55,7 +55,7 @@ static void budget_is_told_at_each_share_once(void **state)
     tr_alarm_init(&a, &opts, &v);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         v.now += TR_S;
-        v.spent = steps[i].spent * TR_NANO;
+        v.used = steps[i].used * TR_NANO;
         assert_string_equal(due(&a, &v), steps[i].due);
     }
 }
@@ -68,7 +68,7 @@ static void a_jump_of_money_tells_every_share_it_passes(void **state)
 
     v.budget = 1000;
     tr_alarm_init(&a, &opts, &v);
-    v.spent = 990;
+    v.used = 990;
     assert_string_equal(due(&a, &v), "budget:50 budget:80 budget:95");
     assert_string_equal(due(&a, &v), "");
 }
@@ -80,10 +80,10 @@ static void what_an_earlier_run_spent_is_no_news(void **state)
     (void)state;
 
     v.budget = 1000;
-    v.spent = 820;
+    v.used = 820;
     tr_alarm_init(&a, &opts, &v);
     assert_string_equal(due(&a, &v), "");
-    v.spent = 950;
+    v.used = 950;
     assert_string_equal(due(&a, &v), "budget:95");
 }
 
@@ -94,11 +94,11 @@ static void without_a_budget_nothing_is_told_of_it(void **state)
     (void)state;
 
     tr_alarm_init(&a, &opts, &v);
-    v.spent = INT64_MAX;
+    v.used = INT64_MAX;
     assert_string_equal(due(&a, &v), "");
     v.budget = 0; /* nothing may be spent: no share of nothing */
     assert_string_equal(due(&a, &v), "");
-    v.budget = v.spent = INT64_MAX; /* no overflow */
+    v.budget = v.used = INT64_MAX; /* no overflow */
     assert_string_equal(due(&a, &v), "budget:50 budget:80 budget:95");
 }
 
@@ -207,30 +207,59 @@ static void zero_percent_switches_rates_off(void **state)
 
 static void a_plan_that_does_not_fit_is_told(void **state)
 {
+    static const struct {
+        int64_t settled, used;
+        const char *due;
+    } steps[] = {
+        {99, 990, ""},                       /* too few rows to tell */
+        {100, 1000, "spend_rate:10000"},     /* 10 a row: 20,000 in all */
+        {200, 1080, ""},                     /* 5.4 a row: 10,800 */
+        {400, 1200, ""},                     /* 3 a row: it fits */
+        {400, 2180, ""},                     /* 10,900, within the slack */
+        {400, 2300, "spend_rate:10000"},     /* 11,500 */
+    };
+    static const int64_t earlier[] = {0, 70000}; /* paid from other budgets */
+    (void)state;
+
+    for (size_t k = 0; k < sizeof earlier / sizeof *earlier; k++) {
+        struct tr_alarm_view v = nothing;
+        struct tr_alarm a;
+
+        v.budget = 10000;
+        v.rows_expected = 2000;
+        v.spent = earlier[k];
+        tr_alarm_init(&a, &opts, &v);
+        v.now = TR_S;
+        for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+            v.rows_settled = steps[i].settled;
+            v.used = steps[i].used;
+            v.spent = earlier[k] + steps[i].used;
+            if (strcmp(due(&a, &v), steps[i].due) != 0)
+                fail_msg("step %zu", i);
+        }
+    }
+}
+
+/* What was used of yesterday's budget counts no more; a row costs the same. */
+static void a_new_day_has_its_own_budget(void **state)
+{
     struct tr_alarm_view v = nothing;
     struct tr_alarm a;
     (void)state;
 
     v.budget = 10000;
-    v.rows_expected = 2000;
+    v.rows_expected = 3000;
     tr_alarm_init(&a, &opts, &v);
     v.now = TR_S;
-    v.rows_settled = 99; /* too few rows to tell */
-    v.spent = 990;
-    assert_string_equal(due(&a, &v), "");
-    v.rows_settled = 100; /* 10 a row: 20,000 in all */
-    v.spent = 1000;
+    v.rows_settled = 1000;
+    v.used = v.spent = 4800; /* 14,400 in all */
     assert_string_equal(due(&a, &v), "spend_rate:10000");
-    v.rows_settled = 200; /* 5.4 a row: 10,800 */
-    v.spent = 1080;
+    v.used = 0; /* 9,600 to come */
     assert_string_equal(due(&a, &v), "");
-    v.rows_settled = 400; /* 3 a row: it fits */
-    v.spent = 1200;
+    v.rows_settled = 1100;
+    v.used = 480;
+    v.spent = 5280;
     assert_string_equal(due(&a, &v), "");
-    v.spent = 2180; /* 5.45 a row: 10,900, within the slack */
-    assert_string_equal(due(&a, &v), "");
-    v.spent = 2300; /* 11,500 */
-    assert_string_equal(due(&a, &v), "spend_rate:10000");
 }
 
 static void rows_that_cost_twice_the_estimate_are_told(void **state)
@@ -424,6 +453,7 @@ int main(void)
         cmocka_unit_test(failed_rows_are_a_share_of_the_rows_lately),
         cmocka_unit_test(zero_percent_switches_rates_off),
         cmocka_unit_test(a_plan_that_does_not_fit_is_told),
+        cmocka_unit_test(a_new_day_has_its_own_budget),
         cmocka_unit_test(rows_that_cost_twice_the_estimate_are_told),
         cmocka_unit_test(money_that_goes_too_fast_is_told),
         cmocka_unit_test(the_end_is_told_once_with_its_severity),

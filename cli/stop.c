@@ -1,0 +1,122 @@
+/* stop.c - signals that stop a run: the first politely, the second at once.
+ *
+ * The handler counts; the loop of a run hands on what it counted, between two
+ * steps. docs/internals/threads.md says which thread it runs in.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "stop.h"
+
+#include "format.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* ---- the handler ------------------------------------------------------ */
+
+/* Atomic, and not sig_atomic_t: the thread in which libcurl looks up a name
+ * takes signals, too. */
+static atomic_int stops; /* how often we were told to stop */
+static atomic_int stop_signal;
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "else no signal may touch them");
+
+/* A third one ends the program whatever it does, even if it never comes to
+ * see the second. */
+static void on_stop(int sig)
+{
+    stop_signal = sig;
+    if (++stops > 1)
+        signal(sig, SIG_DFL);
+}
+
+/* All that stop; one that was ignored stays so. */
+static void take_stops(void (*handler)(int))
+{
+    struct sigaction stop = {.sa_handler = handler}, old;
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        sigaction(signals[i], NULL, &old);
+        if (old.sa_handler != SIG_IGN)
+            sigaction(signals[i], &stop, NULL);
+    }
+}
+
+void stop_catch(void)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+    sigaction(SIGPIPE, &ignore, NULL); /* a server that hangs up, too */
+    sigaction(SIGXFSZ, &ignore, NULL); /* the write fails, and says so */
+    take_stops(on_stop);
+}
+
+void stop_leave(void)
+{
+    take_stops(SIG_DFL);
+}
+
+int stop_code(void)
+{
+    return stop_signal ? 128 + stop_signal : 0;
+}
+
+/* ---- the run ---------------------------------------------------------- */
+
+static void say_stopping(struct term *term, const trommel_config *cfg,
+                         const trommel_run *run)
+{
+    int64_t n = trommel_run_count(run, TROMMEL_IN_FLIGHT);
+    int64_t nano = trommel_run_count(run, TROMMEL_IN_FLIGHT_NANOUSD);
+    const char *again =
+        stop_signal == SIGINT ? "Ctrl-C again drops them" : "again: drops them";
+    char text[200], count[FORMAT_BYTES], money[FORMAT_BYTES];
+
+    if (n <= 0)
+        snprintf(text, sizeof text, "stopping");
+    else
+        snprintf(text, sizeof text,
+                 "waiting up to %s for %s answer%s already paid for%s%s%s; %s",
+                 trommel_config_get(cfg, "grace"), format_count(count, n),
+                 n == 1 ? "" : "s", nano > 0 ? " (" : "",
+                 nano > 0 ? format_money(money, nano) : "", nano > 0 ? ")" : "",
+                 again);
+    term_say(term, SAY_NOTE, text);
+}
+
+void stop_pass_on(int *told, struct term *term, const trommel_config *cfg,
+                  trommel_run *run)
+{
+    while (*told < stops && *told < 2) {
+        if (*told == 0)
+            say_stopping(term, cfg, run);
+        else
+            take_stops(SIG_DFL); /* a third one ends it whatever it does */
+        trommel_run_stop(run, stop_code());
+        ++*told;
+    }
+}
+
+static bool says(const trommel_config *cfg, const char *name, const char *word)
+{
+    const char *value = trommel_config_get(cfg, name);
+
+    return value && strcmp(value, word) == 0;
+}
+
+const char *stop_words(char *out, size_t size, const trommel_config *cfg,
+                       const trommel_run *run)
+{
+    int64_t rows = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
+    char n[FORMAT_BYTES];
+
+    if (says(cfg, "dry-run", "yes"))
+        snprintf(out, size, "stopped before all was planned");
+    else if (says(cfg, "store", "none"))
+        snprintf(out, size, "stopped; without a store nothing is kept");
+    else
+        snprintf(out, size, "stopped: %s row%s safe in the store. Run the same "
+                 "command to go on.", format_count(n, rows),
+                 rows == 1 ? " is" : "s are");
+    return out;
+}

@@ -1,0 +1,111 @@
+/* test_api.c - trommel.h as a program around the library meets it.
+ *
+ * examples/embed.c and tests/threads.c are whole runs; here are the corners.
+ *
+ * SPDX-License-Identifier: MIT */
+#include <trommel.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { SETTINGS = 6 };
+
+/* Opens a run with these settings, up to the first without a name. */
+static int open_run(trommel_run **run, const char *const (*settings)[2])
+{
+    trommel_config *cfg = trommel_config_new();
+    int rc;
+
+    assert_non_null(cfg);
+    for (int i = 0; i < SETTINGS && settings[i][0]; i++)
+        assert_int_equal(
+            trommel_config_set(cfg, settings[i][0], settings[i][1]), 0);
+    rc = trommel_run_open(run, cfg);
+    trommel_config_free(cfg);
+    assert_non_null(*run);
+    return rc;
+}
+
+static void a_run_that_did_not_open_may_be_stepped(void **state)
+{
+    static const struct {
+        const char *settings[SETTINGS][2];
+        int code;
+    } cases[] = { /* from the first thing that is opened to the last */
+        {{{"model", "openai/m"}}, TROMMEL_EUSAGE},
+        {{{"labels", "a,b"}, {"input", "/no/such/file"}}, TROMMEL_ENOINPUT},
+        {{{"labels", "a,b"}, {"model", "no-such/m"}}, TROMMEL_ECONFIG},
+        {{{"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+          {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+          {"apart", "customer"}}, TROMMEL_EUSAGE},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char why[400];
+        trommel_run *run;
+
+        assert_int_equal(open_run(&run, cases[i].settings), cases[i].code);
+        snprintf(why, sizeof why, "%s", trommel_run_error(run));
+        assert_true(why[0]);
+        trommel_run_stop(run, 130);
+        assert_int_equal(trommel_run_step(run, 0), cases[i].code);
+        assert_int_equal(trommel_run_step(run, 0), TROMMEL_DONE);
+        assert_int_equal(trommel_run_exit(run),
+                         trommel_exit_code(cases[i].code));
+        assert_string_equal(trommel_run_error(run), why);
+        assert_null(trommel_run_next(run));
+        trommel_run_close(run);
+    }
+    assert_int_equal(trommel_run_step(NULL, 0), TROMMEL_ENOMEM);
+}
+
+static void a_row_without_an_id_has_its_number(void **state)
+{
+    static const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+    };
+    static const char *const ids[][2] = {
+        {NULL, "0"}, {"second", "second"}, {"", ""}, {NULL, "3"}};
+    enum { IDS = sizeof ids / sizeof *ids };
+    trommel_run *run;
+    int seen = 0, rc;
+    (void)state;
+
+    assert_int_equal(open_run(&run, settings), 0);
+    for (int i = 0; i < IDS; i++) { /* what is refused is no row */
+        assert_int_equal(trommel_run_push(run, NULL, "\xff", 1),
+                         TROMMEL_EDATA);
+        assert_int_equal(trommel_run_push(run, ids[i][0], "text", 4), 0);
+    }
+    assert_int_equal(trommel_run_finish(run), 0);
+    do {
+        const trommel_result *r;
+
+        rc = trommel_run_step(run, 0);
+        while ((r = trommel_run_next(run)) != NULL) {
+            assert_true(seen < IDS);
+            assert_int_equal(trommel_result_row(r), seen);
+            assert_string_equal(trommel_result_id(r), ids[seen][1]);
+            seen++;
+        }
+    } while (rc == TROMMEL_MORE);
+    assert_int_equal(rc, TROMMEL_DONE);
+    assert_int_equal(seen, IDS);
+    trommel_run_close(run);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_that_did_not_open_may_be_stepped),
+        cmocka_unit_test(a_row_without_an_id_has_its_number),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
