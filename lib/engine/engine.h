@@ -142,6 +142,8 @@ struct tr_run_lane {
     bool warming;               /* one request is out, the others wait for it */
 
     int64_t successes, bad_requests;
+    bool taken;        /* a request was taken as it was: answered, or blocked
+                          for what its texts say */
     struct tr_lane_counts counts;
 };
 

@@ -235,7 +235,7 @@ static void lane_trouble(struct tr_run *run, struct tr_pack *p,
 /* It never served anybody, in this run or before. */
 static bool never_served(const struct tr_run_lane *l)
 {
-    return !l->successes && !l->counts.stored;
+    return !l->taken && !l->counts.stored;
 }
 
 /* Of all that is left, nothing but rows that were refused alone. */
@@ -598,9 +598,10 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
     note_trouble(run, p, reply);
     if (action == TR_DO_CHECK) {
         l->successes++;
-        l->bad_requests = 0;
         tr_retry_budget_earn(&l->retries);
     }
+    l->taken = l->taken || action == TR_DO_CHECK ||
+               (reply->outcome == TR_OUT_REFUSED && reply->status == 200);
     run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
     TRY(tr_chain_reply(run, l, reply, p->sent_at, p->probe, err));
     rc = p->seats && action != TR_DO_STOP ? on_adopted(run, p, reply, err)
