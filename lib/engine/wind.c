@@ -171,6 +171,19 @@ static bool served(const struct tr_run *run)
     return false;
 }
 
+/* The local model, which cannot be out, has rows to do or may take some. */
+static bool local_is_at_work(const struct tr_run *run)
+{
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *l = &run->lanes[i];
+
+        if (l->lane->is_local && (l->sent.n || l->ready.n || l->planned.n ||
+                                  tr_chain_waiting(run, l)))
+            return true;
+    }
+    return false;
+}
+
 /* Too long in trouble without any answer: an outage ends the run, never the
  * rows. Waiting for the pace alone is no trouble. */
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
@@ -180,7 +193,7 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
     int64_t more = run->trouble_since ? batches_take(run) : TR_NEVER;
     char text[900];
 
-    if (more == TR_NEVER)
+    if (more == TR_NEVER || local_is_at_work(run))
         return;
     limit += more;
     if (now < limit) {

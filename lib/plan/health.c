@@ -9,7 +9,8 @@
 /* Down: so many failures without a success, over such a time. A flood of them,
  * some that the back-off has spread, or a few that took long to fail. What a
  * server refuses for pace is no failure, but a lane that does nothing else for
- * the user's whole patience is down as well. */
+ * half of the user's patience is down as well: the other half is for those who
+ * take over. */
 static const struct {
     uint32_t failures;
     int64_t over_ns;
@@ -107,7 +108,7 @@ static bool trips_now(const struct tr_health *h,
     for (size_t i = 0; i < sizeof trips / sizeof *trips; i++)
         if (h->failures >= trips[i].failures && span >= trips[i].over_ns)
             return true;
-    return span >= news->patience_ns;
+    return span >= news->patience_ns / 2;
 }
 
 /* No answer: it may be down. */

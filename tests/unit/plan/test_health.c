@@ -194,7 +194,7 @@ static void failures_are_weighed_against_time(void **state)
         {TR_OUT_UNREACHED, 0, TR_S, 0, 5},
         {TR_OUT_GARBLED, 200, TR_S, 0, 5},
         {TR_OUT_THROTTLED, 503, TR_S, 0, 5},     /* overloaded is no pace */
-        {TR_OUT_THROTTLED, 429, TR_S, 0, 901},   /* pace: patience is over */
+        {TR_OUT_THROTTLED, 429, TR_S, 0, 451},   /* pace: half of patience */
         {TR_OUT_LOST, 0, TR_S, 120 * TR_S, 2},   /* time-outs are long */
         {TR_OUT_REFUSED, 200, TR_S, 0, 0},
         {TR_OUT_BAD_REQUEST, 400, TR_S, 0, 0},
