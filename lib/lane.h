@@ -145,6 +145,8 @@ struct tr_lane {
     char model[160];             /* "openai/gpt-6-luna", as in NAME_by */
     char effort[16];             /* reasoning effort asked for, part of key */
     char host[160];              /* for messages: where requests go */
+    bool stands_in;              /* a server on this machine under the name of
+                                    a provider elsewhere, part of key */
     char account[33];            /* hex digest of address, key and model: who
                                     shares them shares limits; "": nobody */
     bool has_key;

@@ -357,7 +357,9 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
 
     l->lane = lane;
     l->place = run->lane_count++;
-    snprintf(name, sizeof name, "%s\n%s", lane->model, lane->effort);
+    /* What a stand-in says in a rehearsal is not the model's word. */
+    snprintf(name, sizeof name, "%s\n%s%s", lane->model, lane->effort,
+             lane->stands_in ? "\non this machine" : "");
     l->salt = tr_digest(NULL, tr_str_c(name));
     tr_buf_init(&l->system, 0);
     tr_buf_init(&l->schema, 0);

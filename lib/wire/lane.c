@@ -401,6 +401,7 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
     l->lane.rpm = target->provider->rpm;
     l->lane.tpm = target->provider->tpm;
     l->lane.has_cache_keys = target->quirks.cache_keys;
+    l->lane.stands_in = target->stands_in;
     if (target->facts && target->facts->shutdown)
         snprintf(l->lane.shutdown, sizeof l->lane.shutdown, "%s",
                  target->facts->shutdown);

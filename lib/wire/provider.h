@@ -256,6 +256,7 @@ struct tr_target {
     char url[600];     /* whole address of the endpoint */
     char host[160];
     char key[512];     /* "": none. Wipe after use */
+    bool stands_in;    /* a server on this machine, for one that is elsewhere */
     const char *key_header;
     struct tr_quirks quirks;
 };

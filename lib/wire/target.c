@@ -47,12 +47,25 @@ bool tr_wire_is_loopback(struct tr_str host)
     return dots == 3;
 }
 
+/* Between scheme and port or path. */
+static struct tr_str host_of(const char *url)
+{
+    const char *slashes = strstr(url, "//");
+    struct tr_str h = tr_str_c(slashes ? slashes + 2 : url);
+
+    if (h.n && h.p[0] == '[')
+        h.n = strcspn(h.p, "]") + (strchr(h.p, ']') != NULL);
+    else
+        h.n = strcspn(h.p, ":/");
+    return h;
+}
+
 /* Splits and checks an address: scheme, host, no user, query or fragment. */
 static int check_url(const char *url, bool allow_http, const char *from,
                      char *host, size_t host_n, struct tr_err *err)
 {
     bool secure = strncmp(url, "https://", 8) == 0;
-    struct tr_str h = tr_str_c(url);
+    struct tr_str h = host_of(url);
 
     if (!secure && strncmp(url, "http://", 7) != 0)
         return tr_fail(err, TR_CONFIG,
@@ -67,13 +80,9 @@ static int check_url(const char *url, bool allow_http, const char *from,
                            "? or #, nor bytes beyond ASCII",
                            from);
     }
-    h.p += secure ? 8 : 7;
-    h.n = strcspn(h.p, "/");
-    snprintf(host, host_n, "%.*s", h.n > 150 ? 150 : (int)h.n, h.p);
-    if (h.n && h.p[0] == '[')
-        h.n = strcspn(h.p, "]") + (strchr(h.p, ']') != NULL);
-    else
-        h.n = strcspn(h.p, ":/");
+    snprintf(host, host_n, "%.*s", (int)strcspn(h.p, "/"), h.p);
+    if (host_n > 150)
+        host[150] = '\0';
     if (!h.n)
         return tr_fail(err, TR_CONFIG, "%s: the address has no host", from);
     if (!secure && !allow_http && !tr_wire_is_loopback(h))
@@ -161,6 +170,8 @@ static int find_url(struct tr_target *t, const struct tr_lane_opts *o,
     rc = check_url(url, o->allow_http, from, t->host, sizeof t->host, err);
     if (rc != TR_OK)
         return rc;
+    t->stands_in = tr_wire_is_loopback(host_of(url)) &&
+                   !(p->base_url && tr_wire_is_loopback(host_of(p->base_url)));
     n = strlen(url);
     while (n && url[n - 1] == '/')
         n--;
