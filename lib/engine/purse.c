@@ -209,8 +209,8 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
                    : run->env->rows_expected
                        ? run->env->rows_expected(run->env->ctx) : -1;
     int64_t done = run->counts.rows_settled - run->counts.rows_stored;
-    int64_t spent = 0;
-    char mean[32], most[32];
+    int64_t spent = 0, most, mean = 0;
+    char about[32], bound[32];
 
     rows -= run->counts.rows_settled;
     out[0] = '\0';
@@ -222,17 +222,19 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
         spent = run->money.spent;
         done = run->counts.rows_stored;
     }
-    tr_money_text(tr_money_times(p->bound, p->n, rows), most, sizeof most);
+    most = tr_money_times(p->bound, p->n, rows);
+    if (done > 0)
+        mean = tr_money_times(spent, done, rows);
+    tr_money_text(most, bound, sizeof bound);
     if (p->bound <= 0)
         snprintf(out, size, "; about %" PRId64 " rows are left", rows);
-    else if (done > 0 && spent > 0)
+    else if (mean > 0 && mean < most) /* few rows tell little */
         snprintf(out, size, "; about %" PRId64 " rows are left, they would "
                  "cost about %s (at most %s)", rows,
-                 tr_money_text(tr_money_times(spent, done, rows), mean,
-                               sizeof mean), most);
+                 tr_money_text(mean, about, sizeof about), bound);
     else
         snprintf(out, size, "; about %" PRId64 " rows are left, they would "
-                 "cost at most %s", rows, most);
+                 "cost at most %s", rows, bound);
 }
 
 static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
