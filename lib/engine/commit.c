@@ -157,7 +157,7 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
                        (uint32_t)(run->out_count + run->passed_count +
                                   run->absent_count) +
                        tr_run_load(run).planned;
-    int64_t began = run->now;
+    int64_t began;
     size_t n, intents;
     int rc;
 
@@ -165,13 +165,14 @@ int tr_run_commit(struct tr_run *run, bool now_please, bool *moved,
         return TR_OK;
     /* An answer to a row that may be read next must be found by then. */
     if (!now_please && !run->absent_count &&
-        !tr_flush_due(&run->flush, starved(run), pending, began))
+        !tr_flush_due(&run->flush, starved(run), pending, run->now))
         return TR_OK;
     rc = gather_puts(run, &n, err);
     if (rc == TR_OK)
         rc = gather_intents(run, &intents, err);
     if (rc != TR_OK)
         return rc;
+    began = tr_run_tick(run); /* what the step did before is not its cost */
     rc = tr_store_commit(run->store, run->puts, n, run->intents, intents,
                          run->outs, run->out_count, err);
     if (rc != TR_OK) {

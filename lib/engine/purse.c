@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #define DAY_S 86400
+#define PROBE_AGAIN (60 * TR_S) /* one that the budget had no room for */
 
 static struct tr_money *purse(struct tr_run *run, int i)
 {
@@ -274,6 +275,20 @@ static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
     tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
 }
 
+/* Another lane is open and has something to do. */
+static bool others_work(const struct tr_run *run, const struct tr_run_lane *l)
+{
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *o = &run->lanes[i];
+
+        if (o != l && o->health.state == TR_LANE_OPEN &&
+            (o->planned.n || o->ready.n || o->sent.n || o->aside.n ||
+             tr_chain_waiting(run, o)))
+            return true;
+    }
+    return false;
+}
+
 int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
                    struct tr_err *err)
 {
@@ -291,6 +306,12 @@ int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
     *reserved = i < 0;
     if (*reserved || rc != TR_OK)
         return rc;
+    if (p->probe && others_work(run, p->lane)) {
+        p->lane->health.probing = false;
+        p->lane->health.probe_at = run->now + PROBE_AGAIN;
+        tr_run_give_back(run, p);
+        return TR_OK;
+    }
     run->money_waits = true;
     if (!run->asks.reserved) /* else a reply gives something back */
         stop_short(run, p, i);
@@ -312,6 +333,7 @@ void tr_run_unreserve(struct tr_run *run, const struct tr_pack *p)
     bounds_of(p, bounds);
     for (int i = 0; i < TR_PURSES; i++)
         tr_money_unreserve(purse(run, i), bounds[i]);
+    run->money_waits = false;
 }
 
 int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,

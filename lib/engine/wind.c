@@ -184,6 +184,15 @@ static bool local_is_at_work(const struct tr_run *run)
     return false;
 }
 
+/* Nothing waits for an answer: the input is slow. */
+static bool is_idle(const struct tr_run *run)
+{
+    struct tr_run_load load = tr_run_load(run);
+
+    return !load.waiting && !load.aside && !load.planned && !load.ready &&
+           !load.sent;
+}
+
 /* Too long in trouble without any answer: an outage ends the run, never the
  * rows. Waiting for the pace alone is no trouble. */
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
@@ -193,7 +202,7 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
     int64_t more = run->trouble_since ? batches_take(run) : TR_NEVER;
     char text[900];
 
-    if (more == TR_NEVER || local_is_at_work(run))
+    if (more == TR_NEVER || local_is_at_work(run) || is_idle(run))
         return;
     limit += more;
     if (now < limit) {
