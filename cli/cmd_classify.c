@@ -87,6 +87,19 @@ static bool flag(const trommel_config *cfg, const char *name)
     return value && strcmp(value, "yes") == 0;
 }
 
+/* Rows stand in it, and what they hold gives the terminal no orders. */
+static void put_lines(const char *text)
+{
+    char *copy = strdup(text), *at = copy;
+
+    for (char *line; (line = strsep(&at, "\n"));) {
+        term_put(stdout, line);
+        if (at)
+            putchar('\n');
+    }
+    free(copy);
+}
+
 /* The end: what is known now, then why it ended if not well. */
 static int finish(struct term *term, struct progress *progress,
                   const trommel_config *cfg, trommel_run *run)
@@ -99,7 +112,7 @@ static int finish(struct term *term, struct progress *progress,
 
     progress_tick(progress, run, true);
     if (flag(cfg, "dry-run"))
-        fputs(code <= 1 ? trommel_run_preview(run) : "", stdout);
+        put_lines(code <= 1 ? trommel_run_preview(run) : "");
     else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 && !term->json)
         summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));

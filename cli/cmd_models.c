@@ -52,7 +52,7 @@ static void put_providers(const struct tr_catalog *c, const char *word)
 
         if (!strstr(p->name, word))
             continue;
-        if (p->key_env && getenv(p->key_env))
+        if (p->key_env && getenv(p->key_env) && *getenv(p->key_env))
             state = "set";
         else if (p->key_env)
             state = p->key_optional ? "optional" : "not set";

@@ -447,7 +447,10 @@ static int put_node(struct tr_config *cfg, const char *path,
     snprintf(name, sizeof name, "%.*s",
              node->key.n > 70 ? 70 : (int)node->key.n, node->key.p);
     tr_buf_init(&value, CONFIG_BYTES_MAX);
-    if (!opt || node->kind == TR_YAML_SCALAR)
+    if (opt && tr_yaml_is_null(node))
+        rc = tr_fail(err, TR_CONFIG, "%s: %s has no value; give it one, or "
+                     "remove the line", where, name);
+    else if (!opt || node->kind == TR_YAML_SCALAR)
         tr_buf_adds(&value, node->value);
     else
         rc = join(&value, opt, node, where, err);

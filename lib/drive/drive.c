@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -28,8 +29,10 @@ void tr_drive_say(struct tr_drive *d, int level, const char *line)
     m = &d->messages[(d->message_first + d->message_count) % TR_MESSAGES];
     m->level = level;
     m->text = tr_dup(line, strlen(line));
-    if (m->text)
-        d->message_count++;
+    if (!m->text)
+        return;
+    tr_utf8_tame(m->text); /* names are cut anywhere */
+    d->message_count++;
 }
 
 void tr_drive_doing(struct tr_drive *d, const char *what)

@@ -289,7 +289,7 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
         .providers_yaml = d->task.providers_yaml,
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
         .allow_link_local = tr_config_flag(d->cfg, "allow-link-local"),
-        .keyless = d->dry_run,
+        .keyless = d->dry_run || tr_config_flag(d->cfg, "offline"),
         /* who steps in answers at once */
         .batch = first && tr_config_flag(d->cfg, "batch") ? &batch : NULL,
     };

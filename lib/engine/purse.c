@@ -213,7 +213,8 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
     int64_t spent = 0, most, mean = 0;
     char about[32], bound[32];
 
-    rows -= run->counts.rows_settled;
+    /* Those that are answered and not yet committed are not left either. */
+    rows -= run->counts.rows_settled + run->answered.n + run->saved.n;
     out[0] = '\0';
     if (rows <= 0)
         return;

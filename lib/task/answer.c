@@ -391,6 +391,7 @@ static void read_text(struct tr_reading *r, struct tr_str text)
     struct tr_str only = {0};
     size_t at = skip_thoughts(text), lines = 0;
     int left = TAKE_BACKS_MAX;
+    bool unknown = false;
 
     while (at < text.n && tr_may_go_on(r)) {
         size_t end = line_end(text, at);
@@ -416,8 +417,9 @@ static void read_text(struct tr_reading *r, struct tr_str text)
         case LINE_NO_LABEL:
             tr_claim(r, c.id, TR_MATCH_NOT, 0);
             break;
-        case LINE_UNKNOWN_ID:
-            r->void_why = "an id that was not asked about";
+        case LINE_UNKNOWN_ID: /* or a label that looks like one */
+            unknown = true;
+            only = line;
             break;
         case LINE_PROSE:
             only = line;
@@ -426,8 +428,12 @@ static void read_text(struct tr_reading *r, struct tr_str text)
         }
     }
     if (r->n == 1 && lines == 1 && only.n && r->claims == 0 &&
-        !r->truncated && tr_may_go_on(r))
+        !r->truncated && tr_may_go_on(r)) {
         read_bare_label(r, only);
+        unknown = unknown && !r->claims;
+    }
+    if (unknown && !r->void_why)
+        r->void_why = "an id that was not asked about";
 }
 
 /* [id, its own text] where the text is a label's name: an answer, unless the

@@ -331,9 +331,21 @@ static void awkward_labels(void **state)
         {"bug\nrefund", "417=-"},
         {"417 refund", "417=refund"},
     };
+    static const struct example codes[] = { /* labels that look like ids */
+        {"404", "417=404 ~1"},
+        {"500.", "417=500 ~1"},
+        {"417 404", "417=404"},
+        {"405", "void"},
+        {"404\n500", "void"},
+        {"404\n417 500", "void"},
+        {"417 404\n500", "void"},
+    };
     struct tr_task task;
 
     (void)state;
+    assert_int_equal(tr_task_from_labels(&task, "100,404,500", NULL), 0);
+    check(&task, two, 1, codes, COUNT(codes), false);
+    tr_task_release(&task);
     assert_int_equal(tr_task_from_labels(&task, "1,2,3,4,5", NULL), 0);
     check(&task, two, 2, stars, COUNT(stars), false);
     tr_task_release(&task);
