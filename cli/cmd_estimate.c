@@ -218,7 +218,7 @@ static void print_input(const trommel_run *run)
            format_count(m, est(run, TROMMEL_EST_DISTINCT)),
            est(run, TROMMEL_EST_DISTINCT) == 1 ? "" : "s");
     if (bad > 0)
-        printf(", %s without a text", format_count(n, bad));
+        printf(", %s without a usable text", format_count(n, bad));
     printf("\n");
 }
 
