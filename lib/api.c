@@ -384,6 +384,8 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
         tr_guard_interval(c.guard.audits, c.guard.differ, &low, &high);
         return (int64_t)(1000 * (which == TROMMEL_SHADOW_LOW ? low : high) +
                          0.5);
+    case TROMMEL_UNKNOWN_NANOUSD: return m.unknown;
+    case TROMMEL_UNKNOWN_REQUESTS: return c.unknown_attempts;
     }
     return -1;
 }

@@ -116,7 +116,7 @@ struct tr_counts {
     int64_t in_batches;      /* requests without an answer that need not be
                                 awaited: they go on without us */
     int64_t throttled, wait_limits_ns, waiting;
-    int64_t unknown_attempts;
+    int64_t unknown_attempts; /* of the job: nobody knows their cost */
     int64_t retried[TR_OUT_COUNT]; /* of the retries: after which outcome */
     int64_t fails[TR_WHY_COUNT];
     int64_t fail_example[TR_WHY_COUNT]; /* row number from 1, 0: none */
