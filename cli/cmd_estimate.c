@@ -225,19 +225,23 @@ static void print_input(const trommel_run *run)
 /* ---- the command ------------------------------------------------------ */
 
 struct found {
-    int64_t unmeasured, unlimited; /* models for which that holds */
+    int64_t bounded, unmeasured, unlimited; /* models for which that holds */
 };
 
 static void look(struct found *f, const trommel_run *run)
 {
     bool asks = est(run, TROMMEL_EST_REQUESTS) > 0;
 
+    f->bounded += asks && est(run, TROMMEL_EST_BOUND_NANOUSD) >= 0;
     f->unmeasured += asks && est(run, TROMMEL_EST_MEASURED) == 0;
     f->unlimited += asks && est(run, TROMMEL_EST_LIMITED) == 0;
 }
 
 static void say_basis(struct term *term, const struct found *f)
 {
+    if (f->bounded)
+        term_say(term, SAY_NOTE, "AT MOST holds if nothing has to be asked "
+                 "again; --budget holds in any case");
     if (f->unmeasured)
         term_say(term, SAY_NOTE, "tokens are guessed from bytes where no "
                  "answer of the model is known yet; --sample 100 asks 100 rows "
@@ -254,7 +258,7 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
 {
     const char *sample = trommel_config_get(cfg, "sample");
     bool asks = sample && strcmp(sample, "0") != 0;
-    struct found found = {0, 0};
+    struct found found = {0};
     static struct line lines[MODELS_MAX];
     int code = 0;
 

@@ -716,7 +716,8 @@ const char *trommel_run_preview(trommel_run *run)
                     v.estimate.in.mean, v.estimate.out.mean);
     tr_buf_addc(b, '\n');
     if (v.first.n && v.bound_nano >= 0)
-        tr_buf_addf(b, "the whole run costs at most %s\n",
+        tr_buf_addf(b, "the whole run costs at most %s if nothing has "
+                    "to be asked again\n",
                     tr_money_text(v.bound_nano, money, sizeof money));
     else if (v.first.n)
         tr_buf_addz(b, "the price of this model is not known\n");
