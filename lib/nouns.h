@@ -248,6 +248,7 @@ struct tr_batch {
     enum tr_batch_state state;
     int64_t created_at; /* Unix s: when we began to make it */
     int64_t requests;   /* attempts in it that have no outcome yet */
+    int64_t bound_nano; /* they cost at most; -1: no prices */
     char lane[340];     /* "openai/gpt-6-luna@api.openai.com" */
     char mark[24];      /* ours: begins every custom_id, stands in metadata */
     char name[120];     /* the provider's; "" while CREATING */

@@ -222,6 +222,8 @@ struct tr_store_info {
     char task_name[200];
     int64_t bytes, verdicts, failures, unknown_count, unknown_nano;
     int64_t spent_nano;         /* all jobs, all rounds, since the beginning */
+    int64_t batches, batch_requests; /* that go on at a provider, ... */
+    int64_t batch_nano;         /* ... and cost at most; -1: no prices */
     int64_t first_at, last_at;  /* Unix s; 0: never */
     bool in_use;                /* by a run: only path, task_name, bytes, */
     long pid;                   /* last_at and pid are known */
