@@ -158,7 +158,7 @@ struct tr_job {
     int64_t unknown_nano;   /* bounds of unknown outcomes, this round */
     int64_t unknown_count;
     int64_t unknown_tokens; /* of those that had a bound in tokens */
-    int64_t round;          /* grows with each */
+    int64_t round;          /* one more with each; the first is any number */
     int64_t open_nano;      /* bounds of attempts in batches, this round */
     int64_t open_tokens, open_requests; /* the same in other units */
     int64_t requests, tokens_in, tokens_out, tokens_cached;
