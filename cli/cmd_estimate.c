@@ -222,6 +222,25 @@ static void print_input(const trommel_run *run)
     printf("\n");
 }
 
+/* What goes on at the provider and is no part of the line. */
+static void say_batch(struct term *term, const trommel_run *run)
+{
+    int64_t requests = est(run, TROMMEL_EST_BATCH_REQUESTS);
+    int64_t nano = est(run, TROMMEL_EST_BATCH_NANOUSD);
+    char text[400], n[FORMAT_BYTES], money[FORMAT_BYTES];
+
+    if (requests <= 0)
+        return;
+    snprintf(text, sizeof text, "%.160s: %s request%s (%s%s) %s in a batch "
+             "already and not counted in TO ASK; classify --batch picks %s up",
+             trommel_run_model(run, 0), format_count(n, requests),
+             requests == 1 ? "" : "s",
+             nano < 0 ? "price not known" : "at most ",
+             nano < 0 ? "" : format_money(money, nano),
+             requests == 1 ? "is" : "are", requests == 1 ? "it" : "them");
+    term_say(term, SAY_NOTE, text);
+}
+
 /* ---- the command ------------------------------------------------------ */
 
 struct found {
@@ -287,6 +306,7 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
                 print_input(run);
             fill(&lines[i], run);
             look(&found, run);
+            say_batch(term, run);
         }
         trommel_run_close(run);
     }

@@ -180,6 +180,8 @@ struct tr_preview {
     struct tr_forecast forecast;   /* what would be asked */
     struct tr_quote estimate;
     int64_t bound_nano;       /* the whole run costs at most; -1: no prices */
+    int64_t batch_requests;   /* in batches of an earlier run, whose rows are */
+    int64_t batch_nano;       /* not asked: how many; at most; -1: no prices */
     int64_t ms;               /* time it takes; -1: no idea */
     /* what canaries and audits will add that are not known yet */
     int64_t guest_bytes, guest_bound_nano;

@@ -29,7 +29,7 @@ int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
     if (n < 0)
         return tr_fail(err, TR_NOMEM, "out of memory for the texts seen");
     run->preview.distinct = plus(run->preview.distinct, n);
-    *wanted = !known && n > 0;
+    *wanted = !known && n > 0 && !tr_keymap_find(&run->seats, &row->key);
     return TR_OK;
 }
 
