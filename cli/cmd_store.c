@@ -107,7 +107,8 @@ static void print_json(const struct tr_store_info *s)
                 ",\"failures\":%" PRId64 ",\"spent_nanousd\":%" PRId64
                 ",\"unknown_requests\":%" PRId64 ",\"unknown_nanousd\":%" PRId64
                 ",\"batches\":%" PRId64 ",\"batch_requests\":%" PRId64
-                ",\"batch_nanousd\":%" PRId64 ",\"first_at\":%" PRId64 ",\"last_at\":%" PRId64
+                ",\"batch_nanousd\":%" PRId64
+                ",\"first_at\":%" PRId64 ",\"last_at\":%" PRId64
                 ",\"in_use\":%s,\"pid\":%ld,\"trouble\":",
                 s->bytes, s->verdicts, s->failures, s->spent_nano,
                 s->unknown_count, s->unknown_nano, s->batches,

@@ -255,6 +255,19 @@ struct tr_batch {
     char file[120];     /* the provider's name of its input file, or "" */
 };
 
+/* Sums over batches; money whose price is not known makes -1 of all. */
+static inline void tr_batch_add(int64_t *requests, int64_t *nano,
+                                const struct tr_batch *batch)
+{
+    *requests += batch->requests;
+    if (*nano < 0 || batch->bound_nano < 0)
+        *nano = -1;
+    else if (batch->bound_nano > INT64_MAX - *nano)
+        *nano = INT64_MAX;
+    else
+        *nano += batch->bound_nano;
+}
+
 /* ---- event ------------------------------------------------------------ */
 
 /* What an operator may want to be told of at once: name, word, severity. The

@@ -116,9 +116,7 @@ static int foresee_batch(struct tr_run *run, const struct tr_batch *batch,
 {
     struct tr_preview *v = &run->preview;
 
-    v->batch_requests += batch->requests;
-    v->batch_nano = v->batch_nano < 0 || batch->bound_nano < 0
-                        ? -1 : v->batch_nano + batch->bound_nano;
+    tr_batch_add(&v->batch_requests, &v->batch_nano, batch);
     return tr_store_batch_items(run->store, batch->id, foresee_item, run, err);
 }
 

@@ -133,11 +133,8 @@ static int look_at_batches(struct tr_store *st, struct tr_store_info *info,
 
     info->batches = (int64_t)n;
     info->batch_requests = info->batch_nano = 0;
-    for (size_t i = 0; i < n; i++) {
-        info->batch_requests += list[i].requests;
-        info->batch_nano = info->batch_nano < 0 || list[i].bound_nano < 0
-                               ? -1 : info->batch_nano + list[i].bound_nano;
-    }
+    for (size_t i = 0; i < n; i++)
+        tr_batch_add(&info->batch_requests, &info->batch_nano, &list[i]);
     tr_free(list);
     return rc;
 }
