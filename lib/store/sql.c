@@ -90,9 +90,10 @@ static const char *const texts[S_COUNT] = {
     [S_BATCH_ADD] = "INSERT INTO batch VALUES(NULL, ?1, ?2, ?3, ?4, '', '')",
     [S_BATCH_OPENED] = "UPDATE batch SET state = ?1, name = ?2, file = ?3"
         " WHERE id = ?4",
+    /* A request always costs something: 0 stands where no price was known. */
     [S_BATCHES] = "SELECT id, state, created_at, lane, mark, name, file,"
         " (SELECT count(*) FROM in_batch WHERE of_batch = batch.id),"
-        " (SELECT iif(min(bound) < 0, -1, coalesce(sum(bound), 0))"
+        " (SELECT iif(min(bound) <= 0, -1, coalesce(sum(bound), 0))"
         " FROM in_batch JOIN attempt ON id = attempt"
         " WHERE of_batch = batch.id)"
         " FROM batch ORDER BY id",
