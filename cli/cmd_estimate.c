@@ -218,26 +218,49 @@ static void print_input(const trommel_run *run)
            format_count(m, est(run, TROMMEL_EST_DISTINCT)),
            est(run, TROMMEL_EST_DISTINCT) == 1 ? "" : "s");
     if (bad > 0)
-        printf(", %s without a text", format_count(n, bad));
+        printf(", %s without a usable text", format_count(n, bad));
     printf("\n");
+}
+
+/* What goes on at the provider and is no part of the line. */
+static void say_batch(struct term *term, const trommel_run *run)
+{
+    int64_t requests = est(run, TROMMEL_EST_BATCH_REQUESTS);
+    int64_t nano = est(run, TROMMEL_EST_BATCH_NANOUSD);
+    char text[400], n[FORMAT_BYTES], money[FORMAT_BYTES];
+
+    if (requests <= 0)
+        return;
+    snprintf(text, sizeof text, "%.160s: %s request%s (%s%s) %s in a batch "
+             "already and not counted in TO ASK; classify --batch picks %s up",
+             trommel_run_model(run, 0), format_count(n, requests),
+             requests == 1 ? "" : "s",
+             nano < 0 ? "price not known" : "at most ",
+             nano < 0 ? "" : format_money(money, nano),
+             requests == 1 ? "is" : "are", requests == 1 ? "it" : "them");
+    term_say(term, SAY_NOTE, text);
 }
 
 /* ---- the command ------------------------------------------------------ */
 
 struct found {
-    int64_t unmeasured, unlimited; /* models for which that holds */
+    int64_t bounded, unmeasured, unlimited; /* models for which that holds */
 };
 
 static void look(struct found *f, const trommel_run *run)
 {
     bool asks = est(run, TROMMEL_EST_REQUESTS) > 0;
 
+    f->bounded += asks && est(run, TROMMEL_EST_BOUND_NANOUSD) >= 0;
     f->unmeasured += asks && est(run, TROMMEL_EST_MEASURED) == 0;
     f->unlimited += asks && est(run, TROMMEL_EST_LIMITED) == 0;
 }
 
 static void say_basis(struct term *term, const struct found *f)
 {
+    if (f->bounded)
+        term_say(term, SAY_NOTE, "AT MOST holds if nothing has to be asked "
+                 "again; --budget holds in any case");
     if (f->unmeasured)
         term_say(term, SAY_NOTE, "tokens are guessed from bytes where no "
                  "answer of the model is known yet; --sample 100 asks 100 rows "
@@ -254,7 +277,7 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
 {
     const char *sample = trommel_config_get(cfg, "sample");
     bool asks = sample && strcmp(sample, "0") != 0;
-    struct found found = {0, 0};
+    struct found found = {0};
     static struct line lines[MODELS_MAX];
     int code = 0;
 
@@ -283,6 +306,7 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
                 print_input(run);
             fill(&lines[i], run);
             look(&found, run);
+            say_batch(term, run);
         }
         trommel_run_close(run);
     }

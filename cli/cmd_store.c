@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { BATCH_BYTES = 160 };
+
 static const char usage[] =
     "Usage: trommel store ls [--json]\n"
     "       trommel store show NAME...\n"
@@ -26,7 +28,8 @@ static const char usage[] =
     "\n"
     "  ls        every store: task, answers, failures, money, last use\n"
     "  show      one store: its answers by model, its open batches\n"
-    "  rm        removes stores; their answers would have to be paid again\n"
+    "  rm        removes stores; their answers would have to be paid again, and\n"
+    "            those of open batches are lost\n"
     "  forgive   releases the money reserved for requests whose outcome is\n"
     "            unknown, when you know that they were not charged; gives up\n"
     "            open batches, whose answers are paid for all the same\n"
@@ -103,16 +106,34 @@ static void print_json(const struct tr_store_info *s)
     tr_buf_addf(&b, ",\"bytes\":%" PRId64 ",\"answers\":%" PRId64
                 ",\"failures\":%" PRId64 ",\"spent_nanousd\":%" PRId64
                 ",\"unknown_requests\":%" PRId64 ",\"unknown_nanousd\":%" PRId64
+                ",\"batches\":%" PRId64 ",\"batch_requests\":%" PRId64
+                ",\"batch_nanousd\":%" PRId64
                 ",\"first_at\":%" PRId64 ",\"last_at\":%" PRId64
                 ",\"in_use\":%s,\"pid\":%ld,\"trouble\":",
                 s->bytes, s->verdicts, s->failures, s->spent_nano,
-                s->unknown_count, s->unknown_nano, s->first_at, s->last_at,
+                s->unknown_count, s->unknown_nano, s->batches,
+                s->batch_requests, s->batch_nano, s->first_at, s->last_at,
                 s->in_use ? "true" : "false", s->pid);
     tr_buf_add_json(&b, tr_str_c(s->trouble));
     tr_buf_addc(&b, '}');
     if (tr_buf_ok(&b))
         puts(b.p);
     tr_buf_release(&b);
+}
+
+/* "3 requests are in a batch and may cost at most $0.0044" */
+static const char *batch_text(char *out, size_t size,
+                              const struct tr_store_info *s)
+{
+    char count[FORMAT_BYTES], money[FORMAT_BYTES];
+
+    snprintf(out, size, "%s request%s in %s and may cost %s%s",
+             format_count(count, s->batch_requests),
+             s->batch_requests == 1 ? " is" : "s are",
+             s->batches == 1 ? "a batch" : "batches",
+             s->batch_nano < 0 ? "a sum that is not known" : "at most ",
+             s->batch_nano < 0 ? "" : format_money(money, s->batch_nano));
+    return out;
 }
 
 static void print_head(void)
@@ -124,7 +145,7 @@ static void print_head(void)
 
 static void print_row(const struct tr_store_info *s)
 {
-    char t[7][FORMAT_BYTES];
+    char t[7][FORMAT_BYTES], batch[BATCH_BYTES];
 
     if (s->in_use)
         printf("%.8s  %10s  %8s  %8s  %9s  %9s  %-10s  %-10s  %s (in use by "
@@ -140,6 +161,10 @@ static void print_row(const struct tr_store_info *s)
                format_money(t[3], s->spent_nano),
                format_money(t[4], s->unknown_nano), day(t[5], s->first_at),
                day(t[6], s->last_at), s->task_name);
+    if (s->batches)
+        printf("          %s; the same command picks %s up\n",
+               batch_text(batch, sizeof batch, s),
+               s->batches == 1 ? "it" : "them");
 }
 
 /* The stores of a folder, with nothing in them that a terminal would obey. */
@@ -237,18 +262,21 @@ static int print_batches(struct tr_store *st, struct tr_err *err)
 {
     struct tr_batch *list;
     size_t n;
-    char t[2][FORMAT_BYTES];
+    char t[3][FORMAT_BYTES];
     int rc = tr_store_batches(st, &list, &n, err);
 
     for (size_t i = 0; rc == TR_OK && i < n; i++) {
         term_plain(list[i].name);
         term_plain(list[i].mark);
         term_plain(list[i].lane);
-        printf("batch     %s: %s request%s to %s since %s%s\n",
+        printf("batch     %s: %s request%s to %s since %s, %s%s%s\n",
                list[i].name[0] ? list[i].name : list[i].mark,
                format_count(t[0], list[i].requests),
                list[i].requests == 1 ? "" : "s", list[i].lane,
                minute(t[1], list[i].created_at),
+               list[i].bound_nano < 0 ? "price not known" : "at most ",
+               list[i].bound_nano < 0
+                   ? "" : format_money(t[2], list[i].bound_nano),
                list[i].name[0] ? "" : " (whether it was made is looked up)");
     }
     if (rc == TR_OK && n)
@@ -318,22 +346,42 @@ static int forgive(const struct args *a, const struct tr_store_info *s)
     return 0;
 }
 
-/* Paid answers are not thrown away without a yes. */
+/* What would have to be paid again, or "" when there is nothing. */
+static const char *loss_text(char *out, size_t size,
+                             const struct tr_store_info *s)
+{
+    char count[FORMAT_BYTES], batch[BATCH_BYTES];
+    bool answers = s->verdicts || s->trouble[0];
+    int n = 0;
+
+    out[0] = '\0';
+    if (answers)
+        n = snprintf(out, size, "%s answers would have to be paid again%s",
+                     s->trouble[0] ? "its unreadable"
+                                   : format_count(count, s->verdicts),
+                     s->batches ? "; " : "");
+    if (s->batches)
+        snprintf(out + n, size - (size_t)n, "%s; the same command picks %s up, "
+                 "but without the store the answers are paid for and lost",
+                 batch_text(batch, sizeof batch, s),
+                 s->batches == 1 ? "it" : "them");
+    return out;
+}
+
+/* What is paid for is not thrown away without a yes. */
 static int sure(const struct args *a, const struct tr_store_info *s)
 {
-    char count[FORMAT_BYTES], answer[16];
+    char loss[500], answer[16];
 
-    if (a->yes || (!s->verdicts && !s->trouble[0]))
+    if (a->yes || !*loss_text(loss, sizeof loss, s))
         return 1;
     if (!isatty(STDIN_FILENO)) {
-        fprintf(stderr, "trommel: store %.8s holds %s answers that would have "
-                "to be paid again: give --yes to remove it\n", name_of(s),
-                s->trouble[0] ? "unreadable"
-                              : format_count(count, s->verdicts));
+        fprintf(stderr, "trommel: store %.8s: %s. Give --yes to remove the "
+                "store all the same\n", name_of(s), loss);
         return 0;
     }
-    fprintf(stderr, "remove %s answers of \"%s\"? [y/N] ",
-            format_count(count, s->verdicts), s->task_name);
+    fprintf(stderr, "store %.8s of \"%s\": %s. Remove the store? [y/N] ",
+            name_of(s), s->task_name, loss);
     return fgets(answer, sizeof answer, stdin) &&
            (answer[0] == 'y' || answer[0] == 'Y');
 }

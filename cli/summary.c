@@ -242,6 +242,23 @@ static void say_models(struct term *term, const trommel_run *run)
     }
 }
 
+/* What is settled, and apart from it what nobody knows. */
+static void put_cost(struct line *l, const trommel_run *run, int64_t nano)
+{
+    int64_t unknown = trommel_run_count(run, TROMMEL_UNKNOWN_NANOUSD);
+    int64_t requests = trommel_run_count(run, TROMMEL_UNKNOWN_REQUESTS);
+    char n[FORMAT_BYTES];
+
+    put(l, "  cost    ", format_money(n, nano - unknown));
+    put(l, nano > 0 ? " for this job (all its runs)" : "", "");
+    if (unknown <= 0)
+        return;
+    put(l, ", and at most ", format_money(n, unknown));
+    put_count(l, " for ", requests, requests == 1
+                  ? " request whose cost is unknown"
+                  : " requests whose cost is unknown");
+}
+
 static void say_cost_and_time(struct term *term, const trommel_run *run,
                               int64_t elapsed_ms)
 {
@@ -253,10 +270,8 @@ static void say_cost_and_time(struct term *term, const trommel_run *run,
     char n[FORMAT_BYTES];
     double s = (double)elapsed_ms / 1000;
 
-    if (nano >= 0) {
-        put(&cost, "  cost    ", format_money(n, nano));
-        put(&cost, nano > 0 ? " for this job (all its runs)" : "", "");
-    }
+    if (nano >= 0)
+        put_cost(&cost, run, nano);
     if (nano < 0 && requests > 0)
         put(&cost, "  cost    not known: no price for a model in "
                    "models.yaml", "");

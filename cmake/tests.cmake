@@ -9,6 +9,8 @@ add_test(NAME cli
 add_test(NAME readme
     COMMAND ${CMAKE_SOURCE_DIR}/tests/cli/readme $<TARGET_FILE:trommel>)
 set_tests_properties(cli readme PROPERTIES TIMEOUT 600)
+add_test(NAME reasons COMMAND ${Python3_EXECUTABLE}
+    ${CMAKE_SOURCE_DIR}/tests/cli/reasons)
 
 # trommel.h in strict C99 and in C++; examples/embed.c, which tests/cli runs.
 add_executable(header_c ${CMAKE_SOURCE_DIR}/tests/compile/strict.c)

@@ -102,7 +102,10 @@ enum trommel_count {
     TROMMEL_SHADOW_DIFFER, /* ... and labelled otherwise there */
     TROMMEL_GUARD_TOKENS,  /* about, in and out, for canaries and the shadow */
     TROMMEL_SHADOW_LOW,    /* per thousand that differ, 95 % interval (Wilson): */
-    TROMMEL_SHADOW_HIGH    /* 0 to 1000 where none was compared */
+    TROMMEL_SHADOW_HIGH,   /* 0 to 1000 where none was compared */
+    TROMMEL_UNKNOWN_NANOUSD, /* of SPENT_NANOUSD: bounds of requests whose cost
+                              nobody knows */
+    TROMMEL_UNKNOWN_REQUESTS /* how many those are, of the job */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */
@@ -234,7 +237,7 @@ TROMMEL_API const char *trommel_run_preview(trommel_run *run);
 enum trommel_estimate {
     TROMMEL_EST_ROWS,
     TROMMEL_EST_ROWS_KNOWN,    /* answered in the store: they cost nothing */
-    TROMMEL_EST_ROWS_UNUSABLE, /* without a text to ask about */
+    TROMMEL_EST_ROWS_UNUSABLE, /* no text, a bad row, or too long */
     TROMMEL_EST_DISTINCT,      /* different texts, the known ones too */
     TROMMEL_EST_TEXTS,         /* different texts to ask */
     TROMMEL_EST_EXACT,         /* 1: both were counted; 0: to about 0.2 % */
@@ -251,7 +254,10 @@ enum trommel_estimate {
     TROMMEL_EST_BOUND_NANOUSD, /* never more, if nothing is repeated */
     TROMMEL_EST_MS,            /* -1: neither a limit nor a latency is known */
     TROMMEL_EST_LIMITED,       /* 1: the time follows from a limit */
-    TROMMEL_EST_MEASURED       /* replies it rests on; 0: guessed from bytes */
+    TROMMEL_EST_MEASURED,      /* replies it rests on; 0: guessed from bytes */
+    TROMMEL_EST_BATCH_REQUESTS, /* in batches that the run would pick up: their
+                                  texts are not to be asked */
+    TROMMEL_EST_BATCH_NANOUSD  /* what those may cost; -1: no prices */
 };
 TROMMEL_API int64_t trommel_run_estimate(const trommel_run *run,
                                          enum trommel_estimate which);

@@ -384,6 +384,8 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
         tr_guard_interval(c.guard.audits, c.guard.differ, &low, &high);
         return (int64_t)(1000 * (which == TROMMEL_SHADOW_LOW ? low : high) +
                          0.5);
+    case TROMMEL_UNKNOWN_NANOUSD: return m.unknown;
+    case TROMMEL_UNKNOWN_REQUESTS: return c.unknown_attempts;
     }
     return -1;
 }
@@ -496,6 +498,8 @@ static void add_estimate(struct tr_buf *b, const trommel_run *run)
         {"ms", TROMMEL_EST_MS},
         {"limited", TROMMEL_EST_LIMITED},
         {"measured", TROMMEL_EST_MEASURED},
+        {"batch_requests", TROMMEL_EST_BATCH_REQUESTS},
+        {"batch_nanousd", TROMMEL_EST_BATCH_NANOUSD},
     };
 
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
@@ -714,10 +718,21 @@ const char *trommel_run_preview(trommel_run *run)
                     v.estimate.in.mean, v.estimate.out.mean);
     tr_buf_addc(b, '\n');
     if (v.first.n && v.bound_nano >= 0)
-        tr_buf_addf(b, "the whole run costs at most %s\n",
+        tr_buf_addf(b, "the whole run costs at most %s if nothing has "
+                    "to be asked again\n",
                     tr_money_text(v.bound_nano, money, sizeof money));
     else if (v.first.n)
         tr_buf_addz(b, "the price of this model is not known\n");
+    if (v.batch_requests)
+        tr_buf_addf(b, "%" PRId64 " request%s more (%s%s) %s in a batch "
+                    "already; the same command%s picks %s up\n",
+                    v.batch_requests, v.batch_requests == 1 ? "" : "s",
+                    v.batch_nano < 0 ? "price not known" : "at most ",
+                    v.batch_nano < 0 ? "" : tr_money_text(v.batch_nano, money,
+                                                          sizeof money),
+                    v.batch_requests == 1 ? "is" : "are",
+                    run->drive.lanes[0]->in_batches ? "" : " with --batch",
+                    v.batch_requests == 1 ? "it" : "them");
     return tr_buf_ok(b) ? b->p : "";
 }
 
@@ -751,6 +766,8 @@ int64_t trommel_run_estimate(const trommel_run *run,
     case TROMMEL_EST_MS:              return v.ms;
     case TROMMEL_EST_LIMITED:         return v.limited;
     case TROMMEL_EST_MEASURED:        return v.estimate.measured;
+    case TROMMEL_EST_BATCH_REQUESTS:  return v.batch_requests;
+    case TROMMEL_EST_BATCH_NANOUSD:   return v.batch_nano;
     }
     return -1;
 }

@@ -248,11 +248,25 @@ struct tr_batch {
     enum tr_batch_state state;
     int64_t created_at; /* Unix s: when we began to make it */
     int64_t requests;   /* attempts in it that have no outcome yet */
+    int64_t bound_nano; /* they cost at most; -1: no prices */
     char lane[340];     /* "openai/gpt-6-luna@api.openai.com" */
     char mark[24];      /* ours: begins every custom_id, stands in metadata */
     char name[120];     /* the provider's; "" while CREATING */
     char file[120];     /* the provider's name of its input file, or "" */
 };
+
+/* Sums over batches; money whose price is not known makes -1 of all. */
+static inline void tr_batch_add(int64_t *requests, int64_t *nano,
+                                const struct tr_batch *batch)
+{
+    *requests += batch->requests;
+    if (*nano < 0 || batch->bound_nano < 0)
+        *nano = -1;
+    else if (batch->bound_nano > INT64_MAX - *nano)
+        *nano = INT64_MAX;
+    else
+        *nano += batch->bound_nano;
+}
 
 /* ---- event ------------------------------------------------------------ */
 

@@ -160,6 +160,7 @@ static int open_job(struct tr_run *run, struct tr_err *err)
         run->find.not_before = job.started_at;
     if (run->opts.retry_failed)
         run->find.failures_not_before = job.started_at;
+    run->counts.unknown_attempts += job.unknown_count;
     if (job.unknown_count && priced(run)) {
         char text[300], money[32];
 

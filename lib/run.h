@@ -116,7 +116,7 @@ struct tr_counts {
     int64_t in_batches;      /* requests without an answer that need not be
                                 awaited: they go on without us */
     int64_t throttled, wait_limits_ns, waiting;
-    int64_t unknown_attempts;
+    int64_t unknown_attempts; /* of the job: nobody knows their cost */
     int64_t retried[TR_OUT_COUNT]; /* of the retries: after which outcome */
     int64_t fails[TR_WHY_COUNT];
     int64_t fail_example[TR_WHY_COUNT]; /* row number from 1, 0: none */
@@ -174,12 +174,14 @@ const int64_t *tr_run_label_counts(const struct tr_run *run);
 /* With dry_run, after DONE: what would be sent. first points into the run. */
 struct tr_preview {
     struct tr_str first;      /* body of the first request, "" for local */
-    int64_t rows, known, unusable; /* read; in the store; without a text */
+    int64_t rows, known, unusable; /* read; in the store; cannot be asked */
     int64_t distinct;         /* different texts, the known ones too */
     bool exact;               /* counted, not sketched */
     struct tr_forecast forecast;   /* what would be asked */
     struct tr_quote estimate;
     int64_t bound_nano;       /* the whole run costs at most; -1: no prices */
+    int64_t batch_requests;   /* in batches of an earlier run, whose rows are */
+    int64_t batch_nano;       /* not asked: how many; at most; -1: no prices */
     int64_t ms;               /* time it takes; -1: no idea */
     /* what canaries and audits will add that are not known yet */
     int64_t guest_bytes, guest_bound_nano;

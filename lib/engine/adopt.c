@@ -98,6 +98,28 @@ out:
     return rc;
 }
 
+/* A run that only plans: the keys of the rows are enough. */
+static int foresee_item(void *ctx, const struct tr_store_item *item,
+                        struct tr_err *err)
+{
+    struct tr_run *run = ctx;
+
+    for (uint32_t i = 0; i < item->items; i++)
+        if (!tr_keymap_find(&run->seats, &item->keys[i]) &&
+            !tr_keymap_add(&run->seats, &item->keys[i], run))
+            return tr_fail(err, TR_NOMEM, "out of memory for an open batch");
+    return TR_OK;
+}
+
+static int foresee_batch(struct tr_run *run, const struct tr_batch *batch,
+                         struct tr_err *err)
+{
+    struct tr_preview *v = &run->preview;
+
+    tr_batch_add(&v->batch_requests, &v->batch_nano, batch);
+    return tr_store_batch_items(run->store, batch->id, foresee_item, run, err);
+}
+
 static int not_in_batches(const struct tr_batch *batch, struct tr_err *err)
 {
     return tr_fail(err, TR_CONFIG, "%" PRId64 " requests to %s are under way "
@@ -115,8 +137,6 @@ int tr_run_adopt(struct tr_run *run, struct tr_err *err)
     char line[200];
     int rc = TR_OK;
 
-    if (run->opts.dry_run)
-        return TR_OK;
     run->now = run->opened_at;
     TRY(tr_store_batches(run->store, &list, &n, err));
     for (size_t i = 0; i < n && !run->opts.offline; i++) {
@@ -124,6 +144,10 @@ int tr_run_adopt(struct tr_run *run, struct tr_err *err)
 
         if (!l)
             continue;
+        if (run->opts.dry_run) {
+            TRY(foresee_batch(run, &list[i], err));
+            continue;
+        }
         if (!l->lane->in_batches)
             TRY(not_in_batches(&list[i], err));
         TRY(take_batch(run, l, &list[i], err));

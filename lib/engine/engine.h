@@ -160,7 +160,8 @@ struct tr_run {
     struct tr_store_find find;
     bool input_ended, input_waits, new_block;
 
-    struct tr_keymap seats;     /* key -> struct tr_seat still free */
+    struct tr_keymap seats;     /* key -> struct tr_seat still free; dry run:
+                                   keys of rows in batches */
     uint32_t unseated;          /* adopted packs none of whose rows was read */
     struct tr_store_put *absent; /* answers to rows that are not here */
     size_t absent_count, absent_cap;
@@ -512,7 +513,8 @@ bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint32_t *set);
 
 /* ---- preview.c -------------------------------------------------------- */
 
-/* A row of a dry run; *wanted: it is the first of its text and unknown. */
+/* A row of a dry run; *wanted: it is the first of its text, unknown, and in no
+ * batch. */
 int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
                        bool known, bool *wanted, struct tr_err *err);
 /* More rows first, so that packs are as full as those of a real run. */

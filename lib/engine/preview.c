@@ -29,7 +29,7 @@ int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
     if (n < 0)
         return tr_fail(err, TR_NOMEM, "out of memory for the texts seen");
     run->preview.distinct = plus(run->preview.distinct, n);
-    *wanted = !known && n > 0;
+    *wanted = !known && n > 0 && !tr_keymap_find(&run->seats, &row->key);
     return TR_OK;
 }
 
@@ -126,6 +126,20 @@ int tr_run_preview_pack(struct tr_run *run, struct tr_pack *p,
                ? TR_OK : tr_fail(err, TR_NOMEM, "out of memory for the preview");
 }
 
+/* Rows that cannot be asked, whatever the store says. */
+static int64_t unusable(const struct tr_counts *c)
+{
+    static const enum tr_why whys[] = {
+        TR_WHY_EMPTY, TR_WHY_TOO_LONG, TR_WHY_BAD_FIELDS, TR_WHY_BAD_QUOTE,
+        TR_WHY_BAD_UTF8, TR_WHY_BAD_NUL, TR_WHY_BAD_JSON, TR_WHY_BAD_MEMBER,
+        TR_WHY_OVER_LONG};
+    int64_t rows = 0;
+
+    for (size_t i = 0; i < sizeof whys / sizeof *whys; i++)
+        rows += c->fails[whys[i]];
+    return rows;
+}
+
 static double first_of(double a, double b)
 {
     return a > 0 ? a : b;
@@ -147,8 +161,7 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
     preview->first = tr_buf_str(&run->preview_body);
     preview->rows = run->counts.rows_read;
     preview->known = run->counts.rows_stored;
-    preview->unusable =
-        run->counts.rows_failed - run->counts.fails[TR_WHY_NOT_ASKED];
+    preview->unusable = unusable(&run->counts);
     preview->exact = run->seen.level == 0;
     if (l->lane->is_local) {
         *e = (struct tr_quote){0};

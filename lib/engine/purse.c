@@ -118,6 +118,7 @@ void tr_run_purse_adopt(struct tr_run *run, const struct tr_pack *p)
 /* Nothing gives it back in this run, and it is none of what the run uses. */
 void tr_run_purse_unheard(struct tr_run *run)
 {
+    run->counts.unknown_attempts += run->unheard[TR_PURSE_REQUESTS];
     for (int i = 0; i < TR_PURSES; i++) {
         struct tr_money *m = purse(run, i);
 

@@ -335,7 +335,7 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
         l->counts.tokens_cache_write += u->cache_write > 0 ? u->cache_write : 0;
         l->counts.cache_saved_nano += cache_saved(l, u);
     }
-    run->counts.unknown_attempts += reply->billing == TR_BILL_UNKNOWN;
+    run->counts.unknown_attempts += out.is_unknown && !p->of_other;
     rc = tr_run_grow((void **)&run->outs, &run->out_cap, run->out_count + 1,
               sizeof *run->outs, err);
     if (rc != TR_OK)

@@ -124,6 +124,21 @@ out:
     return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
 }
 
+static int look_at_batches(struct tr_store *st, struct tr_store_info *info,
+                           struct tr_err *err)
+{
+    struct tr_batch *list;
+    size_t n;
+    int rc = tr_store_batches(st, &list, &n, err);
+
+    info->batches = (int64_t)n;
+    info->batch_requests = info->batch_nano = 0;
+    for (size_t i = 0; i < n; i++)
+        tr_batch_add(&info->batch_requests, &info->batch_nano, &list[i]);
+    tr_free(list);
+    return rc;
+}
+
 int tr_store_look(struct tr_store *st, struct tr_store_info *info,
                   struct tr_err *err)
 {
@@ -139,6 +154,7 @@ int tr_store_look(struct tr_store *st, struct tr_store_info *info,
         info->failures += st->tallies[i].failures;
     TRY(sum_of(st, S_UNHEARD_SUM, &info->unknown_count, &info->unknown_nano,
                err));
+    TRY(look_at_batches(st, info, err));
     TRY(tr_sql_step(st, S_JOB_SUM, &row, err));
     info->spent_nano = sqlite3_column_int64(s, 0);
     info->first_at = sqlite3_column_int64(s, 1);
@@ -220,6 +236,7 @@ int tr_store_batches(struct tr_store *st, struct tr_batch **list, size_t *n,
                          ? TR_BATCH_OPEN : TR_BATCH_CREATING,
             .created_at = sqlite3_column_int64(s, 2),
             .requests = sqlite3_column_int64(s, 7),
+            .bound_nano = sqlite3_column_int64(s, 8),
         };
         if (!tr_sql_copy(b->lane, sizeof b->lane, tr_sql_text(s, 3)) ||
             !tr_sql_copy(b->mark, sizeof b->mark, tr_sql_text(s, 4)) ||

@@ -34,8 +34,12 @@ static const char *const texts[S_COUNT] = {
         " AND unknown = 0 AND id NOT IN (SELECT attempt FROM in_batch))",
     [S_LOST] = "UPDATE attempt SET unknown = 1 WHERE unknown = 0"
         " AND id NOT IN (SELECT attempt FROM in_batch)",
+    /* Rounds begin anywhere: a store that was removed or moved away and the
+     * one in its place must not share a number, or a budget's ledger would
+     * take the sums of one for those of the other. */
     [S_JOB_MAKE] = "INSERT OR IGNORE INTO job"
-        " VALUES(NULL, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+        " VALUES(NULL, ?1, abs(random() % 1099511627776),"
+        " 0, 0, 0, 0, 0, 0, 0, 0)",
     [S_JOB_ROUND] = "UPDATE job SET round = round + 1, under_way = 1,"
         " started_at = ?2, before = before + spent, spent = 0, requests = 0,"
         " tokens_in = 0, tokens_out = 0, tokens_cached = 0"
@@ -86,8 +90,12 @@ static const char *const texts[S_COUNT] = {
     [S_BATCH_ADD] = "INSERT INTO batch VALUES(NULL, ?1, ?2, ?3, ?4, '', '')",
     [S_BATCH_OPENED] = "UPDATE batch SET state = ?1, name = ?2, file = ?3"
         " WHERE id = ?4",
+    /* A request always costs something: 0 stands where no price was known. */
     [S_BATCHES] = "SELECT id, state, created_at, lane, mark, name, file,"
-        " (SELECT count(*) FROM in_batch WHERE of_batch = batch.id)"
+        " (SELECT count(*) FROM in_batch WHERE of_batch = batch.id),"
+        " (SELECT iif(min(bound) <= 0, -1, coalesce(sum(bound), 0))"
+        " FROM in_batch JOIN attempt ON id = attempt"
+        " WHERE of_batch = batch.id)"
         " FROM batch ORDER BY id",
     [S_ITEMS] = "SELECT id, seed, bound, of_job, of_round, keys, digest,"
         " coalesce((SELECT value FROM value WHERE name = 'tokens:' || id), 0)"

@@ -158,7 +158,7 @@ struct tr_job {
     int64_t unknown_nano;   /* bounds of unknown outcomes, this round */
     int64_t unknown_count;
     int64_t unknown_tokens; /* of those that had a bound in tokens */
-    int64_t round;          /* grows with each */
+    int64_t round;          /* one more with each; the first is any number */
     int64_t open_nano;      /* bounds of attempts in batches, this round */
     int64_t open_tokens, open_requests; /* the same in other units */
     int64_t requests, tokens_in, tokens_out, tokens_cached;
@@ -222,6 +222,8 @@ struct tr_store_info {
     char task_name[200];
     int64_t bytes, verdicts, failures, unknown_count, unknown_nano;
     int64_t spent_nano;         /* all jobs, all rounds, since the beginning */
+    int64_t batches, batch_requests; /* that go on at a provider, ... */
+    int64_t batch_nano;         /* ... and cost at most; -1: no prices */
     int64_t first_at, last_at;  /* Unix s; 0: never */
     bool in_use;                /* by a run: only path, task_name, bytes, */
     long pid;                   /* last_at and pid are known */
