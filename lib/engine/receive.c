@@ -482,10 +482,6 @@ static void note_trouble(struct tr_run *run, const struct tr_pack *p,
     struct tr_run_lane *l = p->lane;
     int64_t since = l->lane->in_batches ? run->now : p->sent_at;
 
-    /* Whoever waits for a quota waits for more than a probe that fails. */
-    if (p->probe && l->health.state == TR_LANE_EXHAUSTED &&
-        run->opts.wait_for_quota)
-        return;
     if (rule->action != TR_DO_AGAIN && rule->action != TR_DO_NOW &&
         !(reply->outcome == TR_OUT_BAD_REQUEST && never_served(l))) {
         run->last_served_at = run->now;

@@ -193,6 +193,13 @@ static bool is_idle(const struct tr_run *run)
            !load.sent;
 }
 
+/* Whoever waits for a quota looks rarely: one probe that fails is no outage. */
+static bool awaits_second_probe(const struct tr_run *run)
+{
+    return run->opts.wait_for_quota && !run->trouble_again &&
+           run->trouble_lane->health.state == TR_LANE_EXHAUSTED;
+}
+
 /* Too long in trouble without any answer: an outage ends the run, never the
  * rows. Waiting for the pace alone is no trouble. */
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
@@ -202,7 +209,8 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
     int64_t more = run->trouble_since ? batches_take(run) : TR_NEVER;
     char text[900];
 
-    if (more == TR_NEVER || local_is_at_work(run) || is_idle(run))
+    if (more == TR_NEVER || local_is_at_work(run) || is_idle(run) ||
+        awaits_second_probe(run))
         return;
     limit += more;
     if (now < limit) {
