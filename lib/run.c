@@ -110,9 +110,11 @@ out:
 
 /* ---- open, close, look ------------------------------------------------ */
 
-/* Label sets get the numbers they had when the verdicts were stored. */
+/* Label sets get the numbers they had when the verdicts were stored: one after
+ * another, behind those that the task's own examples name. */
 static int restore_sets(struct tr_run *run, struct tr_err *err)
 {
+    uint32_t first = 0;
     int rc = TR_OK;
 
     for (uint32_t i = 0; i < tr_store_set_count(run->store); i++) {
@@ -120,7 +122,8 @@ static int restore_sets(struct tr_run *run, struct tr_err *err)
 
         TRY(tr_task_set_parse(run->task, tr_store_set_at(run->store, i), &set,
                               err));
-        TR_ASSERT(set == run->task->label_count + i);
+        first = i ? first : set;
+        TR_ASSERT(set == first + i);
     }
 out:
     return rc;
