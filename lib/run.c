@@ -163,6 +163,10 @@ static int open_job(struct tr_run *run, struct tr_err *err)
         run->find.not_before = job.started_at;
     if (run->opts.retry_failed)
         run->find.failures_not_before = job.started_at;
+    /* A failure that looks older is only asked again once too often. */
+    if (run->opts.fresh || (run->opts.retry_failed &&
+                            !tr_store_origins_scarce(run->store)))
+        run->origins_since = job.started_at;
     if (job.unknown_count && priced(run)) {
         char text[300], money[32];
 
@@ -225,6 +229,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     TRY(tr_run_recall(run, err));
     TRY(restore_sets(run, err));
     TRY(open_job(run, err));
+    TRY(tr_run_number_lanes(run, err));
     TRY(tr_run_adopt(run, err));
 
     *out = run;

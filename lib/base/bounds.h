@@ -35,6 +35,12 @@
 #define TR_FILTER_BYTES (2u << 20)
 #define TR_STAGED_MAX (64u << 10)       /* answers between two commits, 40
                                            bytes each in memory */
+#define TR_ORIGINS_OWN 4096u  /* runs and models of a store that have a number
+                                 each: a run a day for ten years. Later ones
+                                 go on with the last */
+#define TR_ORIGINS_LEAST 1024u /* numbers left for which nothing but a run
+                                 with --fresh gets one of its own. All 65,535
+                                 are 19 MB in memory */
 #define TR_RESCUE_BYTES (2u << 20)      /* on disk, for what is under way when
                                  the store fails: 60,000 answers; a thousand
                                  requests with packs of 50 */

@@ -204,6 +204,8 @@ struct tr_run {
     bool trouble_again;         /* what was sent after it has failed as well */
     int64_t opened_at;
     int64_t run_at;             /* Unix s */
+    int64_t origins_since;      /* what this run is told must not look as if
+                                   it had been said before; Unix s */
     int64_t now;                /* monotonic ns, as of the last tick */
     char last_trouble[320];
     const struct tr_run_lane *trouble_lane; /* whose it was */
@@ -389,6 +391,8 @@ void tr_run_plan_cache(struct tr_run *run, struct tr_run_lane *l);
 /* Who said a verdict, as the store numbers it. */
 int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
                   const char *served, uint16_t *origin, struct tr_err *err);
+/* Every lane has its number, or can have one when it is needed. */
+int tr_run_number_lanes(struct tr_run *run, struct tr_err *err);
 
 /* ---- moves.c: a row to a lane ----------------------------------------- */
 

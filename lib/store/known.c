@@ -252,19 +252,62 @@ out:
     return rc;
 }
 
-int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
-                    uint16_t *index, struct tr_err *err)
+bool tr_store_origins_scarce(const struct tr_store *st)
 {
+    return st->origin_count + TR_ORIGINS_LEAST > TR_NO_ORIGIN;
+}
+
+/* The last of those that asked the same model in the same way, if the same one
+ * answered. An earlier one will not do: it would look as if the model that
+ * answers had changed back. */
+static const struct tr_origin *last_alike(const struct tr_store *st,
+                                          const struct tr_origin *o,
+                                          int64_t since)
+{
+    bool scarce = tr_store_origins_scarce(st);
+    const struct tr_origin *found = NULL;
+    int64_t last = since;
+
+    for (size_t i = 0; i < st->origin_count; i++) {
+        const struct tr_origin *old = &st->origins[i];
+
+        if (old->run_at < last || old->prompt_version != o->prompt_version ||
+            strcmp(old->by, o->by) != 0 || strcmp(old->effort, o->effort) != 0)
+            continue;
+        if (old->run_at > last)
+            found = NULL;
+        last = old->run_at;
+        if (strcmp(old->served, o->served) == 0 || (scarce && !found))
+            found = old;
+    }
+    return found;
+}
+
+static const struct tr_origin *find_origin(const struct tr_store *st,
+                                           const struct tr_origin *o,
+                                           int64_t since)
+{
+    for (size_t i = st->origin_count; i-- > 0; )
+        if (same_origin(&st->origins[i], o))
+            return &st->origins[i];
+    return st->origin_count < TR_ORIGINS_OWN ? NULL : last_alike(st, o, since);
+}
+
+int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
+                    int64_t since, uint16_t *index, struct tr_err *err)
+{
+    const struct tr_origin *old = find_origin(st, o, since);
     int rc = TR_OK;
 
-    for (size_t i = st->origin_count; i-- > 0; )
-        if (same_origin(&st->origins[i], o)) {
-            *index = (uint16_t)i;
-            return TR_OK;
-        }
+    if (old) {
+        *index = (uint16_t)(old - st->origins);
+        return TR_OK;
+    }
     if (st->origin_count >= TR_NO_ORIGIN)
-        return tr_fail(err, TR_CONFIG, "%s: too many runs and models in one "
-                       "store: begin a new one with --store", tr_sql_name(st));
+        return tr_fail(err, TR_CONFIG, "%s: %u runs have answers in this "
+                       "store, and there is no number for another: leave "
+                       "--fresh out, or begin a new store with --store",
+                       tr_sql_name(st), TR_NO_ORIGIN);
     TRY(tr_known_add_origin(st, o, !rescues(st), err));
     *index = (uint16_t)(st->origin_count - 1);
 out:

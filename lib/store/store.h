@@ -59,9 +59,15 @@ struct tr_origin {
     int32_t prompt_version;
     int64_t run_at;       /* Unix s: start of the run that asked */
 };
-/* Finds or adds (added with the next commit). */
+/* Finds or adds (added with the next commit). A number is 16 bits wide, and
+ * with every run it could be another: so from TR_ORIGINS_OWN of them on this
+ * finds the last one that differs in nothing but run_at, if that is not before
+ * since; from then on o counts as said at that time. TR_CONFIG: none is left. */
 int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
-                    uint16_t *index, struct tr_err *err);
+                    int64_t since, uint16_t *index, struct tr_err *err);
+/* Few numbers are left (TR_ORIGINS_LEAST): it does not mind `served` either.
+ * Who will need one asks for it before anything is paid for. */
+bool tr_store_origins_scarce(const struct tr_store *st);
 const struct tr_origin *tr_store_origin_at(const struct tr_store *st,
                                            uint16_t index); /* NULL: none */
 

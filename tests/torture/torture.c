@@ -279,7 +279,7 @@ static int use_store(struct tr_store *st, struct play *p, struct tr_err *err)
 
     tr_buf_init(&value, 0);
     TRY(tr_store_job(st, "job", 100, false, &job, err));
-    TRY(tr_store_origin(st, &o, &origin, err));
+    TRY(tr_store_origin(st, &o, 0, &origin, err));
     if (!tr_store_set_count(st))
         TRY(tr_store_set_add(st, tr_str_c("a|b"), err));
     for (size_t i = 0; i < 12; i++) {

@@ -63,7 +63,7 @@ static uint16_t origin_at(struct tr_store *st, int64_t run_at)
     struct tr_err err;
     uint16_t index;
 
-    assert_int_equal(tr_store_origin(st, &o, &index, &err), TR_OK);
+    assert_int_equal(tr_store_origin(st, &o, 0, &index, &err), TR_OK);
     return index;
 }
 
@@ -1341,6 +1341,80 @@ static void sets_and_values_keep_order_and_bytes(void **state)
     tr_store_close(st);
 }
 
+/* Run i began at second i and asked openai/x, which x-2026 answered; but 1 and
+ * 2 asked openai/y, which y-1 and y-2 did. */
+static void fill_origins(uint64_t task, unsigned count)
+{
+    char text[400];
+
+    tr_store_close(open_task(task));
+    snprintf(text, sizeof text, "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL "
+             "SELECT i + 1 FROM n WHERE i < %u) INSERT INTO origin SELECT i, "
+             "'openai/x', 'x-2026', '', 1, i FROM n", count - 1);
+    sql(task, text);
+    sql(task, "UPDATE origin SET by = 'openai/y', served = 'y-' || id "
+              "WHERE id IN (1, 2)");
+}
+
+static void runs_share_a_number_when_there_are_many(void **state)
+{
+    enum { OWN = TR_ORIGINS_OWN, MOST = TR_NO_ORIGIN,
+           FEW = MOST - TR_ORIGINS_LEAST + 1, NEW = -1, NONE = -2 };
+    static const struct {
+        unsigned count; /* of runs before */
+        struct tr_origin o;
+        int64_t since;
+        int index;
+    } cases[] = {
+        /* each has its own */
+        {OWN - 1, {"openai/x", "x-2026", "", 1, 9999999}, 0, NEW},
+        {OWN - 1, {"openai/x", "x-2026", "", 1, 7}, 0, 7},
+        /* the last that says the same */
+        {OWN, {"openai/x", "x-2026", "", 1, 9999999}, 0, OWN - 1},
+        {OWN, {"openai/x", "x-2026", "", 1, 9999999}, OWN - 1, OWN - 1},
+        {OWN, {"openai/x", "x-2026", "", 1, 9999999}, OWN, NEW},
+        {OWN, {"openai/x", "x-2027", "", 1, 9999999}, 0, NEW},
+        {OWN, {"openai/x", "x-2026", "low", 1, 9999999}, 0, NEW},
+        {OWN, {"openai/x", "x-2026", "", 2, 9999999}, 0, NEW},
+        {OWN, {"openai/z", "x-2026", "", 1, 9999999}, 0, NEW},
+        {OWN, {"openai/y", "y-2", "", 1, 9999999}, 0, 2},
+        {OWN, {"openai/y", "y-1", "", 1, 9999999}, 0, NEW},
+        {OWN, {"openai/y", "y-1", "", 1, 1}, 0, 1},
+        /* few are left: whoever answered */
+        {FEW - 1, {"openai/x", "x-2027", "", 1, 9999999}, 0, NEW},
+        {FEW, {"openai/x", "x-2027", "", 1, 9999999}, 0, FEW - 1},
+        {FEW, {"openai/x", "x-2027", "", 1, 9999999}, FEW, NEW},
+        {FEW, {"openai/z", "", "", 1, 9999999}, 0, NEW},
+        /* none */
+        {MOST, {"openai/y", "", "", 1, 9999999}, 0, 2},
+        {MOST, {"openai/x", "x-2027", "", 1, 9999999}, 0, MOST - 1},
+        {MOST, {"openai/x", "x-2026", "", 1, 9999999}, MOST, NONE},
+        {MOST, {"openai/z", "", "", 1, 9999999}, 0, NONE},
+    };
+    unsigned filled = 0;
+    uint64_t task = 300;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_store *st;
+        struct tr_err err;
+        uint16_t index;
+        int want = cases[i].index, rc;
+
+        if (cases[i].count != filled)
+            fill_origins(++task, filled = cases[i].count);
+        st = open_task(task);
+        assert_int_equal(tr_store_origins_scarce(st), filled >= FEW);
+        rc = tr_store_origin(st, &cases[i].o, cases[i].since, &index, &err);
+        assert_int_equal(rc, want == NONE ? TR_CONFIG : TR_OK);
+        if (want == NONE)
+            assert_non_null(strstr(err.text, "leave --fresh out"));
+        else
+            assert_int_equal(index, want == NEW ? filled : (unsigned)want);
+        tr_store_close(st); /* nothing was committed */
+    }
+}
+
 static bool tells(int tell, uint64_t step, uint64_t attempt)
 {
     uint64_t told[2] = {step, attempt};
@@ -1901,6 +1975,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(attempts_in_batches_outlive_the_process),
         cmocka_unit_test(a_changed_request_of_a_batch_is_refused),
         cmocka_unit_test(sets_and_values_keep_order_and_bytes),
+        cmocka_unit_test(runs_share_a_number_when_there_are_many),
         cmocka_unit_test(what_was_committed_survives_sigkill),
         cmocka_unit_test(a_full_disk_is_an_error_and_loses_nothing),
         cmocka_unit_test(what_comes_after_a_failure_is_found_later),
