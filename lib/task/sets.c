@@ -128,6 +128,35 @@ int tr_task_set(struct tr_task *task, const uint32_t *labels, uint32_t count,
     return rc;
 }
 
+int tr_task_set_parse(struct tr_task *task, struct tr_str text, uint32_t *set,
+                      struct tr_err *err)
+{
+    uint32_t *labels, n = 0;
+    size_t bars = 0;
+    int rc = TR_OK;
+
+    for (size_t i = 0; i < text.n; i++)
+        bars += text.p[i] == '|';
+    labels = tr_array(bars + 1, sizeof *labels);
+    if (!labels)
+        return no_memory(err);
+    for (bool nothing = tr_str_eq_c(text, "-"); !nothing && n <= bars; n++) {
+        const char *bar = text.n ? memchr(text.p, '|', text.n) : NULL;
+        size_t len = bar ? (size_t)(bar - text.p) : text.n;
+        int32_t label = tr_task_label(task, tr_str(text.p, len));
+
+        if (label < 0)
+            TRY(tr_fail(err, TR_CONFIG, "no label set of this task: a label "
+                        "is unknown"));
+        labels[n] = (uint32_t)label;
+        text = bar ? tr_str(bar + 1, text.n - len - 1) : text;
+    }
+    rc = tr_task_set(task, labels, n, set, err);
+out:
+    tr_free(labels);
+    return rc;
+}
+
 uint32_t tr_task_set_labels(const struct tr_task *task, uint32_t set,
                             const uint32_t **labels)
 {

@@ -367,20 +367,6 @@ int tr_task_close(struct tr_task *task, struct tr_chosen *c, uint32_t *set,
     return TR_OK;
 }
 
-int tr_task_set_parse(struct tr_task *task, struct tr_str text, uint32_t *set,
-                      struct tr_err *err)
-{
-    struct tr_place at = {"label set", 0, 0};
-    struct tr_chosen c = {0};
-    int rc;
-
-    TRY(tr_task_choose_all(task, &c, text, at, err));
-    TRY(tr_task_close(task, &c, set, at, err));
-out:
-    tr_free(c.labels);
-    return rc;
-}
-
 int tr_task_push(struct tr_task *task, struct tr_str text, uint32_t set,
                  struct tr_place at, struct tr_err *err)
 {

@@ -95,7 +95,9 @@ int tr_task_set(struct tr_task *task, const uint32_t *labels, uint32_t count,
 uint32_t tr_task_set_labels(const struct tr_task *task, uint32_t set,
                             const uint32_t **labels);
 /* The set as text: names joined by '|', '-' for TR_SET_NOTHING; and back
- * (TR_CONFIG with a sentence when it names no set of this task). */
+ * (TR_CONFIG when it has a label that this task does not have). Any labels are
+ * a set here: stores of earlier versions keep some that no answer may have, and
+ * number the others behind them. */
 void tr_task_set_text(const struct tr_task *task, uint32_t set,
                       struct tr_buf *out);
 int tr_task_set_parse(struct tr_task *task, struct tr_str text, uint32_t *set,
