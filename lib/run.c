@@ -110,23 +110,9 @@ out:
 
 /* ---- open, close, look ------------------------------------------------ */
 
-/* Label sets get the numbers they had when the verdicts were stored: one after
- * another, behind those that the task's own examples name. */
-static int restore_sets(struct tr_run *run, struct tr_err *err)
+static int restore_set(void *ctx, struct tr_str names, struct tr_err *err)
 {
-    uint32_t first = 0;
-    int rc = TR_OK;
-
-    for (uint32_t i = 0; i < tr_store_set_count(run->store); i++) {
-        uint32_t set;
-
-        TRY(tr_task_set_parse(run->task, tr_store_set_at(run->store, i), &set,
-                              err));
-        first = i ? first : set;
-        TR_ASSERT(set == first + i);
-    }
-out:
-    return rc;
+    return tr_task_set_restore(ctx, names, err);
 }
 
 /* A lane that costs money, and how much is known. */
@@ -227,7 +213,7 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
         tr_guests_open(run, &run->lanes[i]);
     }
     TRY(tr_run_recall(run, err));
-    TRY(restore_sets(run, err));
+    TRY(tr_store_sets(store, restore_set, task, err));
     TRY(open_job(run, err));
     TRY(tr_run_number_lanes(run, err));
     TRY(tr_run_adopt(run, err));

@@ -506,11 +506,11 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
                      const struct tr_item_answer *got);
 /* A row has its answer: was the doubt about the last one right? */
 void tr_guests_answered(struct tr_run_lane *l, struct tr_row *row,
-                        uint32_t set);
+                        uint64_t set);
 /* What stands for a guest among the keys of a pack in a batch; and the answer
  * it must have, when it is one. */
 struct tr_key tr_guests_key(const struct tr_pack *p, uint32_t guest);
-bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint32_t *set);
+bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint64_t *set);
 
 /* ---- preview.c -------------------------------------------------------- */
 

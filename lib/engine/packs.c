@@ -449,10 +449,29 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
     return TR_OK;
 }
 
+/* An answer whose labels cannot be listed any more would be paid for in vain:
+ * what is under way still has room. */
+static void mind_sets(struct tr_run *run)
+{
+    struct tr_run_load load = tr_run_load(run);
+    char text[400];
+
+    if (run->stopping || run->opts.dry_run || !tr_task_sets_full(run->task) ||
+        !(load.waiting || load.aside || load.planned || load.ready))
+        return;
+    snprintf(text, sizeof text, "this store has no room for more combinations "
+             "of more than %u labels (%u MiB are full of them). What is "
+             "answered is kept; label the rows that are left with another "
+             "--store, or with fewer labels",
+             (unsigned)run->task->combos.most, TR_SETS_BYTES >> 21);
+    tr_run_stop_with(run, tr_exit_code(TR_CONFIG), text);
+}
+
 int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err)
 {
     int rc = TR_OK;
 
+    mind_sets(run);
     TR_EACH_LANE(run, l) {
         if (run->stopping || run->opts.offline || run->money_waits)
             break;

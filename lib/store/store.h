@@ -19,7 +19,7 @@
 #include "base/err.h"
 #include "nouns.h"
 
-#define TR_STORE_LAYOUT 3
+#define TR_STORE_LAYOUT 4
 
 struct tr_store;
 
@@ -73,10 +73,12 @@ const struct tr_origin *tr_store_origin_at(const struct tr_store *st,
 
 /* ---- label sets (task/task.h), as '|'-joined names -------------------- */
 
-/* Sets known to the file in order of their number; add appends one (durable
- * with the next commit). */
-uint32_t tr_store_set_count(const struct tr_store *st);
-struct tr_str tr_store_set_at(const struct tr_store *st, uint32_t i);
+/* Those that are listed (task/task.h), in their order; each() != TR_OK ends. */
+int tr_store_sets(struct tr_store *st,
+                  int (*each)(void *ctx, struct tr_str names,
+                              struct tr_err *err),
+                  void *ctx, struct tr_err *err);
+/* One more, durable with the next commit. */
 int tr_store_set_add(struct tr_store *st, struct tr_str names,
                      struct tr_err *err);
 

@@ -154,7 +154,7 @@ static bool may_be_a_set(const struct tr_reading *r)
 }
 
 static enum tr_match close_set(struct tr_reading *r, enum tr_match match,
-                               uint32_t *set)
+                               uint64_t *set)
 {
     struct tr_task *t = r->task;
 
@@ -167,6 +167,10 @@ static enum tr_match close_set(struct tr_reading *r, enum tr_match match,
         return match;
     }
     r->rc = tr_task_set(t, r->labels, r->label_count, set, r->err);
+    if (r->rc == TR_CONFIG) { /* no room: whoever asks will find it full */
+        r->rc = TR_OK;
+        return TR_MATCH_NOT;
+    }
     return r->rc == TR_OK ? match : TR_MATCH_NOT;
 }
 
@@ -185,7 +189,7 @@ static bool is_dash(struct tr_str s, enum tr_match *match)
 }
 
 enum tr_match tr_match_names(struct tr_reading *r, const struct tr_str *names,
-                             size_t n, uint32_t *set)
+                             size_t n, uint64_t *set)
 {
     enum tr_match match;
     uint32_t label;
@@ -204,7 +208,7 @@ enum tr_match tr_match_names(struct tr_reading *r, const struct tr_str *names,
 
 /* Every part between the separators is a label, or nothing is. */
 static enum tr_match match_split(struct tr_reading *r, struct tr_str s,
-                                 char by, uint32_t *set)
+                                 char by, uint64_t *set)
 {
     enum tr_match match = by == '|' ? TR_MATCH_EXACT : TR_MATCH_FORGIVEN;
     const char *bar;
@@ -227,7 +231,7 @@ static enum tr_match match_split(struct tr_reading *r, struct tr_str s,
 }
 
 enum tr_match tr_match_labels(struct tr_reading *r, struct tr_str s,
-                              uint32_t *set)
+                              uint64_t *set)
 {
     enum tr_match match = tr_match_names(r, &s, 1, set);
 
