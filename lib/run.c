@@ -137,8 +137,7 @@ static int open_job(struct tr_run *run, struct tr_err *err)
             run->find.failures_not_before = run->run_at;
         return TR_OK;
     }
-    rc = tr_store_job(run->store, run->opts.job, run->run_at, run->opts.fresh,
-                      &job, err);
+    rc = tr_store_job(run->store, run->opts.job, run->run_at, &job, err);
     if (rc != TR_OK)
         return rc;
     run->run_at = job.run_at;

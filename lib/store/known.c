@@ -457,16 +457,14 @@ int64_t tr_store_count(const struct tr_store *st)
     return n;
 }
 
-int tr_store_origins(struct tr_store *st,
-                     void (*each)(void *ctx, const struct tr_origin *o,
-                                  int64_t verdicts),
-                     void *ctx, struct tr_err *err)
+void tr_store_origins(const struct tr_store *st,
+                      void (*each)(void *ctx, const struct tr_origin *o,
+                                   int64_t verdicts),
+                      void *ctx)
 {
-    (void)err; /* a scan could fail; the tallies are in memory */
     for (size_t i = 0; i <= st->origin_count; i++)
         if (st->tallies[i].answers)
             each(ctx, i ? &st->origins[i - 1] : NULL, st->tallies[i].answers);
-    return TR_OK;
 }
 
 /* ---- putting ---------------------------------------------------------- */

@@ -173,12 +173,12 @@ struct tr_job {
 };
 /* All three are durable when they return TR_OK.
  *
- * Begins (or goes on with) job name; attempts left open by a crash are turned
- * into unknown ones of this job and counted, those in a batch stay open, and
- * those that waited for one never left and are forgotten. fresh starts a new round for
- * verdicts (started_at = now) unless one is under way. */
+ * Goes on with the round of job name that is under way, or begins one, with
+ * nothing spent; attempts left open by a crash are turned into unknown ones of
+ * this job and counted, those in a batch stay open, and those that waited for
+ * one never left and are forgotten. */
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
-                 bool fresh, struct tr_job *job, struct tr_err *err);
+                 struct tr_job *job, struct tr_err *err);
 /* The next tr_store_job() of this name starts a new round, nothing spent. */
 int tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 /* Releases the unknown money of all jobs of this file, open batches included:
@@ -244,10 +244,10 @@ int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
                   struct tr_err *err);
 /* Per origin: verdicts. Calls back for each that has any; o is NULL for
  * failures found before any model was asked. */
-int tr_store_origins(struct tr_store *st,
-                     void (*each)(void *ctx, const struct tr_origin *o,
-                                  int64_t verdicts),
-                     void *ctx, struct tr_err *err);
+void tr_store_origins(const struct tr_store *st,
+                      void (*each)(void *ctx, const struct tr_origin *o,
+                                   int64_t verdicts),
+                      void *ctx);
 /* Removes a store's files; TR_STOPPED while it is in use. */
 int tr_store_remove(const char *path, struct tr_err *err);
 /* Default folder: $XDG_STATE_HOME/trommel or ~/.local/state/trommel. */
