@@ -314,9 +314,8 @@ static int show(const struct args *a, const struct tr_store_info *s)
         printf(", of them %s failures (--retry-failed asks them again)",
                format_count(t[0], s->failures));
     putchar('\n');
-    rc = tr_store_origins(st, print_origin, NULL, &err);
-    if (rc == TR_OK)
-        rc = print_batches(st, &err);
+    tr_store_origins(st, print_origin, NULL);
+    rc = print_batches(st, &err);
     tr_store_close(st);
     return rc == TR_OK ? 0 : complain(&err);
 }

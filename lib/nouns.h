@@ -103,18 +103,22 @@ struct tr_item {
 };
 
 #define TR_SET_NOTHING 0xffffffffu /* several labels allowed, none applies */
+#define TR_SET_COMBINED (UINT64_C(1) << 32) /* from here on a label set says by
+                                               itself what is in it */
+#define TR_SETS_END (UINT64_C(1) << 56)     /* and from here on there is none */
 #define TR_NO_CONFIDENCE 0xffffu
 #define TR_NO_ORIGIN 0xffffu
 
-/* What a row ended in. Plain data, 16 bytes, copied freely. */
+/* What a row ended in. Plain data, 24 bytes, copied freely. */
 struct tr_verdict {
-    uint32_t set;        /* label set (task/task.h), when why is NONE */
+    uint64_t set;        /* label set (task/task.h), when why is NONE */
     uint16_t why;        /* enum tr_why */
     uint16_t origin;     /* who said it: index into the store's origins */
     uint16_t confidence; /* 0..10000, or TR_NO_CONFIDENCE */
     uint16_t pack_size;  /* items in the request that answered; 0 unknown */
     uint16_t position;   /* place in that request, from 0 */
     uint16_t spare;
+    uint16_t unused[2];
 };
 
 /* ---- row and block ---------------------------------------------------- */

@@ -110,20 +110,9 @@ out:
 
 /* ---- open, close, look ------------------------------------------------ */
 
-/* Label sets get the numbers they had when the verdicts were stored. */
-static int restore_sets(struct tr_run *run, struct tr_err *err)
+static int restore_set(void *ctx, struct tr_str names, struct tr_err *err)
 {
-    int rc = TR_OK;
-
-    for (uint32_t i = 0; i < tr_store_set_count(run->store); i++) {
-        uint32_t set;
-
-        TRY(tr_task_set_parse(run->task, tr_store_set_at(run->store, i), &set,
-                              err));
-        TR_ASSERT(set == run->task->label_count + run->task->set_own + i);
-    }
-out:
-    return rc;
+    return tr_task_set_restore(ctx, names, err);
 }
 
 /* A lane that costs money, and how much is known. */
@@ -148,8 +137,7 @@ static int open_job(struct tr_run *run, struct tr_err *err)
             run->find.failures_not_before = run->run_at;
         return TR_OK;
     }
-    rc = tr_store_job(run->store, run->opts.job, run->run_at, run->opts.fresh,
-                      &job, err);
+    rc = tr_store_job(run->store, run->opts.job, run->run_at, &job, err);
     if (rc != TR_OK)
         return rc;
     run->run_at = job.run_at;
@@ -161,6 +149,10 @@ static int open_job(struct tr_run *run, struct tr_err *err)
     if (run->opts.retry_failed)
         run->find.failures_not_before = job.started_at;
     run->counts.unknown_attempts += job.unknown_count;
+    /* A failure that looks older is only asked again once too often. */
+    if (run->opts.fresh || (run->opts.retry_failed &&
+                            !tr_store_origins_scarce(run->store)))
+        run->origins_since = job.started_at;
     if (job.unknown_count && priced(run)) {
         char text[300], money[32];
 
@@ -221,8 +213,9 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
         tr_guests_open(run, &run->lanes[i]);
     }
     TRY(tr_run_recall(run, err));
-    TRY(restore_sets(run, err));
+    TRY(tr_store_sets(store, restore_set, task, err));
     TRY(open_job(run, err));
+    TRY(tr_run_number_lanes(run, err));
     TRY(tr_run_adopt(run, err));
 
     *out = run;

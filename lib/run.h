@@ -143,8 +143,9 @@ bool tr_run_has_budget(const struct tr_run_opts *o);
 
 struct tr_run;
 
-/* Borrows everything; the caller keeps task, store and lanes alive. lanes: 1
- * to TR_LANES_MAX, in the order in which they are asked. */
+/* Borrows everything; the caller keeps task, store and lanes alive. The task is
+ * of this run alone: it takes over what the store knows of it. lanes: 1 to
+ * TR_LANES_MAX, in the order in which they are asked. */
 int tr_run_open(struct tr_run **out, const struct tr_env *env,
                 const struct tr_run_opts *opts, struct tr_task *task,
                 struct tr_store *store, struct tr_lane *const *lanes,

@@ -7,6 +7,7 @@
  *                       there are no requests
  *   seen-keys filter    TR_FILTER_BYTES
  *   saved answers       TR_STAGED_MAX
+ *   label sets          TR_SETS_BYTES, of large ones
  *   output buffer       TR_SINK_BYTES
  * which stays within 64 MiB together with code and libraries. --batch holds
  * more rows (TR_BATCH_WINDOW_BYTES) and stays within 192 MiB.
@@ -33,8 +34,14 @@
 #define TR_LOG_BYTES (64 << 20)         /* beyond that it is cut when it begins
                                            anew: one commit may be larger */
 #define TR_FILTER_BYTES (2u << 20)
-#define TR_STAGED_MAX (64u << 10)       /* answers between two commits, 40
+#define TR_STAGED_MAX (64u << 10)       /* answers between two commits, 48
                                            bytes each in memory */
+#define TR_ORIGINS_OWN 4096u  /* runs and models of a store that have a number
+                                 each: a run a day for ten years. Later ones
+                                 go on with the last */
+#define TR_ORIGINS_LEAST 1024u /* numbers left for which nothing but a run
+                                 with --fresh gets one of its own. All 65,535
+                                 are 19 MB in memory */
 #define TR_RESCUE_BYTES (2u << 20)      /* on disk, for what is under way when
                                  the store fails: 60,000 answers; a thousand
                                  requests with packs of 50 */
@@ -51,6 +58,9 @@
                                known to be gone */
 #define TR_SINK_BYTES (256u << 10)
 #define TR_LABELS_MAX 10000u
+#define TR_SETS_BYTES (8u << 20)        /* combinations of more labels than a
+                                 number says (lib/task/combos.h): some 80,000.
+                                 From half of it on nothing more is asked */
 #define TR_TASK_BYTES_MAX (16u << 20)   /* task file with its examples */
 #define TR_JSON_DEPTH_MAX 64
 

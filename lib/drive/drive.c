@@ -24,7 +24,6 @@ void tr_drive_say(struct tr_drive *d, int level, const char *line)
         tr_free(d->messages[d->message_first].text);
         d->message_first = (d->message_first + 1) % TR_MESSAGES;
         d->message_count--;
-        d->messages_lost++;
     }
     m = &d->messages[(d->message_first + d->message_count) % TR_MESSAGES];
     m->level = level;

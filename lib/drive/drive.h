@@ -63,7 +63,7 @@ struct tr_drive {
     uint32_t result_first, result_count;
 
     struct tr_message messages[TR_MESSAGES]; /* ring */
-    uint32_t message_first, message_count, messages_lost;
+    uint32_t message_first, message_count;
 
     _Atomic(const char *) doing; /* words of the step; NULL: nothing that ends
                                     by itself. Any thread may read it */

@@ -207,6 +207,8 @@ struct tr_run {
     bool trouble_again;         /* what was sent after it has failed as well */
     int64_t opened_at;
     int64_t run_at;             /* Unix s */
+    int64_t origins_since;      /* what this run is told must not look as if
+                                   it had been said before; Unix s */
     int64_t now;                /* monotonic ns, as of the last tick */
     char last_trouble[320];
     const struct tr_run_lane *trouble_lane; /* whose it was */
@@ -392,6 +394,8 @@ void tr_run_plan_cache(struct tr_run *run, struct tr_run_lane *l);
 /* Who said a verdict, as the store numbers it. */
 int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
                   const char *served, uint16_t *origin, struct tr_err *err);
+/* Every lane has its number, or can have one when it is needed. */
+int tr_run_number_lanes(struct tr_run *run, struct tr_err *err);
 
 /* ---- moves.c: a row to a lane ----------------------------------------- */
 
@@ -444,9 +448,10 @@ void tr_run_purse_unheard(struct tr_run *run);
 /* What is not used goes back to the job; before the store's job is finished. */
 int tr_run_purse_close(struct tr_run *run, bool finished, struct tr_err *err);
 /* Money, tokens and a request for p, or none of them: then p is put aside, and
- * the run stops when no reply can give anything back. */
-int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
-                   struct tr_err *err);
+ * the run stops when no reply can give anything back. Not waits: it is a probe
+ * that nobody needs now, and is made again later. */
+int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool waits,
+                   bool *reserved, struct tr_err *err);
 void tr_run_unreserve(struct tr_run *run, const struct tr_pack *p);
 /* Intents of packs that never left are taken back: they cost nothing. */
 int tr_run_unplan(struct tr_run *run, struct tr_queue *q, bool had_intent,
@@ -505,11 +510,11 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
                      const struct tr_item_answer *got);
 /* A row has its answer: was the doubt about the last one right? */
 void tr_guests_answered(struct tr_run_lane *l, struct tr_row *row,
-                        uint32_t set);
+                        uint64_t set);
 /* What stands for a guest among the keys of a pack in a batch; and the answer
  * it must have, when it is one. */
 struct tr_key tr_guests_key(const struct tr_pack *p, uint32_t guest);
-bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint32_t *set);
+bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint64_t *set);
 
 /* ---- preview.c -------------------------------------------------------- */
 

@@ -42,6 +42,11 @@ static int look_up_at(struct tr_run *run, struct tr_run_lane *l,
             a->row[left++] = row;
             continue;
         }
+        rc = why == TR_WHY_NONE
+                 ? tr_task_set_stored(run->task, &a->verdict[i].set, err)
+                 : TR_OK;
+        if (rc != TR_OK)
+            return rc;
         if (run->opts.dry_run) {
             bool wanted;
 

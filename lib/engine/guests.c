@@ -250,7 +250,8 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
 {
     struct tr_guard *g = &p->lane->guard;
     struct tr_guest_said said[TR_GUESTS_MAX] = {{TR_SAID_NOTHING, 0}};
-    uint32_t sets[TR_PACK_MAX], rows = 0;
+    uint64_t sets[TR_PACK_MAX];
+    uint32_t rows = 0;
     enum tr_guard_verdict verdict;
 
     if (!is_on(p->lane))
@@ -291,7 +292,7 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
     return true;
 }
 
-void tr_guests_answered(struct tr_run_lane *l, struct tr_row *row, uint32_t set)
+void tr_guests_answered(struct tr_run_lane *l, struct tr_row *row, uint64_t set)
 {
     if (row->wary && row->verdict.spare)
         tr_guard_reask(&l->guard, row->verdict.spare, set != row->verdict.set);
@@ -301,6 +302,7 @@ void tr_guests_answered(struct tr_run_lane *l, struct tr_row *row, uint32_t set)
 
 /* A batch outlives the run that knows its guests. No digest begins so. */
 static const uint8_t guest_mark[8] = {'g', 'u', 'e', 's', 't', 0, 0xff, 0};
+enum { SET_BYTES = 7 }; /* a number of more bytes is no set (combos.h) */
 
 struct tr_key tr_guests_key(const struct tr_pack *p, uint32_t guest)
 {
@@ -309,18 +311,18 @@ struct tr_key tr_guests_key(const struct tr_pack *p, uint32_t guest)
 
     memcpy(key.b, guest_mark, sizeof guest_mark);
     key.b[8] = t->kind != TR_GUEST_AUDIT;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < SET_BYTES; i++)
         key.b[9 + i] = (uint8_t)(t->set >> 8 * i);
     return key;
 }
 
-bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint32_t *set)
+bool tr_guests_is_key(const struct tr_key *key, bool *canary, uint64_t *set)
 {
     if (memcmp(key->b, guest_mark, sizeof guest_mark) != 0)
         return false;
     *canary = key->b[8] != 0;
     *set = 0;
-    for (int i = 0; i < 4; i++)
-        *set |= (uint32_t)key->b[9 + i] << 8 * i;
+    for (int i = 0; i < SET_BYTES; i++)
+        *set |= (uint64_t)key->b[9 + i] << 8 * i;
     return true;
 }

@@ -108,7 +108,8 @@ static void mind_name(const struct tr_run *run, struct tr_run_lane *l,
     const char *before;
     char line[600];
 
-    if (l->renamed || !served[0] || l->lane->is_local)
+    if (l->renamed || !served[0] || l->lane->is_local ||
+        (!in_run && tr_store_origins_scarce(run->store)))
         return;
     before = in_run ? l->origin_served : answered_before(run, l, served);
     if (strcmp(before, served) == 0)
@@ -139,13 +140,28 @@ int tr_run_origin(struct tr_run *run, struct tr_run_lane *l,
     snprintf(o.by, sizeof o.by, "%s", l->lane->model);
     snprintf(o.served, sizeof o.served, "%s", served);
     snprintf(o.effort, sizeof o.effort, "%s", l->lane->effort);
-    rc = tr_store_origin(run->store, &o, &l->origin, err);
+    rc = tr_store_origin(run->store, &o, run->origins_since, &l->origin, err);
     if (rc != TR_OK)
         return rc;
     snprintf(l->origin_served, sizeof l->origin_served, "%s", served);
     l->origin_known = true;
     *origin = l->origin;
     return TR_OK;
+}
+
+/* An answer without one could not be kept, and it would be paid for by then. */
+int tr_run_number_lanes(struct tr_run *run, struct tr_err *err)
+{
+    uint16_t origin;
+    int rc = TR_OK;
+
+    if (run->opts.dry_run || run->opts.offline ||
+        !tr_store_origins_scarce(run->store))
+        return TR_OK;
+    TR_EACH_LANE(run, l)
+        TRY(tr_run_origin(run, l, "", &origin, err));
+out:
+    return rc;
 }
 
 /* 0: nobody has said a limit. What pace feels its way up to is none. */

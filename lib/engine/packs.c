@@ -390,6 +390,20 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     tr_run_say(run, 2, line);
 }
 
+/* Another lane is open and has something to do. */
+static bool others_work(const struct tr_run *run, const struct tr_run_lane *l)
+{
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *o = &run->lanes[i];
+
+        if (o != l && o->health.state == TR_LANE_OPEN &&
+            (o->planned.n || o->ready.n || o->sent.n || o->aside.n ||
+             tr_chain_waiting(run, o)))
+            return true;
+    }
+    return false;
+}
+
 static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
                     struct tr_err *err)
 {
@@ -439,7 +453,8 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
         }
         reserved = local;
         if (!local)
-            rc = tr_run_reserve(run, p, &reserved, err);
+            rc = tr_run_reserve(run, p, open || !others_work(run, l),
+                                &reserved, err);
         if (rc != TR_OK || !reserved)
             return rc;
         p->state = local ? TR_PACK_READY : TR_PACK_PLANNED;
@@ -450,10 +465,29 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
     return TR_OK;
 }
 
+/* An answer whose labels cannot be listed any more would be paid for in vain:
+ * what is under way still has room. */
+static void mind_sets(struct tr_run *run)
+{
+    struct tr_run_load load = tr_run_load(run);
+    char text[400];
+
+    if (run->stopping || run->opts.dry_run || !tr_task_sets_full(run->task) ||
+        !(load.waiting || load.aside || load.planned || load.ready))
+        return;
+    snprintf(text, sizeof text, "this store has no room for more combinations "
+             "of more than %u labels (%u MiB are full of them). What is "
+             "answered is kept; label the rows that are left with another "
+             "--store, or with fewer labels",
+             (unsigned)run->task->combos.most, TR_SETS_BYTES >> 21);
+    tr_run_stop_with(run, tr_exit_code(TR_CONFIG), text);
+}
+
 int tr_run_plan(struct tr_run *run, bool *moved, struct tr_err *err)
 {
     int rc = TR_OK;
 
+    mind_sets(run);
     TR_EACH_LANE(run, l) {
         if (run->stopping || run->opts.offline || run->money_waits)
             break;

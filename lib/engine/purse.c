@@ -277,22 +277,8 @@ static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
     tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
 }
 
-/* Another lane is open and has something to do. */
-static bool others_work(const struct tr_run *run, const struct tr_run_lane *l)
-{
-    for (uint32_t i = 0; i < run->lane_count; i++) {
-        const struct tr_run_lane *o = &run->lanes[i];
-
-        if (o != l && o->health.state == TR_LANE_OPEN &&
-            (o->planned.n || o->ready.n || o->sent.n || o->aside.n ||
-             tr_chain_waiting(run, o)))
-            return true;
-    }
-    return false;
-}
-
-int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
-                   struct tr_err *err)
+int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool waits,
+                   bool *reserved, struct tr_err *err)
 {
     int i, rc = TR_OK;
     bool granted;
@@ -308,7 +294,7 @@ int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool *reserved,
     *reserved = i < 0;
     if (*reserved || rc != TR_OK)
         return rc;
-    if (p->probe && others_work(run, p->lane)) {
+    if (!waits) {
         p->lane->health.probing = false;
         p->lane->health.probe_at = run->now + PROBE_AGAIN;
         tr_run_give_back(run, p);

@@ -121,19 +121,18 @@ int tr_run_read_answer(struct tr_run *run, const struct tr_pack *p,
                        const struct tr_reply *reply, struct tr_answer *a,
                        struct tr_item_answer *got, struct tr_err *err)
 {
-    const struct tr_task *task = run->task;
+    uint32_t sets = run->task->set_count;
     int rc = tr_answer_read(a, got, run->task, p->items, tr_pack_items(p),
                             reply->text,
                             reply->outcome == TR_OUT_CUT_SHORT, err);
 
     if (rc != TR_OK)
         return rc;
-    for (uint32_t i = task->set_own + tr_store_set_count(run->store);
-         i < task->set_count; i++) {
+    for (uint32_t i = sets; i < run->task->set_count; i++) {
         struct tr_buf names;
 
         tr_buf_init(&names, 0);
-        tr_task_set_text(task, task->label_count + i, &names);
+        tr_task_set_text(run->task, run->task->sets[i].set, &names);
         rc = tr_store_set_add(run->store, tr_buf_str(&names), err);
         tr_buf_release(&names);
         if (rc != TR_OK)
@@ -400,17 +399,19 @@ static int keep(struct tr_run *run, const struct tr_key *key,
 }
 
 /* The canaries of its pack, which only their keys remember. */
-static bool guests_right(const struct tr_pack *p,
+static bool guests_right(const struct tr_run *run, const struct tr_pack *p,
                          const struct tr_item_answer *got)
 {
     for (uint32_t i = 0; i < p->n; i++) {
         bool canary;
-        uint32_t set;
+        uint64_t set;
 
         if (!tr_guests_is_key(&p->seats[p->order[i]].key, &canary, &set) ||
             !canary)
             continue;
-        if (got[i].result != TR_ITEM_OK || got[i].set != set)
+        if (got[i].result != TR_ITEM_OK ||
+            tr_task_set_stored(run->task, &set, NULL) != TR_OK ||
+            got[i].set != set)
             return false;
     }
     return true;
@@ -428,12 +429,12 @@ static int on_adopted(struct tr_run *run, struct tr_pack *p,
     if (tr_rule(reply->outcome)->action == TR_DO_CHECK) {
         TRY(tr_run_origin(run, p->lane, reply->served, &origin, err));
         TRY(tr_run_read_answer(run, p, reply, &a, got, err));
-        a.is_void = a.is_void || !guests_right(p, got);
+        a.is_void = a.is_void || !guests_right(run, p, got);
     }
     for (uint32_t i = 0; i < p->n; i++) {
         struct tr_row *row = p->rows[p->order[i]];
         bool canary;
-        uint32_t set;
+        uint64_t set;
         struct tr_verdict verdict = {
             .origin = origin,
             .confidence = tr_run_confidence(reply, p->items[i].id),

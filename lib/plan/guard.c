@@ -88,7 +88,7 @@ static void count_pool(struct tr_guard *g)
     }
 }
 
-static uint32_t canaries_of(const struct tr_guard *g, uint32_t set)
+static uint32_t canaries_of(const struct tr_guard *g, uint64_t set)
 {
     for (int i = 0; i < TR_GUEST_SLOTS; i++)
         if (g->guests[i].kind == TR_GUEST_CANARY && g->guests[i].set == set)
@@ -104,7 +104,7 @@ static bool may_join(const struct tr_guard *g, const struct tr_guest *t)
 }
 
 static struct tr_guest *seat(struct tr_guard *g, struct tr_str text,
-                             uint32_t set, enum tr_guest_kind kind)
+                             uint64_t set, enum tr_guest_kind kind)
 {
     struct tr_guest *at = NULL;
     char *copy;
@@ -127,7 +127,7 @@ static struct tr_guest *seat(struct tr_guard *g, struct tr_str text,
     return at;
 }
 
-bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint32_t set,
+bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint64_t set,
                     bool trusted)
 {
     struct tr_guest *t;
@@ -143,7 +143,7 @@ bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint32_t set,
     return true;
 }
 
-void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
+void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint64_t set,
                     double coin)
 {
     uint32_t n = 0;
@@ -207,7 +207,8 @@ int64_t tr_guard_chance_permille(const struct tr_guard *g, uint32_t rows)
 
 uint32_t tr_guard_free(const struct tr_guard *g)
 {
-    uint32_t n = 0, seen[TR_CANARIES_MAX];
+    uint64_t seen[TR_CANARIES_MAX];
+    uint32_t n = 0;
 
     for (int i = 0; i < TR_GUEST_SLOTS; i++) {
         const struct tr_guest *t = &g->guests[i];
@@ -295,7 +296,7 @@ static bool is_in(const uint8_t *slots, uint32_t n, int slot)
 
 /* One of the slots has this answer. */
 static bool has_set(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
-                    uint32_t set)
+                    uint64_t set)
 {
     for (uint32_t i = 0; i < n; i++)
         if (g->guests[slots[i]].set == set)
@@ -303,14 +304,21 @@ static bool has_set(const struct tr_guard *g, const uint8_t *slots, uint32_t n,
     return false;
 }
 
-static uint32_t place(uint32_t set)
+/* Combinations that say their labels are spread over the upper half: two that
+ * share a place look more usual than they are, never less. */
+static uint32_t place(uint64_t set)
 {
-    return set < TR_GUARD_SETS - 1 ? set : TR_GUARD_SETS - 1;
+    enum { HALF = TR_GUARD_SETS / 2 };
+
+    if (set >= TR_SET_COMBINED)
+        return HALF + (uint32_t)((set * UINT64_C(0x9e3779b97f4a7c15) >> 33) %
+                                 (HALF - 1));
+    return set < TR_GUARD_SETS - 1 ? (uint32_t)set : TR_GUARD_SETS - 1;
 }
 
 /* So many rows will hardly all have this answer of their own accord: if they
  * do, beside one canary that has it, it was an order. */
-static bool stands_alone(const struct tr_guard *g, uint32_t set, uint32_t rows)
+static bool stands_alone(const struct tr_guard *g, uint64_t set, uint32_t rows)
 {
     double share = ((double)g->base[place(set)] + 1) / ((double)g->rows + 2);
 
@@ -427,7 +435,7 @@ static bool is_wrong(const struct tr_guest *t, const struct tr_guest_said *s)
                             (s->said == TR_SAID_SET && s->set != t->set));
 }
 
-static bool all_alike(const uint32_t *sets_, uint32_t n)
+static bool all_alike(const uint64_t *sets_, uint32_t n)
 {
     for (uint32_t i = 1; i < n; i++)
         if (sets_[i] != sets_[0])
@@ -450,7 +458,7 @@ static double tail(uint32_t n, uint32_t c, double p)
     return -(double)n * kl;
 }
 
-static bool is_unlikely(const struct tr_guard *g, const uint32_t *sets_,
+static bool is_unlikely(const struct tr_guard *g, const uint64_t *sets_,
                         uint32_t n)
 {
     double packs = (double)(g->counts.packs + g->counts.bare) + 1;
@@ -475,10 +483,11 @@ static bool is_unlikely(const struct tr_guard *g, const uint32_t *sets_,
 enum tr_guard_verdict tr_guard_judge(const struct tr_guard *g,
                                      const uint8_t *slots,
                                      const struct tr_guest_said *said,
-                                     uint32_t guests, const uint32_t *sets_,
+                                     uint32_t guests, const uint64_t *sets_,
                                      uint32_t rows, uint32_t pack)
 {
-    uint32_t n = 0, right = 0, first = 0;
+    uint32_t n = 0, right = 0;
+    uint64_t first = 0;
     bool two = false; /* right ones with different answers */
 
     for (uint32_t i = 0; i < guests; i++) {
@@ -525,7 +534,7 @@ static bool audit(struct tr_guard *g, bool differs)
 
 bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,
                      const struct tr_guest_said *said, uint32_t guests,
-                     const uint32_t *sets_, uint32_t rows, uint32_t pack)
+                     const uint64_t *sets_, uint32_t rows, uint32_t pack)
 {
     bool vouched = false, drifts = false;
 

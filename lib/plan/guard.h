@@ -24,7 +24,8 @@ enum {
     TR_CANARIES_MAX = 24,
     TR_GUEST_SLOTS = 64,   /* canaries, audits, and retired ones under way */
     TR_GUEST_BYTES = 2048, /* a longer text is neither */
-    TR_GUARD_SETS = 256,   /* label sets counted apart; the last: all others */
+    TR_GUARD_SETS = 256,   /* label sets counted apart; the last: all others.
+                              Combinations share the upper half */
     TR_DOUBTS = 64         /* doubted packs remembered */
 };
 
@@ -39,7 +40,7 @@ struct tr_guest {
     enum tr_guest_kind kind;
     char *text;         /* owned */
     uint32_t n;         /* bytes */
-    uint32_t set;       /* its answer */
+    uint64_t set;       /* its answer */
     uint32_t trust;     /* packs it may be in before it has passed in any */
     uint32_t in_flight; /* packs it is in */
     uint32_t passed;    /* packs that came back with the right answer */
@@ -103,10 +104,10 @@ void tr_guard_release(struct tr_guard *g);
 
 /* text was answered alone (or is an example: trusted). Copied; false: not
  * wanted, or no memory. */
-bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint32_t set,
+bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint64_t set,
                     bool trusted);
 /* A row of an accepted pack; kept when the coin (0..1) falls so. */
-void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint32_t set,
+void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint64_t set,
                     double coin);
 /* One of the rows that wait should be asked alone, to become a canary. */
 bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting);
@@ -145,7 +146,7 @@ void tr_guard_leave(struct tr_guard *g, const uint8_t *slots, uint32_t n);
 enum tr_said { TR_SAID_NOTHING, TR_SAID_NONSENSE, TR_SAID_SET };
 struct tr_guest_said {
     enum tr_said said;
-    uint32_t set;
+    uint64_t set;
 };
 
 enum tr_guard_verdict {
@@ -159,13 +160,13 @@ enum tr_guard_verdict {
 enum tr_guard_verdict tr_guard_judge(const struct tr_guard *g,
                                      const uint8_t *slots,
                                      const struct tr_guest_said *said,
-                                     uint32_t guests, const uint32_t *sets,
+                                     uint32_t guests, const uint64_t *sets,
                                      uint32_t rows, uint32_t pack);
 /* The pack counts. True: the audits say that packs are too large; pack_cap
  * was lowered. pack: rows in it. */
 bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,
                      const struct tr_guest_said *said, uint32_t guests,
-                     const uint32_t *sets, uint32_t rows, uint32_t pack);
+                     const uint64_t *sets, uint32_t rows, uint32_t pack);
 /* The pack does not; rows: that had an answer and are asked again; fresh: rows
  * in it, 0 if some were doubted before. Names the doubt, for reask(). */
 uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,

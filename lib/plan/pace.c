@@ -58,7 +58,6 @@ void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
         .lowered_at = INT64_MIN,
         .hold_until = now,
         .seen_at = now,
-        .sent_at = now,
         .minute_at = now,
         .share = {0, 1, 0.9, 0.1},
         .part = {1, 1},
@@ -258,9 +257,9 @@ static void follow_clock(struct tr_pace *p, int64_t now)
 
     if (back > 0) {
         int64_t *const times[] = {&p->hold_until, &p->wished_until,
-                                  &p->pressed_until, &p->sent_at,
-                                  &p->trust_at,   &p->eased_at,
-                                  &p->minute_at,  &p->flight.looked_at};
+                                  &p->pressed_until, &p->trust_at,
+                                  &p->eased_at,   &p->minute_at,
+                                  &p->flight.looked_at};
 
         for (size_t i = 0; i < sizeof times / sizeof *times; i++)
             *times[i] -= back;
@@ -278,11 +277,10 @@ static void follow_clock(struct tr_pace *p, int64_t now)
 
 /* ---- sending ------------------------------- */
 
-int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now)
+int64_t tr_pace_wait(const struct tr_pace *p, int64_t now)
 {
     int64_t wait;
 
-    (void)tokens; /* debts are paid after the send, so none is too large */
     if (p->in_flight - p->stuck >= (int)p->window ||
         p->in_flight >= (int)p->flight.most)
         return TR_PACE_FULL;
@@ -346,23 +344,10 @@ static bool is_lowered(const struct tr_pace *p)
 
 void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
 {
-    int64_t wait_from, ready;
     double r[TR_PACE_UNITS];
 
     follow_clock(p, now);
     rates(p, r, now);
-    /* The share of the time since the last send that limits forbade. */
-    wait_from = p->sent_at;
-    ready = p->hold_until;
-    for (int u = 0; u < TR_PACE_UNITS; u++)
-        if (r[u] > 0 && p->buckets[u].due_at > ready)
-            ready = p->buckets[u].due_at;
-    if (ready > now)
-        ready = now;
-    if (ready > wait_from)
-        p->wait_ns += ready - wait_from;
-    p->sent_at = now;
-
     for (int u = 0; u < TR_PACE_UNITS; u++) {
         double units = cost(p, u, tokens);
 
@@ -376,8 +361,6 @@ void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
     p->in_flight++;
     count_minute(p, now);
     count_sent(p, tokens, 1);
-    if (tokens > 0)
-        p->tokens_in_flight += tokens;
 }
 
 /* ---- headers ------------------------------- */
@@ -637,7 +620,6 @@ static void refused(struct tr_pace *p, const struct tr_pace_news *news,
     bool fresh = news->sent_at >= p->cut_at;
     bool told = !overload && is_told(news->limits);
 
-    p->refusals++;
     if (news->slow_down)
         ease(p, now);
     if (!overload && teach(p, 1, news->tokens_estimate,
@@ -762,9 +744,6 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
     follow_clock(p, now);
     if (p->in_flight > 0)
         p->in_flight--;
-    p->tokens_in_flight -= estimate < p->tokens_in_flight
-                               ? estimate
-                               : p->tokens_in_flight;
     if (news->outcome == TR_OUT_UNREACHED || tr_rule(news->outcome)->slows)
         count_sent(p, estimate, -1);
     settle(p, news, now);

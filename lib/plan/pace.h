@@ -48,7 +48,6 @@ struct tr_pace {
     struct tr_usual usual; /* overloads, however few are under way */
     int persists;         /* of them in a row while fewer were under way */
     double cut_flight;    /* so many were under way at the cut */
-    int64_t tokens_in_flight;
     double share[TR_PACE_UNITS]; /* units per token of the estimate */
     double trust;         /* 0.1..1 of the learned rate: falls on refusals
                              that the headers do not explain */
@@ -56,7 +55,6 @@ struct tr_pace {
     int64_t lowered_at;   /* when headers last told of a lower limit */
     int64_t headers_at;   /* when the newest request with headers left */
     int64_t seen_at;      /* latest time seen: the clock may step back */
-    int64_t sent_at;      /* when the last request left */
     bool saw_headers;
     /* "Slow Down": the rate of before, kept, then raised in steps */
     double eased;         /* requests per second; 0: not told to */
@@ -71,8 +69,6 @@ struct tr_pace {
     int64_t rate_at;              /* replies last spoke about the rate */
     int64_t refused_at, refused_sent_at; /* the last refusal; 0: none */
     int64_t asked_until;          /* hold the server asked for with it */
-    /* for the summary: time in which a limit let nothing leave */
-    int64_t refusals, wait_ns;
 };
 
 #define TR_CONCURRENCY_MAX 512
@@ -82,9 +78,10 @@ void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
 
 #define TR_PACE_FULL INT64_MAX /* wait for a reply, not for time */
 
-/* 0: a request of `tokens` (estimate) may leave now; TR_PACE_FULL: as many as
- * allowed are in flight; else nanoseconds to wait. */
-int64_t tr_pace_wait(const struct tr_pace *p, int64_t tokens, int64_t now);
+/* 0: a request may leave now, whatever its size: what it takes is paid for by a
+ * wait after it; TR_PACE_FULL: as many as allowed are in flight; else
+ * nanoseconds to wait. */
+int64_t tr_pace_wait(const struct tr_pace *p, int64_t now);
 /* A request under way for so long hangs, probably. */
 int64_t tr_pace_patience(const struct tr_pace *p);
 /* So many hang now: they keep no place, but no more than the window holds may

@@ -11,36 +11,27 @@
  * throttled pack would only double the requests. A text that makes its server
  * fail again and again, while others are served, ends as "no answer". */
 static const struct tr_rule rules[TR_OUT_COUNT] = {
-#define ROW(outcome, action, charge, why, slows, stop)                         \
-    [outcome] = {action, charge, why, slows, stop}
-    ROW(TR_OUT_OK, TR_DO_CHECK, TR_CHARGE_ROWS, TR_WHY_INVALID, false,
-        TR_UNAVAILABLE),
-    ROW(TR_OUT_CUT_SHORT, TR_DO_CHECK, TR_CHARGE_ROWS, TR_WHY_TRUNCATED, false,
-        TR_UNAVAILABLE),
-    ROW(TR_OUT_REFUSED, TR_DO_HALVE, TR_CHARGE_ROWS, TR_WHY_BLOCKED, false,
-        TR_UNAVAILABLE),
-    ROW(TR_OUT_GARBLED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
-        TR_UNAVAILABLE),
+#define ROW(outcome, action, charge, why, slows)                               \
+    [outcome] = {action, charge, why, slows}
+    ROW(TR_OUT_OK, TR_DO_CHECK, TR_CHARGE_ROWS, TR_WHY_INVALID, false),
+    ROW(TR_OUT_CUT_SHORT, TR_DO_CHECK, TR_CHARGE_ROWS, TR_WHY_TRUNCATED, false),
+    ROW(TR_OUT_REFUSED, TR_DO_HALVE, TR_CHARGE_ROWS, TR_WHY_BLOCKED, false),
+    ROW(TR_OUT_GARBLED, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false),
     ROW(TR_OUT_THROTTLED, TR_DO_AGAIN, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
-        true, TR_STOPPED),
-    ROW(TR_OUT_TOO_BIG, TR_DO_HALVE, TR_CHARGE_ROWS, TR_WHY_TOO_LONG, false,
-        TR_CONFIG),
+        true),
+    ROW(TR_OUT_TOO_BIG, TR_DO_HALVE, TR_CHARGE_ROWS, TR_WHY_TOO_LONG, false),
     ROW(TR_OUT_EXHAUSTED, TR_DO_STOP, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
-        false, TR_NOPERM),
-    ROW(TR_OUT_FATAL, TR_DO_STOP, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED, false,
-        TR_NOPERM),
+        false),
+    ROW(TR_OUT_FATAL, TR_DO_STOP, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED, false),
     /* Poison in one row, or the same for every pack: then, as long as nothing
      * ever succeeded, it is the configuration. */
     ROW(TR_OUT_BAD_REQUEST, TR_DO_HALVE, TR_CHARGE_ROWS, TR_WHY_REJECTED,
-        false, TR_CONFIG),
-    ROW(TR_OUT_ADAPT, TR_DO_NOW, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED, false,
-        TR_CONFIG),
-    ROW(TR_OUT_TRANSIENT, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
-        TR_UNAVAILABLE),
+        false),
+    ROW(TR_OUT_ADAPT, TR_DO_NOW, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED, false),
+    ROW(TR_OUT_TRANSIENT, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false),
     ROW(TR_OUT_UNREACHED, TR_DO_AGAIN, TR_CHARGE_NOBODY, TR_WHY_NOT_ASKED,
-        false, TR_UNAVAILABLE),
-    ROW(TR_OUT_LOST, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false,
-        TR_UNAVAILABLE),
+        false),
+    ROW(TR_OUT_LOST, TR_DO_AGAIN, TR_CHARGE_LANE, TR_WHY_NO_ANSWER, false),
 #undef ROW
 };
 

@@ -28,8 +28,6 @@ struct tr_rule {
     enum tr_why why;       /* reason of a row that ends by it, alone;
                               NOT_ASKED: no row ever does */
     bool slows;            /* tells the pace to slow down */
-    int stop_code;         /* tr_code of the run's end by it: for TR_DO_STOP,
-                              and after max-wait without any success */
 };
 
 /* The row of the table for an outcome; static. */

@@ -127,12 +127,10 @@ struct tr_settled tr_money_settle(struct tr_money *m, int64_t bound,
     /* A request has input: a count of zero is no count. */
     if (billing == TR_BILL_USAGE && usage->in > 0)
         cost = tr_cost(facts, usage);
-    if (cost < 0) {
+    if (cost < 0)
         s.unknown = bound;
-    } else {
+    else
         s.spent = cost;
-        s.over = cost > bound;
-    }
     m->spent = add(m->spent, s.spent);
     m->unknown = add(m->unknown, s.unknown);
     return s;
@@ -147,12 +145,10 @@ struct tr_settled tr_tokens_settle(struct tr_money *m, int64_t bound,
     tr_money_unreserve(m, bound);
     if (billing == TR_BILL_NONE)
         return s;
-    if (billing == TR_BILL_USAGE && usage->in > 0 && usage->out >= 0) {
+    if (billing == TR_BILL_USAGE && usage->in > 0 && usage->out >= 0)
         s.spent = add(usage->in, usage->out);
-        s.over = s.spent > bound;
-    } else {
+    else
         s.unknown = bound;
-    }
     m->spent = add(m->spent, s.spent);
     m->unknown = add(m->unknown, s.unknown);
     return s;

@@ -44,11 +44,10 @@ static inline int64_t tr_money_used(const struct tr_money *m)
 
 bool tr_money_reserve(struct tr_money *m, int64_t bound); /* false: no room */
 /* Settles an attempt; returns what counts as spent and what stays unknown
- * (out-parameters), by billing and usage. A reported cost above the bound is
- * taken as it is (the provider's bill is the truth) and *over is set. */
+ * by billing and usage. A reported cost above the bound is taken as it is: the
+ * provider's bill is the truth. */
 struct tr_settled {
     int64_t spent, unknown;
-    bool over;
 };
 struct tr_settled tr_money_settle(struct tr_money *m, int64_t bound,
                                   enum tr_billing billing,

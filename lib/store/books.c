@@ -32,13 +32,12 @@ static int pledged(struct tr_store *st, struct tr_job *job, struct tr_err *err)
 }
 
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
-                 bool fresh, struct tr_job *job, struct tr_err *err)
+                 struct tr_job *job, struct tr_err *err)
 {
     sqlite3_stmt *s = st->stmts[S_JOB_READ];
     bool row;
     int rc = TR_OK;
 
-    (void)fresh; /* a round begins whenever none is under way */
     for (size_t i = 0; i < st->origin_count; i++)
         if (now_s <= st->origins[i].run_at)
             now_s = st->origins[i].run_at + 1;

@@ -88,7 +88,8 @@ static int remember_set(struct tr_store *st, struct tr_str names,
                         struct tr_err *err)
 {
     char *copy;
-    int rc = tr_sql_room((void **)&st->sets, &st->set_cap, st->set_count + 1,
+    size_t waiting = st->set_count - st->sets_kept;
+    int rc = tr_sql_room((void **)&st->sets, &st->set_cap, waiting + 1,
                          sizeof *st->sets, err);
 
     if (rc != TR_OK)
@@ -96,15 +97,16 @@ static int remember_set(struct tr_store *st, struct tr_str names,
     copy = tr_dup(names.n ? names.p : "", names.n);
     if (!copy)
         return tr_fail(err, TR_NOMEM, "store: out of memory");
-    st->sets[st->set_count++] = tr_str(copy, names.n);
+    st->sets[waiting] = tr_str(copy, names.n);
+    st->set_count++;
     return TR_OK;
 }
 
 void tr_known_forget(struct tr_store *st)
 {
-    for (size_t i = 0; i < st->set_count; i++)
-        tr_free((char *)st->sets[i].p);
-    st->set_count = st->origin_count = 0;
+    tr_sql_lists_kept(st);
+    st->origin_count = st->origins_kept = 0;
+    st->set_count = st->sets_kept = 0;
 }
 
 /* ---- as the file has them --------------------------------------------- */
@@ -148,25 +150,40 @@ static int64_t set_digest(struct tr_str names, size_t number)
     return (int64_t)(tr_little_endian(key.b) + number);
 }
 
-static int load_sets(struct tr_store *st, struct tr_err *err)
+int tr_store_sets(struct tr_store *st,
+                  int (*each)(void *ctx, struct tr_str names,
+                              struct tr_err *err),
+                  void *ctx, struct tr_err *err)
 {
     sqlite3_stmt *s = st->stmts[S_SETS];
     bool row;
     int rc = TR_OK;
 
-    for (;;) {
+    for (size_t i = 0;; i++) {
+        struct tr_str names;
+
         TRY(tr_sql_step(st, S_SETS, &row, err));
         if (!row)
             break;
-        if (sqlite3_column_int64(s, 0) != (int64_t)st->set_count ||
-            sqlite3_column_int64(s, 2) != set_digest(tr_sql_text(s, 1),
-                                                     st->set_count))
+        names = tr_sql_text(s, 1);
+        if (sqlite3_column_int64(s, 0) != (int64_t)i ||
+            sqlite3_column_int64(s, 2) != set_digest(names, i))
             TRY(tr_sql_damaged(st, "the list of label sets", err));
-        TRY(remember_set(st, tr_sql_text(s, 1), err));
+        TRY(each(ctx, names, err));
     }
 out:
     sqlite3_reset(s);
     return rc;
+}
+
+static int count_set(void *ctx, struct tr_str names, struct tr_err *err)
+{
+    struct tr_store *st = ctx;
+
+    (void)names;
+    (void)err;
+    st->sets_kept = ++st->set_count;
+    return TR_OK;
 }
 
 static int load_tallies(struct tr_store *st, struct tr_err *err)
@@ -201,9 +218,8 @@ int tr_known_load(struct tr_store *st, struct tr_err *err)
                     sizeof *st->tallies, err));
     st->tallies[0] = (struct tally){0};
     TRY(load_origins(st, err));
-    TRY(load_sets(st, err));
+    TRY(tr_store_sets(st, count_set, st, err));
     st->origins_kept = st->origin_count;
-    st->sets_kept = st->set_count;
     TRY(load_tallies(st, err));
 out:
     return rc;
@@ -252,19 +268,62 @@ out:
     return rc;
 }
 
-int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
-                    uint16_t *index, struct tr_err *err)
+bool tr_store_origins_scarce(const struct tr_store *st)
 {
+    return st->origin_count + TR_ORIGINS_LEAST > TR_NO_ORIGIN;
+}
+
+/* The last of those that asked the same model in the same way, if the same one
+ * answered. An earlier one will not do: it would look as if the model that
+ * answers had changed back. */
+static const struct tr_origin *last_alike(const struct tr_store *st,
+                                          const struct tr_origin *o,
+                                          int64_t since)
+{
+    bool scarce = tr_store_origins_scarce(st);
+    const struct tr_origin *found = NULL;
+    int64_t last = since;
+
+    for (size_t i = 0; i < st->origin_count; i++) {
+        const struct tr_origin *old = &st->origins[i];
+
+        if (old->run_at < last || old->prompt_version != o->prompt_version ||
+            strcmp(old->by, o->by) != 0 || strcmp(old->effort, o->effort) != 0)
+            continue;
+        if (old->run_at > last)
+            found = NULL;
+        last = old->run_at;
+        if (strcmp(old->served, o->served) == 0 || (scarce && !found))
+            found = old;
+    }
+    return found;
+}
+
+static const struct tr_origin *find_origin(const struct tr_store *st,
+                                           const struct tr_origin *o,
+                                           int64_t since)
+{
+    for (size_t i = st->origin_count; i-- > 0; )
+        if (same_origin(&st->origins[i], o))
+            return &st->origins[i];
+    return st->origin_count < TR_ORIGINS_OWN ? NULL : last_alike(st, o, since);
+}
+
+int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
+                    int64_t since, uint16_t *index, struct tr_err *err)
+{
+    const struct tr_origin *old = find_origin(st, o, since);
     int rc = TR_OK;
 
-    for (size_t i = st->origin_count; i-- > 0; )
-        if (same_origin(&st->origins[i], o)) {
-            *index = (uint16_t)i;
-            return TR_OK;
-        }
+    if (old) {
+        *index = (uint16_t)(old - st->origins);
+        return TR_OK;
+    }
     if (st->origin_count >= TR_NO_ORIGIN)
-        return tr_fail(err, TR_CONFIG, "%s: too many runs and models in one "
-                       "store: begin a new one with --store", tr_sql_name(st));
+        return tr_fail(err, TR_CONFIG, "%s: %u runs have answers in this "
+                       "store, and there is no number for another: leave "
+                       "--fresh out, or begin a new store with --store",
+                       tr_sql_name(st), TR_NO_ORIGIN);
     TRY(tr_known_add_origin(st, o, !rescues(st), err));
     *index = (uint16_t)(st->origin_count - 1);
 out:
@@ -275,16 +334,6 @@ const struct tr_origin *tr_store_origin_at(const struct tr_store *st,
                                            uint16_t index)
 {
     return index < st->origin_count ? &st->origins[index] : NULL;
-}
-
-uint32_t tr_store_set_count(const struct tr_store *st)
-{
-    return (uint32_t)st->set_count;
-}
-
-struct tr_str tr_store_set_at(const struct tr_store *st, uint32_t i)
-{
-    return st->sets[i];
 }
 
 static int write_set(struct tr_store *st, struct tr_str names,
@@ -408,16 +457,14 @@ int64_t tr_store_count(const struct tr_store *st)
     return n;
 }
 
-int tr_store_origins(struct tr_store *st,
-                     void (*each)(void *ctx, const struct tr_origin *o,
-                                  int64_t verdicts),
-                     void *ctx, struct tr_err *err)
+void tr_store_origins(const struct tr_store *st,
+                      void (*each)(void *ctx, const struct tr_origin *o,
+                                   int64_t verdicts),
+                      void *ctx)
 {
-    (void)err; /* a scan could fail; the tallies are in memory */
     for (size_t i = 0; i <= st->origin_count; i++)
         if (st->tallies[i].answers)
             each(ctx, i ? &st->origins[i - 1] : NULL, st->tallies[i].answers);
-    return TR_OK;
 }
 
 /* ---- putting ---------------------------------------------------------- */

@@ -21,7 +21,8 @@
  * the keys of the attempt's rows one after another, digest is over them, seed
  * and number; of_batch 0: it waits for a batch and has never left. since: the
  * layout that brought the table; an older file gets what it lacks when it is
- * opened. */
+ * opened. Layout 4 brought none, but label sets that say their labels
+ * (TR_SET_COMBINED). */
 static const struct {
     int since;
     const char *sql;

@@ -298,11 +298,17 @@ int tr_sql_end(struct tr_store *st, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     st->in_transaction = false;
-    if (!st->no_sync) { /* else a failing disk may still lose them */
-        st->origins_kept = st->origin_count;
-        st->sets_kept = st->set_count;
-    }
+    if (!st->no_sync)
+        tr_sql_lists_kept(st);
     return TR_OK;
+}
+
+void tr_sql_lists_kept(struct tr_store *st)
+{
+    st->origins_kept = st->origin_count;
+    for (size_t i = st->sets_kept; i < st->set_count; i++)
+        tr_free((char *)st->sets[i - st->sets_kept].p);
+    st->sets_kept = st->set_count;
 }
 
 int tr_sql_give_up(struct tr_store *st, int rc, const struct tr_err *err)

@@ -54,7 +54,7 @@ struct tr_store {
     bool unsynced;        /* saved, and no commit since */
     struct tr_err failed; /* code != 0: a change failed, none succeeds again */
     struct tr_rescue rescue; /* for what comes after that */
-    size_t origins_kept, sets_kept; /* of the lists below: in the file, or in
+    size_t origins_kept, sets_kept; /* of origins and sets: in the file, or in
                              the rescue file */
     struct tr_origin *origins;
     size_t origin_count, origin_cap;
@@ -63,8 +63,9 @@ struct tr_store {
         bool changed;     /* since the last commit */
     } *tallies;           /* origin_count + 1, see slot_of() */
     size_t tally_cap;
-    struct tr_str *sets;  /* owned texts */
-    size_t set_count, set_cap;
+    size_t set_count;     /* label sets listed */
+    struct tr_str *sets;  /* those after the first sets_kept; owned texts */
+    size_t set_cap;
     uint64_t next_attempt;
     int64_t job, round;   /* 0: none begun */
     bool pledges;         /* attempts may have a bound in tokens among values */
@@ -129,6 +130,8 @@ int tr_sql_begin(struct tr_store *st, struct tr_err *err);
 int tr_sql_begin_with(struct tr_store *st, bool sync, struct tr_err *err);
 int tr_sql_end(struct tr_store *st, struct tr_err *err);
 int tr_sql_give_up(struct tr_store *st, int rc, const struct tr_err *err);
+/* All origins and sets are where a failing disk does not lose them. */
+void tr_sql_lists_kept(struct tr_store *st);
 
 /* An array with room for need elements of that size. */
 int tr_sql_room(void **array, size_t *cap, size_t need, size_t size,

@@ -143,7 +143,7 @@ int tr_store_rescue(struct tr_store *st, const struct tr_store_put *puts,
     for (size_t i = st->origins_kept; i < st->origin_count; i++)
         tr_rescue_origin(&st->rescue, (uint32_t)i, &st->origins[i]);
     for (size_t i = st->sets_kept; i < st->set_count; i++)
-        tr_rescue_set(&st->rescue, (uint32_t)i, st->sets[i]);
+        tr_rescue_set(&st->rescue, (uint32_t)i, st->sets[i - st->sets_kept]);
     rescue_saved(st, put_count); /* before later answers to the same texts */
     for (size_t i = 0; i < put_count; i++)
         tr_rescue_put(&st->rescue, &puts[i]);
@@ -151,8 +151,7 @@ int tr_store_rescue(struct tr_store *st, const struct tr_store_put *puts,
         tr_rescue_outcome(&st->rescue, &outs[i]);
     rc = tr_rescue_write(&st->rescue, err);
     if (rc == TR_OK) {
-        st->origins_kept = st->origin_count;
-        st->sets_kept = st->set_count;
+        tr_sql_lists_kept(st);
         st->saved_count = 0;
     }
     return rc;

@@ -19,7 +19,7 @@
 #include "base/err.h"
 #include "nouns.h"
 
-#define TR_STORE_LAYOUT 3
+#define TR_STORE_LAYOUT 4
 
 struct tr_store;
 
@@ -59,18 +59,26 @@ struct tr_origin {
     int32_t prompt_version;
     int64_t run_at;       /* Unix s: start of the run that asked */
 };
-/* Finds or adds (added with the next commit). */
+/* Finds or adds (added with the next commit). A number has 16 bits, and each
+ * run could bring one: so from TR_ORIGINS_OWN of them on this finds the last one
+ * that differs in nothing but run_at, unless that is before since. What is said
+ * then looks as old as that. TR_CONFIG: no number is left. */
 int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
-                    uint16_t *index, struct tr_err *err);
+                    int64_t since, uint16_t *index, struct tr_err *err);
+/* Few numbers are left (TR_ORIGINS_LEAST): it does not mind `served` either.
+ * Who will need one asks for it before anything is paid for. */
+bool tr_store_origins_scarce(const struct tr_store *st);
 const struct tr_origin *tr_store_origin_at(const struct tr_store *st,
                                            uint16_t index); /* NULL: none */
 
 /* ---- label sets (task/task.h), as '|'-joined names -------------------- */
 
-/* Sets known to the file in order of their number; add appends one (durable
- * with the next commit). */
-uint32_t tr_store_set_count(const struct tr_store *st);
-struct tr_str tr_store_set_at(const struct tr_store *st, uint32_t i);
+/* Those that are listed (task/task.h), in their order; each() != TR_OK ends. */
+int tr_store_sets(struct tr_store *st,
+                  int (*each)(void *ctx, struct tr_str names,
+                              struct tr_err *err),
+                  void *ctx, struct tr_err *err);
+/* One more, durable with the next commit. */
 int tr_store_set_add(struct tr_store *st, struct tr_str names,
                      struct tr_err *err);
 
@@ -165,12 +173,12 @@ struct tr_job {
 };
 /* All three are durable when they return TR_OK.
  *
- * Begins (or goes on with) job name; attempts left open by a crash are turned
- * into unknown ones of this job and counted, those in a batch stay open, and
- * those that waited for one never left and are forgotten. fresh starts a new round for
- * verdicts (started_at = now) unless one is under way. */
+ * Goes on with the round of job name that is under way, or begins one, with
+ * nothing spent; attempts left open by a crash are turned into unknown ones of
+ * this job and counted, those in a batch stay open, and those that waited for
+ * one never left and are forgotten. */
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
-                 bool fresh, struct tr_job *job, struct tr_err *err);
+                 struct tr_job *job, struct tr_err *err);
 /* The next tr_store_job() of this name starts a new round, nothing spent. */
 int tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 /* Releases the unknown money of all jobs of this file, open batches included:
@@ -238,10 +246,10 @@ int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
                   struct tr_err *err);
 /* Per origin: verdicts. Calls back for each that has any; o is NULL for
  * failures found before any model was asked. */
-int tr_store_origins(struct tr_store *st,
-                     void (*each)(void *ctx, const struct tr_origin *o,
-                                  int64_t verdicts),
-                     void *ctx, struct tr_err *err);
+void tr_store_origins(const struct tr_store *st,
+                      void (*each)(void *ctx, const struct tr_origin *o,
+                                   int64_t verdicts),
+                      void *ctx);
 /* Removes a store's files; TR_STOPPED while it is in use. */
 int tr_store_remove(const char *path, struct tr_err *err);
 /* Default folder: $XDG_STATE_HOME/trommel or ~/.local/state/trommel. */

@@ -35,7 +35,8 @@ void tr_verdict_pack(const struct tr_key *key, const struct tr_verdict *in,
         in->confidence == TR_NO_CONFIDENCE ? 0 : in->confidence + 1;
 
     TR_ASSERT(in->position <= TR_PLACE_MAX && in->pack_size <= TR_PLACE_MAX &&
-              confidence <= 10001 && in->why < TR_WHY_COUNT);
+              confidence <= 10001 && in->why < TR_WHY_COUNT &&
+              in->set < TR_SETS_END);
     *what = in->why != TR_WHY_NONE ? -(int64_t)in->why
         : in->set == TR_SET_NOTHING ? 0 : (int64_t)in->set + 1;
     *v = in->position | (int64_t)in->pack_size << 9 |
@@ -51,10 +52,11 @@ bool tr_verdict_unpack(const struct tr_key *key, int64_t what, int64_t v,
 
     v &= ~((int64_t)TR_CHECK_MAX << TR_CHECK_AT);
     if (check != tr_verdict_check(key, what, v) || confidence < 0 ||
-        confidence > 10001 || what <= -TR_WHY_COUNT || what >= TR_SET_NOTHING)
+        confidence > 10001 || what <= -TR_WHY_COUNT ||
+        what == (int64_t)TR_SET_NOTHING + 1 || what > (int64_t)TR_SETS_END)
         return false;
     *out = (struct tr_verdict){
-        .set = what < 0 ? 0 : what ? (uint32_t)(what - 1) : TR_SET_NOTHING,
+        .set = what < 0 ? 0 : what ? (uint64_t)(what - 1) : TR_SET_NOTHING,
         .why = (uint16_t)(what < 0 ? -what : TR_WHY_NONE),
         .position = (uint16_t)(v & TR_PLACE_MAX),
         .pack_size = (uint16_t)(v >> 9 & TR_PLACE_MAX),

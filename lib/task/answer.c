@@ -29,7 +29,7 @@ enum line { LINE_PROSE, LINE_LABEL, LINE_NO_LABEL, LINE_UNKNOWN_ID };
 struct claim {
     uint64_t id;
     enum tr_match match;
-    uint32_t set;
+    uint64_t set;
 };
 
 static bool digit(char c) { return c >= '0' && c <= '9'; }
@@ -248,7 +248,7 @@ static bool mentions(struct tr_str line, struct tr_str name)
 }
 
 static bool mentions_other_label(const struct tr_reading *r,
-                                 struct tr_str line, uint32_t set)
+                                 struct tr_str line, uint64_t set)
 {
     const uint32_t *labels;
     uint32_t n = tr_task_set_labels(r->task, set, &labels), k = 0;
@@ -380,7 +380,7 @@ static size_t skip_thoughts(struct tr_str text)
 /* One text was asked about, and the whole answer is one label. */
 static void read_bare_label(struct tr_reading *r, struct tr_str only)
 {
-    uint32_t set = 0;
+    uint64_t set = 0;
 
     if (tr_match_labels(r, only, &set) != TR_MATCH_NOT)
         tr_claim(r, r->items[0].id, TR_MATCH_FORGIVEN, set);

@@ -20,7 +20,7 @@ enum tr_item_result {
 
 struct tr_item_answer {
     enum tr_item_result result;
-    uint32_t set; /* label set, when OK */
+    uint64_t set; /* label set, when OK */
 };
 
 struct tr_answer {

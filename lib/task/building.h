@@ -53,9 +53,9 @@ int tr_task_choose_all(const struct tr_task *task, struct tr_chosen *c,
                        struct tr_str joined, struct tr_place at,
                        struct tr_err *err);
 /* The set of what was chosen, if it makes sense. */
-int tr_task_close(struct tr_task *task, struct tr_chosen *c, uint32_t *set,
+int tr_task_close(struct tr_task *task, struct tr_chosen *c, uint64_t *set,
                   struct tr_place at, struct tr_err *err);
-int tr_task_push(struct tr_task *task, struct tr_str text, uint32_t set,
+int tr_task_push(struct tr_task *task, struct tr_str text, uint64_t set,
                  struct tr_place at, struct tr_err *err);
 
 #endif

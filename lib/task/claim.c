@@ -15,7 +15,7 @@ ptrdiff_t tr_find_item(const struct tr_reading *r, uint64_t id)
 }
 
 void tr_claim(struct tr_reading *r, uint64_t id, enum tr_match match,
-              uint32_t set)
+              uint64_t set)
 {
     ptrdiff_t i = tr_find_item(r, id);
     struct tr_said *said;

@@ -140,13 +140,25 @@ static enum tr_match worse(enum tr_match a, enum tr_match b)
     return a < b ? a : b;
 }
 
-/* r->labels as a set, if a set may be so. */
+/* Several labels where one is asked for, or "none of these" beside one of
+ * these, are no set: the store keeps every set that was ever made. */
+static bool may_be_a_set(const struct tr_reading *r)
+{
+    bool several = false, none = false;
+
+    for (uint32_t i = 0; i < r->label_count; i++) {
+        several = several || r->labels[i] != r->labels[0];
+        none = none || (int32_t)r->labels[i] == r->task->none;
+    }
+    return !several || (r->task->multiple && !none);
+}
+
 static enum tr_match close_set(struct tr_reading *r, enum tr_match match,
-                               uint32_t *set)
+                               uint64_t *set)
 {
     struct tr_task *t = r->task;
 
-    if (match == TR_MATCH_NOT)
+    if (match == TR_MATCH_NOT || !may_be_a_set(r))
         return TR_MATCH_NOT;
     if (r->label_count == 0) {
         if (!t->multiple)
@@ -155,14 +167,11 @@ static enum tr_match close_set(struct tr_reading *r, enum tr_match match,
         return match;
     }
     r->rc = tr_task_set(t, r->labels, r->label_count, set, r->err);
-    if (r->rc != TR_OK)
+    if (r->rc == TR_CONFIG) { /* no room: whoever asks will find it full */
+        r->rc = TR_OK;
         return TR_MATCH_NOT;
-    if (*set < t->label_count)
-        return match;
-    for (uint32_t i = 0; i < r->label_count; i++)
-        if (t->none >= 0 && r->labels[i] == (uint32_t)t->none)
-            return TR_MATCH_NOT; /* "none of these" beside one of these */
-    return t->multiple ? match : TR_MATCH_NOT;
+    }
+    return r->rc == TR_OK ? match : TR_MATCH_NOT;
 }
 
 static bool is_dash(struct tr_str s, enum tr_match *match)
@@ -180,7 +189,7 @@ static bool is_dash(struct tr_str s, enum tr_match *match)
 }
 
 enum tr_match tr_match_names(struct tr_reading *r, const struct tr_str *names,
-                             size_t n, uint32_t *set)
+                             size_t n, uint64_t *set)
 {
     enum tr_match match;
     uint32_t label;
@@ -199,7 +208,7 @@ enum tr_match tr_match_names(struct tr_reading *r, const struct tr_str *names,
 
 /* Every part between the separators is a label, or nothing is. */
 static enum tr_match match_split(struct tr_reading *r, struct tr_str s,
-                                 char by, uint32_t *set)
+                                 char by, uint64_t *set)
 {
     enum tr_match match = by == '|' ? TR_MATCH_EXACT : TR_MATCH_FORGIVEN;
     const char *bar;
@@ -222,7 +231,7 @@ static enum tr_match match_split(struct tr_reading *r, struct tr_str s,
 }
 
 enum tr_match tr_match_labels(struct tr_reading *r, struct tr_str s,
-                              uint32_t *set)
+                              uint64_t *set)
 {
     enum tr_match match = tr_match_names(r, &s, 1, set);
 

@@ -197,7 +197,7 @@ static void add_names(struct names *names, yyjson_val *v)
 
 static enum tr_match match_names(struct tr_reading *r,
                                  const struct names *names, bool was_list,
-                                 uint32_t *set)
+                                 uint64_t *set)
 {
     if (names->bad)
         return TR_MATCH_NOT;
@@ -209,7 +209,7 @@ static enum tr_match match_names(struct tr_reading *r,
 /* A model that repeats the data before it answers says [417,"its text"]. */
 static bool is_echo(struct tr_reading *r, uint64_t id,
                     const struct names *names, enum tr_match match,
-                    uint32_t set)
+                    uint64_t set)
 {
     ptrdiff_t i = tr_find_item(r, id);
 
@@ -235,7 +235,7 @@ static bool claim_pair(struct tr_reading *r, yyjson_val *arr, bool junk)
     size_t i, max;
     yyjson_val *v;
     bool list = false;
-    uint32_t set = 0;
+    uint64_t set = 0;
     uint64_t id;
 
     if (!as_id(yyjson_arr_get_first(arr), &id))
@@ -267,7 +267,7 @@ static void claim_value(struct tr_reading *r, uint64_t id, yyjson_val *v)
 {
     struct names *names = tr_alloc(sizeof *names);
     enum tr_match match;
-    uint32_t set = 0;
+    uint64_t set = 0;
 
     if (!names) {
         r->rc = tr_fail(r->err, TR_NOMEM, "out of memory for an answer");

@@ -43,7 +43,7 @@ static void add_labels(struct tr_buf *out, const struct tr_task *task)
 
 /* What the answer to this example looks like. */
 static void add_answer(struct tr_buf *out, const struct tr_task *task,
-                       enum tr_form form, uint32_t id, uint32_t set)
+                       enum tr_form form, uint32_t id, uint64_t set)
 {
     const uint32_t *labels;
     uint32_t n;

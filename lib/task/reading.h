@@ -21,8 +21,8 @@ struct tr_said {
     uint8_t result;  /* enum tr_item_result */
     bool forgiven;
     bool echo;       /* [id, its own text], and that text is a label */
-    uint32_t set;
-    uint32_t echo_set;
+    uint64_t set;
+    uint64_t echo_set;
 };
 
 struct tr_reading {
@@ -59,10 +59,10 @@ enum tr_match tr_match_label(const struct tr_task *task, struct tr_str s,
 /* All that stands after an id: one label, or for a multiple task several
  * joined by '|' (',' is forgiven) or '-'. */
 enum tr_match tr_match_labels(struct tr_reading *r, struct tr_str s,
-                              uint32_t *set);
+                              uint64_t *set);
 /* The same from names already taken apart; n may be 0. */
 enum tr_match tr_match_names(struct tr_reading *r, const struct tr_str *names,
-                             size_t n, uint32_t *set);
+                             size_t n, uint64_t *set);
 
 /* ---- claim.c ---- */
 
@@ -71,7 +71,7 @@ ptrdiff_t tr_find_item(const struct tr_reading *r, uint64_t id);
 /* The answer says: this id has this set (match NOT: something that is no
  * label). An id that was not drawn voids the answer. */
 void tr_claim(struct tr_reading *r, uint64_t id, enum tr_match match,
-              uint32_t set);
+              uint64_t set);
 
 /* ---- pairs.c ---- */
 

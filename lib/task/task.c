@@ -138,7 +138,7 @@ int tr_fail_at(struct tr_err *err, struct tr_place at, const char *fmt, ...)
 
 void tr_task_init(struct tr_task *task)
 {
-    *task = (struct tr_task){.none = -1};
+    *task = (struct tr_task){.none = -1, .combo_most = UINT32_MAX};
     tr_arena_init(&task->arena);
 }
 
@@ -342,7 +342,7 @@ int tr_task_choose_all(const struct tr_task *task, struct tr_chosen *c,
     return rc;
 }
 
-int tr_task_close(struct tr_task *task, struct tr_chosen *c, uint32_t *set,
+int tr_task_close(struct tr_task *task, struct tr_chosen *c, uint64_t *set,
                   struct tr_place at, struct tr_err *err)
 {
     int rc = TR_OK;
@@ -350,7 +350,7 @@ int tr_task_close(struct tr_task *task, struct tr_chosen *c, uint32_t *set,
     if (c->count == 0 && task->none >= 0)
         rc = tr_task_choose(task, c, task->labels[task->none].name, at, err);
     if (rc == TR_OK)
-        rc = tr_task_set(task, c->labels, c->count, set, err);
+        rc = tr_task_set_of_example(task, c->labels, c->count, set, err);
     if (rc != TR_OK)
         return rc;
     if (*set == TR_SET_NOTHING && !task->multiple)
@@ -367,21 +367,7 @@ int tr_task_close(struct tr_task *task, struct tr_chosen *c, uint32_t *set,
     return TR_OK;
 }
 
-int tr_task_set_parse(struct tr_task *task, struct tr_str text, uint32_t *set,
-                      struct tr_err *err)
-{
-    struct tr_place at = {"label set", 0, 0};
-    struct tr_chosen c = {0};
-    int rc;
-
-    TRY(tr_task_choose_all(task, &c, text, at, err));
-    TRY(tr_task_close(task, &c, set, at, err));
-out:
-    tr_free(c.labels);
-    return rc;
-}
-
-int tr_task_push(struct tr_task *task, struct tr_str text, uint32_t set,
+int tr_task_push(struct tr_task *task, struct tr_str text, uint64_t set,
                  struct tr_place at, struct tr_err *err)
 {
     struct tr_example *e;
@@ -415,7 +401,6 @@ int tr_task_push(struct tr_task *task, struct tr_str text, uint32_t set,
     if (tr_buf_ok(&b)) {
         task->digest = tr_digest(&task->digest, tr_buf_str(&b));
         task->example_count++;
-        task->set_own = task->set_count;
     } else {
         rc = tr_task_no_memory(err);
     }
@@ -429,7 +414,7 @@ int tr_task_add_example(struct tr_task *task, struct tr_str text,
 {
     struct tr_place at = {where, 0, 0};
     struct tr_chosen c = {0};
-    uint32_t set;
+    uint64_t set;
     int rc;
 
     TRY(tr_task_choose_all(task, &c, label, at, err));

@@ -8,12 +8,13 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "nouns.h"
+#include "task/combos.h"
 
 #define TR_LABEL_BYTES_MAX 200u /* of one name: it is an answer, not a text */
 
 struct tr_example {
     struct tr_str text;
-    uint32_t set; /* label set; TR_SET_NOTHING only when multiple */
+    uint64_t set; /* label set; TR_SET_NOTHING only when multiple */
 };
 
 /* A top-level option of the task file that is not about the decision itself
@@ -46,12 +47,17 @@ struct tr_task {
                                      its lines and columns are the file's */
     struct tr_task_examples_file examples_file;
     struct tr_key digest;      /* of all the user decides: docs/task-file.md */
-    /* Label sets beyond single labels, interned: see below. */
-    struct tr_set *sets;       /* set i is sets[i - label_count] */
-    uint32_t set_count, set_cap;
-    uint32_t set_own;          /* the first ones: those of the examples */
+    /* Label sets beyond single labels: see below. */
+    uint32_t combo_most;       /* labels of a set that says them; UINT32_MAX, or
+                                  as a test says */
+    struct tr_combos combos;   /* from the first such set on: */
+    uint32_t *combined;        /* labels of the one looked at last; arena */
+    struct tr_set *sets;       /* the list */
+    uint32_t set_count;
+    size_t set_cap;
     uint32_t *set_buckets;     /* open addressing: index into sets + 1, or 0 */
     uint32_t set_bucket_count; /* a power of two, or 0 */
+    size_t set_bytes;          /* of TR_SETS_BYTES */
     uint32_t *label_index;     /* labels sorted by name, ASCII case ignored */
     uint32_t *singles;         /* 0, 1, 2, ...: what single sets point at */
 };
@@ -81,27 +87,41 @@ int tr_task_add_example(struct tr_task *task, struct tr_str text,
                         struct tr_err *err);
 
 /* Label sets: what a verdict's `set` means. Sets 0..label_count-1 are the
- * single labels, TR_SET_NOTHING the empty one; combinations get numbers from
- * label_count upwards in the order in which they are first seen. Those of the
- * examples come first and are the task's own; the others the store keeps as
- * text and gives back on open, in the same order. */
+ * single labels, TR_SET_NOTHING the empty one; from TR_SET_COMBINED on the
+ * number of a combination says its labels (combos.h). Those of more labels are
+ * listed in the order in which they are first seen, behind all combinations of
+ * the examples: set label_count + i is sets[i]. The store keeps what is listed
+ * behind the examples as text and gives it back on open, in the same order;
+ * files of earlier versions list every combination. */
 struct tr_set {
-    uint32_t *labels; /* sorted indices; arena of the task */
+    uint64_t set;     /* what it is called */
+    uint32_t *labels; /* sorted indices, arena of the task; NULL: its name says
+                         them, or they stand at an earlier place */
     uint32_t count;
 };
-/* Number of the set with these label indices (any order, duplicates fine);
- * negative tr_code when memory is out. */
+/* Number of the set with these label indices (any order, duplicates fine).
+ * TR_CONFIG: it would be listed, and there is no room. */
 int tr_task_set(struct tr_task *task, const uint32_t *labels, uint32_t count,
-                uint32_t *set, struct tr_err *err);
-/* Its labels; *labels points into the task. */
-uint32_t tr_task_set_labels(const struct tr_task *task, uint32_t set,
+                uint64_t *set, struct tr_err *err);
+/* The same for an example, which is listed in any case. */
+int tr_task_set_of_example(struct tr_task *task, const uint32_t *labels,
+                           uint32_t count, uint64_t *set, struct tr_err *err);
+/* Half of the room is taken: the other half is for answers under way. */
+bool tr_task_sets_full(const struct tr_task *task);
+/* Its labels; *labels points into the task, until the next call. */
+uint32_t tr_task_set_labels(const struct tr_task *task, uint64_t set,
                             const uint32_t **labels);
-/* The set as text: names joined by '|', '-' for TR_SET_NOTHING; and back
- * (TR_CONFIG with a sentence when it names no set of this task). */
-void tr_task_set_text(const struct tr_task *task, uint32_t set,
+/* The set as text: names joined by '|', '-' for TR_SET_NOTHING. */
+void tr_task_set_text(const struct tr_task *task, uint64_t set,
                       struct tr_buf *out);
-int tr_task_set_parse(struct tr_task *task, struct tr_str text, uint32_t *set,
-                      struct tr_err *err);
+/* The next one of the store's list, after the last example. Whatever labels of
+ * the task it has: earlier versions listed some that no answer may have. */
+int tr_task_set_restore(struct tr_task *task, struct tr_str names,
+                        struct tr_err *err);
+/* *set as it stands in the store becomes what it is called here. TR_CONFIG:
+ * it is no set of this task. */
+int tr_task_set_stored(struct tr_task *task, uint64_t *set,
+                       struct tr_err *err);
 /* Index of a label by exact name, or -1. */
 int32_t tr_task_label(const struct tr_task *task, struct tr_str name);
 /* The same with ASCII case ignored; unique, because names are. */

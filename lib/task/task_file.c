@@ -141,7 +141,7 @@ static int take_example(struct reader *r, const struct tr_yaml *n)
     struct tr_str name;
     struct tr_chosen c = {0};
     char near[100];
-    uint32_t set;
+    uint64_t set;
     int rc = TR_OK;
 
     if (!text && !label)

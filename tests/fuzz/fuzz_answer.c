@@ -132,7 +132,7 @@ static bool says_z(struct tr_str text, const char *word)
 }
 
 static void check_said(const struct tr_task *task, const struct tr_item *item,
-                       uint32_t set, struct tr_str raw, struct tr_str plain,
+                       uint64_t set, struct tr_str raw, struct tr_str plain,
                        size_t n)
 {
     const uint32_t *labels;

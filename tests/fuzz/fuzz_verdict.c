@@ -36,13 +36,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         key.b[i] = (unsigned char)fuzz_byte(&in);
     v = (struct tr_verdict){
         .why = (uint16_t)(fuzz_byte(&in) % TR_WHY_COUNT),
-        .set = (uint32_t)take_number(&in, 4),
+        .set = take_number(&in, 7),
         .origin = (uint16_t)take_number(&in, 2),
         .confidence = (uint16_t)(take_number(&in, 2) % 10002),
         .pack_size = (uint16_t)(take_number(&in, 2) & TR_PLACE_MAX),
         .position = (uint16_t)(take_number(&in, 2) & TR_PLACE_MAX)};
-    if (v.set == TR_SET_NOTHING - 1)
-        v.set = TR_SET_NOTHING; /* no task has so many sets */
     if (v.confidence == 10001)
         v.confidence = TR_NO_CONFIDENCE;
     tr_verdict_pack(&key, &v, &what, &bits);
@@ -59,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (tr_verdict_unpack(&key, what, bits, &back)) {
         int64_t what2, bits2;
 
-        CHECK(back.why < TR_WHY_COUNT);
+        CHECK(back.why < TR_WHY_COUNT && back.set < TR_SETS_END);
         CHECK(back.confidence <= 10000 || back.confidence == TR_NO_CONFIDENCE);
         CHECK(back.pack_size <= TR_PLACE_MAX && back.position <= TR_PLACE_MAX);
         tr_verdict_pack(&key, &back, &what2, &bits2);

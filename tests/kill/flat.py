@@ -105,6 +105,34 @@ def rows(world):
         expect(f"{name}: all rows", done == ROWS + 1, done)
 
 
+def combinations(world):
+    """Several labels a row, in ever new combinations: the first half is a job
+    before, so that the store is as full as it gets."""
+    rng, names = random.Random(1), [f"label {i}" for i in range(200)]
+    inputs = [world.path("first"), world.path("second")]
+    with open(world.path("task.yaml"), "w") as f:
+        f.write(f"multiple: true\nlabels: [{', '.join(names)}]\n")
+    with open(world.path("many.csv"), "w") as gold:
+        gold.write("text,gold\n")
+        for path in inputs:
+            with open(path, "w") as f:
+                f.write("text\n")
+                for i in range(ROWS):
+                    text = f"{path[-6:]} {i} of some words {rng.random()}"
+                    f.write(text + "\n")
+                    gold.write(f"{text},{'|'.join(rng.sample(names, 3))}\n")
+    many = World(args.trommel, "--gold", world.path("many.csv"))
+    many.input = inputs[0]
+    job = many.job(pack=200)
+    job.task = ["--task", world.path("task.yaml")]
+    watch("a job before", job)
+    many.input = inputs[1]
+    code, done = watch("combinations", job, ROWS)
+    expect("combinations: it ends well", code == 0, job.said())
+    expect("combinations: all rows", done == ROWS + 1, done)
+    many.close()
+
+
 def record(world):
     """One that is larger than any may be: 8 MiB of it, or a sentence."""
     world.input = "-"
@@ -139,7 +167,7 @@ def endless(world):
     expect("endless: in one sentence", len(job.sentences()) == 1, job.said())
 
 
-for case in (rows, record, endless):
+for case in (rows, combinations, record, endless):
     if args.only in (None, case.__name__):
         world = World(args.trommel)
         try:

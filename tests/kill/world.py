@@ -96,6 +96,7 @@ class Job:
     def __init__(self, world, name, pack, flight, options):
         self.world, self.pack, self.flight = world, pack, flight
         self.options, self.kills = list(options), 0
+        self.task = ["--labels", ",".join(LABELS)]
         self.here = world.path(name)
         self.model = ["--model", "openai/fake", "--base-url", world.url + "/v1"]
         os.makedirs(self.here)
@@ -106,7 +107,7 @@ class Job:
 
     def command(self):
         w = self.world
-        return [w.trommel, "classify", w.input, "--labels", ",".join(LABELS),
+        return [w.trommel, "classify", w.input, *self.task,
                 "--text", "text", *self.model, "--pack", str(self.pack),
                 "--concurrency", str(self.flight), "--store", self.store,
                 "-o", self.out,

@@ -183,7 +183,7 @@ void sim_check_bill(struct sim *w, int period)
                      w->budget[i]);
 }
 
-static uint32_t set_mask(const struct sim *w, uint32_t set)
+static uint32_t set_mask(const struct sim *w, uint64_t set)
 {
     const uint32_t *labels;
     uint32_t n = tr_task_set_labels(&w->task, set, &labels), mask = 0;

@@ -97,6 +97,7 @@ static void draw_later(struct sim_options *o)
     o->stale = one_in(&r, 4) ? between(&r, 1, 300) : 0;
     if (o->batch && one_in(&r, 4)) /* most of a batch is refused */
         o->poison_pct = between(&r, 10, 60);
+    o->listed = one_in(&r, 3);
 }
 
 void sim_options_draw(struct sim_options *o, uint64_t seed)
@@ -213,7 +214,7 @@ static const struct field {
     F(batch_requests, INT, 0), F(batch_kib, INT, 0), F(batch_tokens, INT, 0),
     F(batch_room, INT, 0), F(batch_poll_ms, INT, 30000),
     F(batch_other_pct, INT, 0), F(long_retry_after, INT, 0),
-    F(stray_refusal, INT, 0),
+    F(stray_refusal, INT, 0), F(listed, BOOL, 0),
 #undef F
 /* quota_after, quota_after1, quota_after2: of the first provider, the second */
 #define X(name, type, least)                                                   \

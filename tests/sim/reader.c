@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 enum { SETS_MAX = 256, ORIGINS_MAX = 256, STAGED_AT = 16, STAGED_BYTES = 32 };
+#define COMBINED (INT64_C(1) << 32)
 
 /* What stands in the tables that answers point to. */
 struct lists {
@@ -28,6 +29,26 @@ struct sim_key {
     struct tr_key key;
     int text, place;
 };
+
+static int bits_of(uint32_t mask)
+{
+    int n = 0;
+
+    for (; mask; mask &= mask - 1)
+        n++;
+    return n;
+}
+
+/* Masks of two labels and more are numbered by how many they have, then by
+ * their size. 0: there is none of that number. */
+static uint32_t combination(const struct sim *w, int64_t number)
+{
+    for (int n = 2; n <= w->o.labels; n++)
+        for (uint32_t mask = 0; mask < 1u << w->o.labels; mask++)
+            if (bits_of(mask) == n && number-- == 0)
+                return mask;
+    return 0;
+}
 
 static int by_key(const void *a, const void *b)
 {
@@ -91,8 +112,8 @@ static uint32_t mask_of(const struct sim *w, const char *names)
 }
 
 /* One answer: a label or set of labels (what > 0: the task's labels first, then
- * the table of sets), none of them (0), or a failure; bits 31 to 46 of v say
- * who said it. */
+ * the table of sets; from 2^32 on the combinations), none of them (0), or a
+ * failure; bits 31 to 46 of v say who said it. */
 static void take(struct sim *w, const struct lists *l, const unsigned char *key,
                  int64_t what, int64_t v)
 {
@@ -113,13 +134,16 @@ static void take(struct sim *w, const struct lists *l, const unsigned char *key,
         w->stored.said[k->text][k->place] = 0;
         return;
     }
-    if (what > w->o.labels + l->set_count || origin >= l->origin_count) {
-        sim_fail(w, "store", "an answer names set %d of %d, origin %d of %d",
-                 (int)what, w->o.labels + l->set_count, origin,
+    if (what > COMBINED)
+        mask = combination(w, what - 1 - COMBINED);
+    if ((what > w->o.labels + l->set_count && !mask) ||
+        origin >= l->origin_count) {
+        sim_fail(w, "store", "an answer names set %lld of %d, origin %d of %d",
+                 (long long)what, w->o.labels + l->set_count, origin,
                  l->origin_count);
         return;
     }
-    if (what)
+    if (what && !mask)
         mask = what <= w->o.labels ? 1u << (what - 1)
                                    : l->sets[what - 1 - w->o.labels];
     if (l->origins[origin] != k->place)

@@ -281,6 +281,7 @@ struct sim_options {
     /* the task and its rows */
     int rows, labels, duplicates_pct, nasty_pct, poison_pct, long_pct;
     bool multiple;
+    bool listed;           /* no number says the labels of a combination */
     int slow_input_ms;     /* most between two rows; 0: a file */
     /* what the user said */
     int pack, concurrency, form;

@@ -665,6 +665,7 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
     rc = tr_task_from_labels(&w->task, list, err);
     if (rc == TR_OK) {
         w->task.multiple = w->o.multiple;
+        w->task.combo_most = w->o.listed ? 0 : UINT32_MAX;
         for (int i = 0; rc == TR_OK && i < w->o.lanes; i++) {
             struct sim_provider *p = &w->providers[i];
 

@@ -127,7 +127,8 @@ static void task(struct play *p)
     struct tr_task t;
     struct tr_err err = {0};
     char path[300];
-    uint32_t set, pair[2] = {0, 2};
+    uint64_t set;
+    uint32_t pair[2] = {0, 2};
     int rc;
 
     snprintf(path, sizeof path, "%s/task.yaml", here);
@@ -140,7 +141,7 @@ static void task(struct play *p)
         tr_buf_init(&text, 0);
         tr_task_set_text(&t, set, &text);
         if (tr_buf_ok(&text))
-            rc = tr_task_set_parse(&t, tr_buf_str(&text), &set, &err);
+            rc = tr_task_set_restore(&t, tr_buf_str(&text), &err);
         else
             rc = tr_fail(&err, TR_NOMEM, "no memory for the name of a set");
         tr_buf_release(&text);
@@ -148,7 +149,7 @@ static void task(struct play *p)
     if (rc == TR_OK) {
         say_number(p, t.label_count);
         say_number(p, t.example_count);
-        say_number(p, set);
+        say_number(p, (int64_t)set);
         say(p, (const char *)t.digest.b, sizeof t.digest.b);
     } else {
         fail(p, rc, err.text);
@@ -258,6 +259,14 @@ static int no_item(void *ctx, const struct tr_store_item *item,
     return TR_OK;
 }
 
+static int count_sets(void *ctx, struct tr_str names, struct tr_err *err)
+{
+    (void)names;
+    (void)err;
+    ++*(int *)ctx;
+    return TR_OK;
+}
+
 static int use_store(struct tr_store *st, struct play *p, struct tr_err *err)
 {
     struct tr_origin o = {.by = "openai/x", .served = "x-1",
@@ -275,12 +284,13 @@ static int use_store(struct tr_store *st, struct play *p, struct tr_err *err)
     size_t n = 0;
     bool found[12], has;
     uint16_t origin;
-    int rc;
+    int rc, sets = 0;
 
     tr_buf_init(&value, 0);
-    TRY(tr_store_job(st, "job", 100, false, &job, err));
-    TRY(tr_store_origin(st, &o, &origin, err));
-    if (!tr_store_set_count(st))
+    TRY(tr_store_job(st, "job", 100, &job, err));
+    TRY(tr_store_origin(st, &o, 0, &origin, err));
+    TRY(tr_store_sets(st, count_sets, &sets, err));
+    if (!sets)
         TRY(tr_store_set_add(st, tr_str_c("a|b"), err));
     for (size_t i = 0; i < 12; i++) {
         keys[i] = tr_digest(NULL, tr_str((const char *)&i, sizeof i));

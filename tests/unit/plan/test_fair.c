@@ -108,7 +108,7 @@ static void parts_never_add_to_more_than_one(void **state)
         memcpy(others, table, sizeof others);
         others[i] = others[8]; /* any order */
         if (tr_rng_below(&rng, 2)) {
-            if (tr_pace_wait(&pace[i], 0, now) == 0)
+            if (tr_pace_wait(&pace[i], now) == 0)
                 tr_pace_sent(&pace[i], 0, now);
             tr_fair_kept_back(&fair[i], &pace[i], now);
         }
@@ -239,7 +239,7 @@ static void go(struct world *w, uint64_t seed, int64_t until)
             if (m->next_beat <= now)
                 beat(w, i, &rng, now);
             while (m->next_work <= now &&
-                   (wait = tr_pace_wait(&m->pace, (int64_t)w->weight, now)) ==
+                   (wait = tr_pace_wait(&m->pace, now)) ==
                        0) {
                 struct flight *f = &flights[n++];
 
@@ -473,7 +473,7 @@ static void anothers_refusal_is_not_met_twice(void **state)
     /* What the server asked the other to wait, we wait too. */
     tr_pace_refused_elsewhere(&p, START, START + 9 * TR_S, START + 5 * TR_S,
                               START + 5 * TR_S);
-    assert_true(tr_pace_wait(&p, 0, START + 5 * TR_S) == 4 * TR_S);
+    assert_true(tr_pace_wait(&p, START + 5 * TR_S) == 4 * TR_S);
 }
 
 static void what_others_learned_is_a_beginning(void **state)
@@ -507,14 +507,14 @@ static void a_debt_follows_the_part(void **state)
 
     tr_pace_init(&p, &(struct tr_pace_opts){.tpm = 600}, START);
     tr_pace_sent(&p, 100, START); /* ten seconds' worth */
-    wait = tr_pace_wait(&p, 1, START);
+    wait = tr_pace_wait(&p, START);
     assert_true(wait > 9 * TR_S && wait <= 10 * TR_S);
     tr_pace_part(&p, halves, START);
-    wait = tr_pace_wait(&p, 1, START);
+    wait = tr_pace_wait(&p, START);
     assert_true(wait > 19 * TR_S && wait <= 20 * TR_S);
     tr_pace_part(&p, none, START);
     tr_pace_part(&p, all, START);
-    wait = tr_pace_wait(&p, 1, START);
+    wait = tr_pace_wait(&p, START);
     assert_true(wait > 9 * TR_S && wait <= 10 * TR_S);
     assert_true(tr_pace_is_short(&p, TR_LIMIT_TOKENS, START));
     assert_false(tr_pace_is_short(&p, TR_LIMIT_REQUESTS, START));

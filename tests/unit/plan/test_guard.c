@@ -19,7 +19,7 @@ static void begin(enum tr_guard_mode mode)
     tr_guard_init(&g, mode, 0);
 }
 
-static bool admit(const char *text, uint32_t set)
+static bool admit(const char *text, uint64_t set)
 {
     return tr_guard_admit(&g, tr_str_c(text), set, false);
 }
@@ -115,7 +115,7 @@ static void answers_are_drawn_alike(void **state)
         assert_in_range(drawn[s], 1800, 2200);
 }
 
-static struct tr_guest_said said(enum tr_said what, uint32_t set)
+static struct tr_guest_said said(enum tr_said what, uint64_t set)
 {
     return (struct tr_guest_said){what, set};
 }
@@ -136,7 +136,8 @@ static void small_packs_have_one_of_a_rare_answer(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        uint32_t sets[100], alike[20], n;
+        uint64_t sets[100], alike[20];
+        uint32_t n;
 
         begin(TR_GUARD_ON);
         admit("a", 0);
@@ -181,7 +182,7 @@ static void smaller_packs_have_one_in_some(void **state)
         {"7 rows", TR_GUARD_ON, 7, 3400, 3600},
         {"strict has two, or none", TR_GUARD_STRICT, 4, 0, 0},
     };
-    static const uint32_t alike[7] = {1, 1, 1, 1, 1, 1, 1};
+    static const uint64_t alike[7] = {1, 1, 1, 1, 1, 1, 1};
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -236,7 +237,7 @@ static void no_constant_answer_passes(void **state)
         for (uint32_t x = 0; x < LABELS; x++)
             for (int quiet = 0; quiet < 4; quiet++) {
                 struct tr_guest_said s[TR_GUESTS_MAX];
-                uint32_t sets[ROWS];
+                uint64_t sets[ROWS];
 
                 for (uint32_t i = 0; i < n; i++)
                     s[i] = said(quiet & 1 << i ? TR_SAID_NOTHING : TR_SAID_SET,
@@ -253,13 +254,13 @@ static void no_constant_answer_passes(void **state)
 
 static void the_verdict_on_a_pack(void **state)
 {
-    static const uint32_t mixed[4] = {1, 2, 3, 1}, alike[4] = {1, 1, 1, 1};
+    static const uint64_t mixed[4] = {1, 2, 3, 1}, alike[4] = {1, 1, 1, 1};
     static const struct {
         const char *name;
         enum tr_guard_mode mode;
         enum tr_said a, b;
-        uint32_t set_a, set_b;
-        const uint32_t *sets;
+        uint64_t set_a, set_b;
+        const uint64_t *sets;
         enum tr_guard_verdict verdict;
     } cases[] = {
         {"both right", TR_GUARD_ON, TR_SAID_SET, TR_SAID_SET, 1, 2, mixed,
@@ -312,7 +313,7 @@ static uint32_t send(uint64_t seed)
 static void come_back(uint32_t n, bool right)
 {
     struct tr_guest_said s[2];
-    static const uint32_t sets[] = {1, 2};
+    static const uint64_t sets[] = {1, 2};
     uint16_t id;
 
     for (uint32_t i = 0; i < n; i++)
@@ -482,7 +483,7 @@ static uint16_t doubt_a_pack_of(uint32_t fresh)
 
 static void quiet_rows(uint32_t n)
 {
-    const uint32_t set = 1;
+    const uint64_t set = 1;
 
     for (; n; n--)
         tr_guard_accept(&g, slots, NULL, 0, &set, 1, 1);
@@ -579,7 +580,7 @@ static void a_slot_is_not_used_while_it_is_under_way(void **state)
 
 static void usual_labels(void)
 {
-    uint32_t sets[100];
+    uint64_t sets[100];
 
     for (uint32_t i = 0; i < 100; i++)
         sets[i] = i % 4;
@@ -603,7 +604,8 @@ static void labels_far_from_the_usual(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        uint32_t sets[128], n = 0;
+        uint64_t sets[128];
+        uint32_t n = 0;
 
         begin(TR_GUARD_ON);
         usual_labels();
@@ -616,10 +618,29 @@ static void labels_far_from_the_usual(void **state)
     }
 }
 
+/* Sets of several labels are told apart, too. */
+static void combinations_far_from_the_usual(void **state)
+{
+    uint64_t sets[100];
+
+    (void)state;
+    begin(TR_GUARD_ON);
+    for (uint64_t i = 0; i < 100; i++)
+        sets[i] = TR_SET_COMBINED + i % 6;
+    for (int i = 0; i < 3; i++)
+        tr_guard_accept(&g, slots, NULL, 0, sets, 100, 100);
+    assert_int_equal(tr_guard_judge(&g, NULL, NULL, 0, sets, 20, 20),
+                     TR_GUARD_FINE);
+    for (int i = 0; i < 20; i++)
+        sets[i] = TR_SET_COMBINED + 3;
+    assert_int_equal(tr_guard_judge(&g, NULL, NULL, 0, sets, 20, 20),
+                     TR_GUARD_UNLIKELY);
+}
+
 /* A sorted file looks odd in every pack: it is asked about three times. */
 static void a_sorted_file_is_soon_believed(void **state)
 {
-    uint32_t sets[16];
+    uint64_t sets[16];
     int doubts = 0;
 
     (void)state;
@@ -767,6 +788,7 @@ int main(void)
         cmocka_unit_test(many_doubts_at_once_are_as_one),
         cmocka_unit_test(a_slot_is_not_used_while_it_is_under_way),
         cmocka_unit_test(labels_far_from_the_usual),
+        cmocka_unit_test(combinations_far_from_the_usual),
         cmocka_unit_test(a_sorted_file_is_soon_believed),
         cmocka_unit_test(scouts_are_few),
         cmocka_unit_test(audits_make_packs_smaller),

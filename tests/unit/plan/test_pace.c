@@ -185,7 +185,7 @@ static void input_and_output_are_limited_apart(void **state)
             .outcome = TR_OUT_OK, .sent_at = now, .tokens_estimate = 1000,
             .tokens_true = 900, .in_true = 500, .out_true = 400,
             .limits = &l, .retry_after_ms = -1};
-        int64_t wait = tr_pace_wait(&pace, 1000, now);
+        int64_t wait = tr_pace_wait(&pace, now);
 
         now += wait;
         tr_pace_sent(&pace, 1000, now);
@@ -236,7 +236,7 @@ static int fill(struct tr_pace *p, int64_t now)
 {
     int n = 0;
 
-    while (n < 10000 && tr_pace_wait(p, 0, now) == 0) {
+    while (n < 10000 && tr_pace_wait(p, now) == 0) {
         tr_pace_sent(p, 0, now);
         n++;
     }
@@ -284,11 +284,11 @@ static void retry_after_holds_the_whole_lane(void **state)
         tr_pace_sent(&p, 0, START);
         tr_pace_sent(&p, 0, START);
         reply(&p, TR_OUT_THROTTLED, START, cases[i].ms, START);
-        wait = tr_pace_wait(&p, 0, START) / TR_MS;
+        wait = tr_pace_wait(&p, START) / TR_MS;
         assert_in_range(wait, cases[i].at_least_ms, cases[i].at_most_ms);
         /* A success of a request already out does not lift it. */
         reply(&p, TR_OUT_OK, START, -1, START);
-        assert_true(tr_pace_wait(&p, 0, START) / TR_MS >= wait);
+        assert_true(tr_pace_wait(&p, START) / TR_MS >= wait);
     }
 }
 
@@ -322,7 +322,7 @@ static void a_wish_is_told_from_other_holds(void **state)
                             START + 100 * TR_S);
         else
             assert_true(p.wished_until <= START);
-        assert_int_equal(tr_pace_wait(&p, 0, START) >= 90 * TR_S,
+        assert_int_equal(tr_pace_wait(&p, START) >= 90 * TR_S,
                          cases[i].wishes);
     }
     /* Said to another process with the same key. */
@@ -346,21 +346,21 @@ static void tokens_are_paced_and_settled(void **state)
 
     tr_pace_init(&p, &opts, START);
     tr_pace_sent(&p, 2000, START);
-    wait = tr_pace_wait(&p, 2000, START);
+    wait = tr_pace_wait(&p, START);
     assert_in_range(wait, 1890 * TR_MS, 2000 * TR_MS);
     tr_pace_reply(&p, &news, START); /* it was a quarter of that */
-    assert_in_range(tr_pace_wait(&p, 2000, START), 390 * TR_MS, 500 * TR_MS);
+    assert_in_range(tr_pace_wait(&p, START), 390 * TR_MS, 500 * TR_MS);
     news.tokens_true = 4000;
     news.sent_at = START + 2 * TR_S;
     tr_pace_sent(&p, 2000, START + 2 * TR_S);
     tr_pace_reply(&p, &news, START + 2 * TR_S); /* twice that */
-    assert_in_range(tr_pace_wait(&p, 2000, START + 2 * TR_S), 3890 * TR_MS,
+    assert_in_range(tr_pace_wait(&p, START + 2 * TR_S), 3890 * TR_MS,
                     4000 * TR_MS);
     /* Larger than a whole minute: leaves, and is paid off afterwards. */
     tr_pace_init(&p, &opts, START);
-    assert_int_equal(tr_pace_wait(&p, 1000000, START), 0);
+    assert_int_equal(tr_pace_wait(&p, START), 0);
     tr_pace_sent(&p, 1000000, START);
-    assert_in_range(tr_pace_wait(&p, 1, START), 999 * TR_S, 1000 * TR_S);
+    assert_in_range(tr_pace_wait(&p, START), 999 * TR_S, 1000 * TR_S);
 }
 
 static void what_never_left_costs_no_pace(void **state)
@@ -371,9 +371,9 @@ static void what_never_left_costs_no_pace(void **state)
 
     tr_pace_init(&p, &opts, START);
     fill(&p, START);
-    assert_true(tr_pace_wait(&p, 0, START) > 0);
+    assert_true(tr_pace_wait(&p, START) > 0);
     reply(&p, TR_OUT_UNREACHED, START, -1, START);
-    assert_int_equal(tr_pace_wait(&p, 0, START), 0);
+    assert_int_equal(tr_pace_wait(&p, START), 0);
 }
 
 static void nonsense_does_not_stop_the_lane(void **state)
@@ -399,7 +399,7 @@ static void nonsense_does_not_stop_the_lane(void **state)
                 .outcome = TR_OUT_OK, .sent_at = now, .limits = &l,
                 .tokens_estimate = INT64_MAX, .tokens_true = INT64_MAX,
                 .retry_after_ms = -1};
-            int64_t wait = tr_pace_wait(&p, INT64_MAX, now);
+            int64_t wait = tr_pace_wait(&p, now);
 
             assert_true(wait != TR_PACE_FULL);
             assert_in_range(wait, 0, 3 * 24 * 3600 * TR_S);
@@ -422,17 +422,17 @@ static void a_clock_that_steps_back_costs_nothing(void **state)
     fill(&p, far);
     reply(&p, TR_OUT_THROTTLED, far, 2000, far);
     reply(&p, TR_OUT_OK, far, -1, START); /* an hour back */
-    assert_in_range(tr_pace_wait(&p, 0, START), 1, 4 * TR_S);
+    assert_in_range(tr_pace_wait(&p, START), 1, 4 * TR_S);
     /* and with nothing in flight */
     tr_pace_init(&p, &opts, far);
-    assert_int_equal(tr_pace_wait(&p, 0, START), 0);
+    assert_int_equal(tr_pace_wait(&p, START), 0);
     tr_pace_sent(&p, 0, START);
-    assert_in_range(tr_pace_wait(&p, 0, START), 0, 2 * TR_S);
+    assert_in_range(tr_pace_wait(&p, START), 0, 2 * TR_S);
     /* the end of time */
     tr_pace_init(&p, &opts, INT64_MAX - 1);
     tr_pace_sent(&p, 0, INT64_MAX - 1);
     reply(&p, TR_OUT_THROTTLED, INT64_MAX - 1, INT64_MAX, INT64_MAX - 1);
-    assert_true(tr_pace_wait(&p, 0, INT64_MAX - 1) >= 0);
+    assert_true(tr_pace_wait(&p, INT64_MAX - 1) >= 0);
 }
 
 static void limits_that_change_are_followed(void **state)
@@ -557,7 +557,7 @@ static void what_hangs_keeps_no_place(void **state)
         for (; sent < 100; sent++, now += 10 * TR_S) {
             if (sent >= cases[i].stuck || sent >= 4)
                 tr_pace_stuck(&pace, cases[i].stuck);
-            if (tr_pace_wait(&pace, 0, now) == TR_PACE_FULL)
+            if (tr_pace_wait(&pace, now) == TR_PACE_FULL)
                 break;
             tr_pace_sent(&pace, 0, now);
         }
@@ -580,7 +580,7 @@ static void overload_halves_what_is_under_way(void **state)
     fill(&pace, START);
     tr_pace_reply(&pace, &news, START + TR_S);
     assert_int_equal((int)pace.window, 32);
-    assert_true(tr_pace_wait(&pace, 0, START + TR_S) > 0);
+    assert_true(tr_pace_wait(&pace, START + TR_S) > 0);
     tr_pace_reply(&pace, &news, START + TR_S + TR_MS); /* an echo */
     assert_int_equal((int)pace.window, 32);
     assert_true(tr_pace_rpm(&pace) == 0);
@@ -657,7 +657,7 @@ static void an_outage_among_usual_refusals_is_felt(void **state)
     assert_true(pace.window > 16);
     pace.in_flight = 0; /* those under way are answered */
     for (now = START + 301 * TR_S; now < START + 361 * TR_S; now += TR_MS)
-        if (tr_pace_wait(&pace, 0, now) == 0) {
+        if (tr_pace_wait(&pace, now) == 0) {
             struct tr_pace_news news = {
                 .outcome = TR_OUT_THROTTLED, .status = 503, .sent_at = now,
                 .tokens_true = -1, .limits = &silent, .retry_after_ms = -1,

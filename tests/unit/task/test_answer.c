@@ -206,6 +206,7 @@ static void single_labels(void **state)
     assert_int_equal(tr_task_from_labels(&task, "refund,bug,question", NULL),
                      0);
     check(&task, two, 2, cases, COUNT(cases), false);
+    assert_int_equal(task.set_count, 0);
     tr_task_release(&task);
 }
 
@@ -289,6 +290,7 @@ static void several_labels(void **state)
                           TR_STR("labels: [a, b]\nmultiple: yes\nnone: other"),
                           "t", NULL, 0, NULL), 0);
     check(&task, two, 2, none_cases, COUNT(none_cases), false);
+    assert_int_equal(task.set_count, 0);
     tr_task_release(&task);
 }
 

@@ -2,9 +2,11 @@
  * SPDX-License-Identifier: MIT */
 #include "task/task.h"
 
+#include "base/bounds.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/near.h"
+#include "base/rng.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -258,57 +260,155 @@ static void digest_is_of_the_decision(void **state)
     tr_task_release(&other);
 }
 
-static void sets_are_interned(void **state)
+/* A task with labels l0, l1 and so on, and what more a task file may say. */
+static void many_labels(struct tr_task *task, int n, const char *more)
+{
+    struct tr_buf text;
+
+    tr_buf_init(&text, 0);
+    tr_buf_addz(&text, "multiple: true\nlabels:\n");
+    for (int i = 0; i < n; i++)
+        tr_buf_addf(&text, "- l%d\n", i);
+    tr_buf_addz(&text, more);
+    assert_int_equal(read_text(task, text.p, NULL), 0);
+    tr_buf_release(&text);
+}
+
+/* The labels from first on, count of them. */
+static int set_from(struct tr_task *task, uint32_t first, uint32_t count,
+                    uint64_t *set)
+{
+    uint32_t labels[200];
+
+    for (uint32_t i = 0; i < count; i++)
+        labels[i] = first + count - 1 - i;
+    return tr_task_set(task, labels, count, set, NULL);
+}
+
+static void is_text(const struct tr_task *task, uint64_t set, const char *is)
+{
+    struct tr_buf text;
+
+    tr_buf_init(&text, 0);
+    tr_task_set_text(task, set, &text);
+    assert_string_equal(text.p, is);
+    tr_buf_release(&text);
+}
+
+static void sets_say_their_labels(void **state)
 {
     struct tr_task task;
-    struct tr_buf text;
-    uint32_t set, again;
+    uint64_t set, again;
     const uint32_t *labels;
 
     (void)state;
-    tr_buf_init(&text, 0);
-    tr_buf_addz(&text, "multiple: true\nlabels:\n");
-    for (int i = 0; i < 100; i++)
-        tr_buf_addf(&text, "- l%d\n", i);
-    assert_int_equal(read_text(&task, text.p, NULL), 0);
+    many_labels(&task, 100, "");
     assert_int_equal(tr_task_set(&task, NULL, 0, &set, NULL), 0);
     assert_true(set == TR_SET_NOTHING);
+    is_text(&task, set, "-");
     assert_int_equal(tr_task_set(&task, (uint32_t[]){7, 7}, 2, &set, NULL), 0);
     assert_int_equal(set, 7);
     assert_int_equal(tr_task_set_labels(&task, 7, &labels), 1);
     assert_int_equal(labels[0], 7);
-    /* all pairs, twice, in both orders: numbers in the order first seen */
-    for (uint32_t round = 0; round < 2; round++) {
-        uint32_t want = 100;
+    /* all pairs, in both orders */
+    for (uint32_t i = 0; i < 100; i++) {
+        for (uint32_t k = i + 1; k < 100; k++) {
+            uint32_t one[] = {i, k, i}, other[] = {k, i};
 
-        for (uint32_t i = 0; i < 100; i++) {
-            for (uint32_t k = i + 1; k < 100; k++, want++) {
-                uint32_t pair[] = {round ? k : i, round ? i : k, i};
-
-                assert_int_equal(tr_task_set(&task, pair, 3, &set, NULL), 0);
-                assert_int_equal(set, want);
-            }
+            assert_int_equal(tr_task_set(&task, one, 3, &set, NULL), 0);
+            assert_int_equal(tr_task_set(&task, other, 2, &again, NULL), 0);
+            assert_true(set >= TR_SET_COMBINED && set == again);
+            assert_int_equal(tr_task_set_labels(&task, set, &labels), 2);
+            assert_true(labels[0] == i && labels[1] == k);
+            assert_int_equal(tr_task_set_stored(&task, &again, NULL), 0);
+            assert_true(set == again);
         }
     }
-    assert_int_equal(task.set_count, 4950);
-    assert_int_equal(tr_task_set_labels(&task, 100, &labels), 2);
-    assert_true(labels[0] == 0 && labels[1] == 1);
-    /* to text and back */
-    for (uint32_t i = 0; i < 100 + task.set_count; i += 97) {
-        tr_buf_clear(&text);
-        tr_task_set_text(&task, i, &text);
-        assert_int_equal(tr_task_set_parse(&task, tr_buf_str(&text), &again,
-                                           NULL), 0);
-        assert_int_equal(again, i);
+    is_text(&task, set, "l98|l99");
+    assert_int_equal(task.set_count, 0); /* nothing is kept */
+    tr_task_release(&task);
+}
+
+/* Examples first, as they come; then what the store has; then new ones. */
+static void large_sets_are_listed(void **state)
+{
+    static const char examples[] =
+        "examples:\n"
+        "- {text: x, label: [l1, l0]}\n"
+        "- {text: y, label: [l0, l1]}\n"
+        "- {text: z, label: [l0, l1, l2, l3]}\n";
+    struct tr_task task;
+    uint64_t set;
+
+    (void)state;
+    many_labels(&task, 100, examples);
+    assert_int_equal(task.combos.most, 14);
+    assert_int_equal(task.set_count, 2);
+    assert_int_equal(tr_task_set_restore(&task, TR_STR("l5|l6"), NULL), 0);
+    assert_int_equal(tr_task_set_restore(&task, TR_STR(
+        "l20|l21|l22|l23|l24|l25|l26|l27|l28|l29|l30|l31|l32|l33|l34"), NULL),
+        0);
+    assert_int_equal(task.set_count, 4);
+    /* what the store says: examples, a combination, a larger one */
+    for (uint64_t i = 0; i < 4; i++) {
+        static const char *const names[] = {
+            "l0|l1", "l0|l1|l2|l3", "l5|l6",
+            "l20|l21|l22|l23|l24|l25|l26|l27|l28|l29|l30|l31|l32|l33|l34"};
+
+        set = 100 + i;
+        assert_int_equal(tr_task_set_stored(&task, &set, NULL), 0);
+        is_text(&task, set, names[i]);
+        assert_int_equal(set < TR_SET_COMBINED, i == 3);
     }
-    tr_buf_clear(&text);
-    tr_task_set_text(&task, TR_SET_NOTHING, &text);
-    assert_string_equal(text.p, "-");
-    assert_int_equal(tr_task_set_parse(&task, TR_STR("-"), &again, NULL), 0);
-    assert_true(again == TR_SET_NOTHING);
-    assert_int_equal(tr_task_set_parse(&task, TR_STR("l1|x"), &again, NULL),
+    assert_int_equal(set_from(&task, 20, 15, &set), 0);
+    assert_int_equal(set, 103); /* it is the one that was stored */
+    assert_int_equal(set_from(&task, 20, 14, &set), 0);
+    assert_true(set >= TR_SET_COMBINED);
+    assert_int_equal(set_from(&task, 0, 15, &set), 0);
+    assert_int_equal(set, 104);
+    assert_int_equal(task.set_count, 5);
+    /* no set of this task */
+    for (uint64_t i = 0; i < 3; i++) {
+        set = i == 0 ? 105 : TR_SET_COMBINED + task.combos.count + i - 1;
+        assert_int_equal(tr_task_set_stored(&task, &set, NULL), TR_CONFIG);
+    }
+    assert_int_equal(tr_task_set_restore(&task, TR_STR("l1|x"), NULL),
                      TR_CONFIG);
-    tr_buf_release(&text);
+    assert_int_equal(tr_task_set_restore(&task, TR_STR("l1"), NULL),
+                     TR_CONFIG);
+    tr_task_release(&task);
+}
+
+/* What cannot have a number costs memory: there is an end to it. */
+static void the_list_of_large_sets_has_a_bound(void **state)
+{
+    struct tr_task task;
+    struct tr_err err;
+    uint64_t set, last = 0;
+    uint32_t labels[150], n = 0;
+    struct tr_rng rng = {1};
+
+    (void)state;
+    many_labels(&task, 200, "");
+    for (bool full = false;; n++) {
+        for (int i = 0; i < 150; i++)
+            labels[i] = (uint32_t)tr_rng_below(&rng, 200);
+        full = full || tr_task_sets_full(&task);
+        if (tr_task_set(&task, labels, 150, &set, &err) != TR_OK)
+            break;
+        assert_int_equal(set, 200 + n);
+        last = set;
+        assert_true(full || task.set_bytes < TR_SETS_BYTES / 2 + 1000);
+    }
+    assert_in_range(n, 10000, 30000);
+    assert_true(tr_task_sets_full(&task));
+    assert_true(task.arena.bytes < 2 * TR_SETS_BYTES);
+    assert_string_equal(err.text,
+                        "too many combinations of more than 10 labels");
+    /* those that say their labels go on, and so do those that are listed */
+    assert_int_equal(set_from(&task, 100, 10, &set), 0);
+    assert_true(set >= TR_SET_COMBINED);
+    assert_true(tr_task_set_labels(&task, last, &(const uint32_t *){NULL}) > 10);
     tr_task_release(&task);
 }
 
@@ -368,7 +468,9 @@ int main(void)
         cmocka_unit_test(a_whole_file),
         cmocka_unit_test(faults_have_a_place),
         cmocka_unit_test(digest_is_of_the_decision),
-        cmocka_unit_test(sets_are_interned),
+        cmocka_unit_test(sets_say_their_labels),
+        cmocka_unit_test(large_sets_are_listed),
+        cmocka_unit_test(the_list_of_large_sets_has_a_bound),
         cmocka_unit_test(nearest_names),
         cmocka_unit_test(out_of_memory),
     };
