@@ -274,6 +274,8 @@ static void read_value(struct tr_wire_error *e, yyjson_val *v, int depth)
         read_value(e, yyjson_obj_get(error, "message"), depth + 1);
         keep_field(e->message, sizeof e->message, error, "message");
         keep_field(e->code, sizeof e->code, error, "code");
+        keep_field(e->code, sizeof e->code, yyjson_obj_get(error, "details"),
+                   "error_code"); /* Anthropic */
         keep_field(e->type, sizeof e->type, error, "type");
         keep_field(e->type, sizeof e->type, error, "status");
         keep_field(e->param, sizeof e->param, error, "param");
@@ -332,6 +334,11 @@ static const struct rule {
     {400, 499, "credit balance", TR_OUT_EXHAUSTED},
     {400, 499, "insufficient balance", TR_OUT_EXHAUSTED},
     {400, 499, "insufficient credit", TR_OUT_EXHAUSTED},
+    {400, 499, "specified api usage limits", TR_OUT_EXHAUSTED}, /* Anthropic */
+    {400, 499, "spend_limit_reached", TR_OUT_EXHAUSTED},
+    {400, 499, "blocked_api_access", TR_OUT_EXHAUSTED}, /* Groq */
+    {412, 412, "suspended", TR_OUT_EXHAUSTED}, /* Fireworks */
+    {412, 412, "spending limit", TR_OUT_EXHAUSTED},
     {403, 403, "out of call volume quota", TR_OUT_EXHAUSTED}, /* Azure */
     {402, 402, NULL, TR_OUT_EXHAUSTED},
     /* the key */
