@@ -213,7 +213,7 @@ enum tr_billing {
     X(TR_OUT_FATAL, "fatal")               /* key, model, permission */        \
     X(TR_OUT_BAD_REQUEST, "bad_request")   /* 400/422 of another kind */       \
     X(TR_OUT_ADAPT, "adapt")               /* lane learned; send once more */  \
-    X(TR_OUT_TRANSIENT, "transient")       /* 5xx, 408, 409 */                 \
+    X(TR_OUT_TRANSIENT, "transient")       /* 5xx, other 4xx */                \
     X(TR_OUT_UNREACHED, "unreached")       /* provably not sent */             \
     X(TR_OUT_LOST, "lost")                 /* sent, no reply: unknown */
 

@@ -450,11 +450,11 @@ static const struct rule {
     {529, 529, NULL, TR_OUT_THROTTLED},
     /* try again */
     {400, 400, "json_validate_failed", TR_OUT_TRANSIENT},
-    {408, 409, NULL, TR_OUT_TRANSIENT},
-    {425, 425, NULL, TR_OUT_TRANSIENT},
     {501, 501, NULL, TR_OUT_FATAL}, /* the server has no such endpoint */
     {500, 599, NULL, TR_OUT_TRANSIENT},
-    {400, 499, NULL, TR_OUT_BAD_REQUEST},
+    {400, 400, NULL, TR_OUT_BAD_REQUEST},
+    {422, 422, NULL, TR_OUT_BAD_REQUEST},
+    {400, 499, NULL, TR_OUT_TRANSIENT}, /* 408, 421, 424: not of the texts */
     {INT_MIN, INT_MAX, NULL, TR_OUT_GARBLED}, /* the search ends here */
 };
 
