@@ -50,7 +50,9 @@
     X(TR_WHY_BAD_MEMBER, "bad_member", 0,                                      \
       "the text member is missing or not a string")                           \
     X(TR_WHY_OVER_LONG, "over_long_record", 0,                                 \
-      "the record is longer than the limit")
+      "the record is longer than the limit")                                   \
+    X(TR_WHY_OVER_LIMIT, "over_limit", 0,                                      \
+      "this text alone is more than the provider's limit for a minute")
 
 enum tr_why {
 #define X(name, code, stored, text) name,

@@ -538,6 +538,14 @@ static int on_learned(struct tr_run *run, struct tr_pack *p,
     return TR_OK;
 }
 
+/* A limit of this key's, or what was asked for the answer, may be what a text
+ * does not fit: another day it does. */
+static enum tr_why why_refused(const struct tr_reply *reply)
+{
+    return reply->outcome == TR_OUT_TOO_BIG && reply->status == 429
+               ? TR_WHY_OVER_LIMIT : tr_rule(reply->outcome)->why;
+}
+
 /* Something in the pack is not taken, or the lane takes nothing. */
 static int on_refused(struct tr_run *run, struct tr_pack *p,
                       const struct tr_reply *reply, struct tr_err *err)
@@ -550,7 +558,7 @@ static int on_refused(struct tr_run *run, struct tr_pack *p,
         return refused_for_good(run, p, reply, err);
     if (unproved && !l->lane->in_batches && p->n == 1 && !p->rows[0]->went_on)
         return blame_nobody(run, p, reply, err);
-    halve(run, p, tr_rule(reply->outcome)->why, tries_for(reply->outcome));
+    halve(run, p, why_refused(reply), tries_for(reply->outcome));
     return TR_OK;
 }
 
