@@ -50,6 +50,21 @@ static enum tr_net net_of(const struct tr_slot *s, bool sent)
     return net;
 }
 
+/* libcurl repeats the address of a proxy that it cannot use, and may cut it
+ * before the @ that ends the password. */
+static const char *words_of(struct tr_slot *s)
+{
+    char *at = strrchr(s->error, '@'), *from = strchr(s->error, '\'');
+
+    if (strncmp(s->error, "Unsupported proxy", 17) == 0)
+        return "the address of the proxy is not valid";
+    if (at && (!from || from > at))
+        from = strstr(s->error, "://");
+    if (at && from && from < at)
+        memmove(from + 1, at, strlen(at) + 1);
+    return s->error[0] ? s->error : curl_easy_strerror(s->code);
+}
+
 void tr_http_show(struct tr_slot *s, struct tr_http_result *r)
 {
     struct tr_http *h = s->h;
@@ -94,6 +109,5 @@ void tr_http_show(struct tr_slot *s, struct tr_http_result *r)
              : r->net == TR_NET_CUT && s->code == CURLE_OK
                  ? "the connection was closed among the headers"
              : r->net == TR_NET_REFUSED && s->barred ? s->barred
-             : s->error[0] ? s->error
-                           : curl_easy_strerror(s->code));
+             : words_of(s));
 }
