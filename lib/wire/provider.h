@@ -269,6 +269,8 @@ int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
 /* target->key from a file of mode 0600 that is ours, and nothing else. */
 int tr_target_key_file(struct tr_target *t, const char *path,
                        struct tr_err *err);
+/* Of an address, what stands between scheme and port or path. */
+struct tr_str tr_wire_host_of(const char *url);
 /* 127.0.0.1, localhost, [::1]: by their letters only. */
 bool tr_wire_is_loopback(struct tr_str host);
 
