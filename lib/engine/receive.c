@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 enum {
-    BAD_REQUESTS = 5, /* rows alone, before any success: it is not the rows */
+    BAD_REQUESTS = 5, /* rows alone, nothing answered: it is not the rows */
     LEARNS_MAX = 8    /* times that a pack goes again at once */
 };
 
@@ -280,6 +280,24 @@ static int blame_nobody(struct tr_run *run, struct tr_pack *p,
         return TR_OK;
     }
     return refused_for_good(run, p, reply, err);
+}
+
+/* The same after others were served: there may really be so many bad rows in
+ * a row, or requests are refused for what they do not say. Only a person can
+ * tell, so one is told, once. */
+static void warn_of_refusals(struct tr_run *run, struct tr_run_lane *l,
+                             const struct tr_reply *reply)
+{
+    char line[900];
+
+    if (++l->bad_requests != BAD_REQUESTS)
+        return;
+    snprintf(line, sizeof line, "%s: %d texts, each alone, were refused in a "
+             "row (HTTP %d from %s: %s). If the texts are not to blame: stop, "
+             "mend it, and run the same command with --retry-failed",
+             l->lane->model, BAD_REQUESTS, reply->status, l->lane->host,
+             reply->message);
+    tr_run_say(run, 1, line);
 }
 
 /* What the same tokens would have cost without the provider's cache, less what
@@ -558,6 +576,8 @@ static int on_refused(struct tr_run *run, struct tr_pack *p,
         return refused_for_good(run, p, reply, err);
     if (unproved && !l->lane->in_batches && p->n == 1 && !p->rows[0]->went_on)
         return blame_nobody(run, p, reply, err);
+    if (reply->outcome == TR_OUT_BAD_REQUEST && !unproved && p->n == 1)
+        warn_of_refusals(run, l, reply);
     halve(run, p, why_refused(reply), tries_for(reply->outcome));
     return TR_OK;
 }
@@ -610,6 +630,8 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
     note_trouble(run, p, reply);
     if (action == TR_DO_CHECK) {
         l->successes++;
+        if (l->bad_requests < BAD_REQUESTS)
+            l->bad_requests = 0;
         tr_retry_budget_earn(&l->retries);
     }
     l->taken = l->taken || action == TR_DO_CHECK ||
