@@ -111,7 +111,8 @@ extern const struct tr_dialect tr_openai, tr_responses, tr_anthropic,
  * message found, type and code as text; redacted, one line. */
 struct tr_wire_error {
     char message[300], type[64], code[64], param[64];
-    char detail[96];   /* Google: the limit (a day's before others) or reason */
+    char detail[96];   /* Google: the limit (a day's before others) or reason;
+                          OpenRouter: the same or the type, of its provider */
     int64_t detail_ms; /* the wait its details name, 0: none */
     int64_t words_ms;  /* that of the whole message, 0 or less: none */
 };

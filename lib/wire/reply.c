@@ -280,9 +280,14 @@ static void read_metadata(struct tr_wire_error *e, yyjson_val *error,
             memcpy(e->message, inner.message, sizeof e->message);
         if (inner.code[0] && !strchr("0123456789", inner.code[0]))
             memcpy(e->code, inner.code, sizeof e->code);
+        snprintf(e->detail, sizeof e->detail, "%s",
+                 inner.detail[0] ? inner.detail : inner.type);
+        e->detail_ms = inner.detail_ms;
+        e->words_ms = inner.words_ms;
         yyjson_doc_free(doc);
     } else {
         keep(e->message, sizeof e->message, raw);
+        e->words_ms = tr_wire_try_again_ms(raw);
     }
 }
 
