@@ -175,22 +175,25 @@ static int check_scheme(struct tr_http *h, struct tr_err *err)
     return TR_OK;
 }
 
-static bool is_proxy(CURLU *parsed, const char *address)
+static CURLUcode read_proxy(CURLU *parsed, const char *address)
 {
     static const char *const schemes[] = {"http",   "https",  "socks",
                                           "socks4", "socks4a", "socks5",
                                           "socks5h"};
     char *scheme = NULL;
+    CURLUcode bad = curl_url_set(parsed, CURLUPART_URL, address,
+                                 CURLU_NON_SUPPORT_SCHEME |
+                                     CURLU_GUESS_SCHEME);
     bool known = false;
 
-    if (curl_url_set(parsed, CURLUPART_URL, address,
-                     CURLU_NON_SUPPORT_SCHEME | CURLU_GUESS_SCHEME) ||
-        curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0))
-        return false;
+    if (!bad)
+        bad = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
+    if (bad)
+        return bad;
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
         known = known || strcmp(scheme, schemes[i]) == 0;
     curl_free(scheme);
-    return known;
+    return known ? CURLUE_OK : CURLUE_UNSUPPORTED_SCHEME;
 }
 
 /* libcurl would find it wrong with each request, and say the whole of it. What
@@ -198,23 +201,24 @@ static bool is_proxy(CURLU *parsed, const char *address)
 static int check_proxy(const char *address, struct tr_err *err)
 {
     const char *at = strrchr(address, '@');
+    CURLUcode bad = CURLUE_OUT_OF_MEMORY;
     CURLU *parsed;
-    bool good;
 
     if (!address[0] || strcmp(address, "env") == 0)
         return TR_OK;
     parsed = curl_url();
-    if (!parsed)
-        return tr_fail(err, TR_NOMEM, "out of memory");
-    good = is_proxy(parsed, address);
+    if (parsed)
+        bad = read_proxy(parsed, address);
     curl_url_cleanup(parsed);
-    return good ? TR_OK
-                : tr_fail(err, TR_CONFIG,
-                          "--proxy: no valid address%s%.100s; it is "
-                          "http://HOST:PORT or "
-                          "http://USER:PASSWORD@HOST:PORT, where %%20 stands "
-                          "for a blank and %%40 for an @",
-                          at ? ", at " : "", at ? at + 1 : "");
+    if (bad == CURLUE_OUT_OF_MEMORY)
+        return tr_fail(err, TR_NOMEM, "out of memory");
+    if (bad)
+        return tr_fail(err, TR_CONFIG,
+                       "--proxy: no valid address%s%.100s; it is "
+                       "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, "
+                       "where %%20 stands for a blank and %%40 for an @",
+                       at ? ", at " : "", at ? at + 1 : "");
+    return TR_OK;
 }
 
 static int check_library(struct tr_err *err)
