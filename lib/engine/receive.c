@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 enum {
-    BAD_REQUESTS = 5, /* rows alone, nothing answered: it is not the rows */
+    BAD_REQUESTS = 5, /* rows alone, nothing taken: it may be no row's fault */
     LEARNS_MAX = 8    /* times that a pack goes again at once */
 };
 
@@ -613,6 +613,8 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
 {
     struct tr_pack *p = run->packs[reply->tag % TR_PACKS_MAX];
     enum tr_action action = tr_rule(reply->outcome)->action;
+    bool taken = action == TR_DO_CHECK ||
+                 (reply->outcome == TR_OUT_REFUSED && reply->status == 200);
     struct tr_run_lane *l;
     int rc = TR_OK;
 
@@ -630,12 +632,11 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
     note_trouble(run, p, reply);
     if (action == TR_DO_CHECK) {
         l->successes++;
-        if (l->bad_requests < BAD_REQUESTS)
-            l->bad_requests = 0;
         tr_retry_budget_earn(&l->retries);
     }
-    l->taken = l->taken || action == TR_DO_CHECK ||
-               (reply->outcome == TR_OUT_REFUSED && reply->status == 200);
+    l->taken = l->taken || taken;
+    if (taken && l->bad_requests < BAD_REQUESTS)
+        l->bad_requests = 0;
     run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
     TRY(tr_chain_reply(run, l, reply, p->sent_at, p->probe, err));
     rc = p->seats && action != TR_DO_STOP ? on_adopted(run, p, reply, err)
