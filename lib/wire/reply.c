@@ -400,6 +400,7 @@ static const struct rule {
     {402, 402, NULL, TR_OUT_EXHAUSTED},
     /* the key */
     {401, 401, NULL, TR_OUT_FATAL},
+    {407, 407, NULL, TR_OUT_FATAL}, /* a proxy's */
     {400, 400, "api_key_invalid", TR_OUT_FATAL},
     {400, 400, "api key not valid", TR_OUT_FATAL},
     {400, 400, "invalid_api_key", TR_OUT_FATAL},

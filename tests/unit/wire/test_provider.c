@@ -302,6 +302,7 @@ static void bare_statuses(void **state)
         {402, TR_OUT_EXHAUSTED, TR_BILL_NONE},
         {403, TR_OUT_FATAL, TR_BILL_NONE},
         {404, TR_OUT_FATAL, TR_BILL_NONE},
+        {407, TR_OUT_FATAL, TR_BILL_NONE},
         {408, TR_OUT_TRANSIENT, TR_BILL_NONE},
         {409, TR_OUT_TRANSIENT, TR_BILL_NONE},
         {413, TR_OUT_TOO_BIG, TR_BILL_NONE},
