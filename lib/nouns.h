@@ -50,7 +50,9 @@
     X(TR_WHY_BAD_MEMBER, "bad_member", 0,                                      \
       "the text member is missing or not a string")                           \
     X(TR_WHY_OVER_LONG, "over_long_record", 0,                                 \
-      "the record is longer than the limit")
+      "the record is longer than the limit")                                   \
+    X(TR_WHY_OVER_LIMIT, "over_limit", 0,                                      \
+      "this text alone is more than the provider's limit for a minute")
 
 enum tr_why {
 #define X(name, code, stored, text) name,
@@ -217,7 +219,7 @@ enum tr_billing {
     X(TR_OUT_FATAL, "fatal")               /* key, model, permission */        \
     X(TR_OUT_BAD_REQUEST, "bad_request")   /* 400/422 of another kind */       \
     X(TR_OUT_ADAPT, "adapt")               /* lane learned; send once more */  \
-    X(TR_OUT_TRANSIENT, "transient")       /* 5xx, 408, 409 */                 \
+    X(TR_OUT_TRANSIENT, "transient")       /* 5xx, other 4xx */                \
     X(TR_OUT_UNREACHED, "unreached")       /* provably not sent */             \
     X(TR_OUT_LOST, "lost")                 /* sent, no reply: unknown */
 

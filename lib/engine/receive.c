@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 enum {
-    BAD_REQUESTS = 5, /* rows alone, before any success: it is not the rows */
+    BAD_REQUESTS = 5, /* rows alone, nothing taken: it may be no row's fault */
     LEARNS_MAX = 8    /* times that a pack goes again at once */
 };
 
@@ -281,6 +281,24 @@ static int blame_nobody(struct tr_run *run, struct tr_pack *p,
     return refused_for_good(run, p, reply, err);
 }
 
+/* The same after others were served: there may really be so many bad rows in
+ * a row, or requests are refused for what they do not say. Only a person can
+ * tell, so one is told, once. */
+static void warn_of_refusals(struct tr_run *run, struct tr_run_lane *l,
+                             const struct tr_reply *reply)
+{
+    char line[900];
+
+    if (++l->bad_requests != BAD_REQUESTS)
+        return;
+    snprintf(line, sizeof line, "%s: %d texts, each alone, were refused in a "
+             "row (HTTP %d from %s: %s). If the texts are not to blame: stop, "
+             "mend it, and run the same command with --retry-failed",
+             l->lane->model, BAD_REQUESTS, reply->status, l->lane->host,
+             reply->message);
+    tr_run_say(run, 1, line);
+}
+
 /* What the same tokens would have cost without the provider's cache, less what
  * they did: negative when keeping cost more than it brought. */
 static int64_t cache_saved(const struct tr_run_lane *l,
@@ -535,6 +553,14 @@ static int on_learned(struct tr_run *run, struct tr_pack *p,
     return TR_OK;
 }
 
+/* A limit of this key's, or what was asked for the answer, may be what a text
+ * does not fit: another day it does. */
+static enum tr_why why_refused(const struct tr_reply *reply)
+{
+    return reply->outcome == TR_OUT_TOO_BIG && reply->status == 429
+               ? TR_WHY_OVER_LIMIT : tr_rule(reply->outcome)->why;
+}
+
 /* Something in the pack is not taken, or the lane takes nothing. */
 static int on_refused(struct tr_run *run, struct tr_pack *p,
                       const struct tr_reply *reply, struct tr_err *err)
@@ -547,7 +573,9 @@ static int on_refused(struct tr_run *run, struct tr_pack *p,
         return refused_for_good(run, p, reply, err);
     if (unproved && !l->lane->in_batches && p->n == 1 && !p->rows[0]->went_on)
         return blame_nobody(run, p, reply, err);
-    halve(run, p, tr_rule(reply->outcome)->why, tries_for(reply->outcome));
+    if (reply->outcome == TR_OUT_BAD_REQUEST && !unproved && p->n == 1)
+        warn_of_refusals(run, l, reply);
+    halve(run, p, why_refused(reply), tries_for(reply->outcome));
     return TR_OK;
 }
 
@@ -582,6 +610,8 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
 {
     struct tr_pack *p = run->packs[reply->tag % TR_PACKS_MAX];
     enum tr_action action = tr_rule(reply->outcome)->action;
+    bool taken = action == TR_DO_CHECK ||
+                 (reply->outcome == TR_OUT_REFUSED && reply->status == 200);
     struct tr_run_lane *l;
     int rc = TR_OK;
 
@@ -601,8 +631,9 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
         l->successes++;
         tr_retry_budget_earn(&l->retries);
     }
-    l->taken = l->taken || action == TR_DO_CHECK ||
-               (reply->outcome == TR_OUT_REFUSED && reply->status == 200);
+    l->taken = l->taken || taken;
+    if (taken && l->bad_requests < BAD_REQUESTS)
+        l->bad_requests = 0;
     run->counts.throttled += reply->outcome == TR_OUT_THROTTLED;
     TRY(tr_chain_reply(run, l, reply, p->sent_at, p->probe, err));
     rc = p->seats && action != TR_DO_STOP ? on_adopted(run, p, reply, err)

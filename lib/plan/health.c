@@ -243,7 +243,8 @@ int tr_trigger_of_why(enum tr_why why)
     switch (why) {
     case TR_WHY_BLOCKED:
     case TR_WHY_REJECTED: return TR_ON_BLOCKED;
-    case TR_WHY_TOO_LONG: return TR_ON_TOO_LONG;
+    case TR_WHY_TOO_LONG:
+    case TR_WHY_OVER_LIMIT: return TR_ON_TOO_LONG;
     case TR_WHY_INVALID:
     case TR_WHY_TRUNCATED:
     case TR_WHY_NO_ANSWER: return TR_ON_INVALID;

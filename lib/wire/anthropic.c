@@ -143,7 +143,6 @@ static void read_message(yyjson_val *root, struct tr_buf *scratch,
                          struct tr_reply *reply)
 {
     yyjson_val *stop = yyjson_obj_get(root, "stop_reason");
-    struct tr_usage *u = &reply->usage;
     bool has_thinking =
         read_content(scratch, yyjson_obj_get(root, "content"));
 
@@ -151,9 +150,6 @@ static void read_message(yyjson_val *root, struct tr_buf *scratch,
                  has_thinking);
     if (yyjson_equals_str(stop, "refusal"))
         tr_reply_set(reply, TR_OUT_REFUSED, "the model refused to answer");
-    /* Nothing but reasoning came: the usage need not say so. */
-    if (has_thinking && !reply->text.n && u->reasoning < 0)
-        u->reasoning = u->out;
 }
 
 static bool read_answer(yyjson_val *root, const struct tr_http_result *r,

@@ -115,6 +115,10 @@ void tr_reply_say(struct tr_reply *reply, const struct tr_buf *scratch,
         message = has_reasoning ? "the answer holds reasoning and no content"
                                 : "the answer is empty";
     tr_reply_set(reply, outcome, message);
+    /* Nothing but reasoning came: the usage need not say so. */
+    if (has_reasoning && reply->usage.reasoning < 0 &&
+        !tr_str_trim(reply->text).n)
+        reply->usage.reasoning = reply->usage.out;
 }
 
 /* OpenRouter's and the Responses' words for a status. */

@@ -1,9 +1,8 @@
 /* gemini.c - the dialect of Google's generateContent.
  *
  * Unlike others: the model stands in the path, the wish to wait in the body
- * of a 429, a refused key is a 400, a blocked prompt a 200 without an answer,
- * and the words of a 429 are the same for a minute's limit and a day's: only
- * its details tell.
+ * of a 429 (reply.c), a refused key is a 400, a blocked prompt a 200 without an
+ * answer.
  *
  * SPDX-License-Identifier: MIT */
 #include "base/buf.h"
@@ -14,8 +13,6 @@
 #include "wire/json.h"
 
 #include <stdio.h>
-
-#define DAY_WAIT_MS INT64_C(3600000) /* its end is not told: look hourly */
 
 /* ---- request ---------------------------------------------------------- */
 
@@ -92,87 +89,6 @@ static const struct tr_field_word fields[] = {
     {"temperature", TR_FIELD_TEMPERATURE},
     {NULL, 0},
 };
-
-/* What stands in the details of an error. */
-struct details {
-    int64_t retry_ms; /* -1: not said */
-    bool has_quota, is_day;
-    char reason[64];  /* "API_KEY_INVALID" */
-};
-
-static void read_quota(struct details *d, yyjson_val *violations)
-{
-    yyjson_val *v;
-    size_t i, n;
-
-    yyjson_arr_foreach(violations, i, n, v) {
-        const char *id = yyjson_get_str(yyjson_obj_get(v, "quotaId"));
-
-        d->has_quota = d->has_quota || id;
-        d->is_day = d->is_day || (id && strstr(id, "PerDay"));
-    }
-}
-
-static void read_details(struct details *d, struct tr_str body)
-{
-    yyjson_doc *doc = tr_json_read(tr_str_trim(body));
-    yyjson_val *root = yyjson_doc_get_root(doc), *one;
-    size_t i, n;
-
-    *d = (struct details){.retry_ms = -1};
-    if (yyjson_is_arr(root)) /* some errors come in an array of one */
-        root = yyjson_arr_get_first(root);
-    yyjson_arr_foreach(yyjson_obj_get(yyjson_obj_get(root, "error"),
-                                      "details"), i, n, one) {
-        yyjson_val *delay = yyjson_obj_get(one, "retryDelay");
-
-        if (yyjson_is_str(delay))
-            d->retry_ms = tr_wire_duration_ms(
-                tr_str(yyjson_get_str(delay), yyjson_get_len(delay)), 0);
-        read_quota(d, yyjson_obj_get(one, "violations"));
-        if (yyjson_is_str(yyjson_obj_get(one, "reason")))
-            tr_json_copy(d->reason, sizeof d->reason,
-                         yyjson_obj_get(one, "reason"));
-    }
-    yyjson_doc_free(doc);
-}
-
-/* "You exceeded your current quota" is said of every limit there is. */
-static void sort_429(const struct details *d, const struct tr_wire_error *e,
-                     struct tr_reply *reply)
-{
-    bool is_credit = strstr(e->message, "credits") != NULL;
-
-    if (d->is_day) {
-        reply->outcome = TR_OUT_EXHAUSTED;
-        reply->retry_after_ms = DAY_WAIT_MS;
-    } else if (d->has_quota || !is_credit) {
-        reply->outcome = TR_OUT_THROTTLED;
-        reply->retry_after_ms = d->retry_ms;
-    } else {
-        reply->outcome = TR_OUT_EXHAUSTED;
-        reply->retry_after_ms = -1;
-    }
-}
-
-static void read_error(struct tr_quirks *q, const struct tr_http_result *r,
-                       struct tr_reply *reply)
-{
-    struct tr_wire_error e;
-    struct details d;
-
-    tr_wire_error_read(&e, r->body);
-    read_details(&d, r->body);
-    if (d.reason[0])
-        memcpy(e.code, d.reason, sizeof e.code);
-    if (reply->retry_after_ms < 0)
-        reply->retry_after_ms = d.retry_ms;
-    tr_wire_classify(r, &e, reply);
-    if (r->net == TR_NET_OK && r->status == 429)
-        sort_429(&d, &e, reply);
-    if (reply->outcome == TR_OUT_BAD_REQUEST)
-        tr_wire_adapt(q, fields, &e, reply);
-}
 
 /* ---- response --------------------------------------------------------- */
 
@@ -277,9 +193,14 @@ static void decode(struct tr_quirks *q, const struct tr_question *asked,
                    const struct tr_http_result *r, struct tr_buf *scratch,
                    struct tr_reply *reply)
 {
+    struct tr_wire_error e;
+
     (void)asked;
-    if (!tr_reply_read(&form, q, r, scratch, reply))
-        read_error(q, r, reply);
+    if (tr_reply_read(&form, q, r, scratch, reply))
+        return;
+    tr_reply_error(r, &e, reply);
+    if (reply->outcome == TR_OUT_BAD_REQUEST)
+        tr_wire_adapt(q, fields, &e, reply);
 }
 
 const struct tr_dialect tr_gemini = {

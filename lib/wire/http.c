@@ -175,6 +175,52 @@ static int check_scheme(struct tr_http *h, struct tr_err *err)
     return TR_OK;
 }
 
+static CURLUcode read_proxy(CURLU *parsed, const char *address)
+{
+    static const char *const schemes[] = {"http",   "https",  "socks",
+                                          "socks4", "socks4a", "socks5",
+                                          "socks5h"};
+    char *scheme = NULL;
+    CURLUcode bad = curl_url_set(parsed, CURLUPART_URL, address,
+                                 CURLU_NON_SUPPORT_SCHEME |
+                                     CURLU_GUESS_SCHEME);
+    bool known = false;
+
+    if (!bad)
+        bad = curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
+    if (bad)
+        return bad;
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
+        known = known || strcmp(scheme, schemes[i]) == 0;
+    curl_free(scheme);
+    return known ? CURLUE_OK : CURLUE_UNSUPPORTED_SCHEME;
+}
+
+/* libcurl would find it wrong with each request, and say the whole of it. What
+ * is behind the last @ is no password. */
+static int check_proxy(const char *address, struct tr_err *err)
+{
+    const char *at = strrchr(address, '@');
+    CURLUcode bad = CURLUE_OUT_OF_MEMORY;
+    CURLU *parsed;
+
+    if (!address[0] || strcmp(address, "env") == 0)
+        return TR_OK;
+    parsed = curl_url();
+    if (parsed)
+        bad = read_proxy(parsed, address);
+    curl_url_cleanup(parsed);
+    if (bad == CURLUE_OUT_OF_MEMORY)
+        return tr_fail(err, TR_NOMEM, "out of memory");
+    if (bad)
+        return tr_fail(err, TR_CONFIG,
+                       "--proxy: no valid address%s%.100s; it is "
+                       "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, "
+                       "where %%20 stands for a blank and %%40 for an @",
+                       at ? ", at " : "", at ? at + 1 : "");
+    return TR_OK;
+}
+
 static int check_library(struct tr_err *err)
 {
     const curl_version_info_data *v;
@@ -237,6 +283,8 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
         !h->address || !tr_http_new_multi(h))
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(check_scheme(h, err));
+    if (h->proxy)
+        TRY(check_proxy(h->proxy, err));
     h->reads_ahead = h->secure && READS_AHEAD <=
                      curl_version_info(CURLVERSION_NOW)->version_num;
     bad = curl_url_set(h->address, CURLUPART_URL, h->url, 0);

@@ -49,6 +49,8 @@ struct tr_slot {
     int port;             /* of our side: names its connection; 0: none */
     int64_t stream;       /* of HTTP/2, 0: none */
     int tries;            /* connections it was given to; 0: nothing left */
+    const char *barred;   /* why an address of its was, NULL: none was */
+    bool dialled;         /* another one was not */
     CURLcode code;
     struct tr_asked {     /* what an ask needs beyond a request */
         CURLU *address;   /* NULL: no ask */
@@ -98,7 +100,6 @@ struct tr_http {
     int64_t trouble_at;   /* the last of them, ns */
     int64_t looked_at;    /* at the sockets, ns */
     int64_t asleep_ns;    /* what the machine had slept when a request left */
-    char refused[120];    /* why open_socket() refused, for the message */
     int no_socket;        /* errno of the last one; 0: there was one */
 };
 
@@ -114,9 +115,11 @@ void tr_http_note_frames(struct tr_slot *s, long status,
 
 /* ---- http_socket.c ---------------------------------------------------- */
 
-/* Callbacks of libcurl; user is the struct tr_http. */
+/* Callbacks of libcurl; user is the slot. */
 curl_socket_t tr_http_open_socket(void *user, curlsocktype purpose,
                                   struct curl_sockaddr *address);
+
+/* The same; user is the struct tr_http. */
 int tr_http_close_socket(void *user, curl_socket_t fd);
 int tr_http_socket_changed(CURL *easy, curl_socket_t fd, int what, void *user,
                            void *socket_user);

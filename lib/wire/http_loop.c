@@ -305,6 +305,8 @@ int tr_http_leave(struct tr_slot *s, uint64_t tag, int64_t deadline_ms,
     s->header_bytes = 0;
     s->too_big = s->no_memory = s->headers_end = s->resent = false;
     s->refused = s->forgot = false;
+    s->barred = NULL;
+    s->dialled = false;
     s->error[0] = '\0';
     s->began_ns = tr_clock_mono_ns();
     s->deadline_ns = s->began_ns + deadline_ms * TR_MS + OWN_DEADLINE_NS;

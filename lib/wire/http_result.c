@@ -42,11 +42,27 @@ static enum tr_net net_of(const struct tr_slot *s, bool sent)
         if (nets[i].code == s->code)
             net = nets[i].net;
     }
-    if (net == TR_NET_CONNECT && s->h->refused[0])
+    /* Where one of its addresses may be asked, there may be a server again. */
+    if (net == TR_NET_CONNECT && s->barred && !s->dialled)
         return TR_NET_REFUSED;
     if (net == TR_NET_TIMEOUT && !sent)
         return TR_NET_CONNECT;
     return net;
+}
+
+/* libcurl repeats the address of a proxy that it cannot use, and may cut it
+ * before the @ that ends the password. */
+static const char *words_of(struct tr_slot *s)
+{
+    char *at = strrchr(s->error, '@'), *from = strchr(s->error, '\'');
+
+    if (strncmp(s->error, "Unsupported proxy", 17) == 0)
+        return "the address of the proxy is not valid";
+    if (at && (!from || from > at))
+        from = strstr(s->error, "://");
+    if (at && from && from < at)
+        memmove(from + 1, at, strlen(at) + 1);
+    return s->error[0] ? s->error : curl_easy_strerror(s->code);
 }
 
 void tr_http_show(struct tr_slot *s, struct tr_http_result *r)
@@ -72,8 +88,6 @@ void tr_http_show(struct tr_slot *s, struct tr_http_result *r)
     r->unsaved = s->ask.disk;
     r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
     r->message[0] = '\0';
-    if (status)
-        h->refused[0] = '\0'; /* another of its addresses works */
     tr_http_note_frames(s, status, r);
     if (r->net == TR_NET_OK)
         return;
@@ -94,8 +108,6 @@ void tr_http_show(struct tr_slot *s, struct tr_http_result *r)
              : s->resent ? "the connection was closed without an answer"
              : r->net == TR_NET_CUT && s->code == CURLE_OK
                  ? "the connection was closed among the headers"
-             : r->net == TR_NET_REFUSED && h->refused[0]
-                 ? h->refused
-             : s->error[0] ? s->error
-                           : curl_easy_strerror(s->code));
+             : r->net == TR_NET_REFUSED && s->barred ? s->barred
+             : words_of(s));
 }

@@ -254,7 +254,7 @@ static CURL *new_easy(struct tr_http *h, struct tr_slot *s)
     SET(CURLOPT_PREREQFUNCTION, before_request);
     SET(CURLOPT_PREREQDATA, s);
     SET(CURLOPT_OPENSOCKETFUNCTION, tr_http_open_socket);
-    SET(CURLOPT_OPENSOCKETDATA, h);
+    SET(CURLOPT_OPENSOCKETDATA, s);
     SET(CURLOPT_CLOSESOCKETFUNCTION, tr_http_close_socket);
     SET(CURLOPT_CLOSESOCKETDATA, h);
     SET(CURLOPT_DEBUGFUNCTION, tr_http_take_words); /* or they go to a stream */

@@ -7,7 +7,6 @@
 #include "wire/reach.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -33,29 +32,35 @@ static struct tr_watch *watch_of(struct tr_http *h, curl_socket_t fd)
     return &h->watches[fd];
 }
 
+/* Why no bytes may go there; NULL: they may. */
+static const char *why_barred(const struct tr_http *h, enum tr_reach reach)
+{
+    if (h->proxy)
+        return NULL;
+    if (!h->allow_link_local && reach == TR_REACH_LINK_LOCAL)
+        return "its address is link-local or a cloud's metadata; "
+               "--allow-link-local permits it";
+    if (!h->secure && !h->allow_http && reach != TR_REACH_LOOPBACK)
+        return "plain http may go to loopback only; --allow-http permits more";
+    return NULL;
+}
+
 /* The last word on where bytes may go, after the name was resolved. */
 curl_socket_t tr_http_open_socket(void *user, curlsocktype purpose,
                                   struct curl_sockaddr *address)
 {
-    struct tr_http *h = user;
-    enum tr_reach reach = tr_reach_of(&address->addr);
+    struct tr_slot *s = user;
+    struct tr_http *h = s->h;
+    const char *why = why_barred(h, tr_reach_of(&address->addr));
     struct tr_watch *w;
     int fd;
 
     (void)purpose;
-    if (!h->proxy && !h->allow_link_local && reach == TR_REACH_LINK_LOCAL) {
-        snprintf(h->refused, sizeof h->refused,
-                 "its address is link-local or a cloud's metadata; "
-                 "--allow-link-local permits it");
+    if (why) {
+        s->barred = why;
         return CURL_SOCKET_BAD;
     }
-    if (!h->proxy && !h->secure && !h->allow_http &&
-        reach != TR_REACH_LOOPBACK) {
-        snprintf(h->refused, sizeof h->refused,
-                 "plain http may go to loopback only; --allow-http permits "
-                 "more");
-        return CURL_SOCKET_BAD;
-    }
+    s->dialled = true;
     fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
                 address->protocol);
     h->no_socket = fd < 0 ? errno : 0;

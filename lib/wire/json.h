@@ -78,7 +78,8 @@ struct tr_str tr_reply_body(struct tr_str body);
 /* A 2xx that was charged, whatever came of it. */
 void tr_reply_set(struct tr_reply *reply, enum tr_outcome outcome,
                   const char *message);
-/* The same with scratch as the text, and the words for the outcome. */
+/* The same with scratch as the text, and the words for the outcome. The usage
+ * is read by then: all of it is reasoning where nothing else came. */
 void tr_reply_say(struct tr_reply *reply, const struct tr_buf *scratch,
                   enum tr_outcome outcome, bool has_reasoning);
 /* An error in a 200: as if its code were the status. It may have cost what

@@ -419,6 +419,36 @@ static int check_task_row(const struct tr_layer *s, const struct tr_yaml *row,
     return TR_OK;
 }
 
+/* It stands on this machine, and no key of a provider we know opens it. */
+static bool is_own(const struct tr_catalog *c, const struct tr_provider *p)
+{
+    if (!p->base_url || p->base_url_env ||
+        !tr_wire_is_loopback(tr_wire_host_of(p->base_url)))
+        return false;
+    for (size_t i = 0; i < c->built_in && p->key_env; i++) {
+        if (is_same(c->providers[i].key_env, p->key_env))
+            return false;
+    }
+    return true;
+}
+
+/* A task file may come from somebody else: it must not switch off the budget
+ * of whoever pays. was_free: at the same address, before its row. */
+static int check_free(const struct tr_layer *s, const struct tr_yaml *row,
+                      bool was_free, struct tr_provider *p)
+{
+    const struct tr_yaml *said = tr_yaml_get(row, "free");
+
+    if (!p->is_free || was_free || is_own(s->c, p))
+        return TR_OK;
+    if (said)
+        return bad(s, said, "a task file may call free only what has a "
+                            "base_url on this machine and no key of a built-in "
+                            "provider; your config.yaml may say it of others");
+    p->is_free = false;
+    return TR_OK;
+}
+
 static int take_provider(const struct tr_layer *s, const struct tr_yaml *row)
 {
     struct tr_catalog *c = s->c;
@@ -426,6 +456,7 @@ static int take_provider(const struct tr_layer *s, const struct tr_yaml *row)
     const struct tr_yaml *like = tr_yaml_get(row, "like");
     struct tr_provider p = {.dialect = "openai", .effort_default = -1,
                             .quirks = {.effort = -1}};
+    bool was_free;
     int rc;
 
     if (row->kind != TR_YAML_MAP)
@@ -439,6 +470,8 @@ static int take_provider(const struct tr_layer *s, const struct tr_yaml *row)
         return bad(s, row, "a provider's name is a word without a slash");
     if (like && (rc = take_like(s, like, &p)) != TR_OK)
         return rc;
+    was_free = p.is_free && !tr_yaml_get(row, "base_url") &&
+               !tr_yaml_get(row, "base_url_env");
     /* A key belongs to an origin: who moves the origin leaves the key. */
     if (s->writer != TR_BY_US && tr_yaml_get(row, "base_url")) {
         p.key_env = p.key_file = p.base_url_env = NULL;
@@ -452,7 +485,9 @@ static int take_provider(const struct tr_layer *s, const struct tr_yaml *row)
         if (rc != TR_OK)
             return rc;
     }
-    if (s->writer == TR_BY_TASK && (rc = check_task_row(s, row, &p)) != TR_OK)
+    if (s->writer == TR_BY_TASK &&
+        ((rc = check_task_row(s, row, &p)) != TR_OK ||
+         (rc = check_free(s, row, was_free, &p)) != TR_OK))
         return rc;
     if (old) {
         *old = p;

@@ -111,6 +111,10 @@ extern const struct tr_dialect tr_openai, tr_responses, tr_anthropic,
  * message found, type and code as text; redacted, one line. */
 struct tr_wire_error {
     char message[300], type[64], code[64], param[64];
+    char detail[96];   /* Google: the limit (a day's before others) or reason;
+                          OpenRouter: the same or the type, of its provider */
+    int64_t detail_ms; /* the wait its details name, 0: none */
+    int64_t words_ms;  /* that of the whole message, 0 or less: none */
 };
 void tr_wire_error_read(struct tr_wire_error *e, struct tr_str body);
 /* Status first, text last (providers.md §6.1): outcome, billing and message
@@ -266,6 +270,8 @@ int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
 /* target->key from a file of mode 0600 that is ours, and nothing else. */
 int tr_target_key_file(struct tr_target *t, const char *path,
                        struct tr_err *err);
+/* Of an address, what stands between scheme and port or path. */
+struct tr_str tr_wire_host_of(const char *url);
 /* 127.0.0.1, localhost, [::1]: by their letters only. */
 bool tr_wire_is_loopback(struct tr_str host);
 

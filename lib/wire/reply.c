@@ -12,6 +12,9 @@
 #include <stdio.h>
 
 #define RAW_BYTES_MAX 500 /* of a body that is not JSON */
+#define LONG_WAIT_MS INT64_C(900000)    /* a day's limit that frees itself in
+                                           less is an ordinary throttle */
+#define UNKNOWN_DAY_MS INT64_C(3600000) /* a day's limit without a wait */
 
 static char lower(char c)
 {
@@ -214,6 +217,47 @@ static void read_text(struct tr_wire_error *e, struct tr_str s)
     keep(e->message, sizeof e->message, TR_STR("an HTML page"));
 }
 
+/* The wait stands at the end of long messages: it is read before the cut. */
+static void keep_message(struct tr_wire_error *e, yyjson_val *object,
+                         const char *name)
+{
+    if (e->message[0])
+        return;
+    keep_field(e->message, sizeof e->message, object, name);
+    e->words_ms =
+        tr_wire_try_again_ms(string_of(yyjson_obj_get(object, name)));
+}
+
+static void keep_detail(struct tr_wire_error *e, yyjson_val *object,
+                        const char *name)
+{
+    char detail[sizeof e->detail] = "";
+
+    keep_field(detail, sizeof detail, object, name);
+    if (!e->detail[0] || holds(detail, "perday"))
+        memcpy(e->detail, detail, sizeof detail);
+}
+
+/* Google's say in a list what kind of limit it is, and the wait. */
+static void read_details(struct tr_wire_error *e, yyjson_val *details)
+{
+    yyjson_val *one, *v;
+    size_t i, n, j, m;
+
+    yyjson_arr_foreach(details, i, n, one) {
+        struct tr_str delay = string_of(yyjson_obj_get(one, "retryDelay"));
+
+        if (delay.n)
+            e->detail_ms = tr_wire_duration_ms(delay, 0);
+        yyjson_arr_foreach(yyjson_obj_get(one, "violations"), j, m, v)
+            keep_detail(e, v, "quotaId");
+        keep_detail(e, one, "reason");
+    }
+    /* The wait that is told with a day's limit is a minute's. */
+    if (holds(e->detail, "perday") && e->detail_ms < UNKNOWN_DAY_MS)
+        e->detail_ms = UNKNOWN_DAY_MS;
+}
+
 static void read_value(struct tr_wire_error *e, yyjson_val *v, int depth);
 
 /* OpenRouter says "Provider returned error" and hides the words in raw. */
@@ -236,9 +280,14 @@ static void read_metadata(struct tr_wire_error *e, yyjson_val *error,
             memcpy(e->message, inner.message, sizeof e->message);
         if (inner.code[0] && !strchr("0123456789", inner.code[0]))
             memcpy(e->code, inner.code, sizeof e->code);
+        snprintf(e->detail, sizeof e->detail, "%s",
+                 inner.detail[0] ? inner.detail : inner.type);
+        e->detail_ms = inner.detail_ms;
+        e->words_ms = inner.words_ms;
         yyjson_doc_free(doc);
     } else {
         keep(e->message, sizeof e->message, raw);
+        e->words_ms = tr_wire_try_again_ms(raw);
     }
 }
 
@@ -272,8 +321,11 @@ static void read_value(struct tr_wire_error *e, yyjson_val *v, int depth)
     detail = yyjson_obj_get(v, "detail");
     if (yyjson_is_obj(error)) {
         read_value(e, yyjson_obj_get(error, "message"), depth + 1);
-        keep_field(e->message, sizeof e->message, error, "message");
+        keep_message(e, error, "message");
         keep_field(e->code, sizeof e->code, error, "code");
+        keep_field(e->code, sizeof e->code, yyjson_obj_get(error, "details"),
+                   "error_code"); /* Anthropic */
+        read_details(e, yyjson_obj_get(error, "details"));
         keep_field(e->type, sizeof e->type, error, "type");
         keep_field(e->type, sizeof e->type, error, "status");
         keep_field(e->param, sizeof e->param, error, "param");
@@ -281,9 +333,9 @@ static void read_value(struct tr_wire_error *e, yyjson_val *v, int depth)
     }
     /* An object where text belongs: an error inside the error. */
     read_value(e, yyjson_obj_get(v, "message"), depth + 1);
-    keep_field(e->message, sizeof e->message, v, "message");
-    keep_field(e->message, sizeof e->message, v, "detail");
-    keep_field(e->message, sizeof e->message, v, "error");
+    keep_message(e, v, "message");
+    keep_message(e, v, "detail");
+    keep_message(e, v, "error");
     if (yyjson_is_arr(detail) || yyjson_is_obj(detail))
         read_detail(e, detail);
     keep_field(e->code, sizeof e->code, v, "code");
@@ -316,26 +368,39 @@ void tr_wire_error_read(struct tr_wire_error *e, struct tr_str body)
 
 /* ---- classification --------------------------------------------------- */
 
+/* Words that leave it to the wait that is told. */
+enum undecided {
+    A_DAY = TR_OUT_COUNT, /* a short one: an ordinary throttle */
+    A_QUOTA               /* any: an ordinary throttle; none: money */
+};
+
 /* Read top to bottom, the first row that fits decides. Status first, words
- * last; a word is looked for in code, type and message, case ignored. */
+ * last; a word is looked for in code, type, detail and message, case
+ * ignored. */
 static const struct rule {
     int from, to;        /* status */
     const char *word;    /* NULL: any */
-    enum tr_outcome outcome;
+    int outcome;         /* enum tr_outcome or undecided */
 } rules[] = {
     /* money and quota, under whichever status */
     {400, 599, "insufficient_quota", TR_OUT_EXHAUSTED},
-    {400, 499, "exceeded your current quota", TR_OUT_EXHAUSTED},
+    {400, 428, "exceeded your current quota", TR_OUT_EXHAUSTED},
     {400, 499, "budget_exceeded", TR_OUT_EXHAUSTED},
     {400, 499, "billing_hard_limit", TR_OUT_EXHAUSTED},
     {400, 499, "billing_not_active", TR_OUT_EXHAUSTED},
     {400, 499, "credit balance", TR_OUT_EXHAUSTED},
     {400, 499, "insufficient balance", TR_OUT_EXHAUSTED},
     {400, 499, "insufficient credit", TR_OUT_EXHAUSTED},
+    {400, 499, "specified api usage limits", TR_OUT_EXHAUSTED}, /* Anthropic */
+    {400, 499, "spend_limit_reached", TR_OUT_EXHAUSTED},
+    {400, 499, "blocked_api_access", TR_OUT_EXHAUSTED}, /* Groq */
+    {412, 412, "suspended", TR_OUT_EXHAUSTED}, /* Fireworks */
+    {412, 412, "spending limit", TR_OUT_EXHAUSTED},
     {403, 403, "out of call volume quota", TR_OUT_EXHAUSTED}, /* Azure */
     {402, 402, NULL, TR_OUT_EXHAUSTED},
     /* the key */
     {401, 401, NULL, TR_OUT_FATAL},
+    {407, 407, NULL, TR_OUT_FATAL}, /* a proxy's */
     {400, 400, "api_key_invalid", TR_OUT_FATAL},
     {400, 400, "api key not valid", TR_OUT_FATAL},
     {400, 400, "invalid_api_key", TR_OUT_FATAL},
@@ -372,14 +437,18 @@ static const struct rule {
     {400, 422, "token_limit_exceeded", TR_OUT_TOO_BIG},
     {400, 422, "too large for model", TR_OUT_TOO_BIG},
     {429, 429, "request too large", TR_OUT_TOO_BIG},
-    /* a day or month used up (EXHAUSTED only when the wait is long) */
-    {429, 429, "perday", TR_OUT_EXHAUSTED},
-    {429, 429, "per day", TR_OUT_EXHAUSTED},
-    {429, 429, "per-day", TR_OUT_EXHAUSTED},
-    {429, 429, "(rpd)", TR_OUT_EXHAUSTED},
-    {429, 429, "(tpd)", TR_OUT_EXHAUSTED},
-    {429, 429, "daily", TR_OUT_EXHAUSTED},
-    {429, 429, "per month", TR_OUT_EXHAUSTED},
+    /* a day or month used up */
+    {429, 429, "perday", A_DAY},
+    {429, 429, "per day", A_DAY},
+    {429, 429, "per-day", A_DAY},
+    {429, 429, "(rpd)", A_DAY},
+    {429, 429, "(tpd)", A_DAY},
+    {429, 429, "daily", A_DAY},
+    {429, 429, "per month", A_DAY},
+    /* Google says "exceeded your current quota" of every limit there is */
+    {429, 429, "depleted", TR_OUT_EXHAUSTED},
+    {429, 429, "resource_exhausted", TR_OUT_THROTTLED},
+    {429, 429, "exceeded your current quota", A_QUOTA},
     /* slow down */
     {429, 429, NULL, TR_OUT_THROTTLED},
     {498, 498, NULL, TR_OUT_THROTTLED},
@@ -387,17 +456,13 @@ static const struct rule {
     {529, 529, NULL, TR_OUT_THROTTLED},
     /* try again */
     {400, 400, "json_validate_failed", TR_OUT_TRANSIENT},
-    {408, 409, NULL, TR_OUT_TRANSIENT},
-    {425, 425, NULL, TR_OUT_TRANSIENT},
     {501, 501, NULL, TR_OUT_FATAL}, /* the server has no such endpoint */
     {500, 599, NULL, TR_OUT_TRANSIENT},
-    {400, 499, NULL, TR_OUT_BAD_REQUEST},
+    {400, 400, NULL, TR_OUT_BAD_REQUEST},
+    {422, 422, NULL, TR_OUT_BAD_REQUEST},
+    {400, 499, NULL, TR_OUT_TRANSIENT}, /* 408, 421, 424: not of the texts */
     {INT_MIN, INT_MAX, NULL, TR_OUT_GARBLED}, /* the search ends here */
 };
-
-#define LONG_WAIT_MS INT64_C(900000)    /* a day's limit that frees itself in
-                                           less is an ordinary throttle */
-#define UNKNOWN_DAY_MS INT64_C(3600000) /* a day's limit without a wait */
 
 static const struct {
     enum tr_net net;
@@ -442,7 +507,7 @@ static void classify_net(const struct tr_http_result *r,
 static bool says(const struct tr_wire_error *e, const char *word)
 {
     return holds(e->code, word) || holds(e->type, word) ||
-           holds(e->message, word);
+           holds(e->detail, word) || holds(e->message, word);
 }
 
 static void wait_from_words(const struct tr_wire_error *e,
@@ -454,23 +519,25 @@ static void wait_from_words(const struct tr_wire_error *e,
 
     if (reply->retry_after_ms < 0)
         reply->retry_after_ms = tr_wire_try_again_ms(tr_str_c(e->message));
+    if (reply->retry_after_ms < 0 && e->words_ms > 0)
+        reply->retry_after_ms = e->words_ms;
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         if (reply->retry_after_ms < 0 && limits[i]->remaining == 0)
             reply->retry_after_ms = limits[i]->reset_ms;
 }
 
-static void day_or_throttle(const struct rule *rule, struct tr_reply *reply)
+static enum tr_outcome decide(int outcome, struct tr_reply *reply)
 {
-    bool is_day = rule->from == 429 && rule->outcome == TR_OUT_EXHAUSTED;
-
-    if (!is_day) {
-        if (rule->outcome == TR_OUT_EXHAUSTED)
-            reply->retry_after_ms = -1; /* money does not come by waiting */
-    } else if (reply->retry_after_ms < 0) {
+    if (outcome == TR_OUT_EXHAUSTED)
+        reply->retry_after_ms = -1; /* money does not come by waiting */
+    if (outcome < TR_OUT_COUNT)
+        return (enum tr_outcome)outcome;
+    if (outcome == A_DAY && reply->retry_after_ms < 0)
         reply->retry_after_ms = UNKNOWN_DAY_MS;
-    } else if (reply->retry_after_ms < LONG_WAIT_MS) {
-        reply->outcome = TR_OUT_THROTTLED;
-    }
+    return reply->retry_after_ms < 0 ||
+                   (outcome == A_DAY && reply->retry_after_ms >= LONG_WAIT_MS)
+               ? TR_OUT_EXHAUSTED
+               : TR_OUT_THROTTLED;
 }
 
 static void say(const struct tr_http_result *r, const struct tr_wire_error *e,
@@ -505,15 +572,16 @@ void tr_wire_classify(const struct tr_http_result *r,
     while (r->status < rule->from || r->status > rule->to ||
            (rule->word && !says(e, rule->word)))
         rule++;
-    reply->outcome = rule->outcome;
     reply->billing = billing_of(r->status);
-    if (rule->outcome == TR_OUT_BAD_REQUEST &&
-        tr_str_eq_c(tr_wire_header(r->headers, "x-should-retry"), "true"))
-        reply->outcome = TR_OUT_TRANSIENT;
+    if (e->detail_ms > 0)
+        reply->retry_after_ms = e->detail_ms;
     if (r->status == 429 || r->status == 503 || r->status == 529 ||
         r->status == 498)
         wait_from_words(e, reply);
     reply->slow_down = r->status == 503 && says(e, "slow down");
-    day_or_throttle(rule, reply);
+    reply->outcome = decide(rule->outcome, reply);
+    if (reply->outcome == TR_OUT_BAD_REQUEST &&
+        tr_str_eq_c(tr_wire_header(r->headers, "x-should-retry"), "true"))
+        reply->outcome = TR_OUT_TRANSIENT;
     say(r, e, reply);
 }

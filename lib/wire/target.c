@@ -47,8 +47,7 @@ bool tr_wire_is_loopback(struct tr_str host)
     return dots == 3;
 }
 
-/* Between scheme and port or path. */
-static struct tr_str host_of(const char *url)
+struct tr_str tr_wire_host_of(const char *url)
 {
     const char *slashes = strstr(url, "//");
     struct tr_str h = tr_str_c(slashes ? slashes + 2 : url);
@@ -65,7 +64,7 @@ static int check_url(const char *url, bool allow_http, const char *from,
                      char *host, size_t host_n, struct tr_err *err)
 {
     bool secure = strncmp(url, "https://", 8) == 0;
-    struct tr_str h = host_of(url);
+    struct tr_str h = tr_wire_host_of(url);
 
     if (!secure && strncmp(url, "http://", 7) != 0)
         return tr_fail(err, TR_CONFIG,
@@ -170,8 +169,9 @@ static int find_url(struct tr_target *t, const struct tr_lane_opts *o,
     rc = check_url(url, o->allow_http, from, t->host, sizeof t->host, err);
     if (rc != TR_OK)
         return rc;
-    t->stands_in = tr_wire_is_loopback(host_of(url)) &&
-                   !(p->base_url && tr_wire_is_loopback(host_of(p->base_url)));
+    t->stands_in = tr_wire_is_loopback(tr_wire_host_of(url)) &&
+                   !(p->base_url &&
+                     tr_wire_is_loopback(tr_wire_host_of(p->base_url)));
     n = strlen(url);
     while (n && url[n - 1] == '/')
         n--;

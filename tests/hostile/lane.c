@@ -53,6 +53,7 @@ static struct name {
     {"localhost", "127.0.0.1", NULL, false, 0},
     {"slow.test", "127.0.0.1", NULL, false, 0},
     {"metadata.test", "169.254.169.254", NULL, false, 0},
+    {"partly.test", "169.254.169.254", "127.0.0.1", false, 0},
     {"far.test", "192.0.2.1", NULL, false, 0},
     {"six.test", "::1", "127.0.0.1", false, 0},
     {"four.test", "127.0.0.2", "127.0.0.1", false, 0},

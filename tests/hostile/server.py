@@ -94,7 +94,8 @@ def make_certificates(folder):
             "-days", "3650", "-subj", f"/CN={ca}", "-keyout", f"{ca}.key",
             "-out", f"{ca}.pem", "-config", "cnf", "-extensions", "root")
     here = "IP:127.0.0.1," + ",".join(
-        f"DNS:{name}.test" for name in ("here", "flip", "six", "four", "moved"))
+        f"DNS:{name}.test" for name in ("here", "flip", "six", "four", "moved",
+                               "partly"))
     now, far = "20200101000000Z", time.strftime(
         "%Y%m%d%H%M%SZ", time.gmtime(time.time() + 10**9))
     curve = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")

@@ -302,14 +302,19 @@ static void bare_statuses(void **state)
         {402, TR_OUT_EXHAUSTED, TR_BILL_NONE},
         {403, TR_OUT_FATAL, TR_BILL_NONE},
         {404, TR_OUT_FATAL, TR_BILL_NONE},
+        {407, TR_OUT_FATAL, TR_BILL_NONE},
         {408, TR_OUT_TRANSIENT, TR_BILL_NONE},
         {409, TR_OUT_TRANSIENT, TR_BILL_NONE},
         {413, TR_OUT_TOO_BIG, TR_BILL_NONE},
-        {418, TR_OUT_BAD_REQUEST, TR_BILL_NONE},
+        {412, TR_OUT_TRANSIENT, TR_BILL_NONE},
+        {418, TR_OUT_TRANSIENT, TR_BILL_NONE},
+        {421, TR_OUT_TRANSIENT, TR_BILL_NONE},
         {422, TR_OUT_BAD_REQUEST, TR_BILL_NONE},
+        {424, TR_OUT_TRANSIENT, TR_BILL_NONE},
         {425, TR_OUT_TRANSIENT, TR_BILL_NONE},
         {429, TR_OUT_THROTTLED, TR_BILL_NONE},
         {498, TR_OUT_THROTTLED, TR_BILL_NONE},
+        {499, TR_OUT_TRANSIENT, TR_BILL_NONE},
         {500, TR_OUT_TRANSIENT, TR_BILL_UNKNOWN},
         {502, TR_OUT_TRANSIENT, TR_BILL_UNKNOWN},
         {503, TR_OUT_THROTTLED, TR_BILL_NONE},
@@ -552,6 +557,22 @@ static void what_is_refused_and_in_which_words(void **state)
          "may not send it elsewhere"},
         {{.model = "m/x", .providers_yaml = YAML("m: {key_file: /k}")},
          "key file"},
+        {{.model = "m/x", .providers_yaml = YAML("openai: {free: true}")},
+         "may call free"},
+        {{.model = "m/x", /* the key of one that is paid */
+          .providers_yaml = YAML("litellm: {free: true}")},
+         "may call free"},
+        {{.model = "m/x",
+          .providers_yaml = YAML("m: {base_url: \"https://x.example\", "
+                                 "free: true}")},
+         "may call free"},
+        {{.model = "m/x", /* which may be anywhere */
+          .providers_yaml = YAML("m: {base_url: \"http://127.0.0.1:8000\", "
+                                 "base_url_env: MY_PLACE, free: true}")},
+         "may call free"},
+        {{.model = "m/x",
+          .providers_yaml = YAML("house: {free: true}")}, /* config.yaml */
+         "may call free"},
         {{.model = "m/x", .providers_yaml = YAML("m: {rpm: many}")},
          "1:10"},
         {{.model = "m/x",
@@ -575,6 +596,42 @@ static void what_is_refused_and_in_which_words(void **state)
         if (!strstr(err.text, cases[i].words))
             fail_msg("\"%s\" does not say \"%s\"", err.text, cases[i].words);
         assert_null(strstr(err.text, "canary"));
+    }
+}
+
+/* A budget that a task file switches off is none. */
+static void what_is_free_stands_on_this_machine(void **state)
+{
+    static const struct {
+        const char *model;
+        struct tr_str task;
+        bool known; /* to cost nothing */
+    } cases[] = {
+        {"ollama/x", YAML(""), true},
+        {"ollama/x", YAML("ollama: {free: true}"), true},
+        {"ollama/x", YAML("ollama: {base_url: \"http://[::1]:9/v1\"}"), true},
+        {"ollama/x", YAML("ollama: {base_url: \"https://x.example\"}"), false},
+        {"ollama/x", YAML("ollama: {base_url_env: MY_PLACE}"), false},
+        {"m/x", YAML("m: {like: ollama}"), true},
+        {"m/x", YAML("m: {like: ollama, base_url: \"https://x.example\", "
+                     "key_env: MINE}"), false},
+        {"m/x", YAML("m: {base_url: \"http://127.0.0.1:8/v1\", free: true}"),
+         true},
+        {"m/x", YAML("m: {base_url: \"http://127.0.0.1:8/v1\", key_env: MINE, "
+                     "free: true}"), true},
+        {"m/x", YAML("m: {base_url: \"http://127.0.0.1:8/v1\"}"), false},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_lane_opts o = {.config_dir = config_dir, .env = some_env,
+                                 .providers_yaml = cases[i].task};
+        struct tr_model_facts facts;
+        char as_of[20];
+
+        if (tr_model_find(&o, cases[i].model, &facts, as_of, sizeof as_of) !=
+            cases[i].known)
+            fail_msg("%s", cases[i].task.p);
     }
 }
 
@@ -945,6 +1002,7 @@ int main(void)
         cmocka_unit_test(the_server_may_ask_for_another_try),
         cmocka_unit_test(keys_go_to_their_own_origin),
         cmocka_unit_test(what_is_refused_and_in_which_words),
+        cmocka_unit_test(what_is_free_stands_on_this_machine),
         cmocka_unit_test(key_files_are_private),
         cmocka_unit_test(prices_are_exact),
         cmocka_unit_test(prices_of_a_later_day_hold_from_then_on),
