@@ -7,8 +7,11 @@
 #include "engine/engine.h"
 
 #include "base/bounds.h"
+#include "base/clock.h"
 
 #include <stdio.h>
+
+#define FIT_PATIENCE TR_S /* a stream that waits has no more for so long */
 
 enum {
     REDO_WORTH = 8,      /* invalid items that make a pack of their own */
@@ -241,9 +244,24 @@ static uint32_t ahead_wanted(const struct tr_run_lane *l)
     return (uint32_t)(want < 1 ? 2 : want + 2);
 }
 
-/* Fits a lane that wants it; false while that goes on. */
+/* Of a stream it is the rows that wait, many of them if they come soon. One
+ * that has none now may have none for hours, and those who send them may wait
+ * for the answers: what is there then has to do. */
+static bool sample_is_there(const struct tr_run *run, struct tr_run_lane *l,
+                            uint32_t waiting)
+{
+    if (l->fitting || waiting >= LOCAL_SAMPLE || run->input_ended ||
+        run->window.bytes >= run->window.bytes_max / 2)
+        return true;
+    if (run->input_waits && !l->fit_at)
+        l->fit_at = run->now + FIT_PATIENCE;
+    l->fit_short = run->input_waits && run->now >= l->fit_at;
+    return l->fit_short;
+}
+
+/* Fits a lane that wants it; *ready is false while that goes on. */
 static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
-               struct tr_err *err)
+               bool *moved, struct tr_err *err)
 {
     struct tr_lane *lane = l->lane;
     struct tr_buf kept, out;
@@ -267,9 +285,8 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
                     run->env->sample(run->env->ctx, &texts, &n))) {
         uint32_t waiting = tr_chain_waiting(run, l);
 
-        if (waiting < LOCAL_SAMPLE && !run->input_ended &&
-            run->window.bytes < run->window.bytes_max / 2)
-            goto out; /* more rows first */
+        if (!sample_is_there(run, l, waiting))
+            goto out;
         own = tr_array(waiting + 1, sizeof *own);
         if (!own)
             TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
@@ -281,11 +298,12 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
     }
     rc = lane->vt->fit(lane, texts, n, tr_buf_str(&kept), &out, err);
     if (rc == TR_FIT_MORE) {
+        l->fitting = *moved = true;
         rc = TR_OK;
         goto out;
     }
     TRY(rc);
-    if (!found)
+    if (!found && !l->fit_short) /* few texts are no fit for longer inputs */
         TRY(tr_store_set(run->store, name, tr_buf_str(&out), err));
     l->fitted = *ready = true;
 out:
@@ -408,7 +426,7 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
             return rc;
     }
     if (!run->opts.dry_run) {
-        rc = fit(run, l, &ready, err);
+        rc = fit(run, l, &ready, moved, err);
         if (rc != TR_OK || !ready)
             return rc;
     }
