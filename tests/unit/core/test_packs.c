@@ -1,4 +1,5 @@
-/* test_packs.c - the engine over a local lane: when it is fitted, and to what.
+/* test_packs.c - the engine over a local lane: when it is fitted, to what, and
+ * that nothing holds it back.
  *
  * SPDX-License-Identifier: MIT */
 #include "base/clock.h"
@@ -137,7 +138,8 @@ static int write_row(void *ctx, const struct tr_block *b,
 
 /* Steps until all rows are written or until so much time has passed; how much
  * had by then. */
-static int64_t run_for(struct world *w, struct tr_store *store, int64_t most)
+static int64_t run_for(struct world *w, struct tr_store *store, double rpm,
+                       int64_t most)
 {
     const struct tr_env env = {
         .ctx = w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
@@ -145,8 +147,8 @@ static int64_t run_for(struct world *w, struct tr_store *store, int64_t most)
     };
     const struct tr_run_opts opts = {
         .budget_nano = -1, .budget_tokens = -1, .budget_requests = -1,
-        .max_wait_ms = 600000, .grace_ms = 1000, .request_timeout_ms = 1000,
-        .job = "j",
+        .rpm = rpm, .tpm = rpm, .max_wait_ms = 600000, .grace_ms = 1000,
+        .request_timeout_ms = 1000, .job = "j",
     };
     struct tr_lane *lane = &w->lane;
     struct tr_task task;
@@ -205,7 +207,7 @@ static void fitting_is_not_slept_through(void **state)
     (void)state;
 
     assert_int_equal(tr_store_open_memory(&store, &err), TR_OK);
-    assert_in_range(run_for(&w, store, 60 * TR_S), 1,
+    assert_in_range(run_for(&w, store, 0, 60 * TR_S), 1,
                     (SLICES * SLICE_MS + 300) * TR_MS);
     assert_int_equal(w.fitted_to, 100);
     assert_true(is_stored(store));
@@ -233,7 +235,7 @@ static void a_stream_is_fitted_to_what_is_there_after_a_second(void **state)
 
         w.every = cases[i].every;
         assert_int_equal(tr_store_open_memory(&store, &err), TR_OK);
-        took = run_for(&w, store, 600 * TR_S);
+        took = run_for(&w, store, 0, 600 * TR_S);
         if (w.fitted_to < cases[i].least || w.fitted_to > cases[i].most)
             fail_msg("%s: fitted to %zu texts", cases[i].what, w.fitted_to);
         if (w.fit_at - TR_S > 1200 * TR_MS)
@@ -248,11 +250,24 @@ static void a_stream_is_fitted_to_what_is_there_after_a_second(void **state)
     }
 }
 
+static void limits_of_requests_are_not_the_local_models(void **state)
+{
+    struct world w = world(640, true);
+    struct tr_store *store;
+    struct tr_err err;
+    (void)state;
+
+    assert_int_equal(tr_store_open_memory(&store, &err), TR_OK);
+    assert_in_range(run_for(&w, store, 6, 600 * TR_S), 1, 5 * TR_S);
+    tr_store_close(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fitting_is_not_slept_through),
         cmocka_unit_test(a_stream_is_fitted_to_what_is_there_after_a_second),
+        cmocka_unit_test(limits_of_requests_are_not_the_local_models),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
