@@ -65,10 +65,10 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     tr_buf_clear(user);
     if (!l->lane->decides)
         tr_prompt_user(user, run->task, p->form, p->items, n);
-    p->cap = tr_run_cap(run, l, p->form, n) + l->meter.reasoning_max;
-    if (l->lane->facts.max_output && p->cap > l->lane->facts.max_output)
-        p->cap = l->lane->facts.max_output;
     p->content_bytes = l->system.n + user->n + l->schema.n;
+    p->cap = tr_pack_cap(&l->meter, tr_run_cap(run, l, p->form, n),
+                         p->content_bytes, l->lane->facts.context,
+                         l->lane->facts.max_output);
     call = (struct tr_call){
         .system = tr_buf_str(&l->system),
         .user = tr_buf_str(user),
@@ -175,6 +175,7 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
     policy = (struct tr_pack_policy){
         .pack = l->lane->decides ? limit : run->opts.pack,
         .context = l->lane->facts.context,
+        .max_output = l->lane->facts.max_output,
         .fixed_bytes = (int64_t)(l->system.n + l->schema.n) + 200,
         .item_overhead_bytes = 9 + (int64_t)l->question_bytes,
         .guest_bytes = tr_guests_bytes(run, l, n),
