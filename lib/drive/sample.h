@@ -20,11 +20,11 @@ struct tr_sample {
 
 void tr_sample_init(struct tr_sample *s);
 void tr_sample_release(struct tr_sample *s);
-/* Reads the whole input once and keeps the `most` texts with the smallest digests:
- * the same ones whatever the order of the rows, so that a file sorted by label
- * is sampled as well as a shuffled one. Of each text text_max bytes are kept, 0:
- * all. At most twice as many texts as are wished for are in memory meanwhile. On
- * failure the sample stays empty. */
+/* Reads the whole input once and keeps the `most` texts with the smallest
+ * digests: the same ones whatever the order of the rows, so that a file sorted
+ * by label is sampled as well as a shuffled one. Of each text text_max bytes
+ * are kept, 0: all. At most twice as many texts as are wished for are in memory
+ * meanwhile. On failure the sample stays empty. */
 int tr_sample_draw(struct tr_sample *s, size_t most, size_t text_max,
                    const struct tr_source_opts *input, struct tr_err *err);
 /* Of the longer texts, how many in a hundred hold no very common English word;

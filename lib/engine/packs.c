@@ -288,10 +288,11 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
 
         if (!sample_is_there(run, l, waiting))
             goto out;
-        own = tr_array(waiting + 1, sizeof *own);
+        own = tr_array(LOCAL_SAMPLE, sizeof *own);
         if (!own)
             TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-        for (uint32_t i = tr_chain_from(run, l); i <= l->place; i++)
+        /* What waits for other models is of the same input. */
+        for (uint32_t i = 0; i <= l->place; i++)
             for (struct tr_row *r = run->lanes[i].fresh.head;
                  r && n < LOCAL_SAMPLE; r = r->next)
                 own[n++] = tr_run_text(l, r);

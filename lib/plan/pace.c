@@ -402,8 +402,8 @@ static void wish(struct tr_pace *p, int64_t ns, int64_t now)
 
 /* A limit that is used up for longer than a usual window: that is the server's
  * word for when to come again, as much as Retry-After is, and who waits for it
- * is to be told. At the reset all is back; before it something may be, where the
- * bucket fills all the time. */
+ * is to be told. At the reset all is back; before it something may be, where
+ * the bucket fills all the time. */
 static void heed_used_up(struct tr_pace *p, int unit, const struct tr_limit *l,
                          int64_t sent_at, int64_t now)
 {

@@ -334,8 +334,8 @@ static void a_wish_is_told_from_other_holds(void **state)
     assert_true(p.wished_until <= START);
 }
 
-/* Ten requests, one a second, in a window that has just begun; then the limit is
- * used up. Whatever the last one left owing, the reset ends it. */
+/* Ten requests, one a second, in a window that has just begun; then the limit
+ * is used up. Whatever the last one left owing, the reset ends it. */
 static void a_limit_used_up_for_long_is_a_wish(void **state)
 {
     static const struct {
