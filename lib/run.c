@@ -99,6 +99,8 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         if (l->health.state != TR_LANE_OPEN && !l->health.probing &&
             l->health.probe_at != TR_NEVER && tr_chain_waiting(run, l))
             wake_at(&wake, l->health.probe_at, began);
+        if (!l->fitted)
+            wake_at(&wake, l->fit_at, began);
     }
     if (run->flush.oldest_at)
         wake_at(&wake, tr_flush_wake(&run->flush), began);

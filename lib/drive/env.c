@@ -278,8 +278,8 @@ static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
         return false;
     if (!d->sampled) {
         d->sampled = true;
-        if (tr_sample_draw(&d->sample, TR_SAMPLE_TEXTS, &input, &err) ==
-            TR_OK)
+        if (tr_sample_draw(&d->sample, TR_SAMPLE_TEXTS, TR_SAMPLE_BYTES, &input,
+                           &err) == TR_OK)
             warn_language(d);
     }
     *texts = d->sample.texts;

@@ -691,7 +691,7 @@ static int draw_asked(struct tr_drive *d, const struct tr_source_opts *o,
                        "read twice: a file, not a pipe");
     return tr_sample_draw(&d->asked, n < TR_SAMPLE_MOST ? (size_t)n
                                                         : TR_SAMPLE_MOST,
-                          o, err);
+                          0, o, err);
 }
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)

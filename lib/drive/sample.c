@@ -3,6 +3,7 @@
 #include "drive/sample.h"
 
 #include "base/bounds.h"
+#include "base/keymap.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -45,20 +46,69 @@ static int by_key(const void *a, const void *b)
                       &((const struct sampled *)b)->key);
 }
 
-int tr_sample_draw(struct tr_sample *s, size_t most,
+/* What is kept while the input is read. */
+struct draw {
+    struct sampled *best; /* the first `most` sorted if full, then newer ones */
+    size_t n, cap, most;
+    bool full;
+    struct tr_keymap known; /* the keys of best */
+};
+
+/* The `most` smallest stay, in memory of their own. */
+static int compact(struct draw *d, struct tr_arena *arena, struct tr_err *err)
+{
+    struct tr_arena kept;
+    int rc = TR_OK;
+
+    tr_arena_init(&kept);
+    tr_keymap_release(&d->known);
+    qsort(d->best, d->n, sizeof *d->best, by_key);
+    d->n = d->most;
+    d->full = true;
+    for (size_t i = 0; i < d->n; i++) {
+        struct sampled *b = &d->best[i];
+
+        b->text = tr_arena_dup(&kept, b->text);
+        if (!b->text.p || !tr_keymap_add(&d->known, &b->key, d))
+            TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
+    }
+    tr_arena_release(arena);
+    *arena = kept;
+    tr_arena_init(&kept);
+out:
+    tr_arena_release(&kept);
+    return rc;
+}
+
+static int consider(struct draw *d, struct tr_arena *arena, struct tr_str text,
+                    uint64_t party, size_t text_max, struct tr_err *err)
+{
+    struct tr_key key = key_of(text, party);
+    struct sampled *b = &d->best[d->n];
+
+    if ((d->full && tr_key_cmp(&key, &d->best[d->most - 1].key) >= 0) ||
+        tr_keymap_find(&d->known, &key))
+        return TR_OK;
+    if (text_max && text.n > text_max)
+        text.n = text_max;
+    *b = (struct sampled){key, tr_arena_dup(arena, text), party};
+    if (!b->text.p || !tr_keymap_add(&d->known, &key, d))
+        return tr_fail(err, TR_NOMEM, "out of memory for the sample");
+    return ++d->n < d->cap ? TR_OK : compact(d, arena, err);
+}
+
+int tr_sample_draw(struct tr_sample *s, size_t most, size_t text_max,
                    const struct tr_source_opts *input, struct tr_err *err)
 {
+    struct draw d = {.most = most, .cap = 2 * most};
     struct tr_source *src = NULL;
     struct tr_block *block = NULL;
-    struct sampled *best = NULL;
-    size_t n = 0, cap = 2 * most;
-    bool full = false; /* best[0..most) is sorted, the rest is newer */
     int rc = TR_OK, got;
 
     TRY(tr_source_open(&src, input, err));
     block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
-    best = tr_array(cap, sizeof *best);
-    if (!block || !best)
+    d.best = tr_array(d.cap, sizeof *d.best);
+    if (!block || !d.best)
         TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
     do {
         got = tr_source_next(src, block, err);
@@ -68,42 +118,26 @@ int tr_sample_draw(struct tr_sample *s, size_t most,
             continue;
         for (uint32_t i = 0; i < block->row_count; i++) {
             const struct tr_row *row = &block->rows[i];
-            struct tr_str text = tr_row_text(block, row);
-            struct tr_key key;
 
-            if (row->state == TR_ROW_SETTLED)
-                continue;
-            key = key_of(text, row->party);
-            if (full &&
-                tr_key_cmp(&key, &best[most - 1].key) >= 0)
-                continue;
-            best[n].key = key;
-            best[n].text = tr_arena_dup(&s->arena, text);
-            best[n].party = row->party;
-            if (++n < cap)
-                continue;
-            qsort(best, n, sizeof *best, by_key);
-            for (size_t from = n = 1; from < cap && n < most; from++)
-                if (tr_key_cmp(&best[from].key, &best[n - 1].key) != 0)
-                    best[n++] = best[from];
-            full = n == most;
+            if (row->state != TR_ROW_SETTLED)
+                TRY(consider(&d, &s->arena, tr_row_text(block, row),
+                             row->party, text_max, err));
         }
         block->row_count = 0;
         block->bytes_n = 0;
     } while (got != TR_SOURCE_END);
-    qsort(best, n, sizeof *best, by_key);
-    s->texts = tr_array(n + 1, sizeof *s->texts);
-    s->parties = tr_array(n + 1, sizeof *s->parties);
+    qsort(d.best, d.n, sizeof *d.best, by_key);
+    s->texts = tr_array(d.n + 1, sizeof *s->texts);
+    s->parties = tr_array(d.n + 1, sizeof *s->parties);
     if (!s->texts || !s->parties)
         TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-    for (size_t i = 0; i < n && s->n < most; i++) {
-        if (i && tr_key_cmp(&best[i].key, &best[i - 1].key) == 0)
-            continue;
-        s->texts[s->n] = best[i].text;
-        s->parties[s->n++] = best[i].party;
+    for (; s->n < d.n && s->n < most; s->n++) {
+        s->texts[s->n] = d.best[s->n].text;
+        s->parties[s->n] = d.best[s->n].party;
     }
 out:
-    tr_free(best);
+    tr_keymap_release(&d.known);
+    tr_free(d.best);
     tr_block_free(block);
     tr_source_close(src);
     return rc;

@@ -356,6 +356,8 @@ static void stop(struct tr_run *run)
 static const char *who_said(const struct tr_run *run,
                             const struct tr_run_lane *l)
 {
+    if (l->pace.used_up_until >= l->pace.wished_until)
+        return "the limit that it states is used up";
     return run->trouble_lane == l && run->last_trouble[0]
                ? run->last_trouble : "said to another run with this key";
 }

@@ -135,7 +135,9 @@ struct tr_run_lane {
     char origin_served[96];
     bool origin_known;
     bool renamed;               /* it was told that another model answers */
-    bool fitted;
+    bool fitted, fitting;       /* to a sample; a part of that is done */
+    bool fit_short;             /* the sample is what a stream had by then */
+    int64_t fit_at;             /* no more rows are waited for then; 0: no */
     struct tr_cache_plan cache; /* of the provider's prompt cache */
     char cache_key[33];         /* of task and model */
     bool cache_known;

@@ -365,12 +365,14 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
     struct tr_pace_opts pace = {
         .concurrency = o->concurrency,
         .concurrency_max = lane->concurrency_max,
-        .rpm = o->rpm > 0 ? o->rpm : (double)lane->rpm,
-        .tpm = o->tpm > 0 ? o->tpm : (double)lane->tpm,
     };
     char name[200];
     int rc;
 
+    if (!lane->is_local) { /* which sends no requests */
+        pace.rpm = o->rpm > 0 ? o->rpm : (double)lane->rpm;
+        pace.tpm = o->tpm > 0 ? o->tpm : (double)lane->tpm;
+    }
     l->lane = lane;
     l->place = run->lane_count++;
     /* What a stand-in says in a rehearsal is not the model's word. */

@@ -7,8 +7,11 @@
 #include "engine/engine.h"
 
 #include "base/bounds.h"
+#include "base/clock.h"
 
 #include <stdio.h>
+
+#define FIT_PATIENCE TR_S /* a stream that waits has no more for so long */
 
 enum {
     REDO_WORTH = 8,      /* invalid items that make a pack of their own */
@@ -62,10 +65,10 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     tr_buf_clear(user);
     if (!l->lane->decides)
         tr_prompt_user(user, run->task, p->form, p->items, n);
-    p->cap = tr_run_cap(run, l, p->form, n) + l->meter.reasoning_max;
-    if (l->lane->facts.max_output && p->cap > l->lane->facts.max_output)
-        p->cap = l->lane->facts.max_output;
     p->content_bytes = l->system.n + user->n + l->schema.n;
+    p->cap = tr_pack_cap(&l->meter, tr_run_cap(run, l, p->form, n),
+                         p->content_bytes, l->lane->facts.context,
+                         l->lane->facts.max_output);
     call = (struct tr_call){
         .system = tr_buf_str(&l->system),
         .user = tr_buf_str(user),
@@ -172,6 +175,7 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
     policy = (struct tr_pack_policy){
         .pack = l->lane->decides ? limit : run->opts.pack,
         .context = l->lane->facts.context,
+        .max_output = l->lane->facts.max_output,
         .fixed_bytes = (int64_t)(l->system.n + l->schema.n) + 200,
         .item_overhead_bytes = 9 + (int64_t)l->question_bytes,
         .guest_bytes = tr_guests_bytes(run, l, n),
@@ -241,9 +245,24 @@ static uint32_t ahead_wanted(const struct tr_run_lane *l)
     return (uint32_t)(want < 1 ? 2 : want + 2);
 }
 
-/* Fits a lane that wants it; false while that goes on. */
+/* Of a stream it is the rows that wait, many of them if they come soon. One
+ * that has none now may have none for hours, and those who send them may wait
+ * for the answers: what is there then has to do. */
+static bool sample_is_there(const struct tr_run *run, struct tr_run_lane *l,
+                            uint32_t waiting)
+{
+    if (l->fitting || waiting >= LOCAL_SAMPLE || run->input_ended ||
+        run->window.bytes >= run->window.bytes_max / 2)
+        return true;
+    if (run->input_waits && !l->fit_at)
+        l->fit_at = run->now + FIT_PATIENCE;
+    l->fit_short = run->input_waits && run->now >= l->fit_at;
+    return l->fit_short;
+}
+
+/* Fits a lane that wants it; *ready is false while that goes on. */
 static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
-               struct tr_err *err)
+               bool *moved, struct tr_err *err)
 {
     struct tr_lane *lane = l->lane;
     struct tr_buf kept, out;
@@ -267,13 +286,13 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
                     run->env->sample(run->env->ctx, &texts, &n))) {
         uint32_t waiting = tr_chain_waiting(run, l);
 
-        if (waiting < LOCAL_SAMPLE && !run->input_ended &&
-            run->window.bytes < run->window.bytes_max / 2)
-            goto out; /* more rows first */
-        own = tr_array(waiting + 1, sizeof *own);
+        if (!sample_is_there(run, l, waiting))
+            goto out;
+        own = tr_array(LOCAL_SAMPLE, sizeof *own);
         if (!own)
             TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-        for (uint32_t i = tr_chain_from(run, l); i <= l->place; i++)
+        /* What waits for other models is of the same input. */
+        for (uint32_t i = 0; i <= l->place; i++)
             for (struct tr_row *r = run->lanes[i].fresh.head;
                  r && n < LOCAL_SAMPLE; r = r->next)
                 own[n++] = tr_run_text(l, r);
@@ -281,11 +300,12 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
     }
     rc = lane->vt->fit(lane, texts, n, tr_buf_str(&kept), &out, err);
     if (rc == TR_FIT_MORE) {
+        l->fitting = *moved = true;
         rc = TR_OK;
         goto out;
     }
     TRY(rc);
-    if (!found)
+    if (!found && !l->fit_short) /* few texts are no fit for longer inputs */
         TRY(tr_store_set(run->store, name, tr_buf_str(&out), err));
     l->fitted = *ready = true;
 out:
@@ -423,7 +443,7 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
             return rc;
     }
     if (!run->opts.dry_run) {
-        rc = fit(run, l, &ready, err);
+        rc = fit(run, l, &ready, moved, err);
         if (rc != TR_OK || !ready)
             return rc;
     }

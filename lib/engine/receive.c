@@ -174,6 +174,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
     }
     if (cut && a.ok == 0 &&
         tr_meter_more_reasoning(&l->meter, &reply->usage,
+                                l->lane->facts.context,
                                 l->lane->facts.max_output)) {
         put_aside(run, p, 0); /* the cap was too small, not the pack too big */
         return TR_OK;

@@ -143,10 +143,11 @@ static void try_faster(struct tr_bucket *b, const struct tr_limit *l,
 }
 
 /* A day's limit is a stock, no pace: while there is plenty, something else
- * limits. The last of it is spread. */
-static bool is_plenty(const struct tr_limit *l, int in_flight)
+ * limits. The last of it is spread where it fills all the time; where all comes
+ * back at once, nothing is gained by that. */
+static bool is_plenty(const struct tr_limit *l, bool fixed, int in_flight)
 {
-    return l->remaining > l->limit / 50 + 2 * in_flight;
+    return l->remaining > (fixed ? 0 : l->limit / 50) + 2 * in_flight;
 }
 
 /* The most that ever remained. Far below the half that is aimed at for a while:
@@ -225,7 +226,8 @@ static void learn_limit(struct tr_bucket *b, const struct tr_limit *l,
         b->learned = PROBE_PER_S;
     b->correction = l->remaining >= 0 && l->reset_ms > 0
                         ? correction(b, l, sent_at) : 1;
-    if (b->guess.window_s >= TR_LONG_WINDOW_S && is_plenty(l, in_flight)) {
+    if (b->guess.window_s >= TR_LONG_WINDOW_S &&
+        is_plenty(l, b->guess.fixed, in_flight)) {
         b->learned = 0;
         return;
     }

@@ -21,6 +21,7 @@
 #define TRUST_QUIET (30 * TR_S) /* another by then, as many times faster: */
 #define TRUST_FASTER 5          /* what cut it has gone, not only been avoided */
 #define HOLD_MAX_MS (24 * 3600 * INT64_C(1000))
+#define FAR_MS INT64_C(60000)   /* the usual window: its end is awaited */
 #define DOUBTS 1.5              /* surprises; a cut of the limit makes one */
 #define DOUBT_FADES 0.4         /* with each that was looked for */
 #define LOWERED 0.75            /* of what was under way when last refused */
@@ -257,8 +258,8 @@ static void follow_clock(struct tr_pace *p, int64_t now)
 
     if (back > 0) {
         int64_t *const times[] = {&p->hold_until, &p->wished_until,
-                                  &p->pressed_until, &p->trust_at,
-                                  &p->eased_at,   &p->minute_at,
+                                  &p->used_up_until, &p->pressed_until,
+                                  &p->trust_at, &p->eased_at, &p->minute_at,
                                   &p->flight.looked_at};
 
         for (size_t i = 0; i < sizeof times / sizeof *times; i++)
@@ -365,6 +366,45 @@ void tr_pace_sent(struct tr_pace *p, int64_t tokens, int64_t now)
 
 /* ---- headers ------------------------------- */
 
+static void hold(struct tr_pace *p, int64_t ns, int64_t now)
+{
+    int64_t until = later(now, ns);
+
+    if (until > p->hold_until)
+        p->hold_until = until;
+}
+
+/* The same by the server's own word. */
+static void wish(struct tr_pace *p, int64_t ns, int64_t now)
+{
+    hold(p, ns, now);
+    if (later(now, ns) > p->wished_until)
+        p->wished_until = later(now, ns);
+}
+
+/* A limit that is used up for longer than a usual window: that is the server's
+ * word for when to come again, as much as Retry-After is, and who waits for it
+ * is to be told. At the reset all is back; before it something may be, where
+ * the bucket fills all the time. */
+static void heed_used_up(struct tr_pace *p, int unit, const struct tr_limit *l,
+                         int64_t sent_at, int64_t now)
+{
+    struct tr_bucket *b = &p->buckets[unit];
+    int64_t ms = l->reset_ms < HOLD_MAX_MS ? l->reset_ms : HOLD_MAX_MS;
+    int64_t reset_at = later(sent_at, ms * TR_MS), wait;
+
+    if (l->limit <= 0 || l->remaining != 0 || l->reset_ms <= FAR_MS)
+        return;
+    if (b->due_at > reset_at)
+        b->due_at = reset_at;
+    wait = bucket_wait(p, unit, now);
+    if (wait <= FAR_MS * TR_MS)
+        return;
+    wish(p, wait, now);
+    if (later(now, wait) > p->used_up_until)
+        p->used_up_until = later(now, wait);
+}
+
 static void learn_limits(struct tr_pace *p, const struct tr_pace_news *news,
                          int64_t now)
 {
@@ -392,6 +432,8 @@ static void learn_limits(struct tr_pace *p, const struct tr_pace_news *news,
     if (p->saw_headers)
         p->rate_at = now;
     rescale(p, before, now);
+    for (int u = 0; u < TR_PACE_UNITS; u++)
+        heed_used_up(p, u, stated[u], sent_at, now);
 }
 
 /* ---- replies ------------------------------- */
@@ -403,22 +445,6 @@ static void scale_trust(struct tr_pace *p, double to, int64_t now)
     rates(p, before, now);
     p->trust = fmin(1, fmax(TRUST_LEAST, to));
     rescale(p, before, now);
-}
-
-static void hold(struct tr_pace *p, int64_t ns, int64_t now)
-{
-    int64_t until = later(now, ns);
-
-    if (until > p->hold_until)
-        p->hold_until = until;
-}
-
-/* The same by the server's own word. */
-static void wish(struct tr_pace *p, int64_t ns, int64_t now)
-{
-    hold(p, ns, now);
-    if (later(now, ns) > p->wished_until)
-        p->wished_until = later(now, ns);
 }
 
 /* Retry-After beside anything else (a text that is refused for good, an answer

@@ -39,6 +39,7 @@ struct tr_pace {
     int in_flight;
     int64_t hold_until;   /* nothing leaves before (Retry-After, back-off) */
     int64_t wished_until; /* of it, what the server itself asked for */
+    int64_t used_up_until; /* the same, where its headers alone said so */
     int64_t pressed_until; /* an overload: the window alone decides */
     int64_t cut_at;       /* last cut: refusals of requests sent before it
                              are echoes and do not cut again */

@@ -22,6 +22,7 @@
 #define OUT_PER_ITEM 5.0     /* `417 refund` and its line end */
 #define MEAN_OVER 64         /* replies a running mean remembers */
 #define REASONING_FIRST 256
+#define REASONING_MOST (1 << 15) /* of a model whose output has no known end */
 
 static void swap(uint16_t *a, uint16_t *b)
 {
@@ -224,11 +225,13 @@ void tr_meter_read(struct tr_meter *m, struct tr_str line)
 }
 
 bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
-                             int64_t max_output)
+                             int64_t context, int64_t max_output)
 {
-    int64_t limit = max_output > 0 ? max_output : 1 << 15;
+    int64_t limit = max_output > 0 ? max_output : REASONING_MOST;
     int64_t wish;
 
+    if (context > 0 && context < limit)
+        limit = context;
     /* Without reasoning, or with most of the output in words, the pack was
      * too long and halving is the cure. */
     if (usage->reasoning <= 0 || usage->reasoning < usage->out / 2)
@@ -246,6 +249,15 @@ bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
 
 /* ---- how many go together ------------------------------- */
 
+/* What is kept free for reasoning when texts are put together: half of the
+ * context at most, since one long thought must not leave packs of one. */
+static int64_t reasoning_room(const struct tr_pack_policy *p,
+                              const struct tr_meter *m)
+{
+    return p->context > 0 && m->reasoning_max > p->context / 2
+               ? p->context / 2 : m->reasoning_max;
+}
+
 uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
                       const uint32_t *text_bytes, const uint16_t *company,
                       uint32_t n, int64_t cap_per_item)
@@ -254,6 +266,7 @@ uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
     int64_t aim = p->pack ? INT64_MAX
                   : p->pack_tokens > 0 ? p->pack_tokens
                                        : PACK_TOKENS_AUTO;
+    int64_t reasoning = reasoning_room(p, m);
     int64_t data = 0; /* bytes of the items so far */
     uint32_t taken = 0;
 
@@ -262,12 +275,15 @@ uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
     while (taken < n && taken < limit) {
         int64_t bytes = data + text_bytes[taken] + p->item_overhead_bytes;
         size_t whole = (size_t)(p->fixed_bytes + bytes);
-        int64_t out = (taken + 1) * cap_per_item + m->reasoning_max;
-        int64_t estimate = tr_meter_estimate(m, whole) + out;
+        int64_t out = (taken + 1) * cap_per_item + reasoning;
+        int64_t estimate = tr_meter_estimate(m, whole);
 
+        if (p->max_output > 0 && out > p->max_output)
+            out = p->max_output;
         if (taken == 0) {
-            /* Alone: what probably fits is tried. */
-            if (p->context > 0 && estimate > p->context)
+            /* Alone: what probably fits is tried, without any reasoning that
+             * another text has needed. */
+            if (p->context > 0 && estimate + cap_per_item > p->context)
                 return 0;
         } else {
             if (company[taken] && company[taken] <= taken)
@@ -275,7 +291,7 @@ uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
             if (p->context > 0 &&
                 tr_meter_bound(m, whole) + p->guest_bytes + out > p->context)
                 break;
-            if (p->tpm > 0 && estimate + p->guest_bytes > p->tpm)
+            if (p->tpm > 0 && estimate + out + p->guest_bytes > p->tpm)
                 break;
             if (tr_meter_estimate(m, (size_t)bytes) > aim)
                 break;
@@ -286,6 +302,22 @@ uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
         taken++;
     }
     return taken;
+}
+
+int64_t tr_pack_cap(const struct tr_meter *m, int64_t words, size_t bytes,
+                    int64_t context, int64_t max_output)
+{
+    int64_t cap = words + m->reasoning_max;
+    int64_t bound = tr_meter_bound(m, bytes), in = tr_meter_estimate(m, bytes);
+
+    /* What comes in is not known to the token: a quarter more is room enough,
+     * since a request that asks for too much is refused as a whole. */
+    in += in / 4;
+    if (context > 0 && cap > context - (in < bound ? in : bound))
+        cap = context - (in < bound ? in : bound);
+    if (cap < words)
+        cap = words;
+    return max_output > 0 && cap > max_output ? max_output : cap;
 }
 
 /* ---- form of the answer ------------------------------- */

@@ -53,15 +53,16 @@ void tr_meter_took(struct tr_meter *m, int64_t latency_ms);
 void tr_meter_write(const struct tr_meter *m, struct tr_buf *out);
 void tr_meter_read(struct tr_meter *m, struct tr_str line);
 /* A length stop that was spent on reasoning: raise the allowance (doubling,
- * at most max_output). True when it was raised. */
+ * at most what the model can put out; 0: unknown). True when it was raised. */
 bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
-                             int64_t max_output);
+                             int64_t context, int64_t max_output);
 
 /* How many of the waiting texts go into the next pack. */
 struct tr_pack_policy {
     uint32_t pack;          /* --pack, or 0: auto (16, fewer for long texts) */
     int64_t pack_tokens;    /* auto: aim, estimate of the data part */
     int64_t context;        /* of the model, 0 unknown */
+    int64_t max_output;     /* the same */
     int64_t fixed_bytes;    /* system + closing + schema */
     int64_t item_overhead_bytes; /* of `[417, ""]` and its line end */
     int64_t guest_bytes;    /* what comes along in packs of several */
@@ -75,6 +76,12 @@ struct tr_pack_policy {
 uint32_t tr_pack_take(const struct tr_pack_policy *p, const struct tr_meter *m,
                       const uint32_t *text_bytes, const uint16_t *company,
                       uint32_t n, int64_t cap_per_item);
+
+/* Output cap of a request with so many bytes in it, whose answer takes `words`
+ * tokens: what the meter allows for reasoning comes on top, as far as the model
+ * has room for it (context, max_output; 0: unknown). */
+int64_t tr_pack_cap(const struct tr_meter *m, int64_t words, size_t bytes,
+                    int64_t context, int64_t max_output);
 
 /* Form of the answer, learned per lane: lines until more than 2 % of the
  * items came back invalid over 20 packs, then schema (and back when schema is

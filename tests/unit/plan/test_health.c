@@ -178,6 +178,32 @@ static void who_has_served_is_gone_at_the_second_word(void **state)
     }
 }
 
+/* A stray refusal of what was in flight when the quota ended brings no earlier
+ * probe; that of the quota's own probe counts. */
+static void a_doubt_is_no_reason_to_probe_a_quota_sooner(void **state)
+{
+    (void)state;
+
+    for (int waits = 0; waits < 2; waits++) {
+        struct tr_health h = {0};
+        struct tr_health_news n = news(TR_OUT_EXHAUSTED, 402, START);
+        int64_t probe_at;
+
+        n.served = true;
+        n.quota_probe_ns = waits ? 60 * TR_S : 0;
+        assert_true(tr_health_reply(&h, &n, START));
+        probe_at = h.probe_at;
+        n.outcome = TR_OUT_FATAL;
+        assert_false(tr_health_reply(&h, &n, START + TR_S));
+        assert_int_equal(h.state, TR_LANE_EXHAUSTED);
+        assert_int_equal(h.probe_at, probe_at);
+        n.probe = h.probing = true;
+        n.sent_at = START + 60 * TR_S;
+        assert_true(tr_health_reply(&h, &n, START + 61 * TR_S));
+        assert_int_equal(h.state, TR_LANE_GONE);
+    }
+}
+
 /* failures that step apart, each in flight for took: down after `after`, or
  * never (0). */
 static void failures_are_weighed_against_time(void **state)
@@ -435,6 +461,7 @@ int main(void)
         cmocka_unit_test(probes_for_quota_come_one_by_one_and_ever_later),
         cmocka_unit_test(a_refused_key_is_gone),
         cmocka_unit_test(who_has_served_is_gone_at_the_second_word),
+        cmocka_unit_test(a_doubt_is_no_reason_to_probe_a_quota_sooner),
         cmocka_unit_test(failures_are_weighed_against_time),
         cmocka_unit_test(one_success_forgets_failures),
         cmocka_unit_test(who_is_alone_is_never_down),

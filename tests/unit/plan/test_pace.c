@@ -334,6 +334,81 @@ static void a_wish_is_told_from_other_holds(void **state)
     assert_true(p.wished_until <= START);
 }
 
+/* Ten requests, one a second, in a window that has just begun; then the limit
+ * is used up. Whatever the last one left owing, the reset ends it. */
+static void a_limit_used_up_for_long_is_a_wish(void **state)
+{
+    static const struct {
+        const char *what;
+        int64_t limit, window_ms; /* that the headers state; 0: they do not */
+        int64_t reset_ms;         /* of the first reply */
+        bool bucket;              /* it stays, else it comes nearer */
+        int64_t least_s, most_s;  /* of the wish; 0: there is none */
+    } cases[] = {
+        {"an hour's", 120, 0, 3600000, false, 3588, 3592},
+        {"a day's", 50, 0, 86400000, false, 86388, 86392},
+        {"the rest of an hour", 120, 0, 600000, false, 588, 592},
+        {"a minute's", 120, 0, 60000, false, 0, 0},
+        {"a day's that does so every six seconds", 14400, 86400000, 86400000,
+         true, 0, 0},
+    };
+    const struct tr_pace_opts opts = {.concurrency = 1};
+    struct tr_pace p;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t now = START, wish;
+
+        tr_pace_init(&p, &opts, START);
+        for (int k = 0; k < 11; k++, now += TR_S) {
+            struct tr_limits l = {
+                {cases[i].limit, k < 10 ? cases[i].limit - k - 1 : 0,
+                 cases[i].reset_ms - (cases[i].bucket ? 0 : k * 1000),
+                 cases[i].window_ms}, NOTHING, NOTHING, NOTHING};
+            struct tr_pace_news news = {.outcome = TR_OUT_OK, .limits = &l,
+                                        .sent_at = now, .tokens_true = -1,
+                                        .retry_after_ms = -1};
+
+            tr_pace_sent(&p, 0, now);
+            tr_pace_reply(&p, &news, now);
+            assert_true(k == 10 || p.wished_until <= now);
+        }
+        now -= TR_S;
+        wish = p.wished_until > now ? (p.wished_until - now) / TR_S : 0;
+        if (wish < cases[i].least_s || wish > cases[i].most_s)
+            fail_msg("%s: wished for %lld s", cases[i].what, (long long)wish);
+        assert_int_equal(p.used_up_until, p.wished_until);
+        if (wish) /* all of it is the limit's, and no debt is left after it */
+            assert_int_equal(tr_pace_wait(&p, 0, p.wished_until), 0);
+    }
+}
+
+/* The last of a window that ends as a whole is no more precious than the
+ * first. */
+static void the_last_of_a_long_window_is_not_spread(void **state)
+{
+    const struct tr_pace_opts opts = {.concurrency = 1};
+    int64_t now = START;
+    struct tr_pace p;
+    (void)state;
+
+    tr_pace_init(&p, &opts, START);
+    for (int k = 0; k < 200; k++) {
+        int64_t passed_ms = (now - START) / TR_MS;
+        struct tr_limits l = {{200, 199 - k, 86400000 - passed_ms, 0}, NOTHING,
+                              NOTHING, NOTHING};
+        struct tr_pace_news news = {.outcome = TR_OUT_OK, .limits = &l,
+                                    .sent_at = now, .tokens_true = -1,
+                                    .retry_after_ms = -1};
+
+        tr_pace_sent(&p, 0, now);
+        tr_pace_reply(&p, &news, now);
+        if (k < 199)
+            now += tr_pace_wait(&p, 0, now) + TR_MS;
+    }
+    assert_in_range(now, START, START + 60 * TR_S);
+}
+
 static void tokens_are_paced_and_settled(void **state)
 {
     struct tr_pace_opts opts = {.concurrency = 100, .tpm = 60000}; /* 1/ms */
@@ -684,6 +759,8 @@ int main(void)
         cmocka_unit_test(explicit_concurrency_is_start_and_ceiling),
         cmocka_unit_test(retry_after_holds_the_whole_lane),
         cmocka_unit_test(a_wish_is_told_from_other_holds),
+        cmocka_unit_test(a_limit_used_up_for_long_is_a_wish),
+        cmocka_unit_test(the_last_of_a_long_window_is_not_spread),
         cmocka_unit_test(tokens_are_paced_and_settled),
         cmocka_unit_test(what_never_left_costs_no_pace),
         cmocka_unit_test(nonsense_does_not_stop_the_lane),

@@ -110,16 +110,18 @@ static void reasoning_raises_its_allowance_only(void **state)
 {
     static const struct {
         const char *what;
-        int64_t allowance, out, reasoning, max_output;
+        int64_t allowance, out, reasoning, context, max_output;
         bool raised;
         int64_t then;
     } cases[] = {
-        {"first time", 0, 100, 100, 0, true, 256},
-        {"doubles", 1000, 1200, 1100, 0, true, 2200},
-        {"up to the model's", 1000, 1200, 1100, 1500, true, 1500},
-        {"not beyond it", 1500, 1500, 1500, 1500, false, 1500},
-        {"spent on words", 0, 1000, 100, 0, false, 0},
-        {"none reported", 0, 1000, -1, 0, false, 0},
+        {"first time", 0, 100, 100, 0, 0, true, 256},
+        {"doubles", 1000, 1200, 1100, 0, 0, true, 2200},
+        {"up to the model's", 1000, 1200, 1100, 0, 1500, true, 1500},
+        {"not beyond it", 1500, 1500, 1500, 0, 1500, false, 1500},
+        {"nor beyond the context", 1000, 1200, 1100, 1500, 0, true, 1500},
+        {"whatever the output", 1500, 1500, 1500, 1500, 9000, false, 1500},
+        {"spent on words", 0, 1000, 100, 0, 0, false, 0},
+        {"none reported", 0, 1000, -1, 0, 0, false, 0},
     };
     (void)state;
 
@@ -129,8 +131,9 @@ static void reasoning_raises_its_allowance_only(void **state)
 
         tr_meter_init(&m);
         m.reasoning_max = cases[i].allowance;
-        if (tr_meter_more_reasoning(&m, &u, cases[i].max_output) !=
-                cases[i].raised || m.reasoning_max != cases[i].then)
+        if (tr_meter_more_reasoning(&m, &u, cases[i].context,
+                                    cases[i].max_output) != cases[i].raised ||
+            m.reasoning_max != cases[i].then)
             fail_msg("%s: allowance %lld", cases[i].what,
                      (long long)m.reasoning_max);
     }
@@ -197,6 +200,77 @@ static void packs_are_filled_by_count_tokens_and_company(void **state)
     }
 }
 
+static void a_long_thought_leaves_packs_of_many(void **state)
+{
+    enum { N = 16 };
+    static const struct {
+        const char *what;
+        uint32_t bytes; /* of each text */
+        int64_t reasoning, context, max_output, tpm;
+        uint32_t takes;
+    } cases[] = {
+        {"another's is not this text's length", 5000, 4000, 4000, 0, 0, 1},
+        {"short texts go together", 100, 32768, 8192, 0, 0, N},
+        {"it takes half of the context", 1000, 32768, 8192, 0, 0, 4},
+        {"all of the output", 1000, 32768, 8192, 1000, 0, 7},
+        {"which is of a minute, too", 1000, 32768, 0, 1000, 2000, 3},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_pack_policy policy = {
+            .pack = N, .context = cases[i].context,
+            .max_output = cases[i].max_output, .tpm = cases[i].tpm,
+        };
+        uint16_t company[N] = {0};
+        uint32_t bytes[N], takes;
+        struct tr_meter m;
+
+        tr_meter_init(&m);
+        m.reasoning_max = cases[i].reasoning;
+        for (int k = 0; k < N; k++)
+            bytes[k] = cases[i].bytes;
+        takes = tr_pack_take(&policy, &m, bytes, company, N, 8);
+        if (takes != cases[i].takes)
+            fail_msg("%s: took %u, not %u", cases[i].what, (unsigned)takes,
+                     (unsigned)cases[i].takes);
+    }
+}
+
+static void reasoning_gets_what_the_model_has_room_for(void **state)
+{
+    static const struct {
+        const char *what;
+        int64_t reasoning, words;
+        size_t bytes;
+        int64_t context, max_output, cap;
+    } cases[] = {
+        {"none", 0, 80, 1000, 0, 0, 80},
+        {"on top of the words", 500, 80, 1000, 0, 0, 580},
+        {"within the context", 500, 80, 1000, 8192, 0, 580},
+        /* 3001 tokens by estimate, a quarter more for safety */
+        {"what the context leaves", 9000, 80, 10000, 8192, 0, 8192 - 3751},
+        {"words in any case", 9000, 80, 10000, 3700, 0, 80},
+        {"and none of it where it leaves nothing", 9000, 80, 10000, 10, 0, 80},
+        {"within the output", 9000, 80, 1000, 8192, 4096, 4096},
+        {"words, too", 0, 80, 1000, 8192, 40, 40},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_meter m;
+        int64_t cap;
+
+        tr_meter_init(&m);
+        m.reasoning_max = cases[i].reasoning;
+        cap = tr_pack_cap(&m, cases[i].words, cases[i].bytes,
+                          cases[i].context, cases[i].max_output);
+        if (cap != cases[i].cap)
+            fail_msg("%s: cap %lld, not %lld", cases[i].what, (long long)cap,
+                     (long long)cases[i].cap);
+    }
+}
+
 static void the_form_changes_when_lines_go_wrong(void **state)
 {
     static const struct {
@@ -241,6 +315,8 @@ int main(void)
         cmocka_unit_test(the_estimate_follows_what_is_reported),
         cmocka_unit_test(reasoning_raises_its_allowance_only),
         cmocka_unit_test(packs_are_filled_by_count_tokens_and_company),
+        cmocka_unit_test(a_long_thought_leaves_packs_of_many),
+        cmocka_unit_test(reasoning_gets_what_the_model_has_room_for),
         cmocka_unit_test(the_form_changes_when_lines_go_wrong),
     };
 
