@@ -205,6 +205,11 @@ static const char *wanted(const struct tr_option *opt, struct tr_str s)
     switch (opt->type) {
     case TR_OPT_INT:
         return read_int(s, &n) ? NULL : "a whole number, such as 16";
+    case TR_OPT_COUNT:
+        return read_int(s, &n) && n > 0
+                   ? NULL
+                   : "a whole number from 1 on; leave it out for the default, "
+                     "or add --dry-run to ask nothing";
     case TR_OPT_NUM:
         return read_decimal(s, &n) ? NULL : "a number, such as 0.5";
     case TR_OPT_MONEY:
