@@ -255,6 +255,23 @@ static const char *spell(char *out, size_t size, enum tr_rank rank,
     return out;
 }
 
+/* What people call a key that they want to give as an option. */
+static bool is_key_word(const char *name)
+{
+    static const char *const words[] = {"key", "token", "secret", "apikey",
+                                        "api-key", "api_key", NULL};
+    size_t n = strlen(name);
+
+    for (const char *const *w = words; *w; w++) {
+        size_t tail = strlen(*w);
+
+        if (n >= tail && strcmp(name + n - tail, *w) == 0 &&
+            (n == tail || strchr("-_", name[n - tail - 1])))
+            return true;
+    }
+    return false;
+}
+
 static int unknown_name(enum tr_rank rank, const char *name, const char *where,
                         struct tr_err *err)
 {
@@ -269,6 +286,12 @@ static int unknown_name(enum tr_rank rank, const char *name, const char *where,
     }
     near = tr_nearest(tr_str_c(name), names, n);
     spell(said, sizeof said, rank, name);
+    if (rank == TR_FROM_SET && is_key_word(name))
+        return tr_fail(err, speakers[rank].code,
+                       "unknown option %s; a key is not given in plain sight: "
+                       "set OPENAI_API_KEY (trommel models shows the variable "
+                       "of each provider), or name a file with --key-file",
+                       said);
     if (near)
         spell(meant, sizeof meant, rank, near);
     return tr_fail(err, speakers[rank].code, "%s%sunknown %s %s; %s%s%s",
