@@ -108,6 +108,48 @@ bool tr_record_find(struct tr_source *src)
     return find_line(src, bytes, final);
 }
 
+/* Where a line is a text of its own, a blank one is an empty text. */
+static bool blank_is_text(const struct tr_source *src)
+{
+    return src->format == TR_FMT_LINES ||
+           (src->format != TR_FMT_JSONL && src->column_count < 2);
+}
+
+/* The length of the line end at p, 0 for anything else; -1: not in memory. */
+static int line_end(const char *p, size_t n, bool final)
+{
+    if (p[0] != '\r')
+        return p[0] == '\n';
+    if (n == 1)
+        return final ? 1 : -1;
+    return p[1] == '\n' ? 2 : 0;
+}
+
+enum tr_rest tr_record_rest(struct tr_source *src)
+{
+    struct tr_feed *f = &src->feed;
+    struct tr_str bytes = tr_feed_bytes(src);
+    int n = 1;
+
+    f->blanks_count |= !f->rows; /* a file of blank lines is no file of rows */
+    if (f->blanks_count || blank_is_text(src))
+        return TR_REST_ROWS;
+    /* So many that they would fill the memory are no slip of an editor. */
+    while (src->looked < bytes.n && src->looked < TR_SCAN_BYTES) {
+        n = line_end(bytes.p + src->looked, bytes.n - src->looked, f->final);
+        if (n <= 0)
+            break;
+        src->looked += (size_t)n;
+    }
+    if (src->looked == bytes.n && f->final)
+        return TR_REST_BLANK;
+    if ((src->looked == bytes.n || n < 0) && bytes.n < TR_SCAN_BYTES)
+        return TR_REST_MORE;
+    f->blanks_count = true;
+    src->looked = 0;
+    return TR_REST_ROWS;
+}
+
 /* ---- is the record sound ---------------------------------------------- */
 
 static void wrong(struct tr_found *found, enum tr_why why, size_t at)

@@ -96,6 +96,7 @@ static void consume(struct tr_source *src)
         f->line += line_feeds(tr_str(f->bytes + f->from, found->next));
     f->from += found->next;
     f->skipping = found->cut;
+    f->blanks_count &= !found->n;
     forget_record(src);
 }
 
@@ -482,6 +483,27 @@ static int next_file(struct tr_source *src, struct tr_err *err)
     return rc < 0 ? rc : 1;
 }
 
+/* Behind the rows of a file whose last lines are blank. */
+static void skip_rest(struct tr_feed *f)
+{
+    f->line += line_feeds(tr_str(f->bytes + f->from, f->to - f->from));
+    f->from = f->to;
+}
+
+/* Looks for the end of the record at hand. False: more bytes are needed. */
+static bool look(struct tr_source *src)
+{
+    switch (tr_record_rest(src)) {
+    case TR_REST_MORE:
+        return false;
+    case TR_REST_BLANK:
+        skip_rest(&src->feed);
+        return true;
+    default:
+        return tr_record_find(src);
+    }
+}
+
 /* Gets a record found. 1: done; END, WAIT or < 0: as tr_source_next(). */
 static int find(struct tr_source *src, struct tr_err *err)
 {
@@ -497,7 +519,7 @@ static int find(struct tr_source *src, struct tr_err *err)
             need_bytes = !skip_tail(f);
         else if (f->from == f->to && f->final)
             rc = next_file(src, err);
-        else if (f->from == f->to || !tr_record_find(src))
+        else if (f->from == f->to || !look(src))
             need_bytes = true;
         if (need_bytes)
             rc = fill(src, false, err);

@@ -1,8 +1,9 @@
 /* source.h - next row from files or standard input, any format.
  *
  * Streaming, bounded, not blocking on pipes: a slow standard input never
- * stalls the requests in flight. Nothing is repaired or dropped: a bad record
- * is an error that names file, line and column and says what to do, or (with
+ * stalls the requests in flight. Nothing is repaired or dropped, save blank
+ * lines before the end where they cannot be rows: a bad record is an error
+ * that names file, line and column and says what to do, or (with
  * bad_rows_fail) a row whose verdict.why is set.
  *
  * SPDX-License-Identifier: MIT */

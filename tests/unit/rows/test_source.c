@@ -130,6 +130,45 @@ static void good_csv(void **state)
 
 #define KEEP ", or keep such rows with --on-bad-row fail"
 
+/* Blank lines before the end are no rows; those in the middle stay faults, and
+ * so do those of a file without any row. */
+static void blank_lines_at_the_end(void **state)
+{
+    static const struct example table[] = {
+        {"end.csv", "id,text\n1,a\n\n", {0}, "id,text" HEAD "\n1,a" TAIL,
+         "2:[a]\n"},
+        {"ends.csv", "id,text\r\n1,a\r\n\r\n\r\n\n\r\n", {0},
+         "id,text" HEAD "\r\n1,a" NEW_TAIL, "2:[a]\n"},
+        {"cr-last.csv", "id,text\n1,a\n\n\r", {0},
+         "id,text" HEAD "\n1,a" TAIL, "2:[a]\n"},
+        {"end.tsv", "id\ttext\n1\ta\n\n\n\n", {0},
+         "id\ttext\tlabel\tlabel_by\tlabel_confidence\tlabel_error\n"
+         "1\ta\tL\tm\t0.9731\t\n", "2:[a]\n"},
+        {"end.jsonl", "{\"text\":\"a\"}\n\n\n", {0},
+         "{\"text\":\"a\",\"label\":\"L\",\"label_by\":\"m\","
+         "\"label_confidence\":0.9731,\"label_error\":null}\n", "1:[a]\n"},
+        {"middle.csv", "id,text\n1,a\n\n\n2,b\n\n\n",
+         {.bad_rows_fail = true},
+         "id,text" HEAD "\n1,a" TAIL "," FAIL("bad_fields") ","
+         FAIL("bad_fields") "2,b" TAIL,
+         "2:[a]\n3:[]!bad_fields\n4:[]!bad_fields\n5:[b]\n"},
+        {"bare.csv", "id,text\n1,a\n\n\rx", {0},
+         "id,text" HEAD "\n1,a" TAIL "! bare.csv, line 3, column 1: an empty "
+         "line where 2 fields belong; remove it" KEEP, NULL},
+        {"no-row.csv", "id,text\n\n\n", {0},
+         "id,text" HEAD "\n! no-row.csv, line 2, column 1: an empty line "
+         "where 2 fields belong; remove it" KEEP, NULL},
+        {"no-row-kept.csv", "id,text\n\n\n", {.bad_rows_fail = true},
+         "id,text" HEAD "\n," FAIL("bad_fields") "," FAIL("bad_fields"), NULL},
+        {"one.csv", "text\na\n\n\n", {0},
+         "text" HEAD "\na" TAIL FAIL("empty_text") FAIL("empty_text"),
+         "2:[a]\n3:[]!empty_text\n4:[]!empty_text\n"},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
 /* Stop, the default: one sentence. */
 static void bad_csv_stops(void **state)
 {
@@ -344,7 +383,7 @@ static void json_lines(void **state)
         {"comma.jsonl", "{\"text\":\"a\" \"b\"}\n", {0},
          "! comma.jsonl, line 1, column 13: a ',' or '}' is expected; correct "
          "the line" KEEP, NULL},
-        {"blank.jsonl", "{\"text\":\"a\"}\n\n", {0},
+        {"blank.jsonl", "{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n", {0},
          "{\"text\":\"a\"," JTAIL "\n! blank.jsonl, line 2, column 1: an "
          "empty line where a JSON object belongs; remove it" KEEP, NULL},
         {"number.jsonl", "{\"text\":7}\n", {0},
@@ -938,6 +977,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_csv),
+        cmocka_unit_test(blank_lines_at_the_end),
         cmocka_unit_test(bad_csv_stops),
         cmocka_unit_test(bad_csv_is_kept),
         cmocka_unit_test(nul_bytes),
