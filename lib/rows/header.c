@@ -403,10 +403,6 @@ static int header_record(struct tr_source *src, struct tr_err *err)
         return tr_faulty_say(src, TR_DATA, 0, false, err,
                              "the header line is empty",
                              "begin the file with the names of the columns");
-    if (record.p[0] == '{')
-        return tr_faulty_say(src, TR_DATA, 0, false, err,
-                             "this looks like JSON Lines, not like a header",
-                             "add --format jsonl");
     if (src->csv.fields > TR_FIELDS_MAX)
         return tr_faulty_say(src, TR_DATA, 0, false, err,
                              "the header has more than 4096 columns",
@@ -416,11 +412,22 @@ static int header_record(struct tr_source *src, struct tr_err *err)
     return rc == TR_OK ? STARTED : rc;
 }
 
+static bool looks_like_json(const struct tr_source *src)
+{
+    struct tr_str start = tr_str_trim(tr_feed_bytes(src));
+
+    return start.n && start.p[0] == '{';
+}
+
 static int try_csv(struct tr_source *src, struct tr_err *err)
 {
     struct tr_feed *f = &src->feed;
     int rc;
 
+    if (looks_like_json(src))
+        return tr_faulty_say(src, TR_DATA, 0, false, err,
+                             "this looks like JSON Lines, not like a header",
+                             "add --format jsonl");
     if (!src->delimiter && detect(src, tr_feed_bytes(src), f->final) == MORE)
         return MORE;
     src->found = (struct tr_found){0};
@@ -491,6 +498,20 @@ static int try_line(struct tr_source *src, struct tr_err *err)
     return rc == TR_OK ? STARTED : rc;
 }
 
+/* JSON Lines or CSV, where neither --format nor a name said it. */
+static int close_format(struct tr_source *src)
+{
+    struct tr_feed *f = &src->feed;
+    struct tr_str bytes = tr_feed_bytes(src);
+
+    if (looks_like_json(src))
+        src->format = src->style.format = TR_FMT_JSONL;
+    else if (!tr_str_trim(bytes).n && !f->final && bytes.n < TR_SCAN_BYTES)
+        return MORE;
+    src->format_open = false;
+    return STARTED;
+}
+
 /* ---- any file --------------------------------------------------------- */
 
 int tr_header_try(struct tr_source *src, struct tr_err *err)
@@ -524,6 +545,8 @@ int tr_header_try(struct tr_source *src, struct tr_err *err)
                          "%s holds only a byte order mark, there is nothing "
                          "to label; check what wrote it",
                          tr_input_name(src, src->file));
+    } else if (src->format_open && close_format(src) == MORE) {
+        rc = MORE;
     } else if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV) {
         rc = try_csv(src, err);
     } else {

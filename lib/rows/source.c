@@ -196,7 +196,12 @@ static enum tr_format format_by_name(const char *path)
         if (name.n > n && memcmp(name.p + name.n - n, table[i].suffix, n) == 0)
             return table[i].format;
     }
-    return TR_FMT_CSV;
+    return TR_FMT_AUTO;
+}
+
+static enum tr_format csv_if_open(enum tr_format format)
+{
+    return format == TR_FMT_AUTO ? TR_FMT_CSV : format;
 }
 
 /* What can be told from the names alone. */
@@ -232,7 +237,7 @@ static int look_at_paths(struct tr_source *src, struct tr_err *err)
             src->bytes_total += st.st_size;
         }
         if (!src->format_asked && !is_standard(src, 0) &&
-            format_by_name(src->paths[i]) != src->format)
+            csv_if_open(format_by_name(src->paths[i])) != src->format)
             return tr_fail(err, TR_USAGE,
                            "%s and %s differ in format by their names; label "
                            "them one by one, or say --format",
@@ -334,13 +339,15 @@ int tr_source_open(struct tr_source **out, const struct tr_source_opts *o,
         goto out;
     }
     src->format = src->format_asked     ? o->format
-                  : is_standard(src, 0) ? TR_FMT_CSV
+                  : is_standard(src, 0) ? TR_FMT_AUTO
                                         : format_by_name(src->paths[0]);
+    src->format_open = src->format == TR_FMT_AUTO && !o->delimiter;
+    src->format = csv_if_open(src->format);
     src->style.format = src->format;
     src->delimiter = src->format == TR_FMT_TSV     ? '\t'
                      : src->format == TR_FMT_LINES ? ','
                                                    : o->delimiter;
-    if (src->format == TR_FMT_JSONL) {
+    if (src->format == TR_FMT_JSONL || src->format_open) {
         src->members = tr_array(TR_FIELDS_MAX, sizeof *src->members);
         if (!src->members) {
             rc = tr_fail(err, TR_NOMEM, "no memory to read the input");

@@ -19,7 +19,9 @@ enum tr_format { TR_FMT_AUTO, TR_FMT_CSV, TR_FMT_TSV, TR_FMT_JSONL, TR_FMT_LINES
 struct tr_source_opts {
     const char *const *paths; /* "-" is standard input */
     size_t path_count;
-    enum tr_format format;    /* AUTO: by the first file's name; "-" is CSV */
+    enum tr_format format;    /* AUTO: by the first file's name; where
+                                 that says nothing, JSON Lines if the first
+                                 byte that is not blank is {, else CSV */
     char delimiter;           /* 0: detected among , ; TAB | */
     const char *text;         /* column(s), comma-separated; NULL: default */
     const char *id;           /* id column; NULL: the row number */

@@ -255,9 +255,11 @@ static void bad_csv_stops(void **state)
          "! blank-header.csv, line 1, column 1: the header line is empty; "
          "begin the file with the names of the columns", NULL},
         {"json.csv", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n", {0},
-         "! json.csv, line 1, column 2: a quote stands inside a field that "
-         "does not begin with one; put the whole field in quotes and double "
-         "the quotes in it", NULL},
+         "! json.csv, line 1, column 1: this looks like JSON Lines, not like "
+         "a header; add --format jsonl", NULL},
+        {"json.data", "\n {\"text\": \"a\"}\n", {.delimiter = ';'},
+         "! json.data, line 1, column 1: this looks like JSON Lines, not like "
+         "a header; add --format jsonl", NULL},
         {"book.csv", "PK\x03\x04rest", {0},
          "! book.csv is an Excel workbook or a zip archive; export it as CSV "
          "UTF-8, or unzip it", NULL},
@@ -373,6 +375,8 @@ static void json_lines(void **state)
          "\n",
          "1:[]!bad_member\n2:[]!bad_json\n3:[]!bad_member\n4:[]!bad_json\n"
          "5:[]!bad_utf8\n6:[]!bad_member\n7:[]!bad_nul\n8:[ok]\n"},
+        {"first-byte", "\xef\xbb\xbf {\"text\":\"a\"}\n", {0},
+         "\xef\xbb\xbf {\"text\":\"a\"," JTAIL "\n", "1:[a]\n"},
         {"word.jsonl", "{\"text\":\"a\"}\nhello\n", {0},
          "{\"text\":\"a\"," JTAIL "\n! word.jsonl, line 2, column 1: a JSON "
          "object in braces is expected; write one object per line, such as "
