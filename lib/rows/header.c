@@ -6,6 +6,7 @@
 #include "rows/reading.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 #define SAMPLE_BYTES ((size_t)64 << 10) /* looked at when in doubt */
 #define SAMPLE_RECORDS 200u
@@ -98,6 +99,7 @@ static int no_column(struct tr_source *src, struct tr_str wish,
 static int default_text(struct tr_source *src, struct tr_column *text,
                         struct tr_err *err)
 {
+    bool json = src->format == TR_FMT_JSONL;
     struct tr_buf remedy;
     int rc;
 
@@ -111,10 +113,13 @@ static int default_text(struct tr_source *src, struct tr_column *text,
     tr_buf_init(&remedy, 0);
     tr_buf_addf(&remedy, "name the one to label with --text: ");
     list_names(src->columns, src->column_count, &remedy);
+    if (!json)
+        tr_buf_addz(&remedy, "; if that line is a row already, put a line of "
+                             "names above it");
     rc = tr_faulty_say(src, TR_DATA, 0, false, err,
-                       src->format == TR_FMT_JSONL
-                           ? "none of the members is called text"
-                           : "none of the columns is called text",
+                       json ? "none of the members is called text"
+                            : "the first line is taken for the names of the "
+                              "columns, and none is called text",
                        tr_buf_ok(&remedy) ? remedy.p : "use --text");
     tr_buf_release(&remedy);
     return rc;
@@ -379,6 +384,23 @@ static int compare_header(struct tr_source *src, struct tr_str record,
     return rc;
 }
 
+/* Excel's first line that names the delimiter: sep=; */
+static bool is_excel_note(struct tr_str record)
+{
+    return record.n == 5 && strncasecmp(record.p, "sep=", 4) == 0;
+}
+
+static int excel_note(struct tr_source *src, struct tr_str record,
+                      struct tr_err *err)
+{
+    char what[80];
+
+    snprintf(what, sizeof what, "the line \"%.*s\" is a note for Excel and no "
+             "header", (int)record.n, record.p);
+    return tr_faulty_say(src, TR_DATA, 0, false, err, what,
+                         "remove it (the delimiter is found without it)");
+}
+
 static int header_record(struct tr_source *src, struct tr_err *err)
 {
     struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
@@ -399,6 +421,8 @@ static int header_record(struct tr_source *src, struct tr_err *err)
         f->bad_at = bad_at;
         return tr_faulty_row(src, false, err);
     }
+    if (is_excel_note(record))
+        return excel_note(src, record, err);
     if (!record.n)
         return tr_faulty_say(src, TR_DATA, 0, false, err,
                              "the header line is empty",

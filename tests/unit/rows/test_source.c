@@ -233,8 +233,10 @@ static void bad_csv_stops(void **state)
          "! missing-id.csv, line 1, column 1: there is no column \"ticket\"; "
          "name one of these columns with --id: nr, text", NULL},
         {"no-text.csv", "id,body\n1,a\n", {0},
-         "! no-text.csv, line 1, column 1: none of the columns is called "
-         "text; name the one to label with --text: id, body", NULL},
+         "! no-text.csv, line 1, column 1: the first line is taken for the "
+         "names of the columns, and none is called text; name the one to "
+         "label with --text: id, body; if that line is a row already, put a "
+         "line of names above it", NULL},
         {"twice.csv", "id,text,id\n1,a,2\n", {0},
          "! twice.csv, line 1, column 9: columns 1 and 3 are both called "
          "\"id\"; rename one of them", NULL},
@@ -251,6 +253,19 @@ static void bad_csv_stops(void **state)
         {"header-only.csv", "id,text\n", {0},
          "! header-only.csv, line 2, column 1: there is a header but no row; "
          "check what wrote this file", NULL},
+        {"no-header.csv", "I was charged twice,a\nIt crashes,b\n", {0},
+         "! no-header.csv, line 1, column 1: the first line is taken for the "
+         "names of the columns, and none is called text; name the one to "
+         "label with --text: I was charged twice, a; if that line is a row "
+         "already, put a line of names above it", NULL},
+        {"excel.csv", "sep=;\r\nid;text\r\n1;a\r\n", {0},
+         "! excel.csv, line 1, column 1: the line \"sep=;\" is a note for "
+         "Excel and no header; remove it (the delimiter is found without it)",
+         NULL},
+        {"excel-comma.csv", "SEP=,\nid,text\n1,a\n", {0},
+         "! excel-comma.csv, line 1, column 1: the line \"SEP=,\" is a note "
+         "for Excel and no header; remove it (the delimiter is found without "
+         "it)", NULL},
         {"blank-header.csv", "\nid,text\n", {0},
          "! blank-header.csv, line 1, column 1: the header line is empty; "
          "begin the file with the names of the columns", NULL},
