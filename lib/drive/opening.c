@@ -716,6 +716,8 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     if (o->path_count) {
         TRY(tr_source_open(&d->source, o, err));
         tr_drive_say(d, 2, tr_source_summary(d->source));
+        TRY(tr_source_check_output(d->source, tr_config_text(d->cfg, "output"),
+                                   err));
         TRY(draw_asked(d, o, err));
     } else {
         d->results = tr_array(TR_RESULTS, sizeof *d->results);

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "rows/ending.h"
 #include "rows/reading.h"
 
 #include <errno.h>
@@ -173,32 +174,6 @@ static int check_file(struct tr_source *src, uint32_t file, struct tr_err *err)
     return rc < 0 ? rc : TR_OK;
 }
 
-static enum tr_format format_by_name(const char *path)
-{
-    static const struct {
-        const char *suffix;
-        enum tr_format format;
-    } table[] = {
-        {".csv", TR_FMT_CSV},     {".tsv", TR_FMT_TSV},
-        {".tab", TR_FMT_TSV},     {".jsonl", TR_FMT_JSONL},
-        {".ndjson", TR_FMT_JSONL}, {".json", TR_FMT_JSONL},
-        {".txt", TR_FMT_LINES},
-    };
-    struct tr_str name = tr_str_c(path);
-
-    if (name.n > 3 && memcmp(name.p + name.n - 3, ".gz", 3) == 0)
-        name.n -= 3;
-    else if (name.n > 4 && memcmp(name.p + name.n - 4, ".zst", 4) == 0)
-        name.n -= 4;
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        size_t n = strlen(table[i].suffix);
-
-        if (name.n > n && memcmp(name.p + name.n - n, table[i].suffix, n) == 0)
-            return table[i].format;
-    }
-    return TR_FMT_AUTO;
-}
-
 static enum tr_format csv_if_open(enum tr_format format)
 {
     return format == TR_FMT_AUTO ? TR_FMT_CSV : format;
@@ -237,7 +212,7 @@ static int look_at_paths(struct tr_source *src, struct tr_err *err)
             src->bytes_total += st.st_size;
         }
         if (!src->format_asked && !is_standard(src, 0) &&
-            csv_if_open(format_by_name(src->paths[i])) != src->format)
+            csv_if_open(tr_ending_format(src->paths[i])) != src->format)
             return tr_fail(err, TR_USAGE,
                            "%s and %s differ in format by their names; label "
                            "them one by one, or say --format",
@@ -340,7 +315,7 @@ int tr_source_open(struct tr_source **out, const struct tr_source_opts *o,
     }
     src->format = src->format_asked     ? o->format
                   : is_standard(src, 0) ? TR_FMT_AUTO
-                                        : format_by_name(src->paths[0]);
+                                        : tr_ending_format(src->paths[0]);
     src->format_open = src->format == TR_FMT_AUTO && !o->delimiter;
     src->format = csv_if_open(src->format);
     src->style.format = src->format;
@@ -571,6 +546,12 @@ int tr_source_fd(const struct tr_source *src)
 const char *tr_source_name(const struct tr_source *src, uint32_t file)
 {
     return file < src->path_count ? tr_input_name(src, file) : "";
+}
+
+int tr_source_check_output(const struct tr_source *src, const char *path,
+                           struct tr_err *err)
+{
+    return tr_ending_check(path, src->format, src->delimiter, err);
 }
 
 int64_t tr_source_bytes_read(const struct tr_source *src)

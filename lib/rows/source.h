@@ -58,6 +58,10 @@ int tr_source_next(struct tr_source *src, struct tr_block *block,
 
 int tr_source_fd(const struct tr_source *src); /* to poll, or -1 */
 const char *tr_source_name(const struct tr_source *src, uint32_t file);
+/* Refuses a name for the output that promises another format than it will
+ * have. NULL is fine. */
+int tr_source_check_output(const struct tr_source *src, const char *path,
+                           struct tr_err *err);
 /* Bytes of input taken so far and in all (-1: unknown, pipe). Compressed
  * files count their compressed bytes. */
 int64_t tr_source_bytes_read(const struct tr_source *src);
