@@ -413,6 +413,19 @@ static void json_lines(void **state)
          "{\"text\":\"a\"," JTAIL "\n! missing.jsonl, line 2, column 1: the "
          "member to label is missing; correct the line, or name another "
          "member with --text" KEEP, NULL},
+        {"nested.jsonl", "{\"meta\":{\"user\":{\"n\":\"a\"}}}\n",
+         {.text = "meta.user.n"},
+         "! nested.jsonl, line 1, column 1: the member to label is missing, and "
+         "only members of the outer object can be named; bring those inside "
+         "of it out, for example with jq -c '.text = .meta.text'" KEEP, NULL},
+        {"nested-id.jsonl", "{\"text\":\"a\",\"meta\":{\"id\":\"a\"}}\n",
+         {.id = "meta.id"},
+         "! nested-id.jsonl, line 1, column 1: the member that names the row is "
+         "missing, and only members of the outer object can be named; bring "
+         "those inside of it out, for example with jq -c '.text = .meta.text'"
+         KEEP, NULL},
+        {"dotted.jsonl", "{\"a.b\":\"x\"}\n", {.text = "a.b"},
+         "{\"a.b\":\"x\"," JTAIL "\n", "1:[x]\n"},
         {"no-text.jsonl", "{\"id\":1,\"body\":\"b\"}\n", {0},
          "! no-text.jsonl, line 1, column 1: none of the members is called "
          "text; name the one to label with --text: id, body", NULL},
