@@ -89,14 +89,20 @@ static void say_failures(struct term *term, const trommel_run *run)
 static void say_known(struct term *term, const trommel_run *run)
 {
     int64_t stored = trommel_run_count(run, TROMMEL_ROWS_STORED);
+    int64_t failed = trommel_run_count(run, TROMMEL_ROWS_STORED_FAILED);
     int64_t twins = trommel_run_count(run, TROMMEL_ROWS_TWIN);
     struct line l = {.n = 0};
 
     if (stored > 0)
-        put_count(&l, "  known   ", stored, " rows came from the store");
+        put_count(&l, "  known   ", stored, stored == 1
+                      ? " row came from the store"
+                      : " rows came from the store");
     if (twins > 0)
         put_count(&l, stored ? ", " : "  known   ", twins,
                   " equal to an earlier row");
+    if (failed > 0)
+        put_count(&l, "; ", failed, " from the store failed before: "
+                                    "--retry-failed asks again");
     if (l.n)
         term_say(term, SAY_NOTE, l.text);
 }

@@ -102,7 +102,9 @@ enum trommel_count {
     TROMMEL_SHADOW_DIFFER, /* ... and labelled otherwise there */
     TROMMEL_GUARD_TOKENS,  /* about, in and out, for canaries and the shadow */
     TROMMEL_SHADOW_LOW,    /* per thousand that differ, 95 % interval (Wilson): */
-    TROMMEL_SHADOW_HIGH    /* 0 to 1000 where none was compared */
+    TROMMEL_SHADOW_HIGH,   /* 0 to 1000 where none was compared */
+    TROMMEL_ROWS_STORED_FAILED /* of the rows stored: with a reason instead of a
+                              label; the setting "retry-failed" asks again */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */
@@ -203,7 +205,7 @@ TROMMEL_API int64_t trommel_run_count(const trommel_run *run,
 TROMMEL_API const char *trommel_run_label(const trommel_run *run, size_t i,
                                           int64_t *rows);
 /* Reason i for which rows failed: its code, in *rows how many, in *example
- * the number of one of them (from 1), in *text the words for people (static).
+ * the number of the first of them (from 1), in *text the words for people (static).
  * NULL after the last. Reasons without a row are left out. */
 TROMMEL_API const char *trommel_run_failure(const trommel_run *run, size_t i,
                                             int64_t *rows, int64_t *example,
