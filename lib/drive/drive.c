@@ -79,12 +79,19 @@ static void warn_labels(struct tr_drive *d)
                  100 * c.none_answers / labelled);
         tr_drive_say(d, 1, line);
     }
-    if (c.cut_texts) {
-        snprintf(line, sizeof line, "%" PRId64 " texts are longer than the "
-                 "local model reads; their end was not looked at",
-                 c.cut_texts);
-        tr_drive_say(d, 1, line);
-    }
+}
+
+static void warn_cut(struct tr_drive *d, int64_t texts)
+{
+    char line[160];
+
+    if (!texts)
+        return;
+    snprintf(line, sizeof line, "%" PRId64 " %s than the local model reads; "
+             "%s not looked at", texts,
+             texts == 1 ? "text is longer" : "texts are longer",
+             texts == 1 ? "its end was" : "their ends were");
+    tr_drive_say(d, 1, line);
 }
 
 /* The run has ended: the output gets its name, or stays partial. */
@@ -103,6 +110,7 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
     else
         tr_fail(err, TR_OK, "%s", sentence);
     warn_labels(d);
+    warn_cut(d, c.cut_texts);
     if (d->sink && (d->exit_code == 0 || d->exit_code == 1)) {
         TRY(tr_sink_finish(d->sink, err));
     } else if (d->sink && !tr_sink_is_stream(d->sink)) {
