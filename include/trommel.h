@@ -150,7 +150,8 @@ TROMMEL_API void trommel_config_free(trommel_config *cfg);
 /* Opens task, input, store, model and output. *out is set even on failure, so
  * that it can be asked for the error; close it in any case. cfg may be freed
  * afterwards. Without "input" the rows are pushed. Without "output" and with
- * pushed rows the results are taken by next(). */
+ * pushed rows the results are taken by next(). With "wait-lock" and a store that
+ * another run holds, the steps wait for it. */
 TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 
 /* Bounded work; waits at most timeout_ms for replies or input when there is

@@ -233,6 +233,8 @@ static int take_step(struct tr_drive *d, int timeout_ms)
 
     if (d->done)
         return TR_RUN_DONE;
+    if (!d->over && d->awaits_store)
+        return tr_drive_await_store(d, timeout_ms);
     if (!d->over) {
         rc = go_on(d, timeout_ms);
         if (rc == TR_RUN_MORE)
@@ -263,10 +265,16 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
 
 void tr_drive_stop(struct tr_drive *d, int exit_code)
 {
-    if (d->over)
+    if (d->over) {
         tr_watch_hurry(&d->watch);
-    else if (d->run)
+    } else if (d->run) {
         tr_run_stop(d->run, exit_code);
+    } else if (d->awaits_store) { /* nothing has begun */
+        d->over = true;
+        d->exit_code = exit_code;
+        tr_fail(&d->err, TR_OK, "stopped while waiting for another run of this "
+                "task");
+    }
 }
 
 int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
