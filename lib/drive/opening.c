@@ -40,6 +40,7 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
         .as = tr_config_text(d->cfg, "as"),
         .bad_rows_fail =
             strcmp(tr_config_text(d->cfg, "on-bad-row"), "fail") == 0,
+        .no_header = tr_config_flag(d->cfg, "no-header"),
         .csv_guard = tr_config_flag(d->cfg, "csv-guard"),
         .head = tr_config_int(d->cfg, "head"),
     };

@@ -100,6 +100,7 @@ static int default_text(struct tr_source *src, struct tr_column *text,
                         struct tr_err *err)
 {
     bool json = src->format == TR_FMT_JSONL;
+    bool named = !json && !src->no_header;
     struct tr_buf remedy;
     int rc;
 
@@ -113,13 +114,14 @@ static int default_text(struct tr_source *src, struct tr_column *text,
     tr_buf_init(&remedy, 0);
     tr_buf_addf(&remedy, "name the one to label with --text: ");
     list_names(src->columns, src->column_count, &remedy);
-    if (!json)
-        tr_buf_addz(&remedy, "; if that line is a row already, put a line of "
-                             "names above it");
+    if (named)
+        tr_buf_addz(&remedy, "; if that line is a row already, add "
+                             "--no-header");
     rc = tr_faulty_say(src, TR_DATA, 0, false, err,
-                       json ? "none of the members is called text"
-                            : "the first line is taken for the names of the "
-                              "columns, and none is called text",
+                       json    ? "none of the members is called text"
+                       : named ? "the first line is taken for the names of the "
+                                 "columns, and none is called text"
+                               : "there are several columns",
                        tr_buf_ok(&remedy) ? remedy.p : "use --text");
     tr_buf_release(&remedy);
     return rc;
@@ -330,7 +332,10 @@ static int keep_header(struct tr_source *src, struct tr_str record,
     tr_buf_init(&name, 0);
     for (uint32_t i = 0; ok && i < src->csv.fields; i++) {
         tr_buf_clear(&name);
-        tr_csv_unquote(tr_csv_field(&src->csv, record.p, i), &name);
+        if (src->no_header)
+            tr_buf_addf(&name, "%u", i + 1);
+        else
+            tr_csv_unquote(tr_csv_field(&src->csv, record.p, i), &name);
         src->columns[i] = tr_arena_dup(&src->arena, tr_buf_str(&name));
         ok = tr_buf_ok(&name) && src->columns[i].p;
     }
@@ -401,38 +406,58 @@ static int excel_note(struct tr_source *src, struct tr_str record,
                          "remove it (the delimiter is found without it)");
 }
 
-static int header_record(struct tr_source *src, struct tr_err *err)
+/* Its bytes are judged as those of a row where it is one. */
+static int header_bytes(struct tr_source *src, struct tr_str record,
+                        struct tr_err *err)
 {
-    struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
     struct tr_found *f = &src->found;
-    size_t bad_at;
-    int rc;
+    size_t bad_at = tr_utf8_valid(record);
 
-    if (f->why != TR_WHY_NONE)
-        return tr_faulty_row(src, false, err);
     if (src->csv.nul_at != TR_CSV_NOWHERE) {
         f->why = TR_WHY_BAD_NUL;
         f->bad_at = src->csv.nul_at;
         return tr_faulty_row(src, false, err);
     }
-    bad_at = tr_utf8_valid(record);
     if (bad_at < record.n) {
         f->why = TR_WHY_BAD_UTF8;
         f->bad_at = bad_at;
         return tr_faulty_row(src, false, err);
     }
+    return TR_OK;
+}
+
+static int empty_header(struct tr_source *src, struct tr_err *err)
+{
+    return tr_faulty_say(src, TR_DATA, 0, false, err,
+                         src->no_header ? "the first line is empty"
+                                        : "the header line is empty",
+                         src->no_header
+                             ? "remove it"
+                             : "begin the file with the names of the columns");
+}
+
+static int header_record(struct tr_source *src, struct tr_err *err)
+{
+    struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
+    int rc;
+
+    if (src->found.why != TR_WHY_NONE)
+        return tr_faulty_row(src, false, err);
+    rc = src->no_header ? TR_OK : header_bytes(src, record, err);
+    if (rc != TR_OK)
+        return rc;
     if (is_excel_note(record))
         return excel_note(src, record, err);
     if (!record.n)
-        return tr_faulty_say(src, TR_DATA, 0, false, err,
-                             "the header line is empty",
-                             "begin the file with the names of the columns");
+        return empty_header(src, err);
     if (src->csv.fields > TR_FIELDS_MAX)
         return tr_faulty_say(src, TR_DATA, 0, false, err,
                              "the header has more than 4096 columns",
                              "keep only the columns that are needed");
-    rc = src->has_header ? compare_header(src, record, err)
-                         : keep_header(src, record, err);
+    if (!src->has_header)
+        rc = keep_header(src, record, err);
+    else if (!src->no_header)
+        rc = compare_header(src, record, err);
     return rc == TR_OK ? STARTED : rc;
 }
 
@@ -464,7 +489,7 @@ static int try_csv(struct tr_source *src, struct tr_err *err)
             return MORE;
     }
     rc = header_record(src, err);
-    if (rc != STARTED)
+    if (rc != STARTED || src->no_header)
         return rc;
     if (src->found.next == f->to - f->from && f->final)
         return tr_faulty_say(src, TR_DATA, src->found.next, false, err,
@@ -615,6 +640,8 @@ int tr_header_summary(struct tr_source *src, struct tr_err *err)
     if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV)
         tr_buf_addf(&b, ", %u column%s", src->column_count,
                     src->column_count == 1 ? "" : "s");
+    if (src->no_header && src->format != TR_FMT_JSONL)
+        tr_buf_addz(&b, ", no header");
     ok = tr_buf_ok(&b);
     if (ok)
         snprintf(src->summary, sizeof src->summary, "%s", b.p);

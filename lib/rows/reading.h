@@ -60,6 +60,7 @@ struct tr_source {
     size_t path_count;
     enum tr_format format;
     bool format_asked, bad_rows_fail;
+    bool no_header;   /* asked for; nothing to JSON Lines */
     bool format_open; /* nobody said CSV: the first byte may say JSON Lines */
     char delimiter; /* 0: not yet detected */
     struct tr_str text_wish;

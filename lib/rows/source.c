@@ -285,6 +285,7 @@ static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
     }
     src->format_asked = o->format != TR_FMT_AUTO;
     src->bad_rows_fail = o->bad_rows_fail;
+    src->no_header = o->no_header;
     src->style.guard = o->csv_guard;
     src->left = o->head > 0 ? o->head : -1;
     src->read_bytes = o->read_bytes ? o->read_bytes : READ_BYTES;
@@ -582,7 +583,7 @@ const char *tr_source_summary(const struct tr_source *src)
 
 void tr_source_head(const struct tr_source *src, struct tr_buf *out)
 {
-    tr_render_head(&src->style, src->header, out);
+    tr_render_head(&src->style, src->no_header ? NULL : &src->header, out);
 }
 
 void tr_source_render(const struct tr_source *src, const struct tr_block *block,

@@ -29,6 +29,9 @@ struct tr_source_opts {
     const char *as;           /* name of the label column, "label" */
     bool bad_rows_fail;       /* --on-bad-row fail */
     bool csv_guard;           /* --csv-guard; nothing to JSON Lines */
+    bool no_header;           /* the first line of CSV or TSV is a row: columns
+                                 are called 1, 2, ..., and the output of no
+                                 format has a header */
     int64_t head;             /* first N rows only; <= 0: all */
     size_t read_bytes;        /* bytes of one read; 0: a good size (tests) */
 };

@@ -130,6 +130,48 @@ static void good_csv(void **state)
 
 #define KEEP ", or keep such rows with --on-bad-row fail"
 
+static void csv_without_header(void **state)
+{
+    static const struct example table[] = {
+        {"rows.csv", "1,I was charged\n2,\"It,\ncrashes\"\n",
+         {.text = "2", .id = "1", .no_header = true},
+         "1,I was charged" TAIL "2,\"It,\ncrashes\"" TAIL,
+         "1:[I was charged]#1\n2:[It,\ncrashes]#2\n"},
+        {"column.csv", "\xef\xbb\xbf" "a\r\n\"b\"\r\n", {.no_header = true},
+         "\xef\xbb\xbf" "a" NEW_TAIL "\"b\"" NEW_TAIL, "1:[a]\n2:[b]\n"},
+        {"single.csv", "a", {.no_header = true}, "a" TAIL, "1:[a]\n"},
+        {"parts.csv", "x;y;z\na;b;c\n", {.text = "1,3", .no_header = true},
+         "x;y;z;L;m;0.9731;\na;b;c;L;m;0.9731;\n",
+         "1:[1: x\n3: z]\n2:[1: a\n3: c]\n"},
+        {"rows.tsv", "a\tb\n", {.text = "1", .no_header = true},
+         "a\tb\tL\tm\t0.9731\t\n", "1:[a]\n"},
+        {"rows.txt", "a,b\nc\n", {.no_header = true},
+         "\"a,b\"" TAIL "c" TAIL, "1:[a,b]\n2:[c]\n"},
+        {"rows.jsonl", "{\"text\":\"a\"}\n", {.no_header = true},
+         "{\"text\":\"a\",\"label\":\"L\",\"label_by\":\"m\","
+         "\"label_confidence\":0.9731,\"label_error\":null}\n", "1:[a]\n"},
+        {"which.csv", "a,b\nc,d\n", {.no_header = true},
+         "! which.csv, line 1, column 1: there are several columns; name the "
+         "one to label with --text: 1, 2", NULL},
+        {"name.csv", "a,b\n", {.text = "body", .no_header = true},
+         "! name.csv, line 1, column 1: there is no column \"body\"; name one "
+         "of these columns with --text: 1, 2", NULL},
+        {"longer.csv", "a,b\nc,d,e\n", {.text = "1", .no_header = true},
+         "a,b" TAIL "! longer.csv, line 2, column 4: 3 fields where the first "
+         "line has 2; put quotes around the field that holds the extra ','"
+         KEEP, NULL},
+        {"bad.csv", "a\xff,b\nc,d\n",
+         {.text = "1", .no_header = true, .bad_rows_fail = true},
+         "a\xff,b" FAIL("bad_utf8") "c,d" TAIL, "1:[]!bad_utf8\n2:[c]\n"},
+        {"empty-first.csv", "\na,b\n", {.no_header = true},
+         "! empty-first.csv, line 1, column 1: the first line is empty; remove "
+         "it", NULL},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
 /* Blank lines before the end are no rows; those in the middle stay faults, and
  * so do those of a file without any row. */
 static void blank_lines_at_the_end(void **state)
@@ -235,8 +277,8 @@ static void bad_csv_stops(void **state)
         {"no-text.csv", "id,body\n1,a\n", {0},
          "! no-text.csv, line 1, column 1: the first line is taken for the "
          "names of the columns, and none is called text; name the one to "
-         "label with --text: id, body; if that line is a row already, put a "
-         "line of names above it", NULL},
+         "label with --text: id, body; if that line is a row already, add "
+         "--no-header", NULL},
         {"twice.csv", "id,text,id\n1,a,2\n", {0},
          "! twice.csv, line 1, column 9: columns 1 and 3 are both called "
          "\"id\"; rename one of them", NULL},
@@ -257,7 +299,7 @@ static void bad_csv_stops(void **state)
          "! no-header.csv, line 1, column 1: the first line is taken for the "
          "names of the columns, and none is called text; name the one to "
          "label with --text: I was charged twice, a; if that line is a row "
-         "already, put a line of names above it", NULL},
+         "already, add --no-header", NULL},
         {"excel.csv", "sep=;\r\nid;text\r\n1;a\r\n", {0},
          "! excel.csv, line 1, column 1: the line \"sep=;\" is a note for "
          "Excel and no header; remove it (the delimiter is found without it)",
@@ -1009,6 +1051,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_csv),
+        cmocka_unit_test(csv_without_header),
         cmocka_unit_test(blank_lines_at_the_end),
         cmocka_unit_test(bad_csv_stops),
         cmocka_unit_test(bad_csv_is_kept),
