@@ -258,8 +258,7 @@ static const char *spell(char *out, size_t size, enum tr_rank rank,
 /* What people call a key that they want to give as an option. */
 static bool is_key_word(const char *name)
 {
-    static const char *const words[] = {"key", "token", "secret", "apikey",
-                                        "api-key", "api_key", NULL};
+    static const char *const words[] = {"key", "token", "apikey", NULL};
     size_t n = strlen(name);
 
     for (const char *const *w = words; *w; w++) {
@@ -286,7 +285,7 @@ static int unknown_name(enum tr_rank rank, const char *name, const char *where,
     }
     near = tr_nearest(tr_str_c(name), names, n);
     spell(said, sizeof said, rank, name);
-    if (rank == TR_FROM_SET && is_key_word(name))
+    if (rank == TR_FROM_SET && !near && is_key_word(name))
         return tr_fail(err, speakers[rank].code,
                        "unknown option %s; a key is not given in plain sight: "
                        "set OPENAI_API_KEY (trommel models shows the variable "

@@ -143,6 +143,12 @@ static void test_sentences(void **state)
         {TR_FROM_SET, "rpm", "", NULL, TR_USAGE, "--rpm needs a value: N"},
         {TR_FROM_SET, "rmp", "6", "--rmp", TR_USAGE,
          "unknown option --rmp; did you mean --rpm?"},
+        {TR_FROM_SET, "batch-token", "6", NULL, TR_USAGE,
+         "unknown option --batch-token; did you mean --batch-tokens?"},
+        {TR_FROM_SET, "openai-api-key", "6", NULL, TR_USAGE,
+         "unknown option --openai-api-key; a key is not given in plain sight: "
+         "set OPENAI_API_KEY (trommel models shows the variable of each "
+         "provider), or name a file with --key-file"},
         {TR_FROM_SET, "xyzzyplugh", "6", NULL, TR_USAGE,
          "unknown option --xyzzyplugh; see trommel help classify"},
         {TR_FROM_SET, "format", "xml", NULL, TR_USAGE,
