@@ -239,8 +239,9 @@ int tr_target_key_file(struct tr_target *t, const char *path,
 static int no_variable(const char *option, struct tr_err *err)
 {
     return tr_fail(err, TR_CONFIG,
-                   "%s wants the NAME of a variable that holds the key, not "
-                   "the key itself: export MY_KEY=..., then name MY_KEY",
+                   "%s: no variable of that name is set; give the NAME of one "
+                   "that holds the key, not the key itself: export MY_KEY=..., "
+                   "then name MY_KEY",
                    option);
 }
 
