@@ -9,7 +9,9 @@
 
 #include <string.h>
 
-enum type { HEADING, FLAG, TEXT, LIST, INT, NUM, MONEY, TIME, CHOICE, WORDS };
+enum type {
+    HEADING, FLAG, TEXT, LIST, INT, COUNT, NUM, MONEY, TIME, CHOICE, WORDS
+};
 enum { C = 1, E = 2, T = 4 };
 
 struct option {

@@ -116,6 +116,8 @@ static int finish(struct term *term, struct progress *progress,
     else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 && !term->json)
         summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));
+    if (code == 1 && term->quiet && !term->json && !flag(cfg, "dry-run"))
+        summary_failed(term, run, named ? output : NULL);
     if (code > 128) /* our own doing, so the last word on it is ours too */
         why = stop_words(words, sizeof words, cfg, run);
     if (why && *why)

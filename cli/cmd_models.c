@@ -21,9 +21,9 @@ static const char usage[] =
     "Lists providers with the variable that holds their key, and models with\n"
     "their prices in USD per million tokens (BATCH: share of them in one);\n"
     "with WORD only those whose name contains it. A model that is not listed\n"
-    "can be asked all the same; only --budget needs a price. Your own rows:\n"
-    "providers in config.yaml, models in models.yaml, both in\n"
-    "$XDG_CONFIG_HOME/trommel.\n";
+    "can be asked all the same; only --budget needs a price. Exit code 1: none\n"
+    "matches. Your own rows: providers in config.yaml, models in models.yaml,\n"
+    "both in $XDG_CONFIG_HOME/trommel.\n";
 
 /* "0.10", "12.50", or "-" when unknown; prices are pico-dollars a token. */
 static const char *price(char *out, int64_t pico)
@@ -37,14 +37,26 @@ static const char *price(char *out, int64_t pico)
     return out;
 }
 
-static void put_providers(const struct tr_catalog *c, const char *word)
+/* One line of the table of providers, below its head; how many there are. */
+static size_t put_provider(size_t shown, const char *name, const char *key,
+                           const char *state, const char *where)
+{
+    static const char form[] = "%-22s %-22s %-8s %s\n";
+
+    if (!shown)
+        printf(form, "PROVIDER", "KEY", "", "WHERE");
+    printf(form, name, key, state, where);
+    return shown + 1;
+}
+
+/* How many have word in their names. */
+static size_t put_providers(const struct tr_catalog *c, const char *word)
 {
     const struct tr_provider *rows;
-    size_t n = tr_catalog_providers(c, &rows);
+    size_t n = tr_catalog_providers(c, &rows), shown = 0;
 
-    printf("%-22s %-22s %-8s %s\n", "PROVIDER", "KEY", "", "WHERE");
     if (strstr("local", word))
-        printf("%-22s %-22s %-8s %s\n", "local", "-", "", "this machine");
+        shown = put_provider(shown, "local", "-", "", "this machine");
     for (size_t i = 0; i < n; i++) {
         const struct tr_provider *p = &rows[i];
         const char *key = p->key_env ? p->key_env : p->key_file;
@@ -56,10 +68,12 @@ static void put_providers(const struct tr_catalog *c, const char *word)
             state = "set";
         else if (p->key_env)
             state = p->key_optional ? "optional" : "not set";
-        printf("%-22s %-22s %-8s %s\n", p->name, key ? key : "-", state,
-               p->base_url ? p->base_url
-               : p->base_url_env ? p->base_url_env : "-");
+        shown = put_provider(shown, p->name, key ? key : "-", state,
+                             p->base_url       ? p->base_url
+                             : p->base_url_env ? p->base_url_env
+                                               : "-");
     }
+    return shown;
 }
 
 /* ", ends 2026-12-11 (in 16 days)", ", other prices from 2027-01-01"; empty
@@ -84,8 +98,9 @@ static const char *days_of(char *out, size_t size, const struct tr_model *m,
     return out;
 }
 
-static void put_models(const struct tr_catalog *c, const char *word,
-                       int64_t now_s)
+/* Behind above lines; how many have word in their names. */
+static size_t put_models(const struct tr_catalog *c, const char *word,
+                         int64_t now_s, size_t above)
 {
     const struct tr_model *rows;
     size_t n = tr_catalog_models(c, &rows), shown = 0, near = 0;
@@ -99,7 +114,8 @@ static void put_models(const struct tr_catalog *c, const char *word,
         if (!strstr(m->name, word))
             continue;
         if (!shown++)
-            printf("\n%-36s %8s %8s %8s %8s %6s %9s %8s  %s\n", "MODEL", "IN",
+            printf("%s%-36s %8s %8s %8s %8s %6s %9s %8s  %s\n",
+                   above ? "\n" : "", "MODEL", "IN",
                    "CACHED", "WRITTEN", "OUT", "BATCH", "CONTEXT", "MOST OUT",
                    "AS OF");
         if (m->batch_pct)
@@ -122,6 +138,7 @@ static void put_models(const struct tr_catalog *c, const char *word,
                "choose another in time.\nAnswers that were paid for stay in "
                "the store.\n", near, near == 1 ? "is" : "are",
                TR_SHUTDOWN_NEAR);
+    return shown;
 }
 
 int cmd_models(int argc, char **argv)
@@ -131,6 +148,7 @@ int cmd_models(int argc, char **argv)
     struct tr_lane_opts o = {.model = ""};
     const char *word = argc > 1 ? argv[1] : "";
     struct tr_err err;
+    size_t shown = 1;
     int rc = cfg ? TR_OK : tr_fail(&err, TR_NOMEM, "out of memory");
 
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
@@ -144,12 +162,15 @@ int cmd_models(int argc, char **argv)
     TRY(tr_config_load(cfg, NULL, &err));
     o.config_dir = tr_config_dir(cfg);
     TRY(tr_catalog_open(&catalog, &o, &err));
-    put_providers(catalog, word);
-    put_models(catalog, word, tr_clock_wall_s());
+    shown = put_providers(catalog, word);
+    shown += put_models(catalog, word, tr_clock_wall_s(), shown);
+    if (!shown)
+        tr_fail(&err, TR_OK, "no provider and no model has \"%.100s\" in its "
+                "name; trommel models lists them all", word);
 out:
-    if (rc != TR_OK)
+    if (rc != TR_OK || !shown)
         fprintf(stderr, "trommel: %s\n", term_plain(err.text));
     tr_catalog_close(catalog);
     tr_config_free(cfg);
-    return tr_exit_code(rc);
+    return rc == TR_OK && !shown ? 1 : tr_exit_code(rc);
 }

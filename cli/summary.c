@@ -89,14 +89,20 @@ static void say_failures(struct term *term, const trommel_run *run)
 static void say_known(struct term *term, const trommel_run *run)
 {
     int64_t stored = trommel_run_count(run, TROMMEL_ROWS_STORED);
+    int64_t failed = trommel_run_count(run, TROMMEL_ROWS_STORED_FAILED);
     int64_t twins = trommel_run_count(run, TROMMEL_ROWS_TWIN);
     struct line l = {.n = 0};
 
     if (stored > 0)
-        put_count(&l, "  known   ", stored, " rows came from the store");
+        put_count(&l, "  known   ", stored, stored == 1
+                      ? " row came from the store"
+                      : " rows came from the store");
     if (twins > 0)
         put_count(&l, stored ? ", " : "  known   ", twins,
                   " equal to an earlier row");
+    if (failed > 0)
+        put_count(&l, "; ", failed, " from the store failed before: "
+                                    "--retry-failed asks again");
     if (l.n)
         term_say(term, SAY_NOTE, l.text);
 }
@@ -314,4 +320,27 @@ void summary_print(struct term *term, const trommel_run *run,
     say_guard(term, run);
     say_models(term, run);
     say_cost_and_time(term, run, elapsed_ms);
+}
+
+void summary_failed(struct term *term, const trommel_run *run,
+                    const char *output)
+{
+    int64_t rows, row, first = 0;
+    const char *code, *text;
+    struct line l = {.n = 0};
+
+    put_count(&l, "rows without a label: ",
+              trommel_run_count(run, TROMMEL_ROWS_FAILED), " of ");
+    put_count(&l, "", trommel_run_count(run, TROMMEL_ROWS_SETTLED), " (");
+    for (size_t i = 0;
+         (code = trommel_run_failure(run, i, &rows, &row, &text)); i++) {
+        put_count(&l, i ? ", " : "", rows, " ");
+        put(&l, code, "");
+        if (!first || row < first)
+            first = row;
+    }
+    put_count(&l, ", first: row ", first, "); the reasons stand in ");
+    put(&l, output ? output : "the output",
+        ", in the column that ends in _error");
+    term_say(term, SAY_ERROR, l.text);
 }

@@ -13,4 +13,9 @@
 void summary_print(struct term *term, const trommel_run *run,
                    const char *output, int64_t elapsed_ms);
 
+/* For a run that says nothing but errors: one line about the rows without a
+ * label. output as above. */
+void summary_failed(struct term *term, const trommel_run *run,
+                    const char *output);
+
 #endif

@@ -105,7 +105,9 @@ enum trommel_count {
     TROMMEL_SHADOW_HIGH,   /* 0 to 1000 where none was compared */
     TROMMEL_UNKNOWN_NANOUSD, /* of SPENT_NANOUSD: bounds of requests whose cost
                               nobody knows */
-    TROMMEL_UNKNOWN_REQUESTS /* how many those are, of the job */
+    TROMMEL_UNKNOWN_REQUESTS, /* how many those are, of the job */
+    TROMMEL_ROWS_STORED_FAILED /* of the rows stored: with a reason instead of a
+                              label; the setting "retry-failed" asks again */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */
@@ -151,7 +153,8 @@ TROMMEL_API void trommel_config_free(trommel_config *cfg);
 /* Opens task, input, store, model and output. *out is set even on failure, so
  * that it can be asked for the error; close it in any case. cfg may be freed
  * afterwards. Without "input" the rows are pushed. Without "output" and with
- * pushed rows the results are taken by next(). */
+ * pushed rows the results are taken by next(). With "wait-lock" and a store that
+ * another run holds, the steps wait for it. */
 TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 
 /* Bounded work; waits at most timeout_ms for replies or input when there is
@@ -206,7 +209,7 @@ TROMMEL_API int64_t trommel_run_count(const trommel_run *run,
 TROMMEL_API const char *trommel_run_label(const trommel_run *run, size_t i,
                                           int64_t *rows);
 /* Reason i for which rows failed: its code, in *rows how many, in *example
- * the number of one of them (from 1), in *text the words for people (static).
+ * the number of the first of them (from 1), in *text the words for people (static).
  * NULL after the last. Reasons without a row are left out. */
 TROMMEL_API const char *trommel_run_failure(const trommel_run *run, size_t i,
                                             int64_t *rows, int64_t *example,

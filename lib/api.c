@@ -348,6 +348,7 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
         return c.rows_written - (d->sink ? 0 : d->result_count);
     case TROMMEL_ROWS_FAILED:   return c.rows_failed;
     case TROMMEL_ROWS_STORED:   return c.rows_stored;
+    case TROMMEL_ROWS_STORED_FAILED: return c.rows_stored_failed;
     case TROMMEL_REQUESTS:      return paid_requests(d);
     case TROMMEL_RETRIES:       return c.retries;
     case TROMMEL_IN_FLIGHT:     return c.in_flight;
@@ -555,6 +556,7 @@ static void add_counts(struct tr_buf *b, const trommel_run *run)
         {"rows_written", TROMMEL_ROWS_WRITTEN},
         {"rows_failed", TROMMEL_ROWS_FAILED},
         {"rows_stored", TROMMEL_ROWS_STORED},
+        {"rows_stored_failed", TROMMEL_ROWS_STORED_FAILED},
         {"rows_twin", TROMMEL_ROWS_TWIN},
         {"rows_none", TROMMEL_ROWS_NONE},
         {"requests", TROMMEL_REQUESTS},

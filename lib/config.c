@@ -205,6 +205,11 @@ static const char *wanted(const struct tr_option *opt, struct tr_str s)
     switch (opt->type) {
     case TR_OPT_INT:
         return read_int(s, &n) ? NULL : "a whole number, such as 16";
+    case TR_OPT_COUNT:
+        return read_int(s, &n) && n > 0
+                   ? NULL
+                   : "a whole number from 1 on; leave it out for the default, "
+                     "or add --dry-run to ask nothing";
     case TR_OPT_NUM:
         return read_decimal(s, &n) ? NULL : "a number, such as 0.5";
     case TR_OPT_MONEY:
@@ -250,6 +255,22 @@ static const char *spell(char *out, size_t size, enum tr_rank rank,
     return out;
 }
 
+/* What people call a key that they want to give as an option. */
+static bool is_key_word(const char *name)
+{
+    static const char *const words[] = {"key", "token", "apikey", NULL};
+    size_t n = strlen(name);
+
+    for (const char *const *w = words; *w; w++) {
+        size_t tail = strlen(*w);
+
+        if (n >= tail && strcmp(name + n - tail, *w) == 0 &&
+            (n == tail || strchr("-_", name[n - tail - 1])))
+            return true;
+    }
+    return false;
+}
+
 static int unknown_name(enum tr_rank rank, const char *name, const char *where,
                         struct tr_err *err)
 {
@@ -264,6 +285,12 @@ static int unknown_name(enum tr_rank rank, const char *name, const char *where,
     }
     near = tr_nearest(tr_str_c(name), names, n);
     spell(said, sizeof said, rank, name);
+    if (rank == TR_FROM_SET && !near && is_key_word(name))
+        return tr_fail(err, speakers[rank].code,
+                       "unknown option %s; a key is not given in plain sight: "
+                       "set OPENAI_API_KEY (trommel models shows the variable "
+                       "of each provider), or name a file with --key-file",
+                       said);
     if (near)
         spell(meant, sizeof meant, rank, near);
     return tr_fail(err, speakers[rank].code, "%s%sunknown %s %s; %s%s%s",

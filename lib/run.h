@@ -109,6 +109,7 @@ struct tr_run_opts {
 struct tr_counts {
     int64_t rows_read, rows_settled, rows_written, rows_failed;
     int64_t rows_stored;     /* answered by the store */
+    int64_t rows_stored_failed; /* of these: with a reason, no label */
     int64_t rows_twin;       /* equal to another row of this run */
     int64_t requests, retries, in_flight, items_reasked, voided;
     int64_t tokens_in, tokens_out, tokens_cached, tokens_cache_write;
@@ -119,7 +120,7 @@ struct tr_counts {
     int64_t unknown_attempts; /* of the job: nobody knows their cost */
     int64_t retried[TR_OUT_COUNT]; /* of the retries: after which outcome */
     int64_t fails[TR_WHY_COUNT];
-    int64_t fail_example[TR_WHY_COUNT]; /* row number from 1, 0: none */
+    int64_t fail_example[TR_WHY_COUNT]; /* first row, from 1; 0: none */
     int64_t none_answers, cut_texts, forgiven;
     double row_estimate;     /* nano-dollars a row that is asked, as thought
                                 before the first request; 0: no idea */

@@ -81,12 +81,19 @@ static void warn_labels(struct tr_drive *d)
                  100 * c.none_answers / labelled);
         tr_drive_say(d, 1, line);
     }
-    if (c.cut_texts) {
-        snprintf(line, sizeof line, "%" PRId64 " texts are longer than the "
-                 "local model reads; their end was not looked at",
-                 c.cut_texts);
-        tr_drive_say(d, 1, line);
-    }
+}
+
+static void warn_cut(struct tr_drive *d, int64_t texts)
+{
+    char line[160];
+
+    if (!texts)
+        return;
+    snprintf(line, sizeof line, "%" PRId64 " %s than the local model reads; "
+             "%s not looked at", texts,
+             texts == 1 ? "text is longer" : "texts are longer",
+             texts == 1 ? "its end was" : "their ends were");
+    tr_drive_say(d, 1, line);
 }
 
 /* The run has ended: the output gets its name, or stays partial. */
@@ -105,6 +112,7 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
     else
         tr_fail(err, TR_OK, "%s", sentence);
     warn_labels(d);
+    warn_cut(d, c.cut_texts);
     if (d->sink && (d->exit_code == 0 || d->exit_code == 1)) {
         TRY(tr_sink_finish(d->sink, err));
     } else if (d->sink && !tr_sink_is_stream(d->sink)) {
@@ -227,6 +235,8 @@ static int take_step(struct tr_drive *d, int timeout_ms)
 
     if (d->done)
         return TR_RUN_DONE;
+    if (!d->over && d->awaits_store)
+        return tr_drive_await_store(d, timeout_ms);
     if (!d->over) {
         rc = go_on(d, timeout_ms);
         if (rc == TR_RUN_MORE)
@@ -257,10 +267,16 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
 
 void tr_drive_stop(struct tr_drive *d, int exit_code)
 {
-    if (d->over)
+    if (d->over) {
         tr_watch_hurry(&d->watch);
-    else if (d->run)
+    } else if (d->run) {
         tr_run_stop(d->run, exit_code);
+    } else if (d->awaits_store) { /* nothing has begun */
+        d->over = true;
+        d->exit_code = exit_code;
+        tr_fail(&d->err, TR_OK, "stopped while waiting for another run of this "
+                "task");
+    }
 }
 
 int64_t tr_drive_in_flight_nano(const struct tr_drive *d)

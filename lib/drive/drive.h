@@ -53,6 +53,8 @@ struct tr_drive {
     char *spill_folder;
 
     bool has_task, source_waits, done, dry_run;
+    bool awaits_store;        /* --wait-lock: another run holds it, and what
+                                 needs it is not open yet */
     int exit_code;
 
     struct tr_buf pushed;     /* id_len, text_len, id, text; repeated */
@@ -91,6 +93,8 @@ struct tr_drive {
 };
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg);
+/* While awaits_store: asks again, within 200 ms. As tr_drive_step(). */
+int tr_drive_await_store(struct tr_drive *d, int timeout_ms);
 /* TR_RUN_MORE, TR_RUN_DONE or a negative code (d->err). */
 int tr_drive_step(struct tr_drive *d, int timeout_ms);
 void tr_drive_say(struct tr_drive *d, int level, const char *line);

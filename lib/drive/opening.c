@@ -15,9 +15,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+
+enum { STORE_POLL_MS = 200 }; /* another run: minutes or hours */
 
 /* ---- task, lanes, store, output --------------------------------------- */
 
@@ -37,6 +40,7 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
         .as = tr_config_text(d->cfg, "as"),
         .bad_rows_fail =
             strcmp(tr_config_text(d->cfg, "on-bad-row"), "fail") == 0,
+        .no_header = tr_config_flag(d->cfg, "no-header"),
         .csv_guard = tr_config_flag(d->cfg, "csv-guard"),
         .head = tr_config_int(d->cfg, "head"),
     };
@@ -421,7 +425,7 @@ static int open_store(struct tr_drive *d, struct tr_err *err)
     struct tr_store_opts o = {
         .task = d->task.digest,
         .task_name = name ? name : tr_config_text(d->cfg, "labels"),
-        .wait_lock = tr_config_flag(d->cfg, "wait-lock"),
+        .waits = tr_config_flag(d->cfg, "wait-lock"),
     };
     struct tr_buf own;
     int rc = TR_OK;
@@ -694,6 +698,43 @@ static int draw_asked(struct tr_drive *d, const struct tr_source_opts *o,
                           0, o, err);
 }
 
+/* The store and what needs it. TR_STORE_HELD: by another run, for now. */
+static int open_rest(struct tr_drive *d, struct tr_err *err)
+{
+    int rc;
+
+    TRY(open_store(d, err));
+    if (d->source && !d->dry_run && !d->is_sample) {
+        TRY(open_sink(d, err));
+        choose_spill(d);
+    }
+    choose_peers(d);
+    TRY(open_run(d, err));
+out:
+    return rc;
+}
+
+/* Whoever steps all the same after a failed opening hears of it again. */
+static void never_begins(struct tr_drive *d, int rc)
+{
+    d->over = true;
+    d->over_code = rc;
+    d->exit_code = tr_exit_code(rc);
+}
+
+int tr_drive_await_store(struct tr_drive *d, int timeout_ms)
+{
+    bool soon = timeout_ms >= 0 && timeout_ms < STORE_POLL_MS;
+    int rc;
+
+    poll(NULL, 0, soon ? timeout_ms : STORE_POLL_MS);
+    rc = open_rest(d, &d->err);
+    d->awaits_store = rc == TR_STORE_HELD;
+    if (rc < 0)
+        never_begins(d, rc);
+    return rc < 0 ? rc : TR_RUN_MORE;
+}
+
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
 {
     struct tr_err *err = &d->err;
@@ -716,6 +757,8 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     if (o->path_count) {
         TRY(tr_source_open(&d->source, o, err));
         tr_drive_say(d, 2, tr_source_summary(d->source));
+        TRY(tr_source_check_output(d->source, tr_config_text(d->cfg, "output"),
+                                   err));
         TRY(draw_asked(d, o, err));
     } else {
         d->results = tr_array(TR_RESULTS, sizeof *d->results);
@@ -729,18 +772,14 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     TRY(tr_watch_open(&d->watch, d->cfg,
                       d->dry_run || tr_config_flag(d->cfg, "offline"), tr_drive_on_say,
                       d, err));
-    TRY(open_store(d, err));
-    if (d->source && !d->dry_run && !d->is_sample) {
-        TRY(open_sink(d, err));
-        choose_spill(d);
+    rc = open_rest(d, err);
+    d->awaits_store = rc == TR_STORE_HELD;
+    if (d->awaits_store) {
+        tr_drive_say(d, 2, err->text);
+        rc = TR_OK;
     }
-    choose_peers(d);
-    TRY(open_run(d, err));
 out:
-    if (rc != TR_OK) { /* whoever steps all the same hears it again */
-        d->over = true;
-        d->over_code = rc;
-        d->exit_code = tr_exit_code(rc);
-    }
+    if (rc != TR_OK)
+        never_begins(d, rc);
     return rc;
 }

@@ -56,6 +56,7 @@ static int look_up_at(struct tr_run *run, struct tr_run_lane *l,
         }
         row->verdict = a->verdict[i];
         run->counts.rows_stored++;
+        run->counts.rows_stored_failed += why != TR_WHY_NONE;
         l->counts.stored++;
         tr_run_settle_all(run, row);
     }

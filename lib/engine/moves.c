@@ -85,15 +85,17 @@ static void count_settled(struct tr_run *run, const struct tr_row *row)
 {
     const struct tr_verdict *v = &row->verdict;
     struct tr_counts *c = &run->counts;
+    int64_t number =
+        (int64_t)(row->block->first + (uint64_t)(row - row->block->rows)) + 1;
 
     c->rows_settled++;
     if (v->why != TR_WHY_NONE) {
+        int64_t *first = &c->fail_example[v->why];
+
         c->rows_failed++;
         c->fails[v->why]++;
-        if (!c->fail_example[v->why])
-            c->fail_example[v->why] =
-                (int64_t)(row->block->first + (uint64_t)(row - row->block->rows))
-                + 1;
+        if (!*first || number < *first) /* rows settle in any order */
+            *first = number;
         return;
     }
     const uint32_t *labels;

@@ -143,8 +143,9 @@ static void fields_clauses(const struct tr_source *src, struct tr_buf *what,
         tr_buf_addz(remedy, "remove it");
         return;
     }
-    tr_buf_addf(what, "%u field%s where the header has %u", have,
-                have == 1 ? "" : "s", want);
+    tr_buf_addf(what, "%u field%s where the %s has %u", have,
+                have == 1 ? "" : "s",
+                src->no_header ? "first line" : "header", want);
     if (have < want)
         tr_buf_addz(remedy, "add the missing ones, empty if need be");
     else

@@ -6,6 +6,7 @@
 #include "rows/reading.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 #define SAMPLE_BYTES ((size_t)64 << 10) /* looked at when in doubt */
 #define SAMPLE_RECORDS 200u
@@ -98,6 +99,8 @@ static int no_column(struct tr_source *src, struct tr_str wish,
 static int default_text(struct tr_source *src, struct tr_column *text,
                         struct tr_err *err)
 {
+    bool json = src->format == TR_FMT_JSONL;
+    bool named = !json && !src->no_header;
     struct tr_buf remedy;
     int rc;
 
@@ -111,10 +114,14 @@ static int default_text(struct tr_source *src, struct tr_column *text,
     tr_buf_init(&remedy, 0);
     tr_buf_addf(&remedy, "name the one to label with --text: ");
     list_names(src->columns, src->column_count, &remedy);
+    if (named)
+        tr_buf_addz(&remedy, "; if that line is a row already, add "
+                             "--no-header");
     rc = tr_faulty_say(src, TR_DATA, 0, false, err,
-                       src->format == TR_FMT_JSONL
-                           ? "none of the members is called text"
-                           : "none of the columns is called text",
+                       json    ? "none of the members is called text"
+                       : named ? "the first line is taken for the names of the "
+                                 "columns, and none is called text"
+                               : "there are several columns",
                        tr_buf_ok(&remedy) ? remedy.p : "use --text");
     tr_buf_release(&remedy);
     return rc;
@@ -325,7 +332,10 @@ static int keep_header(struct tr_source *src, struct tr_str record,
     tr_buf_init(&name, 0);
     for (uint32_t i = 0; ok && i < src->csv.fields; i++) {
         tr_buf_clear(&name);
-        tr_csv_unquote(tr_csv_field(&src->csv, record.p, i), &name);
+        if (src->no_header)
+            tr_buf_addf(&name, "%u", i + 1);
+        else
+            tr_csv_unquote(tr_csv_field(&src->csv, record.p, i), &name);
         src->columns[i] = tr_arena_dup(&src->arena, tr_buf_str(&name));
         ok = tr_buf_ok(&name) && src->columns[i].p;
     }
@@ -379,41 +389,83 @@ static int compare_header(struct tr_source *src, struct tr_str record,
     return rc;
 }
 
-static int header_record(struct tr_source *src, struct tr_err *err)
+/* Excel's first line that names the delimiter: sep=; */
+static bool is_excel_note(struct tr_str record)
 {
-    struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
-    struct tr_found *f = &src->found;
-    size_t bad_at;
-    int rc;
+    return record.n == 5 && strncasecmp(record.p, "sep=", 4) == 0;
+}
 
-    if (f->why != TR_WHY_NONE)
-        return tr_faulty_row(src, false, err);
+static int excel_note(struct tr_source *src, struct tr_str record,
+                      struct tr_err *err)
+{
+    char what[80];
+
+    snprintf(what, sizeof what, "the line \"%.*s\" is a note for Excel and no "
+             "header", (int)record.n, record.p);
+    return tr_faulty_say(src, TR_DATA, 0, false, err, what,
+                         "remove it (the delimiter is found without it)");
+}
+
+/* Its bytes are judged as those of a row where it is one. */
+static int header_bytes(struct tr_source *src, struct tr_str record,
+                        struct tr_err *err)
+{
+    struct tr_found *f = &src->found;
+    size_t bad_at = tr_utf8_valid(record);
+
     if (src->csv.nul_at != TR_CSV_NOWHERE) {
         f->why = TR_WHY_BAD_NUL;
         f->bad_at = src->csv.nul_at;
         return tr_faulty_row(src, false, err);
     }
-    bad_at = tr_utf8_valid(record);
     if (bad_at < record.n) {
         f->why = TR_WHY_BAD_UTF8;
         f->bad_at = bad_at;
         return tr_faulty_row(src, false, err);
     }
+    return TR_OK;
+}
+
+static int empty_header(struct tr_source *src, struct tr_err *err)
+{
+    return tr_faulty_say(src, TR_DATA, 0, false, err,
+                         src->no_header ? "the first line is empty"
+                                        : "the header line is empty",
+                         src->no_header
+                             ? "remove it"
+                             : "begin the file with the names of the columns");
+}
+
+static int header_record(struct tr_source *src, struct tr_err *err)
+{
+    struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
+    int rc;
+
+    if (src->found.why != TR_WHY_NONE)
+        return tr_faulty_row(src, false, err);
+    rc = src->no_header ? TR_OK : header_bytes(src, record, err);
+    if (rc != TR_OK)
+        return rc;
+    if (is_excel_note(record))
+        return excel_note(src, record, err);
     if (!record.n)
-        return tr_faulty_say(src, TR_DATA, 0, false, err,
-                             "the header line is empty",
-                             "begin the file with the names of the columns");
-    if (record.p[0] == '{')
-        return tr_faulty_say(src, TR_DATA, 0, false, err,
-                             "this looks like JSON Lines, not like a header",
-                             "add --format jsonl");
+        return empty_header(src, err);
     if (src->csv.fields > TR_FIELDS_MAX)
         return tr_faulty_say(src, TR_DATA, 0, false, err,
                              "the header has more than 4096 columns",
                              "keep only the columns that are needed");
-    rc = src->has_header ? compare_header(src, record, err)
-                         : keep_header(src, record, err);
+    if (!src->has_header)
+        rc = keep_header(src, record, err);
+    else if (!src->no_header)
+        rc = compare_header(src, record, err);
     return rc == TR_OK ? STARTED : rc;
+}
+
+static bool looks_like_json(const struct tr_source *src)
+{
+    struct tr_str start = tr_str_trim(tr_feed_bytes(src));
+
+    return start.n && start.p[0] == '{';
 }
 
 static int try_csv(struct tr_source *src, struct tr_err *err)
@@ -421,6 +473,10 @@ static int try_csv(struct tr_source *src, struct tr_err *err)
     struct tr_feed *f = &src->feed;
     int rc;
 
+    if (looks_like_json(src))
+        return tr_faulty_say(src, TR_DATA, 0, false, err,
+                             "this looks like JSON Lines, not like a header",
+                             "add --format jsonl");
     if (!src->delimiter && detect(src, tr_feed_bytes(src), f->final) == MORE)
         return MORE;
     src->found = (struct tr_found){0};
@@ -433,7 +489,7 @@ static int try_csv(struct tr_source *src, struct tr_err *err)
             return MORE;
     }
     rc = header_record(src, err);
-    if (rc != STARTED)
+    if (rc != STARTED || src->no_header)
         return rc;
     if (src->found.next == f->to - f->from && f->final)
         return tr_faulty_say(src, TR_DATA, src->found.next, false, err,
@@ -491,6 +547,20 @@ static int try_line(struct tr_source *src, struct tr_err *err)
     return rc == TR_OK ? STARTED : rc;
 }
 
+/* JSON Lines or CSV, where neither --format nor a name said it. */
+static int close_format(struct tr_source *src)
+{
+    struct tr_feed *f = &src->feed;
+    struct tr_str bytes = tr_feed_bytes(src);
+
+    if (looks_like_json(src))
+        src->format = src->style.format = TR_FMT_JSONL;
+    else if (!tr_str_trim(bytes).n && !f->final && bytes.n < TR_SCAN_BYTES)
+        return MORE;
+    src->format_open = false;
+    return STARTED;
+}
+
 /* ---- any file --------------------------------------------------------- */
 
 int tr_header_try(struct tr_source *src, struct tr_err *err)
@@ -524,6 +594,8 @@ int tr_header_try(struct tr_source *src, struct tr_err *err)
                          "%s holds only a byte order mark, there is nothing "
                          "to label; check what wrote it",
                          tr_input_name(src, src->file));
+    } else if (src->format_open && close_format(src) == MORE) {
+        rc = MORE;
     } else if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV) {
         rc = try_csv(src, err);
     } else {
@@ -568,6 +640,8 @@ int tr_header_summary(struct tr_source *src, struct tr_err *err)
     if (src->format == TR_FMT_CSV || src->format == TR_FMT_TSV)
         tr_buf_addf(&b, ", %u column%s", src->column_count,
                     src->column_count == 1 ? "" : "s");
+    if (src->no_header && src->format != TR_FMT_JSONL)
+        tr_buf_addz(&b, ", no header");
     ok = tr_buf_ok(&b);
     if (ok)
         snprintf(src->summary, sizeof src->summary, "%s", b.p);

@@ -26,6 +26,7 @@ struct tr_feed {
     bool final;           /* nothing follows bytes[to] */
     bool started;         /* byte order mark and header are behind us */
     bool skipping;        /* in the tail of an over-long record */
+    bool blanks_count;    /* a record follows the blank lines in work */
     uint64_t line;        /* of bytes[from], from 1 */
     uint64_t rows;
 };
@@ -59,6 +60,8 @@ struct tr_source {
     size_t path_count;
     enum tr_format format;
     bool format_asked, bad_rows_fail;
+    bool no_header;   /* asked for; nothing to JSON Lines */
+    bool format_open; /* nobody said CSV: the first byte may say JSON Lines */
     char delimiter; /* 0: not yet detected */
     struct tr_str text_wish;
     bool text_given;
@@ -73,7 +76,8 @@ struct tr_source {
     bool rereadable, ended;
     uint64_t ordinal;
     struct tr_csv_record csv;
-    size_t looked; /* lines: searched for a line end so far */
+    size_t looked; /* searched so far: lines for their end, CSV for the end
+                      of blank lines */
     struct tr_found found;
     struct tr_json_member *members;
     size_t member_count;
@@ -123,6 +127,9 @@ int tr_faulty_utf16(const struct tr_source *src, struct tr_err *err);
 
 /* Scans for the end of the record at feed.from; false: more bytes needed. */
 bool tr_record_find(struct tr_source *src);
+/* Are only blank lines left, where those are no rows? */
+enum tr_rest { TR_REST_ROWS, TR_REST_MORE /* bytes are needed */, TR_REST_BLANK };
+enum tr_rest tr_record_rest(struct tr_source *src);
 /* Is it sound? found.why says why not. < 0: no memory. */
 int tr_record_judge(struct tr_source *src, struct tr_str record,
                     struct tr_err *err);

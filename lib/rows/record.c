@@ -108,6 +108,48 @@ bool tr_record_find(struct tr_source *src)
     return find_line(src, bytes, final);
 }
 
+/* Where a line is a text of its own, a blank one is an empty text. */
+static bool blank_is_text(const struct tr_source *src)
+{
+    return src->format == TR_FMT_LINES ||
+           (src->format != TR_FMT_JSONL && src->column_count < 2);
+}
+
+/* The length of the line end at p, 0 for anything else; -1: not in memory. */
+static int line_end(const char *p, size_t n, bool final)
+{
+    if (p[0] != '\r')
+        return p[0] == '\n';
+    if (n == 1)
+        return final ? 1 : -1;
+    return p[1] == '\n' ? 2 : 0;
+}
+
+enum tr_rest tr_record_rest(struct tr_source *src)
+{
+    struct tr_feed *f = &src->feed;
+    struct tr_str bytes = tr_feed_bytes(src);
+    int n = 1;
+
+    f->blanks_count |= !f->rows; /* a file of blank lines is no file of rows */
+    if (f->blanks_count || blank_is_text(src))
+        return TR_REST_ROWS;
+    /* So many that they would fill the memory are no slip of an editor. */
+    while (src->looked < bytes.n && src->looked < TR_SCAN_BYTES) {
+        n = line_end(bytes.p + src->looked, bytes.n - src->looked, f->final);
+        if (n <= 0)
+            break;
+        src->looked += (size_t)n;
+    }
+    if (src->looked == bytes.n && f->final)
+        return TR_REST_BLANK;
+    if ((src->looked == bytes.n || n < 0) && bytes.n < TR_SCAN_BYTES)
+        return TR_REST_MORE;
+    f->blanks_count = true;
+    src->looked = 0;
+    return TR_REST_ROWS;
+}
+
 /* ---- is the record sound ---------------------------------------------- */
 
 static void wrong(struct tr_found *found, enum tr_why why, size_t at)
@@ -214,29 +256,50 @@ static ptrdiff_t member_at(const struct tr_source *src, struct tr_str name)
     return -1;
 }
 
+/* A member of this name is missing; words: "the member to label is missing",
+ * and the same where the name rather is a path into the object. */
+static void no_member(struct tr_source *src, struct tr_str name,
+                      const char *const words[2])
+{
+    bool path = name.n && memchr(name.p, '.', name.n);
+
+    if (path)
+        src->found.remedy = "bring those inside of it out, for example with "
+                            "jq -c '.text = .meta.text'";
+    bad_member(src, words[path], NULL);
+}
+
 /* Where text and marks are in this row. */
 static void find_members(struct tr_source *src)
 {
+#define OUTER ", and only members of the outer object can be named"
     static const struct {
-        const char *remedy, *not_plain, *missing;
+        const char *remedy, *not_plain, *missing[2];
     } marks[TR_MARKS] = {
         [TR_MARK_ID] = {"correct the line, or name another member with --id",
                         "the member that names the row is not a string or "
                         "number",
-                        "the member that names the row is missing"},
+                        {"the member that names the row is missing",
+                         "the member that names the row is missing" OUTER}},
         [TR_MARK_PARTY] = {"correct the line, or name another member with "
                            "--apart",
                            "the member that keeps rows apart is not a string "
                            "or number",
-                           "the member that keeps rows apart is missing"},
+                           {"the member that keeps rows apart is missing",
+                            "the member that keeps rows apart is missing"
+                            OUTER}},
     };
+    static const char *const no_text[2] = {
+        "the member to label is missing",
+        "the member to label is missing" OUTER};
+#undef OUTER
 
     src->found.remedy = "correct the line, or name another member with --text";
     for (uint32_t t = 0; t < src->text_count; t++) {
         ptrdiff_t i = member_at(src, src->text[t].name);
 
         if (i < 0) {
-            bad_member(src, "the member to label is missing", NULL);
+            no_member(src, src->text[t].name, no_text);
             return;
         }
         if (src->members[i].value.p[0] != '"') {
@@ -254,7 +317,7 @@ static void find_members(struct tr_source *src)
             continue;
         src->found.remedy = marks[k].remedy;
         if (i < 0) {
-            bad_member(src, marks[k].missing, NULL);
+            no_member(src, c->name, marks[k].missing);
             return;
         }
         if (strchr("{[", src->members[i].value.p[0])) {

@@ -78,17 +78,17 @@ static void guard_cells(const struct tr_style *style, size_t from,
     tr_buf_release(&lines);
 }
 
-void tr_render_head(const struct tr_style *style, struct tr_str header,
+void tr_render_head(const struct tr_style *style, const struct tr_str *header,
                     struct tr_buf *out)
 {
     size_t from;
 
     if (style->bom)
         tr_buf_add(out, "\xef\xbb\xbf", 3);
-    if (style->format == TR_FMT_JSONL)
+    if (style->format == TR_FMT_JSONL || !header)
         return;
     from = out->n;
-    tr_buf_adds(out, header);
+    tr_buf_adds(out, *header);
     for (int i = 0; i < TR_COMPANIONS; i++) {
         tr_buf_addc(out, style->delimiter);
         tr_csv_quote(style->names[i], style->delimiter, out);

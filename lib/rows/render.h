@@ -22,7 +22,8 @@ struct tr_style {
 bool tr_style_name(struct tr_style *style, struct tr_arena *arena,
                    struct tr_str name);
 
-void tr_render_head(const struct tr_style *style, struct tr_str header,
+/* header NULL: there is none, only a byte order mark may be. */
+void tr_render_head(const struct tr_style *style, const struct tr_str *header,
                     struct tr_buf *out);
 void tr_render_record(const struct tr_style *style, struct tr_str raw,
                       const struct tr_companions *c, struct tr_buf *out);

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "rows/ending.h"
 #include "rows/reading.h"
 
 #include <errno.h>
@@ -96,6 +97,7 @@ static void consume(struct tr_source *src)
         f->line += line_feeds(tr_str(f->bytes + f->from, found->next));
     f->from += found->next;
     f->skipping = found->cut;
+    f->blanks_count &= !found->n;
     forget_record(src);
 }
 
@@ -172,30 +174,9 @@ static int check_file(struct tr_source *src, uint32_t file, struct tr_err *err)
     return rc < 0 ? rc : TR_OK;
 }
 
-static enum tr_format format_by_name(const char *path)
+static enum tr_format csv_if_open(enum tr_format format)
 {
-    static const struct {
-        const char *suffix;
-        enum tr_format format;
-    } table[] = {
-        {".csv", TR_FMT_CSV},     {".tsv", TR_FMT_TSV},
-        {".tab", TR_FMT_TSV},     {".jsonl", TR_FMT_JSONL},
-        {".ndjson", TR_FMT_JSONL}, {".json", TR_FMT_JSONL},
-        {".txt", TR_FMT_LINES},
-    };
-    struct tr_str name = tr_str_c(path);
-
-    if (name.n > 3 && memcmp(name.p + name.n - 3, ".gz", 3) == 0)
-        name.n -= 3;
-    else if (name.n > 4 && memcmp(name.p + name.n - 4, ".zst", 4) == 0)
-        name.n -= 4;
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        size_t n = strlen(table[i].suffix);
-
-        if (name.n > n && memcmp(name.p + name.n - n, table[i].suffix, n) == 0)
-            return table[i].format;
-    }
-    return TR_FMT_CSV;
+    return format == TR_FMT_AUTO ? TR_FMT_CSV : format;
 }
 
 /* What can be told from the names alone. */
@@ -231,7 +212,7 @@ static int look_at_paths(struct tr_source *src, struct tr_err *err)
             src->bytes_total += st.st_size;
         }
         if (!src->format_asked && !is_standard(src, 0) &&
-            format_by_name(src->paths[i]) != src->format)
+            csv_if_open(tr_ending_format(src->paths[i])) != src->format)
             return tr_fail(err, TR_USAGE,
                            "%s and %s differ in format by their names; label "
                            "them one by one, or say --format",
@@ -304,6 +285,7 @@ static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
     }
     src->format_asked = o->format != TR_FMT_AUTO;
     src->bad_rows_fail = o->bad_rows_fail;
+    src->no_header = o->no_header;
     src->style.guard = o->csv_guard;
     src->left = o->head > 0 ? o->head : -1;
     src->read_bytes = o->read_bytes ? o->read_bytes : READ_BYTES;
@@ -333,13 +315,15 @@ int tr_source_open(struct tr_source **out, const struct tr_source_opts *o,
         goto out;
     }
     src->format = src->format_asked     ? o->format
-                  : is_standard(src, 0) ? TR_FMT_CSV
-                                        : format_by_name(src->paths[0]);
+                  : is_standard(src, 0) ? TR_FMT_AUTO
+                                        : tr_ending_format(src->paths[0]);
+    src->format_open = src->format == TR_FMT_AUTO && !o->delimiter;
+    src->format = csv_if_open(src->format);
     src->style.format = src->format;
     src->delimiter = src->format == TR_FMT_TSV     ? '\t'
                      : src->format == TR_FMT_LINES ? ','
                                                    : o->delimiter;
-    if (src->format == TR_FMT_JSONL) {
+    if (src->format == TR_FMT_JSONL || src->format_open) {
         src->members = tr_array(TR_FIELDS_MAX, sizeof *src->members);
         if (!src->members) {
             rc = tr_fail(err, TR_NOMEM, "no memory to read the input");
@@ -482,6 +466,27 @@ static int next_file(struct tr_source *src, struct tr_err *err)
     return rc < 0 ? rc : 1;
 }
 
+/* Behind the rows of a file whose last lines are blank. */
+static void skip_rest(struct tr_feed *f)
+{
+    f->line += line_feeds(tr_str(f->bytes + f->from, f->to - f->from));
+    f->from = f->to;
+}
+
+/* Looks for the end of the record at hand. False: more bytes are needed. */
+static bool look(struct tr_source *src)
+{
+    switch (tr_record_rest(src)) {
+    case TR_REST_MORE:
+        return false;
+    case TR_REST_BLANK:
+        skip_rest(&src->feed);
+        return true;
+    default:
+        return tr_record_find(src);
+    }
+}
+
 /* Gets a record found. 1: done; END, WAIT or < 0: as tr_source_next(). */
 static int find(struct tr_source *src, struct tr_err *err)
 {
@@ -497,7 +502,7 @@ static int find(struct tr_source *src, struct tr_err *err)
             need_bytes = !skip_tail(f);
         else if (f->from == f->to && f->final)
             rc = next_file(src, err);
-        else if (f->from == f->to || !tr_record_find(src))
+        else if (f->from == f->to || !look(src))
             need_bytes = true;
         if (need_bytes)
             rc = fill(src, false, err);
@@ -544,6 +549,12 @@ const char *tr_source_name(const struct tr_source *src, uint32_t file)
     return file < src->path_count ? tr_input_name(src, file) : "";
 }
 
+int tr_source_check_output(const struct tr_source *src, const char *path,
+                           struct tr_err *err)
+{
+    return tr_ending_check(path, src->format, src->delimiter, err);
+}
+
 int64_t tr_source_bytes_read(const struct tr_source *src)
 {
     const struct tr_feed *f = &src->feed;
@@ -572,7 +583,7 @@ const char *tr_source_summary(const struct tr_source *src)
 
 void tr_source_head(const struct tr_source *src, struct tr_buf *out)
 {
-    tr_render_head(&src->style, src->header, out);
+    tr_render_head(&src->style, src->no_header ? NULL : &src->header, out);
 }
 
 void tr_source_render(const struct tr_source *src, const struct tr_block *block,

@@ -1,8 +1,9 @@
 /* source.h - next row from files or standard input, any format.
  *
  * Streaming, bounded, not blocking on pipes: a slow standard input never
- * stalls the requests in flight. Nothing is repaired or dropped: a bad record
- * is an error that names file, line and column and says what to do, or (with
+ * stalls the requests in flight. Nothing is repaired or dropped, save blank
+ * lines before the end where they cannot be rows: a bad record is an error
+ * that names file, line and column and says what to do, or (with
  * bad_rows_fail) a row whose verdict.why is set.
  *
  * SPDX-License-Identifier: MIT */
@@ -18,7 +19,9 @@ enum tr_format { TR_FMT_AUTO, TR_FMT_CSV, TR_FMT_TSV, TR_FMT_JSONL, TR_FMT_LINES
 struct tr_source_opts {
     const char *const *paths; /* "-" is standard input */
     size_t path_count;
-    enum tr_format format;    /* AUTO: by the first file's name; "-" is CSV */
+    enum tr_format format;    /* AUTO: by the first file's name; where
+                                 that says nothing, JSON Lines if the first
+                                 byte that is not blank is {, else CSV */
     char delimiter;           /* 0: detected among , ; TAB | */
     const char *text;         /* column(s), comma-separated; NULL: default */
     const char *id;           /* id column; NULL: the row number */
@@ -26,6 +29,9 @@ struct tr_source_opts {
     const char *as;           /* name of the label column, "label" */
     bool bad_rows_fail;       /* --on-bad-row fail */
     bool csv_guard;           /* --csv-guard; nothing to JSON Lines */
+    bool no_header;           /* the first line of CSV or TSV is a row: columns
+                                 are called 1, 2, ..., and the output of no
+                                 format has a header */
     int64_t head;             /* first N rows only; <= 0: all */
     size_t read_bytes;        /* bytes of one read; 0: a good size (tests) */
 };
@@ -55,6 +61,10 @@ int tr_source_next(struct tr_source *src, struct tr_block *block,
 
 int tr_source_fd(const struct tr_source *src); /* to poll, or -1 */
 const char *tr_source_name(const struct tr_source *src, uint32_t file);
+/* Refuses a name for the output that promises another format than it will
+ * have. NULL is fine. */
+int tr_source_check_output(const struct tr_source *src, const char *path,
+                           struct tr_err *err);
 /* Bytes of input taken so far and in all (-1: unknown, pipe). Compressed
  * files count their compressed bytes. */
 int64_t tr_source_bytes_read(const struct tr_source *src);

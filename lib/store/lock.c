@@ -21,7 +21,6 @@
 enum {
     LOCK_PATH = 4200,
     HOLDER_BYTES = 400,   /* who holds it; the mark stands behind */
-    POLL_MS = 200,        /* another run: minutes or hours */
     POLL_READER_MS = 10   /* a reader is gone in a moment */
 };
 
@@ -94,7 +93,7 @@ static bool is_current(int fd, const char *name)
            ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 
-int tr_lock_held(const char *db_path, const struct tr_holder *who,
+int tr_lock_held(const char *db_path, const struct tr_holder *who, bool waits,
                  struct tr_err *err)
 {
     char text[80] = "";
@@ -102,12 +101,15 @@ int tr_lock_held(const char *db_path, const struct tr_holder *who,
     if (who->pid)
         snprintf(text, sizeof text, " (process %ld, since %s)", who->pid,
                  who->since);
-    return tr_fail(err, TR_STOPPED, "another run of this task holds its store"
-                   "%s: wait for it (classify does so with --wait-lock); the "
-                   "store is %s", text, db_path);
+    return tr_fail(err, waits ? TR_LOCK_HELD : TR_STOPPED,
+                   "another run of this task holds its store%s: %s; the store "
+                   "is %s", text,
+                   waits ? "waiting for it"
+                         : "wait for it (classify does so with --wait-lock)",
+                   db_path);
 }
 
-int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
+int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
                  struct tr_err *err)
 {
     char name[LOCK_PATH];
@@ -115,7 +117,7 @@ int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
 
     lock_path(name, db_path);
     for (;;) {
-        struct timespec pause = {0, POLL_MS * TR_MS};
+        struct timespec pause = {0, POLL_READER_MS * TR_MS};
 
         *fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (*fd < 0)
@@ -145,13 +147,11 @@ int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
             break;
         }
         /* Shared by others: only readers, who never stay. */
-        if (flock(*fd, LOCK_SH | LOCK_NB) == 0) {
-            pause.tv_nsec = POLL_READER_MS * TR_MS;
-        } else if (!wait) {
+        if (flock(*fd, LOCK_SH | LOCK_NB) != 0) {
             struct tr_holder who;
 
             read_holder(*fd, &who);
-            rc = tr_lock_held(db_path, &who, err);
+            rc = tr_lock_held(db_path, &who, waits, err);
             break;
         }
         close(*fd);

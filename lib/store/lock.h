@@ -20,8 +20,10 @@ struct tr_holder {
 
 /* Takes the lock of the store at db_path ("….db" gets "….lock") and writes
  * into it who we are; *fd is closed to let go. Held by another run:
- * TR_STOPPED, or with wait asks again until it is free or a signal comes. */
-int tr_lock_take(const char *db_path, const char *task, bool wait, int *fd,
+ * TR_STOPPED, or for who waits TR_LOCK_HELD with the words for it: ask again
+ * from time to time. Readers are waited for, until a signal comes. */
+enum { TR_LOCK_HELD = 1 };
+int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
                  struct tr_err *err);
 /* Whether there was a store once: durable when TR_OK comes back, and kept from
  * one holder to the next. Without an open lock (-1): not marked. */
@@ -30,8 +32,9 @@ int tr_lock_mark(int fd, bool marked, const char *db_path, struct tr_err *err);
 /* For readers: false and who when a run holds it; else true, and *fd (-1 when
  * there is no lock file) keeps writers waiting until it is closed. */
 bool tr_lock_share(const char *db_path, int *fd, struct tr_holder *who);
-/* TR_STOPPED with the sentence that names the holder. */
-int tr_lock_held(const char *db_path, const struct tr_holder *who,
+/* TR_STOPPED, or TR_LOCK_HELD for who waits, with the sentence that names the
+ * holder. */
+int tr_lock_held(const char *db_path, const struct tr_holder *who, bool waits,
                  struct tr_err *err);
 
 #endif

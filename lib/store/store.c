@@ -354,9 +354,9 @@ static int open_files(struct tr_store *st, const struct tr_store_opts *o,
         struct tr_holder who;
 
         if (!tr_lock_share(st->path, &st->lock_fd, &who))
-            TRY(tr_lock_held(st->path, &who, err));
+            TRY(tr_lock_held(st->path, &who, false, err));
     } else {
-        TRY(tr_lock_take(st->path, o->task_name, o->wait_lock, &st->lock_fd,
+        TRY(tr_lock_take(st->path, o->task_name, o->waits, &st->lock_fd,
                          err));
     }
     st->was_made = tr_lock_is_marked(st->lock_fd);

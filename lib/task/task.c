@@ -437,6 +437,10 @@ int tr_task_from_labels(struct tr_task *task, const char *labels,
     tr_task_init(task);
     for (const char *p = labels; *p; p++)
         n += *p == ',';
+    if (n == 1 && *labels)
+        TRY(tr_fail_at(err, at, "only one label; give at least two, in one "
+                       "word with commas between: --labels "
+                       "refund,bug,question"));
     TRY(tr_task_make_labels(task, n, at, err));
     for (const char *p = labels; p;) {
         const char *comma = strchr(p, ',');

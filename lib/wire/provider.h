@@ -145,6 +145,11 @@ int64_t tr_wire_date_s(struct tr_str s);
 /* Replaces keys (sk-..., Bearer ..., key=...) and control bytes, cuts at
  * size, one line. */
 void tr_wire_redact(char *text, size_t size);
+/* Where the name of a variable or a file belongs: may it be shown, or is it
+ * rather the key itself? A variable has few digits and letters of one case; a
+ * file's name has no long run that only a generator writes. */
+bool tr_wire_is_variable(const char *name);
+bool tr_wire_is_key(const char *path);
 
 /* ---- what a lane is opened with --------------------------------------- */
 

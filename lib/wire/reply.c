@@ -144,6 +144,59 @@ void tr_wire_redact(char *text, size_t size)
     tr_buf_release(&out);
 }
 
+/* Letters and digits of a run, by kind. */
+struct kinds {
+    size_t upper, lower, digits, n;
+};
+
+static void count_kind(struct kinds *k, char c)
+{
+    k->upper += c >= 'A' && c <= 'Z';
+    k->lower += c >= 'a' && c <= 'z';
+    k->digits += c >= '0' && c <= '9';
+    k->n++;
+}
+
+bool tr_wire_is_variable(const char *name)
+{
+    enum { LENGTH_MAX = 64, DIGITS_MAX = 4 };
+    struct kinds k = {0};
+    size_t named;
+
+    for (const char *c = name; *c; c++) {
+        if (*c != '_' && (!in_key(*c) || strchr("-.*+/=~", *c)))
+            return false;
+        count_kind(&k, *c);
+    }
+    return k.n && k.n <= LENGTH_MAX && (name[0] < '0' || name[0] > '9') &&
+           k.digits <= DIGITS_MAX && !(k.upper && k.lower) &&
+           !secret_at(name, name, &named);
+}
+
+bool tr_wire_is_key(const char *path)
+{
+    enum { RUN_MIN = 16, DIGITS_MIN = 5 };
+    struct kinds part = {0}, word = {0}; /* up to a slash; to a separator */
+
+    for (const char *c = path; *c; c++) {
+        size_t named;
+
+        if (*c == '/')
+            part = (struct kinds){0};
+        else
+            count_kind(&part, *c);
+        if (strchr("/-_.~+= ", *c))
+            word = (struct kinds){0};
+        else
+            count_kind(&word, *c);
+        if ((part.n >= RUN_MIN && part.upper && part.lower && part.digits) ||
+            (word.n >= RUN_MIN && word.digits >= DIGITS_MIN) ||
+            secret_at(path, c, &named))
+            return true;
+    }
+    return false;
+}
+
 /* ---- reading errors --------------------------------------------------- */
 
 /* Keeps as much of s as fits in to, redacted; a NUL inside becomes a blank.

@@ -216,6 +216,11 @@ int tr_target_key_file(struct tr_target *t, const char *path,
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     int rc;
 
+    if (fd < 0 && tr_wire_is_key(path))
+        return tr_fail(err, TR_CONFIG,
+                       "a key file is given by its NAME, and what stands "
+                       "there is no file and looks like the key itself: put "
+                       "the key into a file of mode 0600 and name that");
     if (fd < 0)
         return tr_fail(err, TR_CONFIG, "key file %s: %s; %s", path,
                        strerror(errno),
@@ -241,6 +246,16 @@ int tr_target_key_file(struct tr_target *t, const char *path,
     return rc;
 }
 
+/* A key where its variable's name belongs is not repeated. */
+static int no_variable(const char *option, struct tr_err *err)
+{
+    return tr_fail(err, TR_CONFIG,
+                   "%s: no variable of that name is set; give the NAME of one "
+                   "that holds the key, not the key itself: export MY_KEY=..., "
+                   "then name MY_KEY",
+                   option);
+}
+
 static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
                     struct tr_err *err)
 {
@@ -253,6 +268,8 @@ static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
         return tr_target_key_file(t, o->key_file, err);
     if (o->key_env) {
         value = env(o, o->key_env);
+        if (!value && !tr_wire_is_variable(o->key_env))
+            return no_variable("--key-env", err);
         if (!value)
             return tr_fail(err, TR_CONFIG,
                            "--key-env %s: that variable is not set",
@@ -270,6 +287,8 @@ static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
         return keep_key(t, tr_str_c(value), p->key_env, err);
     if (p->key_optional)
         return TR_OK;
+    if (!tr_wire_is_variable(p->key_env))
+        return no_variable("key_env", err);
     return tr_fail(err, TR_CONFIG,
                    "%s needs a key: set %s, or name another variable with "
                    "--key-env NAME or a file with --key-file FILE",

@@ -74,6 +74,11 @@ static int read_secret(struct tr_webhook *w, const struct tr_webhook_opts *o,
     if (!o->secret_env)
         return TR_OK;
     value = getenv(o->secret_env);
+    if ((!value || !value[0]) && !tr_wire_is_variable(o->secret_env))
+        return tr_fail(err, TR_CONFIG,
+                       "--alert-secret-env: no variable of that name is set; "
+                       "give the NAME of one that holds the secret, not the "
+                       "secret itself");
     if (!value || !value[0])
         return tr_fail(err, TR_CONFIG,
                        "--alert-secret-env %s: that variable is not set",

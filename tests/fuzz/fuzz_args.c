@@ -53,7 +53,10 @@ static void check_values(const struct tr_config *cfg)
             continue;
         switch (o->type) {
         case TR_OPT_INT:
-            CHECK(tr_config_int(cfg, o->name) >= 0);
+        case TR_OPT_COUNT: /* the default of these is 0, a said one is not */
+            CHECK(tr_config_int(cfg, o->name) >=
+                  (o->type == TR_OPT_COUNT &&
+                   tr_config_is_set(cfg, o->name)));
             break;
         case TR_OPT_TIME:
             CHECK(tr_config_ms(cfg, o->name) >= 0);

@@ -76,6 +76,12 @@ static void test_values(void **state)
         {"rpm", "+6", INT, -2},
         {"rpm", "", INT, -2},
         {"rpm", "1000000000000000", INT, -2},
+        {"pack", "0", INT, 0},
+        {"head", "1", INT, 1},
+        {"head", "0", INT, -2},
+        {"head", "00", INT, -2},
+        {"head", "1000000000000000", INT, -2},
+        {"sample", "0", INT, -2},
         {"truncate", "yes", YES, 1},
         {"truncate", "true", YES, 1},
         {"truncate", "", YES, 1},
@@ -131,9 +137,18 @@ static void test_sentences(void **state)
     } cases[] = {
         {TR_FROM_SET, "rpm", "many", NULL, TR_USAGE,
          "--rpm: \"many\" is not a whole number, such as 16"},
+        {TR_FROM_SET, "head", "0", NULL, TR_USAGE,
+         "--head: \"0\" is not a whole number from 1 on; leave it out for the "
+         "default, or add --dry-run to ask nothing"},
         {TR_FROM_SET, "rpm", "", NULL, TR_USAGE, "--rpm needs a value: N"},
         {TR_FROM_SET, "rmp", "6", "--rmp", TR_USAGE,
          "unknown option --rmp; did you mean --rpm?"},
+        {TR_FROM_SET, "batch-token", "6", NULL, TR_USAGE,
+         "unknown option --batch-token; did you mean --batch-tokens?"},
+        {TR_FROM_SET, "openai-api-key", "6", NULL, TR_USAGE,
+         "unknown option --openai-api-key; a key is not given in plain sight: "
+         "set OPENAI_API_KEY (trommel models shows the variable of each "
+         "provider), or name a file with --key-file"},
         {TR_FROM_SET, "xyzzyplugh", "6", NULL, TR_USAGE,
          "unknown option --xyzzyplugh; see trommel help classify"},
         {TR_FROM_SET, "format", "xml", NULL, TR_USAGE,

@@ -379,7 +379,7 @@ static void a_limit_used_up_for_long_is_a_wish(void **state)
             fail_msg("%s: wished for %lld s", cases[i].what, (long long)wish);
         assert_int_equal(p.used_up_until, p.wished_until);
         if (wish) /* all of it is the limit's, and no debt is left after it */
-            assert_int_equal(tr_pace_wait(&p, 0, p.wished_until), 0);
+            assert_int_equal(tr_pace_wait(&p, p.wished_until), 0);
     }
 }
 
@@ -404,7 +404,7 @@ static void the_last_of_a_long_window_is_not_spread(void **state)
         tr_pace_sent(&p, 0, now);
         tr_pace_reply(&p, &news, now);
         if (k < 199)
-            now += tr_pace_wait(&p, 0, now) + TR_MS;
+            now += tr_pace_wait(&p, now) + TR_MS;
     }
     assert_in_range(now, START, START + 60 * TR_S);
 }

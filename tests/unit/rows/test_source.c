@@ -130,6 +130,87 @@ static void good_csv(void **state)
 
 #define KEEP ", or keep such rows with --on-bad-row fail"
 
+static void csv_without_header(void **state)
+{
+    static const struct example table[] = {
+        {"rows.csv", "1,I was charged\n2,\"It,\ncrashes\"\n",
+         {.text = "2", .id = "1", .no_header = true},
+         "1,I was charged" TAIL "2,\"It,\ncrashes\"" TAIL,
+         "1:[I was charged]#1\n2:[It,\ncrashes]#2\n"},
+        {"column.csv", "\xef\xbb\xbf" "a\r\n\"b\"\r\n", {.no_header = true},
+         "\xef\xbb\xbf" "a" NEW_TAIL "\"b\"" NEW_TAIL, "1:[a]\n2:[b]\n"},
+        {"single.csv", "a", {.no_header = true}, "a" TAIL, "1:[a]\n"},
+        {"parts.csv", "x;y;z\na;b;c\n", {.text = "1,3", .no_header = true},
+         "x;y;z;L;m;0.9731;\na;b;c;L;m;0.9731;\n",
+         "1:[1: x\n3: z]\n2:[1: a\n3: c]\n"},
+        {"rows.tsv", "a\tb\n", {.text = "1", .no_header = true},
+         "a\tb\tL\tm\t0.9731\t\n", "1:[a]\n"},
+        {"rows.txt", "a,b\nc\n", {.no_header = true},
+         "\"a,b\"" TAIL "c" TAIL, "1:[a,b]\n2:[c]\n"},
+        {"rows.jsonl", "{\"text\":\"a\"}\n", {.no_header = true},
+         "{\"text\":\"a\",\"label\":\"L\",\"label_by\":\"m\","
+         "\"label_confidence\":0.9731,\"label_error\":null}\n", "1:[a]\n"},
+        {"which.csv", "a,b\nc,d\n", {.no_header = true},
+         "! which.csv, line 1, column 1: there are several columns; name the "
+         "one to label with --text: 1, 2", NULL},
+        {"name.csv", "a,b\n", {.text = "body", .no_header = true},
+         "! name.csv, line 1, column 1: there is no column \"body\"; name one "
+         "of these columns with --text: 1, 2", NULL},
+        {"longer.csv", "a,b\nc,d,e\n", {.text = "1", .no_header = true},
+         "a,b" TAIL "! longer.csv, line 2, column 4: 3 fields where the first "
+         "line has 2; put quotes around the field that holds the extra ','"
+         KEEP, NULL},
+        {"bad.csv", "a\xff,b\nc,d\n",
+         {.text = "1", .no_header = true, .bad_rows_fail = true},
+         "a\xff,b" FAIL("bad_utf8") "c,d" TAIL, "1:[]!bad_utf8\n2:[c]\n"},
+        {"empty-first.csv", "\na,b\n", {.no_header = true},
+         "! empty-first.csv, line 1, column 1: the first line is empty; remove "
+         "it", NULL},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
+/* Blank lines before the end are no rows; those in the middle stay faults, and
+ * so do those of a file without any row. */
+static void blank_lines_at_the_end(void **state)
+{
+    static const struct example table[] = {
+        {"end.csv", "id,text\n1,a\n\n", {0}, "id,text" HEAD "\n1,a" TAIL,
+         "2:[a]\n"},
+        {"ends.csv", "id,text\r\n1,a\r\n\r\n\r\n\n\r\n", {0},
+         "id,text" HEAD "\r\n1,a" NEW_TAIL, "2:[a]\n"},
+        {"cr-last.csv", "id,text\n1,a\n\n\r", {0},
+         "id,text" HEAD "\n1,a" TAIL, "2:[a]\n"},
+        {"end.tsv", "id\ttext\n1\ta\n\n\n\n", {0},
+         "id\ttext\tlabel\tlabel_by\tlabel_confidence\tlabel_error\n"
+         "1\ta\tL\tm\t0.9731\t\n", "2:[a]\n"},
+        {"end.jsonl", "{\"text\":\"a\"}\n\n\n", {0},
+         "{\"text\":\"a\",\"label\":\"L\",\"label_by\":\"m\","
+         "\"label_confidence\":0.9731,\"label_error\":null}\n", "1:[a]\n"},
+        {"middle.csv", "id,text\n1,a\n\n\n2,b\n\n\n",
+         {.bad_rows_fail = true},
+         "id,text" HEAD "\n1,a" TAIL "," FAIL("bad_fields") ","
+         FAIL("bad_fields") "2,b" TAIL,
+         "2:[a]\n3:[]!bad_fields\n4:[]!bad_fields\n5:[b]\n"},
+        {"bare.csv", "id,text\n1,a\n\n\rx", {0},
+         "id,text" HEAD "\n1,a" TAIL "! bare.csv, line 3, column 1: an empty "
+         "line where 2 fields belong; remove it" KEEP, NULL},
+        {"no-row.csv", "id,text\n\n\n", {0},
+         "id,text" HEAD "\n! no-row.csv, line 2, column 1: an empty line "
+         "where 2 fields belong; remove it" KEEP, NULL},
+        {"no-row-kept.csv", "id,text\n\n\n", {.bad_rows_fail = true},
+         "id,text" HEAD "\n," FAIL("bad_fields") "," FAIL("bad_fields"), NULL},
+        {"one.csv", "text\na\n\n\n", {0},
+         "text" HEAD "\na" TAIL FAIL("empty_text") FAIL("empty_text"),
+         "2:[a]\n3:[]!empty_text\n4:[]!empty_text\n"},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
 /* Stop, the default: one sentence. */
 static void bad_csv_stops(void **state)
 {
@@ -194,8 +275,10 @@ static void bad_csv_stops(void **state)
          "! missing-id.csv, line 1, column 1: there is no column \"ticket\"; "
          "name one of these columns with --id: nr, text", NULL},
         {"no-text.csv", "id,body\n1,a\n", {0},
-         "! no-text.csv, line 1, column 1: none of the columns is called "
-         "text; name the one to label with --text: id, body", NULL},
+         "! no-text.csv, line 1, column 1: the first line is taken for the "
+         "names of the columns, and none is called text; name the one to "
+         "label with --text: id, body; if that line is a row already, add "
+         "--no-header", NULL},
         {"twice.csv", "id,text,id\n1,a,2\n", {0},
          "! twice.csv, line 1, column 9: columns 1 and 3 are both called "
          "\"id\"; rename one of them", NULL},
@@ -212,13 +295,28 @@ static void bad_csv_stops(void **state)
         {"header-only.csv", "id,text\n", {0},
          "! header-only.csv, line 2, column 1: there is a header but no row; "
          "check what wrote this file", NULL},
+        {"no-header.csv", "I was charged twice,a\nIt crashes,b\n", {0},
+         "! no-header.csv, line 1, column 1: the first line is taken for the "
+         "names of the columns, and none is called text; name the one to "
+         "label with --text: I was charged twice, a; if that line is a row "
+         "already, add --no-header", NULL},
+        {"excel.csv", "sep=;\r\nid;text\r\n1;a\r\n", {0},
+         "! excel.csv, line 1, column 1: the line \"sep=;\" is a note for "
+         "Excel and no header; remove it (the delimiter is found without it)",
+         NULL},
+        {"excel-comma.csv", "SEP=,\nid,text\n1,a\n", {0},
+         "! excel-comma.csv, line 1, column 1: the line \"SEP=,\" is a note "
+         "for Excel and no header; remove it (the delimiter is found without "
+         "it)", NULL},
         {"blank-header.csv", "\nid,text\n", {0},
          "! blank-header.csv, line 1, column 1: the header line is empty; "
          "begin the file with the names of the columns", NULL},
         {"json.csv", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n", {0},
-         "! json.csv, line 1, column 2: a quote stands inside a field that "
-         "does not begin with one; put the whole field in quotes and double "
-         "the quotes in it", NULL},
+         "! json.csv, line 1, column 1: this looks like JSON Lines, not like "
+         "a header; add --format jsonl", NULL},
+        {"json.data", "\n {\"text\": \"a\"}\n", {.delimiter = ';'},
+         "! json.data, line 1, column 1: this looks like JSON Lines, not like "
+         "a header; add --format jsonl", NULL},
         {"book.csv", "PK\x03\x04rest", {0},
          "! book.csv is an Excel workbook or a zip archive; export it as CSV "
          "UTF-8, or unzip it", NULL},
@@ -334,6 +432,8 @@ static void json_lines(void **state)
          "\n",
          "1:[]!bad_member\n2:[]!bad_json\n3:[]!bad_member\n4:[]!bad_json\n"
          "5:[]!bad_utf8\n6:[]!bad_member\n7:[]!bad_nul\n8:[ok]\n"},
+        {"first-byte", "\xef\xbb\xbf {\"text\":\"a\"}\n", {0},
+         "\xef\xbb\xbf {\"text\":\"a\"," JTAIL "\n", "1:[a]\n"},
         {"word.jsonl", "{\"text\":\"a\"}\nhello\n", {0},
          "{\"text\":\"a\"," JTAIL "\n! word.jsonl, line 2, column 1: a JSON "
          "object in braces is expected; write one object per line, such as "
@@ -344,7 +444,7 @@ static void json_lines(void **state)
         {"comma.jsonl", "{\"text\":\"a\" \"b\"}\n", {0},
          "! comma.jsonl, line 1, column 13: a ',' or '}' is expected; correct "
          "the line" KEEP, NULL},
-        {"blank.jsonl", "{\"text\":\"a\"}\n\n", {0},
+        {"blank.jsonl", "{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n", {0},
          "{\"text\":\"a\"," JTAIL "\n! blank.jsonl, line 2, column 1: an "
          "empty line where a JSON object belongs; remove it" KEEP, NULL},
         {"number.jsonl", "{\"text\":7}\n", {0},
@@ -355,6 +455,19 @@ static void json_lines(void **state)
          "{\"text\":\"a\"," JTAIL "\n! missing.jsonl, line 2, column 1: the "
          "member to label is missing; correct the line, or name another "
          "member with --text" KEEP, NULL},
+        {"nested.jsonl", "{\"meta\":{\"user\":{\"n\":\"a\"}}}\n",
+         {.text = "meta.user.n"},
+         "! nested.jsonl, line 1, column 1: the member to label is missing, and "
+         "only members of the outer object can be named; bring those inside "
+         "of it out, for example with jq -c '.text = .meta.text'" KEEP, NULL},
+        {"nested-id.jsonl", "{\"text\":\"a\",\"meta\":{\"id\":\"a\"}}\n",
+         {.id = "meta.id"},
+         "! nested-id.jsonl, line 1, column 1: the member that names the row is "
+         "missing, and only members of the outer object can be named; bring "
+         "those inside of it out, for example with jq -c '.text = .meta.text'"
+         KEEP, NULL},
+        {"dotted.jsonl", "{\"a.b\":\"x\"}\n", {.text = "a.b"},
+         "{\"a.b\":\"x\"," JTAIL "\n", "1:[x]\n"},
         {"no-text.jsonl", "{\"id\":1,\"body\":\"b\"}\n", {0},
          "! no-text.jsonl, line 1, column 1: none of the members is called "
          "text; name the one to label with --text: id, body", NULL},
@@ -938,6 +1051,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_csv),
+        cmocka_unit_test(csv_without_header),
+        cmocka_unit_test(blank_lines_at_the_end),
         cmocka_unit_test(bad_csv_stops),
         cmocka_unit_test(bad_csv_is_kept),
         cmocka_unit_test(nul_bytes),

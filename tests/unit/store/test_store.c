@@ -188,35 +188,26 @@ static void a_second_process_is_told_who_holds_it(void **state)
     tr_store_close(second);
 }
 
-static void on_signal(int n)
-{
-    (void)n;
-}
-
 /* Opens task 3 in a process of its own (a forked copy of this one would share
  * our lock); its exit status is the code. */
-static pid_t child_opens(const char *wait)
+static pid_t child_opens(void)
 {
     pid_t child = fork();
 
     if (child == 0) {
-        signal(SIGTERM, SIG_IGN); /* until it has its own handler */
-        execl("/proc/self/exe", "test_store", folder, wait, (char *)NULL);
+        execl("/proc/self/exe", "test_store", folder, (char *)NULL);
         _exit(100);
     }
     return child;
 }
 
-static int be_child(const char *where, const char *wait)
+static int be_child(const char *where)
 {
-    struct tr_store_opts o = {.folder = where, .task = key_of(3),
-                              .wait_lock = strcmp(wait, "wait") == 0};
-    struct sigaction act = {.sa_handler = on_signal};
+    struct tr_store_opts o = {.folder = where, .task = key_of(3)};
     struct tr_store *st;
     struct tr_err err;
     int rc;
 
-    sigaction(SIGTERM, &act, NULL);
     rc = tr_store_open(&st, &o, &err);
     tr_store_close(st);
     return -rc;
@@ -230,23 +221,22 @@ static int child_code(pid_t child)
     return WIFEXITED(status) ? -WEXITSTATUS(status) : 1;
 }
 
-static void wait_lock_waits_until_free_or_stopped(void **state)
+static void who_waits_hears_who_holds_it(void **state)
 {
-    struct tr_store *st = open_task(3);
-    pid_t stopped = child_opens("wait"), waits = child_opens("wait");
-    int status;
+    struct tr_store_opts o = {.folder = folder, .task = key_of(3),
+                              .waits = true};
+    struct tr_store *st = open_task(3), *second;
+    struct tr_err err;
+    char pid[40];
     (void)state;
 
-    /* A signal that comes before it waits is no reason to stop: again. */
-    do {
-        usleep(100000);
-        kill(stopped, SIGTERM);
-    } while (waitpid(stopped, &status, WNOHANG) == 0);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(-WEXITSTATUS(status), TR_STOPPED);
-    assert_int_equal(waitpid(waits, NULL, WNOHANG), 0);
+    assert_int_equal(tr_store_open(&second, &o, &err), TR_STORE_HELD);
+    snprintf(pid, sizeof pid, "(process %ld, since ", (long)getpid());
+    assert_non_null(strstr(err.text, pid));
+    assert_non_null(strstr(err.text, "waiting for it"));
     tr_store_close(st);
-    assert_int_equal(child_code(waits), TR_OK);
+    assert_int_equal(tr_store_open(&second, &o, &err), TR_OK);
+    tr_store_close(second);
 }
 
 static void a_run_waits_for_readers_not_for_runs(void **state)
@@ -261,7 +251,7 @@ static void a_run_waits_for_readers_not_for_runs(void **state)
     assert_int_equal(tr_store_open(&reader, &look, &err), TR_OK);
     assert_int_equal(tr_store_open(&second, &look, &err), TR_OK);
     tr_store_close(second);
-    run = child_opens("");
+    run = child_opens();
     usleep(300000);
     assert_int_equal(waitpid(run, NULL, WNOHANG), 0);
     tr_store_close(reader);
@@ -1988,7 +1978,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_kind_of_verdict_comes_back),
         cmocka_unit_test(filters_pass_over_what_no_longer_counts),
         cmocka_unit_test(a_second_process_is_told_who_holds_it),
-        cmocka_unit_test(wait_lock_waits_until_free_or_stopped),
+        cmocka_unit_test(who_waits_hears_who_holds_it),
         cmocka_unit_test(a_run_waits_for_readers_not_for_runs),
         cmocka_unit_test(reading_changes_nothing),
         cmocka_unit_test(only_the_owner_may_read),
@@ -2032,8 +2022,8 @@ int main(int argc, char **argv)
     char command[100];
     int failed;
 
-    if (argc == 3)
-        return be_child(argv[1], argv[2]);
+    if (argc == 2)
+        return be_child(argv[1]);
     if (!mkdtemp(folder))
         return 1;
     alarm(300); /* a lock that is never let go */

@@ -34,7 +34,8 @@ static void labels_from_the_command_line(void **state)
         const char *labels, *want;
     } faults[] = {
         {"", "--labels: the label '' is empty"},
-        {"a", "--labels: only one label; give at least two"},
+        {"a", "--labels: only one label; give at least two, in one word with "
+         "commas between: --labels refund,bug,question"},
         {"a,,b", "--labels: the label '' is empty"},
         {"a,b,a", "--labels: the label 'a' stands twice"},
         {"a,b,A", "--labels: the label 'A' and another differ only by case"},
