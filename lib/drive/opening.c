@@ -513,6 +513,8 @@ static int open_sink(struct tr_drive *d, struct tr_err *err)
     tr_buf_init(&head, 0);
     TRY(tr_sink_open(&d->sink, tr_config_text(d->cfg, "output"), inputs, n,
                      err));
+    if (!*tr_store_path(d->store))
+        tr_sink_not_kept(d->sink);
     tr_source_head(d->source, &head);
     if (!tr_buf_ok(&head))
         TRY(tr_fail(err, TR_NOMEM, "out of memory for the header"));
