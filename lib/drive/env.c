@@ -89,7 +89,7 @@ static int read_pushed(void *ctx, struct tr_block *block, struct tr_err *err)
         .raw_at = text_at, .raw_n = n[1], .text_at = text_at, .text_n = n[1],
         .id_at = id_at, .id_n = n[0],
     };
-    if (!n[1]) {
+    if (!tr_str_trim(tr_str(p + sizeof n + n[0], n[1])).n) {
         row->state = TR_ROW_SETTLED;
         row->verdict = (struct tr_verdict){
             .why = TR_WHY_EMPTY, .origin = TR_NO_ORIGIN,

@@ -104,20 +104,35 @@ out:
     return rc;
 }
 
+/* Both say what to decide: the first place that says one of them wins, and the
+ * other is forgotten. */
+static int task_or_labels(struct tr_drive *d, struct tr_err *err)
+{
+    enum tr_rank file = tr_config_rank(d->cfg, "task");
+    enum tr_rank labels = tr_config_rank(d->cfg, "labels");
+    int rc;
+
+    if (!file && !labels)
+        return tr_fail(err, TR_USAGE, "what to decide is missing: give "
+                       "--labels a,b,c or --task FILE");
+    if (file == labels)
+        return tr_fail(err, TR_USAGE, "--task and --labels exclude each "
+                       "other: the labels stand in the task file");
+    rc = tr_config_unset(d->cfg, file > labels ? "labels" : "task");
+    return rc == TR_OK ? rc : tr_fail(err, rc, "out of memory");
+}
+
 static int open_task(struct tr_drive *d, struct tr_err *err)
 {
     const char **names = NULL;
     size_t n = 0;
-    const char *file = tr_config_text(d->cfg, "task");
-    const char *labels = tr_config_text(d->cfg, "labels");
-    int rc;
+    const char *file, *labels;
+    int rc = task_or_labels(d, err);
 
-    if (file && labels)
-        return tr_fail(err, TR_USAGE, "--task and --labels exclude each "
-                       "other: the labels stand in the task file");
-    if (!file && !labels)
-        return tr_fail(err, TR_USAGE, "what to decide is missing: give "
-                       "--labels a,b,c or --task FILE");
+    if (rc != TR_OK)
+        return rc;
+    file = tr_config_text(d->cfg, "task");
+    labels = tr_config_text(d->cfg, "labels");
     d->has_task = true;
     if (labels)
         return tr_task_from_labels(&d->task, labels, err);
@@ -696,6 +711,22 @@ static int draw_asked(struct tr_drive *d, const struct tr_source_opts *o,
                           o, err);
 }
 
+/* Rows that are pushed are not read from anywhere, nor written. */
+static int refuse_without_input(const struct tr_drive *d, struct tr_err *err)
+{
+    static const char *const names[] = {"output", "head", "sample"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = tr_config_text(d->cfg, names[i]);
+
+        if (value && strcmp(value, "0") != 0)
+            return tr_fail(err, TR_USAGE, "--%s is for a run that reads files: "
+                           "where rows are pushed, push what is to be asked "
+                           "and take the results", names[i]);
+    }
+    return TR_OK;
+}
+
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
 {
     struct tr_err *err = &d->err;
@@ -720,6 +751,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
         tr_drive_say(d, 2, tr_source_summary(d->source));
         TRY(draw_asked(d, o, err));
     } else {
+        TRY(refuse_without_input(d, err));
         d->results = tr_array(TR_RESULTS, sizeof *d->results);
         if (!d->results)
             TRY(tr_fail(err, TR_NOMEM, "out of memory"));
