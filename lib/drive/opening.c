@@ -59,7 +59,12 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
 /* Examples from a labelled file beside the task file. */
 static int read_examples(struct tr_drive *d, struct tr_err *err)
 {
-    struct tr_source_opts o = {.as = "label"};
+    struct tr_source_opts o = {
+        .as = "trommel-example",
+        .say_text = "examples_file: {text: ...}",
+        .say_id = "examples_file: {label: ...}",
+        .none_bad = true,
+    };
     struct tr_source *src = NULL;
     struct tr_block *block = NULL;
     const struct tr_task_examples_file *file = &d->task.examples_file;
@@ -72,7 +77,6 @@ static int read_examples(struct tr_drive *d, struct tr_err *err)
     o.path_count = 1;
     o.text = file->text_column.p;
     o.id = file->label_column.p; /* the id column carries the label */
-    o.as = "trommel-example";
     TRY(tr_source_open(&src, &o, err));
     block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
     if (!block)

@@ -218,20 +218,17 @@ static ptrdiff_t member_at(const struct tr_source *src, struct tr_str name)
 static void find_members(struct tr_source *src)
 {
     static const struct {
-        const char *remedy, *not_plain, *missing;
+        const char *not_plain, *missing;
     } marks[TR_MARKS] = {
-        [TR_MARK_ID] = {"correct the line, or name another member with --id",
-                        "the member that names the row is not a string or "
+        [TR_MARK_ID] = {"the member that names the row is not a string or "
                         "number",
                         "the member that names the row is missing"},
-        [TR_MARK_PARTY] = {"correct the line, or name another member with "
-                           "--apart",
-                           "the member that keeps rows apart is not a string "
+        [TR_MARK_PARTY] = {"the member that keeps rows apart is not a string "
                            "or number",
                            "the member that keeps rows apart is missing"},
     };
 
-    src->found.remedy = "correct the line, or name another member with --text";
+    src->found.remedy = src->said_text.remedy;
     for (uint32_t t = 0; t < src->text_count; t++) {
         ptrdiff_t i = member_at(src, src->text[t].name);
 
@@ -252,7 +249,7 @@ static void find_members(struct tr_source *src)
 
         if (!c->name.n)
             continue;
-        src->found.remedy = marks[k].remedy;
+        src->found.remedy = src->said_mark[k].remedy;
         if (i < 0) {
             bad_member(src, marks[k].missing, NULL);
             return;

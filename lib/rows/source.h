@@ -27,6 +27,9 @@ struct tr_source_opts {
     bool bad_rows_fail;       /* --on-bad-row fail */
     bool csv_guard;           /* --csv-guard; nothing to JSON Lines */
     int64_t head;             /* first N rows only; <= 0: all */
+    const char *say_text;     /* what sets `text`, for remedies; NULL: --text */
+    const char *say_id;       /* the same of `id`; NULL: --id */
+    bool none_bad;            /* no remedy is to keep bad rows */
     size_t read_bytes;        /* bytes of one read; 0: a good size (tests) */
 };
 
