@@ -151,6 +151,11 @@ TROMMEL_API void trommel_config_free(trommel_config *cfg);
  * next(); "output", "head" and "sample" are TROMMEL_EUSAGE then. */
 TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 
+/* The i-th value, from 0, that a setting has in this run, the task file's
+ * included; NULL after the last. Also of a run that did not open. */
+TROMMEL_API const char *trommel_run_setting(const trommel_run *run,
+                                            const char *name, int i);
+
 /* Bounded work; waits at most timeout_ms for replies or input when there is
  * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code; that of open(),
  * if that has failed. When the work is done and alerts are still on their way,

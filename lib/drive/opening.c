@@ -359,6 +359,8 @@ static int open_lanes(struct tr_drive *d, struct tr_err *err)
     int rc = TR_OK;
 
     TRY(open_lane(d, tr_config_text(d->cfg, "model"), err));
+    if (n == 1 && strcmp(specs[0], "none") == 0)
+        n = 0; /* whatever a file says */
     for (size_t i = 0; i < n; i++)
         for (const char *s = specs[i]; *s; ) {
             size_t length = strcspn(s, ",");
@@ -447,8 +449,10 @@ static int open_store(struct tr_drive *d, struct tr_err *err)
 
     tr_buf_init(&own, 0);
     if (!folder) {
-        TRY(tr_store_default_folder(&own, err));
-        folder = own.p;
+        rc = tr_store_default_folder(&own, err);
+        if (rc != TR_OK && !(rc == TR_CANTCREATE && d->dry_run))
+            goto out;
+        folder = rc == TR_OK ? own.p : "none"; /* nothing can be known */
     }
     if (strcmp(folder, "none") != 0)
         o.folder = folder;

@@ -325,7 +325,8 @@ static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
     src->mark[TR_MARK_PARTY].name = keep(src, o->apart ? o->apart : "");
     src->none_bad = o->none_bad;
     ok = ok &&
-         keep_said(src, &src->said_text, o->say_text ? o->say_text : "--text") &&
+         keep_said(src, &src->said_text,
+                   o->say_text ? o->say_text : "--text") &&
          keep_said(src, &src->said_mark[TR_MARK_ID],
                    o->say_id ? o->say_id : "--id") &&
          keep_said(src, &src->said_mark[TR_MARK_PARTY], "--apart");
