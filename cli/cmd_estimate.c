@@ -270,10 +270,122 @@ static void say_basis(struct term *term, const struct found *f)
                  "--rpm and --tpm say yours");
 }
 
-/* The first of these many models are to be compared, the others stand behind
+/* The models of one command: those to be compared, then those that stand behind
  * them: what would it cost if such a one had to answer all? */
-static int estimate(struct term *term, trommel_config *cfg, char **models,
-                    int compared, int n)
+struct models {
+    char *names[MODELS_MAX];
+    int compared, n;
+    char *chain[MODELS_MAX]; /* --fallback, or what the task file says */
+    int chain_n;
+    char words[2000], behind[2000]; /* what names and chain point into */
+    size_t behind_n;
+};
+
+static int too_many(struct term *term)
+{
+    term_say(term, SAY_ERROR, "--model: between one and 16 models, separated "
+             "by commas, those of --fallback included");
+    return 2;
+}
+
+/* Adds the models of "a,b,c" to n others; words is cut up. -1: too many. */
+static int split(char *words, char **models, int n)
+{
+    for (char *word = strtok(words, ","); word; word = strtok(NULL, ",")) {
+        word += strspn(word, " ");
+        if (n == MODELS_MAX)
+            return -1;
+        models[n++] = word;
+    }
+    return n;
+}
+
+/* One value of the chain. False: too many, or too long. */
+static bool add_chain(struct models *m, const char *value)
+{
+    char *at = m->behind + m->behind_n;
+    size_t room = sizeof m->behind - m->behind_n, n = strlen(value) + 1;
+
+    if (n > room)
+        return false;
+    memcpy(at, value, n);
+    m->behind_n += n;
+    m->chain_n = split(at, m->chain, m->chain_n);
+    return m->chain_n >= 0;
+}
+
+static bool is_named(char *const *names, int n, const char *model)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(names[i], model) == 0)
+            return true;
+    return false;
+}
+
+/* What the first run shows of the others: whom the task file has behind it, and
+ * whether an input is left for them. */
+static int look_behind(struct term *term, const trommel_run *run,
+                       struct models *m)
+{
+    bool again = trommel_run_count(run, TROMMEL_BYTES_TOTAL) >= 0;
+    bool told = m->chain_n > 0; /* on the command line, which wins */
+    const char *more;
+
+    if (m->compared > 1 && !again) {
+        term_say(term, SAY_ERROR, "several models need an input that can be "
+                 "read more than once: a file, not a pipe");
+        return 2;
+    }
+    if (m->compared == 1) { /* the task file may name it, too */
+        snprintf(m->words, sizeof m->words, "%s",
+                 trommel_run_setting(run, "model", 0));
+        m->names[0] = m->words;
+    }
+    for (int i = 0; !told && (more = trommel_run_setting(run, "fallback", i));
+         i++)
+        if (strcmp(more, "none") != 0 && !add_chain(m, more))
+            return too_many(term);
+    for (int i = 0; again && i < m->chain_n; i++) {
+        if (is_named(m->names, m->n, m->chain[i]))
+            continue;
+        if (m->n == MODELS_MAX)
+            return too_many(term);
+        m->names[m->n++] = m->chain[i];
+    }
+    return 0;
+}
+
+/* Model i has the chain behind it, but for itself; who is of the chain, nobody,
+ * whatever the task file says. */
+static void set_chain(trommel_config *cfg, const struct models *m, int i)
+{
+    bool any = false;
+
+    if (m->compared == 1 && i == 0)
+        return; /* as it would be run */
+    trommel_config_unset(cfg, "fallback");
+    for (int k = 0; i < m->compared && k < m->chain_n; k++) {
+        if (strcmp(m->chain[k], m->names[i]) == 0)
+            continue;
+        trommel_config_set(cfg, "fallback", m->chain[k]);
+        any = true;
+    }
+    if (!any)
+        trommel_config_set(cfg, "fallback", "none");
+}
+
+/* Who steps in answers at once, with a key and an address of its own. */
+static void forget_first(trommel_config *cfg)
+{
+    static const char *const names[] = {"base-url", "key-env", "key-file",
+                                        "effort"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        trommel_config_unset(cfg, names[i]);
+    trommel_config_set(cfg, "batch", "no");
+}
+
+static int estimate(struct term *term, trommel_config *cfg, struct models *m)
 {
     const char *sample = trommel_config_get(cfg, "sample");
     bool asks = sample && strcmp(sample, "0") != 0;
@@ -281,24 +393,27 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
     static struct line lines[MODELS_MAX];
     int code = 0;
 
-    for (int i = 0; i < n && code == 0; i++) {
+    for (int i = 0; i < m->n && code == 0; i++) {
         trommel_run *run = NULL;
         int opened;
 
-        if (compared > 1 || i > 0) /* one alone may stand in the task file */
-            trommel_config_set(cfg, "model", models[i]);
-        if (i == compared) {
-            trommel_config_unset(cfg, "fallback");
-            trommel_config_unset(cfg, "base-url");
-        }
-        if (asks && i < compared)
+        if (m->compared > 1 || i > 0) /* one alone may stand in the task file */
+            trommel_config_set(cfg, "model", m->names[i]);
+        if (m->chain_n)
+            set_chain(cfg, m, i);
+        if (i == m->compared)
+            forget_first(cfg);
+        if (asks && i < m->compared)
             code = ask_sample(term, cfg);
         if (code != 0)
             break;
         trommel_config_set(cfg, "dry-run", "yes");
         opened = trommel_run_open(&run, cfg);
-        code = run_to_end(term, cfg, run, opened,
-                          i || term->json ? SAY_WARNING : SAY_NOTE);
+        if (i == 0 && opened == 0)
+            code = look_behind(term, run, m);
+        if (code == 0)
+            code = run_to_end(term, cfg, run, opened,
+                              i || term->json ? SAY_WARNING : SAY_NOTE);
         if (code == 0 && term->json) {
             printf("%s\n", trommel_run_stats_json(run));
         } else if (code == 0) {
@@ -311,26 +426,14 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
         trommel_run_close(run);
     }
     if (code == 0 && !term->json) {
-        print_table(lines, n);
-        if (n > compared)
-            term_say(term, SAY_NOTE, n - compared == 1
+        print_table(lines, m->n);
+        if (m->n > m->compared)
+            term_say(term, SAY_NOTE, m->n - m->compared == 1
                      ? "the last line: if the fallback had to answer all"
                      : "the last lines: if a fallback had to answer all");
         say_basis(term, &found);
     }
     return code;
-}
-
-/* Adds the models of "a,b,c" to n others; words points into it. -1: too many. */
-static int split(char *words, char **models, int n)
-{
-    for (char *word = strtok(words, ","); word; word = strtok(NULL, ",")) {
-        word += strspn(word, " ");
-        if (n == MODELS_MAX)
-            return -1;
-        models[n++] = word;
-    }
-    return n;
 }
 
 static bool flag(const trommel_config *cfg, const char *name)
@@ -342,39 +445,24 @@ static bool flag(const trommel_config *cfg, const char *name)
 
 static int with_models(struct term *term, trommel_config *cfg)
 {
+    static struct models m;
     const char *model = trommel_config_get(cfg, "model");
-    const char *input = trommel_config_get(cfg, "input");
     const char *store = trommel_config_get(cfg, "store");
     const char *sample = trommel_config_get(cfg, "sample");
     bool asks = sample && strcmp(sample, "0") != 0;
-    char words[2000], behind[2000] = "", *models[MODELS_MAX];
     const char *more;
-    int n, all;
 
     term_options(term, flag(cfg, "no-color"), flag(cfg, "quiet"),
                  strcmp(trommel_config_get(cfg, "progress"), "json") == 0);
-    snprintf(words, sizeof words, "%s", model);
-    n = all = split(words, models, 0);
-    for (int i = 0; strcmp(input, "-") != 0 &&
-                    (more = trommel_config_get_at(cfg, "fallback", i)); i++) {
-        size_t used = strlen(behind);
-
-        snprintf(behind + used, sizeof behind - used, "%s,", more);
-    }
-    if (n > 0)
-        all = split(behind, models, n);
-    if (n < 1 || all < n || strlen(model) >= sizeof words ||
-        strlen(behind) == sizeof behind - 1) {
-        term_say(term, SAY_ERROR, "--model: between one and 16 models, "
-                 "separated by commas, those of --fallback included");
-        return 2;
-    }
-    if (n > 1 && strcmp(input, "-") == 0) {
-        term_say(term, SAY_ERROR, "several models need an input that can be "
-                 "read more than once: a file, not a pipe");
-        return 2;
-    }
-    if (n > 1 && trommel_config_get(cfg, "base-url")) {
+    m = (struct models){0};
+    snprintf(m.words, sizeof m.words, "%s", model);
+    m.n = m.compared = split(m.words, m.names, 0);
+    if (m.n < 1 || strlen(model) >= sizeof m.words)
+        return too_many(term);
+    for (int i = 0; (more = trommel_config_get_at(cfg, "fallback", i)); i++)
+        if (strcmp(more, "none") != 0 && !add_chain(&m, more))
+            return too_many(term);
+    if (m.compared > 1 && trommel_config_get(cfg, "base-url")) {
         term_say(term, SAY_ERROR, "--base-url is for one model: name the "
                  "servers in config.yaml (providers:) to compare several");
         return 2;
@@ -384,7 +472,7 @@ static int with_models(struct term *term, trommel_config *cfg)
                  "it needs a store");
         return 2;
     }
-    return estimate(term, cfg, models, n, all);
+    return estimate(term, cfg, &m);
 }
 
 int cmd_estimate(int argc, char **argv)

@@ -143,7 +143,7 @@ TROMMEL_API int64_t trommel_config_ms(const trommel_config *cfg,
 TROMMEL_API const char *trommel_config_get_at(const trommel_config *cfg,
                                               const char *name, int i);
 /* Takes TROMMEL_* environment variables and the user's config file for what
- * set() has not set. Optional. */
+ * set() has not set; called again, anew. Optional. */
 TROMMEL_API int trommel_config_load(trommel_config *cfg);
 TROMMEL_API const char *trommel_config_error(const trommel_config *cfg);
 TROMMEL_API void trommel_config_free(trommel_config *cfg);
@@ -152,10 +152,15 @@ TROMMEL_API void trommel_config_free(trommel_config *cfg);
 
 /* Opens task, input, store, model and output. *out is set even on failure, so
  * that it can be asked for the error; close it in any case. cfg may be freed
- * afterwards. Without "input" the rows are pushed. Without "output" and with
- * pushed rows the results are taken by next(). With "wait-lock" and a store that
- * another run holds, the steps wait for it. */
+ * afterwards. Without "input" the rows are pushed and the results taken by
+ * next(); "output", "head" and "sample" are TROMMEL_EUSAGE then. With
+ * "wait-lock" and a store that another run holds, the steps wait for it. */
 TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
+
+/* The i-th value, from 0, that a setting has in this run, the task file's
+ * included; NULL after the last. Also of a run that did not open. */
+TROMMEL_API const char *trommel_run_setting(const trommel_run *run,
+                                            const char *name, int i);
 
 /* Bounded work; waits at most timeout_ms for replies or input when there is
  * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code; that of open(),
@@ -166,7 +171,7 @@ TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 
 /* Hands one row in (copied). id NULL: the row number, from 0, as in
  * trommel_result_row(). 0, TROMMEL_FULL, or a negative code; a text that is not
- * valid UTF-8 is TROMMEL_EDATA. */
+ * valid UTF-8 is TROMMEL_EDATA. One of blanks is not asked: "empty_text". */
 TROMMEL_API int trommel_run_push(trommel_run *run, const char *id,
                                  const char *text, size_t text_len);
 TROMMEL_API int trommel_run_finish(trommel_run *run); /* no more rows */

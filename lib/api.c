@@ -89,15 +89,21 @@ int64_t trommel_config_ms(const trommel_config *cfg, const char *name)
     return o && o->type == TR_OPT_TIME ? tr_config_ms(cfg->cfg, name) : -1;
 }
 
-const char *trommel_config_get_at(const trommel_config *cfg, const char *name,
-                                  int i)
+static const char *value_at(const struct tr_config *cfg, const char *name,
+                            int i)
 {
     const char *const *values;
 
     if (i < 0 || !tr_option_find(tr_str_c(name)) ||
-        (size_t)i >= tr_config_list(cfg->cfg, name, &values))
+        (size_t)i >= tr_config_list(cfg, name, &values))
         return NULL;
     return values[i];
+}
+
+const char *trommel_config_get_at(const trommel_config *cfg, const char *name,
+                                  int i)
+{
+    return value_at(cfg->cfg, name, i);
 }
 
 int trommel_config_unset(trommel_config *cfg, const char *name)
@@ -134,6 +140,12 @@ int trommel_run_open(trommel_run **out, const trommel_config *cfg)
         return TROMMEL_ENOMEM;
     tr_buf_init(&run->text, 0);
     return tr_drive_open(&run->drive, cfg->cfg);
+}
+
+const char *trommel_run_setting(const trommel_run *run, const char *name,
+                                int i)
+{
+    return run && run->drive.cfg ? value_at(run->drive.cfg, name, i) : NULL;
 }
 
 int trommel_run_step(trommel_run *run, int timeout_ms)

@@ -526,6 +526,34 @@ out:
     return rc;
 }
 
+static void drop(struct value *v)
+{
+    while (v->count)
+        tr_free(v->texts[--v->count]);
+}
+
+static int set_default(struct value *v, const struct tr_option *opt)
+{
+    drop(v);
+    v->rank = TR_FROM_DEFAULT;
+    return opt->fallback ? keep(v, opt, TR_FROM_DEFAULT,
+                                tr_str_c(opt->fallback), NULL)
+                         : TR_OK;
+}
+
+/* What an earlier load took: a list would be there twice. */
+static int unload(struct tr_config *cfg, struct tr_err *err)
+{
+    for (size_t i = 0; i < tr_option_count; i++) {
+        struct value *v = &cfg->values[i];
+
+        if ((v->rank == TR_FROM_ENV || v->rank == TR_FROM_CONFIG) &&
+            set_default(v, &tr_options[i]) != TR_OK)
+            return tr_fail(err, TR_NOMEM, "out of memory");
+    }
+    return TR_OK;
+}
+
 int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
                    struct tr_err *err)
 {
@@ -533,6 +561,7 @@ int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
 
     if (!env)
         env = from_system;
+    TRY(unload(cfg, err));
     for (size_t i = 0; i < tr_option_count; i++) {
         const struct tr_option *opt = &tr_options[i];
         char name[80];
@@ -557,21 +586,6 @@ const char *tr_config_dir(const struct tr_config *cfg)
 }
 
 /* ---- life ------------------------------------------------------------- */
-
-static void drop(struct value *v)
-{
-    while (v->count)
-        tr_free(v->texts[--v->count]);
-}
-
-static int set_default(struct value *v, const struct tr_option *opt)
-{
-    drop(v);
-    v->rank = TR_FROM_DEFAULT;
-    return opt->fallback ? keep(v, opt, TR_FROM_DEFAULT,
-                                tr_str_c(opt->fallback), NULL)
-                         : TR_OK;
-}
 
 struct tr_config *tr_config_new(void)
 {
@@ -679,7 +693,12 @@ size_t tr_config_list(const struct tr_config *cfg, const char *name,
     return v->count;
 }
 
+enum tr_rank tr_config_rank(const struct tr_config *cfg, const char *name)
+{
+    return value_of(cfg, name)->rank;
+}
+
 bool tr_config_is_set(const struct tr_config *cfg, const char *name)
 {
-    return value_of(cfg, name)->rank > TR_FROM_DEFAULT;
+    return tr_config_rank(cfg, name) > TR_FROM_DEFAULT;
 }

@@ -47,7 +47,8 @@ int tr_config_put(struct tr_config *cfg, enum tr_rank rank, const char *name,
                   struct tr_str value, const char *where, struct tr_err *err);
 /* Back to the default; an unknown name is ignored. TR_NOMEM may come. */
 int tr_config_unset(struct tr_config *cfg, const char *name);
-/* Environment and the user's config.yaml. env NULL: getenv. */
+/* Environment and the user's config.yaml, in place of what an earlier load
+ * took from there. env NULL: getenv. */
 int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
                    struct tr_err *err);
 /* $XDG_CONFIG_HOME/trommel or ~/.config/trommel; "" when there is no home. */
@@ -60,6 +61,7 @@ int64_t tr_config_ms(const struct tr_config *cfg, const char *name);
 int64_t tr_config_nano(const struct tr_config *cfg, const char *name); /* -1 */
 size_t tr_config_list(const struct tr_config *cfg, const char *name,
                       const char *const **values);
+enum tr_rank tr_config_rank(const struct tr_config *cfg, const char *name);
 bool tr_config_is_set(const struct tr_config *cfg, const char *name);
 
 #endif

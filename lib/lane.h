@@ -13,7 +13,8 @@
 #include "base/err.h"
 #include "nouns.h"
 
-#define TR_FIT_MORE 1 /* fit(): call again */
+#define TR_FIT_MORE 1  /* fit(): call again */
+#define TR_FIT_OTHER 2 /* fit(): what was kept does not fit; call without it */
 
 /* What lanes that decide are asked about each item, instead of a prompt; the
  * same for a whole run. Borrowed for as long as the lane is used. */
@@ -126,8 +127,9 @@ struct tr_lane_vt {
     /* Local lanes: fit to a sample of texts before the first attempt; fitted
      * is what the store kept of an earlier fit (empty: none), out receives
      * what to keep. Sets lane->model's final name. Returns TR_OK when done,
-     * TR_FIT_MORE after about 200 ms of work with more to do: call again. The
-     * first call copies the texts, later ones look at none. NULL for others. */
+     * TR_FIT_MORE after about 200 ms of work with more to do: call again,
+     * TR_FIT_OTHER when fitted is of another model. The first call without
+     * fitted copies the texts, later ones look at none. NULL for others. */
     int (*fit)(struct tr_lane *lane, const struct tr_str *texts, size_t n,
                struct tr_str fitted, struct tr_buf *out, struct tr_err *err);
     /* Lanes in batches, NULL for others. Takes over a batch of an earlier run:
@@ -152,6 +154,8 @@ struct tr_lane {
     bool has_key;
     struct tr_model_facts facts;
     bool wants_sample;           /* call fit() before the first start() */
+    char fits[33];               /* hex digest of a local model's file, part
+                                    of key; its fit is kept under it */
     bool is_local;               /* no prompt, no tokens, no money */
     bool in_batches;             /* answers come within a day; what has left
                                     goes on without us; has its own pace */

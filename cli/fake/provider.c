@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/utf8.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -531,18 +532,21 @@ static bool cut_at_cap(const struct fake_request *r, struct fake_completion *c)
     if (c->reasoning_tokens > r->cap_tokens)
         c->reasoning_tokens = r->cap_tokens;
     left = r->cap_tokens - c->reasoning_tokens;
-    c->content.n = (size_t)left * 4;
+    c->content.n = tr_utf8_cut(c->content, (size_t)left * 4);
     c->completion_tokens = r->cap_tokens;
     return true;
 }
 
-/* The middle of a line: between the second and the last byte of one. */
+/* The middle of a line: between the second and the last byte of one, and not
+ * inside of a character. */
 static void cut_in_line(struct fake_completion *c)
 {
     size_t n = c->content.n / 2;
 
-    while (n > 1 && (c->content.p[n - 1] == '\n' || c->content.p[n] == '\n'))
+    while (n > 1 && (c->content.p[n - 1] == '\n' || c->content.p[n] == '\n' ||
+                     tr_utf8_cut(c->content, n) < n))
         n--;
+    n = tr_utf8_cut(c->content, n);
     c->content.n = n;
     c->completion_tokens = c->reasoning_tokens + fake_tokens(n);
 }

@@ -252,6 +252,17 @@ out:
     return rc;
 }
 
+/* To the first byte behind a byte order mark. */
+static void csv_rewind(FILE *f)
+{
+    char mark[3];
+
+    rewind(f);
+    if (fread(mark, 1, sizeof mark, f) != sizeof mark ||
+        memcmp(mark, "\xef\xbb\xbf", sizeof mark) != 0)
+        rewind(f);
+}
+
 /* The delimiter that the header holds most of. */
 static int csv_delimiter(FILE *f)
 {
@@ -262,7 +273,7 @@ static int csv_delimiter(FILE *f)
     while ((b = getc_unlocked(f)) != EOF && b != '\n')
         if (b && (mark = strchr(marks, b)) != NULL)
             count[mark - marks]++;
-    rewind(f);
+    csv_rewind(f);
     for (int i = 1; i < 4; i++)
         if (count[i] > count[best])
             best = i;
@@ -275,8 +286,6 @@ static int csv_column(const struct csv *c, const char *name, size_t *out,
     for (size_t i = 0; i < c->fields; i++) {
         struct tr_str field = csv_field(c, i);
 
-        if (i == 0 && field.n >= 3 && !memcmp(field.p, "\xef\xbb\xbf", 3))
-            field = tr_str(field.p + 3, field.n - 3);
         if (tr_str_eq_c(field, name)) {
             *out = i;
             return TR_OK;

@@ -43,6 +43,13 @@ const char *tr_errno_remedy(int errnum, const char *otherwise)
                             : otherwise;
 }
 
+const char *tr_kept_words(bool kept)
+{
+    return kept ? "every answer so far is safe"
+                : "without a store no answer was kept, so all rows are asked "
+                  "and paid for again";
+}
+
 int tr_exit_code(int code)
 {
     switch (code) {

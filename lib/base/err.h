@@ -8,6 +8,7 @@
 #ifndef TR_BASE_ERR_H
 #define TR_BASE_ERR_H
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 /* name, value, exit code of the program */
@@ -49,6 +50,9 @@ int tr_errno_code(int errnum, int code);
 /* What a person can do about it when it is not the name or the disk that was
  * at fault, else otherwise. */
 const char *tr_errno_remedy(int errnum, const char *otherwise);
+/* What a sentence that says "run the same command again" ends with: whether
+ * the answers so far are kept, which they are where there is a store. */
+const char *tr_kept_words(bool kept);
 
 /* Exit code of the program for a tr_code (0 for TR_OK). */
 int tr_exit_code(int code);

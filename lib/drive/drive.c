@@ -106,7 +106,9 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
 
     d->exit_code = tr_run_exit(d->run, &sentence);
     tr_run_counts(d->run, &c);
-    if (d->exit_code > 1 && !*sentence)
+    if (d->exit_code > 1 && !*sentence && !*tr_store_path(d->store))
+        tr_fail(err, TR_OK, "stopped; without a store nothing is kept");
+    else if (d->exit_code > 1 && !*sentence)
         tr_fail(err, TR_OK, "stopped: %" PRId64 " rows are safe in the store. "
                 "Run the same command to go on", c.rows_settled);
     else

@@ -46,14 +46,8 @@ static uint64_t on_random(void *ctx)
 static int read_source(void *ctx, struct tr_block *block, struct tr_err *err)
 {
     struct tr_drive *d = ctx;
-    const char *doing = d->doing;
-    int rc;
+    int rc = tr_source_next(d->source, block, err);
 
-    /* A pipe with a name opens when somebody writes to it. */
-    if (!tr_source_rereadable(d->source))
-        tr_drive_doing(d, NULL);
-    rc = tr_source_next(d->source, block, err);
-    tr_drive_doing(d, doing);
     d->source_waits = rc == TR_SOURCE_WAIT;
     return rc; /* TR_SOURCE_* and TR_FILL_* are the same numbers */
 }
@@ -89,7 +83,7 @@ static int read_pushed(void *ctx, struct tr_block *block, struct tr_err *err)
         .raw_at = text_at, .raw_n = n[1], .text_at = text_at, .text_n = n[1],
         .id_at = id_at, .id_n = n[0],
     };
-    if (!n[1]) {
+    if (!tr_str_trim(tr_str(p + sizeof n + n[0], n[1])).n) {
         row->state = TR_ROW_SETTLED;
         row->verdict = (struct tr_verdict){
             .why = TR_WHY_EMPTY, .origin = TR_NO_ORIGIN,

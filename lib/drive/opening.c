@@ -63,7 +63,12 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
 /* Examples from a labelled file beside the task file. */
 static int read_examples(struct tr_drive *d, struct tr_err *err)
 {
-    struct tr_source_opts o = {.as = "label"};
+    struct tr_source_opts o = {
+        .as = "trommel-example",
+        .say_text = "examples_file: {text: ...}",
+        .say_id = "examples_file: {label: ...}",
+        .none_bad = true,
+    };
     struct tr_source *src = NULL;
     struct tr_block *block = NULL;
     const struct tr_task_examples_file *file = &d->task.examples_file;
@@ -76,7 +81,6 @@ static int read_examples(struct tr_drive *d, struct tr_err *err)
     o.path_count = 1;
     o.text = file->text_column.p;
     o.id = file->label_column.p; /* the id column carries the label */
-    o.as = "trommel-example";
     TRY(tr_source_open(&src, &o, err));
     block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
     if (!block)
@@ -108,20 +112,35 @@ out:
     return rc;
 }
 
+/* Both say what to decide: the first place that says one of them wins, and the
+ * other is forgotten. */
+static int task_or_labels(struct tr_drive *d, struct tr_err *err)
+{
+    enum tr_rank file = tr_config_rank(d->cfg, "task");
+    enum tr_rank labels = tr_config_rank(d->cfg, "labels");
+    int rc;
+
+    if (!file && !labels)
+        return tr_fail(err, TR_USAGE, "what to decide is missing: give "
+                       "--labels a,b,c or --task FILE");
+    if (file == labels)
+        return tr_fail(err, TR_USAGE, "--task and --labels exclude each "
+                       "other: the labels stand in the task file");
+    rc = tr_config_unset(d->cfg, file > labels ? "labels" : "task");
+    return rc == TR_OK ? rc : tr_fail(err, rc, "out of memory");
+}
+
 static int open_task(struct tr_drive *d, struct tr_err *err)
 {
     const char **names = NULL;
     size_t n = 0;
-    const char *file = tr_config_text(d->cfg, "task");
-    const char *labels = tr_config_text(d->cfg, "labels");
-    int rc;
+    const char *file, *labels;
+    int rc = task_or_labels(d, err);
 
-    if (file && labels)
-        return tr_fail(err, TR_USAGE, "--task and --labels exclude each "
-                       "other: the labels stand in the task file");
-    if (!file && !labels)
-        return tr_fail(err, TR_USAGE, "what to decide is missing: give "
-                       "--labels a,b,c or --task FILE");
+    if (rc != TR_OK)
+        return rc;
+    file = tr_config_text(d->cfg, "task");
+    labels = tr_config_text(d->cfg, "labels");
     d->has_task = true;
     if (labels)
         return tr_task_from_labels(&d->task, labels, err);
@@ -344,6 +363,8 @@ static int open_lanes(struct tr_drive *d, struct tr_err *err)
     int rc = TR_OK;
 
     TRY(open_lane(d, tr_config_text(d->cfg, "model"), err));
+    if (n == 1 && strcmp(specs[0], "none") == 0)
+        n = 0; /* whatever a file says */
     for (size_t i = 0; i < n; i++)
         for (const char *s = specs[i]; *s; ) {
             size_t length = strcspn(s, ",");
@@ -432,8 +453,10 @@ static int open_store(struct tr_drive *d, struct tr_err *err)
 
     tr_buf_init(&own, 0);
     if (!folder) {
-        TRY(tr_store_default_folder(&own, err));
-        folder = own.p;
+        rc = tr_store_default_folder(&own, err);
+        if (rc != TR_OK && !(rc == TR_CANTCREATE && d->dry_run))
+            goto out;
+        folder = rc == TR_OK ? own.p : "none"; /* nothing can be known */
     }
     if (strcmp(folder, "none") != 0)
         o.folder = folder;
@@ -517,6 +540,8 @@ static int open_sink(struct tr_drive *d, struct tr_err *err)
     tr_buf_init(&head, 0);
     TRY(tr_sink_open(&d->sink, tr_config_text(d->cfg, "output"), inputs, n,
                      err));
+    if (!*tr_store_path(d->store))
+        tr_sink_not_kept(d->sink);
     tr_source_head(d->source, &head);
     if (!tr_buf_ok(&head))
         TRY(tr_fail(err, TR_NOMEM, "out of memory for the header"));
@@ -735,6 +760,22 @@ int tr_drive_await_store(struct tr_drive *d, int timeout_ms)
     return rc < 0 ? rc : TR_RUN_MORE;
 }
 
+/* Rows that are pushed are not read from anywhere, nor written. */
+static int refuse_without_input(const struct tr_drive *d, struct tr_err *err)
+{
+    static const char *const names[] = {"output", "head", "sample"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = tr_config_text(d->cfg, names[i]);
+
+        if (value && strcmp(value, "0") != 0)
+            return tr_fail(err, TR_USAGE, "--%s is for a run that reads files: "
+                           "where rows are pushed, push what is to be asked "
+                           "and take the results", names[i]);
+    }
+    return TR_OK;
+}
+
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
 {
     struct tr_err *err = &d->err;
@@ -761,6 +802,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
                                    err));
         TRY(draw_asked(d, o, err));
     } else {
+        TRY(refuse_without_input(d, err));
         d->results = tr_array(TR_RESULTS, sizeof *d->results);
         if (!d->results)
             TRY(tr_fail(err, TR_NOMEM, "out of memory"));

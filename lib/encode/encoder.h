@@ -5,6 +5,7 @@
 #ifndef TR_ENCODE_ENCODER_H
 #define TR_ENCODE_ENCODER_H
 
+#include "base/digest.h"
 #include "base/err.h"
 #include "base/str.h"
 
@@ -22,6 +23,8 @@ int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
                     struct tr_err *err);
 int tr_encoder_dim(const struct tr_encoder *e);
 const char *tr_encoder_name(const struct tr_encoder *e); /* from the file */
+/* Of every byte of the file: another model may have the same name. */
+struct tr_key tr_encoder_digest(const struct tr_encoder *e);
 int tr_encoder_threads(const struct tr_encoder *e);
 /* vectors[i*dim .. ] of texts[i], unit length; cut[i] (may be NULL) is set
  * when the text was longer than the model reads. Micro-batches sorted by

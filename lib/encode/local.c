@@ -609,8 +609,8 @@ static int fit_end(struct local *l, struct tr_err *err)
  * the vectors as they lie in memory. */
 static void fit_header(const struct local *l, char *out, size_t size)
 {
-    snprintf(out, size, "trommel-fit 1 %.100s %zu labels %zu dimensions\n",
-             tr_encoder_name(l->encoder), l->label_count, l->dim);
+    snprintf(out, size, "trommel-fit 2 %.100s %s %zu labels %zu dimensions\n",
+             tr_encoder_name(l->encoder), l->lane.fits, l->label_count, l->dim);
 }
 
 static size_t prototype_bytes(const struct local *l)
@@ -627,7 +627,7 @@ static int fit_restore(struct local *l, struct tr_str fitted,
     fit_header(l, header, sizeof header);
     n = strlen(header);
     if (fitted.n != n + prototype_bytes(l) || memcmp(fitted.p, header, n) != 0)
-        return TR_OK; /* of another model: fit again */
+        return fitted.n ? TR_FIT_OTHER : TR_OK;
     l->prototypes = tr_alloc(prototype_bytes(l));
     if (!l->prototypes)
         return tr_fail(err, TR_NOMEM, "out of memory for %zu label vectors",
@@ -637,12 +637,13 @@ static int fit_restore(struct local *l, struct tr_str fitted,
 }
 
 /* Keeps the vectors in out, and their digest in the model's name: equal names
- * mean equal label vectors. */
+ * mean equal label vectors of the same model. */
 static int fit_publish(struct local *l, struct tr_buf *out, struct tr_err *err)
 {
     struct tr_str bytes = tr_str((const char *)l->prototypes,
                                  prototype_bytes(l));
-    struct tr_key key = tr_digest(NULL, bytes);
+    struct tr_key salt = tr_encoder_digest(l->encoder);
+    struct tr_key key = tr_digest(&salt, bytes);
     char header[200], hex[7];
 
     tr_key_hex(&key, 3, hex);
@@ -797,6 +798,7 @@ bool tr_local_find_model(char *path, size_t size)
 int tr_local_lane_open(struct tr_lane **out, const struct tr_local_opts *o,
                        struct tr_err *err)
 {
+    struct tr_key digest;
     char path[1024];
     struct local *l;
     int rc;
@@ -835,6 +837,8 @@ int tr_local_lane_open(struct tr_lane **out, const struct tr_local_opts *o,
     }
     snprintf(l->lane.model, sizeof l->lane.model, "local/%s",
              tr_encoder_name(l->encoder));
+    digest = tr_encoder_digest(l->encoder);
+    tr_key_hex(&digest, sizeof digest.b, l->lane.fits);
     snprintf(l->lane.host, sizeof l->lane.host, "this machine");
     l->lane.facts = (struct tr_model_facts){0};
     l->lane.wants_sample = true;

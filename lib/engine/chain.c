@@ -250,7 +250,8 @@ static void say_state(struct tr_run *run, struct tr_run_lane *l,
 }
 
 /* What a chain of one says when it ends by it, and a longer one at its end. */
-static void keep_refusal(struct tr_run_lane *l, const struct tr_reply *reply)
+static void keep_refusal(const struct tr_run *run, struct tr_run_lane *l,
+                         const struct tr_reply *reply)
 {
     char when[60] = "";
     bool gone = l->health.state == TR_LANE_EXHAUSTED;
@@ -265,8 +266,8 @@ static void keep_refusal(struct tr_run_lane *l, const struct tr_reply *reply)
     if (gone && reply->retry_after_ms > 0)
         snprintf(when, sizeof when, " (in %" PRId64 " min)",
                  (reply->retry_after_ms + 59999) / 60000);
-    snprintf(l->refusal, sizeof l->refusal, "%s: %s%s; every answer so far is "
-             "safe (HTTP %d from %s: %s)", l->lane->model, what, when,
+    snprintf(l->refusal, sizeof l->refusal, "%s: %s%s; %s (HTTP %d from %s: "
+             "%s)", l->lane->model, what, when, tr_run_kept(run),
              reply->status, l->lane->host, reply->message);
 }
 
@@ -309,7 +310,7 @@ int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
     raise_event(run, l, reply);
     closed = l->health.state != TR_LANE_OPEN;
     if (l->health.state == TR_LANE_EXHAUSTED || l->health.state == TR_LANE_GONE)
-        keep_refusal(l, reply);
+        keep_refusal(run, l, reply);
     if (!closed || hopes(run, l->place))
         say_state(run, l, reply); /* else the run's last sentence says it */
     return closed ? clear(run, l, err) : TR_OK;
@@ -383,9 +384,10 @@ static int heed_wish(struct tr_run *run, struct tr_run_lane *l,
         snprintf(l->refusal, sizeof l->refusal,
                  "%s: %s asks not to be asked again for %s, and --max-wait is "
                  "%" PRId64 " s: nothing more was sent. Run the same command "
-                 "again then, or give it a longer --max-wait; every answer so "
-                 "far is safe (%s)", l->lane->model, l->lane->host, span,
-                 run->opts.max_wait_ms / 1000, who_said(run, l));
+                 "again then, or give it a longer --max-wait; %s (%s)",
+                 l->lane->model, l->lane->host, span,
+                 run->opts.max_wait_ms / 1000, tr_run_kept(run),
+                 who_said(run, l));
         if (run->trouble_lane == l) /* it is left alone: no trouble any more */
             run->trouble_since = 0;
     }

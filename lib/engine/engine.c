@@ -49,8 +49,12 @@ int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
 {
     return tr_grow(array, cap, need, size)
                ? TR_OK
-               : tr_fail(err, TR_NOMEM, "out of memory; run the same command "
-                         "again, nothing that was paid for is lost");
+               : tr_fail(err, TR_NOMEM, "out of memory");
+}
+
+const char *tr_run_kept(const struct tr_run *run)
+{
+    return tr_kept_words(*tr_store_path(run->store) != '\0');
 }
 
 /* Nothing more leaves; what is in flight is awaited. The first reason wins. */

@@ -361,6 +361,8 @@ void tr_run_event(const struct tr_run *run, enum tr_event_kind kind,
 void tr_run_ended(const struct tr_run *run, const struct tr_lane *lane,
                   const struct tr_pack *p, const struct tr_reply *reply);
 /* Makes room for need elements of size bytes in *array. */
+/* tr_kept_words() of this run. */
+const char *tr_run_kept(const struct tr_run *run);
 int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
                 struct tr_err *err);
 

@@ -366,7 +366,7 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
         .concurrency = o->concurrency,
         .concurrency_max = lane->concurrency_max,
     };
-    char name[200];
+    char name[300];
     int rc;
 
     if (!lane->is_local) { /* which sends no requests */
@@ -375,9 +375,10 @@ int tr_run_lane_open(struct tr_run *run, struct tr_lane *lane,
     }
     l->lane = lane;
     l->place = run->lane_count++;
-    /* What a stand-in says in a rehearsal is not the model's word. */
-    snprintf(name, sizeof name, "%s\n%s%s", lane->model, lane->effort,
-             lane->stands_in ? "\non this machine" : "");
+    /* What a stand-in says in a rehearsal is not the model's word; nor what
+     * another file says that has the model's name. */
+    snprintf(name, sizeof name, "%s\n%s%s%s", lane->model, lane->effort,
+             lane->stands_in ? "\non this machine" : "", lane->fits);
     l->salt = tr_digest(NULL, tr_str_c(name));
     tr_buf_init(&l->system, 0);
     tr_buf_init(&l->schema, 0);

@@ -260,7 +260,34 @@ static bool sample_is_there(const struct tr_run *run, struct tr_run_lane *l,
     return l->fit_short;
 }
 
-/* Fits a lane that wants it; *ready is false while that goes on. */
+/* The texts a lane is fitted to: spread over the input, or those that wait, in
+ * *own. Not enough of them: more rows first. */
+static int draw_sample(struct tr_run *run, struct tr_run_lane *l,
+                       const struct tr_str **texts, size_t *n,
+                       struct tr_str **own, bool *enough, struct tr_err *err)
+{
+    uint32_t waiting = tr_chain_waiting(run, l);
+
+    *enough = true;
+    if (run->env->sample && run->env->sample(run->env->ctx, texts, n))
+        return TR_OK;
+    *enough = sample_is_there(run, l, waiting);
+    if (!*enough)
+        return TR_OK;
+    *n = 0;
+    *texts = *own = tr_array(LOCAL_SAMPLE, sizeof **own);
+    if (!*own)
+        return tr_fail(err, TR_NOMEM, "out of memory for the sample");
+    /* What waits for other models is of the same input. */
+    for (uint32_t i = 0; i <= l->place; i++)
+        for (struct tr_row *r = run->lanes[i].fresh.head;
+             r && *n < LOCAL_SAMPLE; r = r->next)
+            (*own)[(*n)++] = tr_run_text(l, r);
+    return TR_OK;
+}
+
+/* Fits a lane that wants it; false while that goes on. What the store keeps of
+ * another model is no fit: it is made anew and takes its place. */
 static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
                bool *moved, struct tr_err *err)
 {
@@ -269,8 +296,8 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
     const struct tr_str *texts = NULL;
     struct tr_str *own = NULL;
     size_t n = 0;
-    char name[200];
-    bool found = false;
+    char name[60];
+    bool found = false, enough;
     int rc = TR_OK;
 
     *ready = l->fitted || !lane->wants_sample;
@@ -278,34 +305,25 @@ static int fit(struct tr_run *run, struct tr_run_lane *l, bool *ready,
         return TR_OK;
     tr_buf_init(&kept, 0);
     tr_buf_init(&out, 0);
-    snprintf(name, sizeof name, "fit:%.*s", (int)strcspn(lane->model, "+"),
-             lane->model);
+    snprintf(name, sizeof name, "fit:%s", lane->fits);
     if (!run->opts.fresh)
         TRY(tr_store_get(run->store, name, &kept, &found, err));
-    if (!found && !(run->env->sample &&
-                    run->env->sample(run->env->ctx, &texts, &n))) {
-        uint32_t waiting = tr_chain_waiting(run, l);
-
-        if (!sample_is_there(run, l, waiting))
+    rc = found ? lane->vt->fit(lane, NULL, 0, tr_buf_str(&kept), &out, err)
+               : TR_FIT_OTHER;
+    if (rc == TR_FIT_OTHER) {
+        TRY(draw_sample(run, l, &texts, &n, &own, &enough, err));
+        if (!enough)
             goto out;
-        own = tr_array(LOCAL_SAMPLE, sizeof *own);
-        if (!own)
-            TRY(tr_fail(err, TR_NOMEM, "out of memory for the sample"));
-        /* What waits for other models is of the same input. */
-        for (uint32_t i = 0; i <= l->place; i++)
-            for (struct tr_row *r = run->lanes[i].fresh.head;
-                 r && n < LOCAL_SAMPLE; r = r->next)
-                own[n++] = tr_run_text(l, r);
-        texts = own;
+        rc = lane->vt->fit(lane, texts, n, tr_str(NULL, 0), &out, err);
     }
-    rc = lane->vt->fit(lane, texts, n, tr_buf_str(&kept), &out, err);
     if (rc == TR_FIT_MORE) {
         l->fitting = *moved = true;
         rc = TR_OK;
         goto out;
     }
     TRY(rc);
-    if (!found && !l->fit_short) /* few texts are no fit for longer inputs */
+    /* Few texts are no fit for longer inputs. */
+    if (!l->fit_short && !tr_str_eq(tr_buf_str(&kept), tr_buf_str(&out)))
         TRY(tr_store_set(run->store, name, tr_buf_str(&out), err));
     l->fitted = *ready = true;
 out:

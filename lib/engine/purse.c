@@ -269,11 +269,10 @@ static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
     tell_rest(run, p, rest, sizeof rest);
     snprintf(text, sizeof text,
              "the budget%s is reached: the next request could %s %s%s and %s "
-             "is left%s%s. Raise %s%s and run the same command again; every "
-             "answer so far is safe",
+             "is left%s%s. Raise %s%s and run the same command again; %s",
              run->opts.budget_per == TR_PER_DAY ? " of the day" : "",
              i == TR_PURSE_NANO ? "cost" : "use", need, units[i], has, other,
-             rest, options[i], day);
+             rest, options[i], day, tr_run_kept(run));
     tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
 }
 

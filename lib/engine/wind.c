@@ -219,11 +219,12 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
         return;
     }
     snprintf(text, sizeof text,
-             "%s: no answer for %" PRId64 " s (%s). Nothing is lost: run the "
-             "same command again when the provider is back; --max-wait sets "
-             "how long to go on",
+             "%s: no answer for %" PRId64 " s (%s). Run the same command again "
+             "when the provider is back (--max-wait sets how long to go on); "
+             "%s",
              run->trouble_lane->lane->host, run->opts.max_wait_ms / 1000,
-             run->last_trouble[0] ? run->last_trouble : "no reply");
+             run->last_trouble[0] ? run->last_trouble : "no reply",
+             tr_run_kept(run));
     tr_run_event(run, TR_EVENT_LANE_DOWN, run->trouble_lane->lane, -1);
     tr_run_stop_with(run, tr_exit_code(served(run) ? TR_STOPPED : TR_UNAVAILABLE),
               text);

@@ -112,9 +112,10 @@ static int default_text(struct tr_source *src, struct tr_column *text,
         return TR_OK;
     }
     tr_buf_init(&remedy, 0);
-    tr_buf_addf(&remedy, "name the one to label with --text: ");
+    tr_buf_addf(&remedy, "name the one to label with %s: ",
+                src->said_text.option);
     list_names(src->columns, src->column_count, &remedy);
-    if (named)
+    if (named && !src->none_bad) /* a file of examples has no such option */
         tr_buf_addz(&remedy, "; if that line is a row already, add "
                              "--no-header");
     rc = tr_faulty_say(src, TR_DATA, 0, false, err,
@@ -122,7 +123,7 @@ static int default_text(struct tr_source *src, struct tr_column *text,
                        : named ? "the first line is taken for the names of the "
                                  "columns, and none is called text"
                                : "there are several columns",
-                       tr_buf_ok(&remedy) ? remedy.p : "use --text");
+                       tr_buf_ok(&remedy) ? remedy.p : src->said_text.remedy);
     tr_buf_release(&remedy);
     return rc;
 }
@@ -161,7 +162,7 @@ static int choose_text(struct tr_source *src, struct tr_err *err)
         text->name = name;
         if (!column_at(src, name, &text->at) &&
             (!any_name || src->columns))
-            return no_column(src, name, "--text", err);
+            return no_column(src, name, src->said_text.option, err);
         if (comma)
             wish = tr_str(wish.p + n + 1, wish.n - n - 1);
     }
@@ -206,15 +207,12 @@ static int check_names(struct tr_source *src, struct tr_err *err)
 
 static int choose_marks(struct tr_source *src, struct tr_err *err)
 {
-    static const char *const options[TR_MARKS] = {
-        [TR_MARK_ID] = "--id", [TR_MARK_PARTY] = "--apart"};
-
     for (int i = 0; i < TR_MARKS; i++) {
         struct tr_column *c = &src->mark[i];
 
         if (c->name.n && !column_at(src, c->name, &c->at) &&
             (src->format != TR_FMT_JSONL || src->columns))
-            return no_column(src, c->name, options[i], err);
+            return no_column(src, c->name, src->said_mark[i].option, err);
     }
     return TR_OK;
 }

@@ -70,8 +70,16 @@ int tr_intake_open(struct tr_intake **out, const char *path,
     in->chunk = chunk_bytes ? chunk_bytes : CHUNK_BYTES;
     snprintf(in->name, sizeof in->name, "%s",
              standard ? "standard input" : path);
-    in->fd = standard ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
-                      : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    /* A named pipe must not be waited for here: raw_read() polls. */
+    in->fd = standard
+                 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
+                 : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (in->fd < 0 && errno == EINTR) {
+        rc = tr_fail(err, TR_STOPPED,
+                     "stopped while opening %s; run the same command again",
+                     in->name);
+        goto out;
+    }
     if (in->fd < 0) {
         rc = tr_fail(err, TR_NOINPUT,
                      "%s cannot be opened: %s; %s", in->name, strerror(errno),

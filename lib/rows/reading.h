@@ -54,6 +54,11 @@ struct tr_column {
  * company of others. */
 enum tr_mark { TR_MARK_ID, TR_MARK_PARTY, TR_MARKS };
 
+/* What names a column ("--text"), and the remedy that says so of a member. */
+struct tr_said {
+    const char *option, *remedy;
+};
+
 struct tr_source {
     /* What was asked for. */
     const char **paths;
@@ -65,6 +70,8 @@ struct tr_source {
     char delimiter; /* 0: not yet detected */
     struct tr_str text_wish;
     bool text_given;
+    struct tr_said said_text, said_mark[TR_MARKS];
+    bool none_bad;
     int64_t left; /* rows still wanted; < 0: all */
     size_t read_bytes;
 

@@ -274,16 +274,13 @@ static void find_members(struct tr_source *src)
 {
 #define OUTER ", and only members of the outer object can be named"
     static const struct {
-        const char *remedy, *not_plain, *missing[2];
+        const char *not_plain, *missing[2];
     } marks[TR_MARKS] = {
-        [TR_MARK_ID] = {"correct the line, or name another member with --id",
-                        "the member that names the row is not a string or "
+        [TR_MARK_ID] = {"the member that names the row is not a string or "
                         "number",
                         {"the member that names the row is missing",
                          "the member that names the row is missing" OUTER}},
-        [TR_MARK_PARTY] = {"correct the line, or name another member with "
-                           "--apart",
-                           "the member that keeps rows apart is not a string "
+        [TR_MARK_PARTY] = {"the member that keeps rows apart is not a string "
                            "or number",
                            {"the member that keeps rows apart is missing",
                             "the member that keeps rows apart is missing"
@@ -294,7 +291,7 @@ static void find_members(struct tr_source *src)
         "the member to label is missing" OUTER};
 #undef OUTER
 
-    src->found.remedy = "correct the line, or name another member with --text";
+    src->found.remedy = src->said_text.remedy;
     for (uint32_t t = 0; t < src->text_count; t++) {
         ptrdiff_t i = member_at(src, src->text[t].name);
 
@@ -315,7 +312,7 @@ static void find_members(struct tr_source *src)
 
         if (!c->name.n)
             continue;
-        src->found.remedy = marks[k].remedy;
+        src->found.remedy = src->said_mark[k].remedy;
         if (i < 0) {
             no_member(src, c->name, marks[k].missing);
             return;

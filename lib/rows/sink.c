@@ -31,6 +31,7 @@ struct tr_sink {
     char *bytes;   /* TR_SINK_BYTES */
     size_t from, n; /* what of them waits */
     bool failed;   /* a write went wrong: never write behind a hole */
+    bool not_kept; /* no store has it as well */
 };
 
 static int cannot_create(const char *path, struct tr_err *err)
@@ -49,21 +50,18 @@ static int cannot_create(const char *path, struct tr_err *err)
 
 static int write_failed(const struct tr_sink *sink, struct tr_err *err)
 {
-    const char *remedy =
-        "check the disk and run the same command again; everything paid for "
-        "is in the store";
+    const char *kept = tr_kept_words(!sink->not_kept);
+    const char *remedy = "check the disk and run the same command again";
 
     if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
-        remedy = "free space and run the same command again; everything paid "
-                 "for is in the store";
+        remedy = "free space and run the same command again";
     else if (errno == EPIPE)
         return tr_fail(err, TR_IO,
                        "whoever read %s has stopped reading; run the same "
-                       "command again to get the rest, everything paid for "
-                       "is in the store",
-                       sink->path);
-    return tr_fail(err, TR_IO, "%s cannot be written: %s; %s", sink->path,
-                   strerror(errno), tr_errno_remedy(errno, remedy));
+                       "command again to get the rest; %s",
+                       sink->path, kept);
+    return tr_fail(err, TR_IO, "%s cannot be written: %s; %s; %s", sink->path,
+                   strerror(errno), tr_errno_remedy(errno, remedy), kept);
 }
 
 /* ---- opening ---------------------------------------------------------- */
@@ -375,8 +373,8 @@ static int failed_before(const struct tr_sink *sink, struct tr_err *err)
 {
     return tr_fail(err, TR_IO,
                    "%s could not be written before; run the same command "
-                   "again, everything paid for is in the store",
-                   sink->path);
+                   "again; %s",
+                   sink->path, tr_kept_words(!sink->not_kept));
 }
 
 int tr_sink_flush(struct tr_sink *sink, struct tr_err *err)
@@ -472,6 +470,11 @@ int tr_sink_finish(struct tr_sink *sink, struct tr_err *err)
 out:
     sink->failed |= rc != TR_OK;
     return rc;
+}
+
+void tr_sink_not_kept(struct tr_sink *sink)
+{
+    sink->not_kept = true;
 }
 
 bool tr_sink_is_stream(const struct tr_sink *sink)

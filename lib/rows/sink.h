@@ -25,6 +25,8 @@ int tr_sink_open(struct tr_sink **out, const char *path,
  * err->text naming it; SIGPIPE never kills (the sink handles EPIPE). */
 int tr_sink_write(struct tr_sink *sink, struct tr_str bytes,
                   struct tr_err *err);
+/* No store keeps what is written here: sentences must not promise it. */
+void tr_sink_not_kept(struct tr_sink *sink);
 int tr_sink_flush(struct tr_sink *sink, struct tr_err *err);
 /* For streams, whose reader may be slow: whether n more bytes go into the
  * buffer, and what can be written without waiting. 1: nothing is left; 0:

@@ -271,6 +271,18 @@ static struct tr_str keep(struct tr_source *src, const char *z)
     return tr_arena_dup(&src->arena, tr_str_c(z));
 }
 
+static bool keep_said(struct tr_source *src, struct tr_said *said,
+                      const char *option)
+{
+    char remedy[200];
+
+    snprintf(remedy, sizeof remedy, "correct the line, or name another member "
+             "with %s", option);
+    said->option = keep(src, option).p;
+    said->remedy = keep(src, remedy).p;
+    return said->option && said->remedy;
+}
+
 static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
 {
     bool ok;
@@ -293,6 +305,13 @@ static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
     src->text_wish = keep(src, src->text_given ? o->text : "");
     src->mark[TR_MARK_ID].name = keep(src, o->id ? o->id : "");
     src->mark[TR_MARK_PARTY].name = keep(src, o->apart ? o->apart : "");
+    src->none_bad = o->none_bad;
+    ok = ok &&
+         keep_said(src, &src->said_text,
+                   o->say_text ? o->say_text : "--text") &&
+         keep_said(src, &src->said_mark[TR_MARK_ID],
+                   o->say_id ? o->say_id : "--id") &&
+         keep_said(src, &src->said_mark[TR_MARK_PARTY], "--apart");
     src->csv.ends_cap = TR_FIELDS_MAX;
     src->csv.ends = tr_array(TR_FIELDS_MAX, sizeof *src->csv.ends);
     return ok && src->text_wish.p && src->mark[TR_MARK_ID].name.p &&
@@ -427,7 +446,7 @@ static int put(struct tr_source *src, struct tr_block *block,
         bool as_is = false;
 
         if (!src->bad_rows_fail) {
-            rc = tr_faulty_row(src, true, err);
+            rc = tr_faulty_row(src, !src->none_bad, err);
         } else {
             text = id = tr_str(NULL, 0);
             tr_buf_clear(&src->scratch);

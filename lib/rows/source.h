@@ -33,6 +33,9 @@ struct tr_source_opts {
                                  are called 1, 2, ..., and the output of no
                                  format has a header */
     int64_t head;             /* first N rows only; <= 0: all */
+    const char *say_text;     /* what sets `text`, for remedies; NULL: --text */
+    const char *say_id;       /* the same of `id`; NULL: --id */
+    bool none_bad;            /* no remedy is to keep bad rows */
     size_t read_bytes;        /* bytes of one read; 0: a good size (tests) */
 };
 

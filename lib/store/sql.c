@@ -133,31 +133,31 @@ static const struct {
     int sqlite;
     int code;
     const char *next;
+    bool keeps; /* a file's answers */
 } advice[] = {
     {SQLITE_FULL, TR_IO, "the disk is full: free space and run the same "
-     "command again; what is committed is safe"},
+     "command again", true},
     {SQLITE_CORRUPT, TR_CONFIG, "the file is damaged: restore it, or move it "
-     "away to begin anew (its answers would be paid again)"},
+     "away to begin anew (its answers would be paid again)", false},
     {SQLITE_NOTADB, TR_CONFIG, "the file is damaged or no store of trommel: "
      "restore it, or move it away to begin anew (its answers would be paid "
-     "again)"},
+     "again)", false},
     {SQLITE_TOOBIG, TR_CONFIG, "the file is damaged: restore it, or move it "
-     "away to begin anew (its answers would be paid again)"},
+     "away to begin anew (its answers would be paid again)", false},
     {SQLITE_READONLY, TR_IO, "make the file and its folder writable, or "
-     "choose another with --store"},
+     "choose another with --store", false},
     {SQLITE_CANTOPEN, TR_IO, "make the file and its folder writable, or "
-     "choose another with --store"},
+     "choose another with --store", false},
     {SQLITE_PERM, TR_IO, "make the file and its folder writable, or choose "
-     "another with --store"},
+     "another with --store", false},
     {SQLITE_BUSY, TR_STOPPED, "another program has the file open: close it "
-     "and run the same command again"},
-    {SQLITE_NOMEM, TR_NOMEM, "run the same command again with more memory; "
-     "what is committed is safe"},
-    {SQLITE_CONSTRAINT, TR_BUG, "a fault of trommel, please report it; what "
-     "is committed is safe"},
+     "and run the same command again", false},
+    {SQLITE_NOMEM, TR_NOMEM, "run the same command again with more memory",
+     true},
+    {SQLITE_CONSTRAINT, TR_BUG, "a fault of trommel, please report it", true},
     {SQLITE_IOERR, TR_IO, "check the disk (full, or failing?) and run the "
-     "same command again; what is committed is safe"},
-    {-1, TR_IO, "run the same command again; what is committed is safe"},
+     "same command again", true},
+    {-1, TR_IO, "run the same command again", true},
 };
 
 const char *tr_sql_name(const struct tr_store *st)
@@ -176,8 +176,10 @@ int tr_sql_fail(struct tr_store *st, struct tr_err *err, const char *what)
     next = advice[i].next;
     if (rc == SQLITE_CANTOPEN) /* it may be for want of descriptors */
         next = tr_errno_remedy(sqlite3_system_errno(st->db), next);
-    return tr_fail(err, advice[i].code, "%s: %s: %s; %s", tr_sql_name(st), what,
-                   sqlite3_errmsg(st->db), next);
+    return tr_fail(err, advice[i].code, "%s: %s: %s; %s%s", tr_sql_name(st),
+                   what, sqlite3_errmsg(st->db), next,
+                   advice[i].keeps && st->path[0]
+                       ? "; what is committed is safe" : "");
 }
 
 int tr_sql_damaged(const struct tr_store *st, const char *what,

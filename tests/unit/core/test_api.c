@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -42,6 +43,9 @@ static void a_run_that_did_not_open_may_be_stepped(void **state)
         {{{"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
           {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
           {"apart", "customer"}}, TROMMEL_EUSAGE},
+        {{{"labels", "a,b"}, {"output", "o.csv"}}, TROMMEL_EUSAGE},
+        {{{"labels", "a,b"}, {"head", "1"}}, TROMMEL_EUSAGE},
+        {{{"labels", "a,b"}, {"sample", "1"}}, TROMMEL_EUSAGE},
     };
     (void)state;
 
@@ -100,11 +104,46 @@ static void a_row_without_an_id_has_its_number(void **state)
     trommel_run_close(run);
 }
 
+static void a_row_of_blanks_is_empty(void **state)
+{
+    static const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+    };
+    const trommel_result *r;
+    trommel_run *run;
+    (void)state;
+
+    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(trommel_run_push(run, NULL, " \t ", 3), 0);
+    assert_int_equal(trommel_run_finish(run), 0);
+    for (r = NULL; !r; r = trommel_run_next(run))
+        assert_true(trommel_run_step(run, 0) >= 0);
+    assert_string_equal(trommel_result_error(r), "empty_text");
+    trommel_run_close(run);
+}
+
+static void loading_twice_is_loading_once(void **state)
+{
+    trommel_config *cfg = trommel_config_new();
+    (void)state;
+
+    assert_int_equal(setenv("TROMMEL_FALLBACK", "local", 1), 0);
+    assert_int_equal(trommel_config_load(cfg), 0);
+    assert_int_equal(trommel_config_load(cfg), 0);
+    assert_string_equal(trommel_config_get_at(cfg, "fallback", 0), "local");
+    assert_null(trommel_config_get_at(cfg, "fallback", 1));
+    assert_int_equal(unsetenv("TROMMEL_FALLBACK"), 0);
+    trommel_config_free(cfg);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_that_did_not_open_may_be_stepped),
         cmocka_unit_test(a_row_without_an_id_has_its_number),
+        cmocka_unit_test(a_row_of_blanks_is_empty),
+        cmocka_unit_test(loading_twice_is_loading_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -350,8 +350,8 @@ static void reader_gone(void **state)
     assert_int_equal(tr_sink_flush(sink, &err), TR_IO);
     assert_string_equal(err.text,
                         "whoever read gone has stopped reading; run the same "
-                        "command again to get the rest, everything paid for "
-                        "is in the store");
+                        "command again to get the rest; every answer so far "
+                        "is safe");
     assert_int_equal(tr_sink_finish(sink, &err), TR_IO);
     tr_sink_close(sink);
     sigaction(SIGPIPE, NULL, &after);
@@ -417,7 +417,7 @@ static void disk_full(void **state)
     assert_string_equal(err.text,
                         "/dev/full cannot be written: No space left on device; "
                         "free space and run the same command again; "
-                        "everything paid for is in the store");
+                        "every answer so far is safe");
     tr_sink_close(sink);
 }
 

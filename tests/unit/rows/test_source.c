@@ -720,6 +720,40 @@ static void signal_ends_the_first_wait(void **state)
     close(fd);
 }
 
+/* Nobody has opened it for writing yet: that is a slow pipe, no stall. */
+static void a_named_pipe_behind_a_file_is_awaited(void **state)
+{
+    static const char *const paths[] = {"before.csv", "behind.csv"};
+    struct tr_source_opts o = {.paths = paths, .path_count = 2};
+    struct sigaction caught = {.sa_handler = on_alarm}, before;
+    struct tr_block *block = tr_block_new(8, 4096);
+    struct tr_source *src;
+    struct tr_err err;
+    int fd;
+    (void)state;
+
+    put_file(paths[0], TR_STR("text\na\n"));
+    assert_int_equal(mkfifo(paths[1], 0600), 0);
+    assert_int_equal(tr_source_open(&src, &o, &err), TR_OK);
+    assert_int_equal(tr_source_next(src, block, &err), TR_SOURCE_ROW);
+    sigaction(SIGALRM, &caught, &before);
+    alarm(5);
+    assert_int_equal(tr_source_next(src, block, &err), TR_SOURCE_WAIT);
+    assert_int_equal(tr_source_next(src, block, &err), TR_SOURCE_WAIT);
+    alarm(0);
+    sigaction(SIGALRM, &before, NULL);
+    fd = open(paths[1], O_WRONLY | O_CLOEXEC);
+    assert_int_equal(write(fd, "text\nb\n", 7), 7);
+    close(fd);
+    tr_block_free(block);
+    block = tr_block_new(8, 4096);
+    assert_int_equal(tr_source_next(src, block, &err), TR_SOURCE_ROW);
+    assert_true(tr_str_eq_c(tr_row_text(block, &block->rows[0]), "b"));
+    assert_int_equal(tr_source_next(src, block, &err), TR_SOURCE_END);
+    tr_source_close(src);
+    tr_block_free(block);
+}
+
 static void what_was_detected(void **state)
 {
     static const struct {
@@ -1063,6 +1097,7 @@ int main(void)
         cmocka_unit_test(refused_inputs),
         cmocka_unit_test(slow_pipe),
         cmocka_unit_test(signal_ends_the_first_wait),
+        cmocka_unit_test(a_named_pipe_behind_a_file_is_awaited),
         cmocka_unit_test(what_was_detected),
         cmocka_unit_test(over_long_records),
         cmocka_unit_test(longest_record),
