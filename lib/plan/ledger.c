@@ -106,7 +106,6 @@ static int join(struct tr_ledger *l, const struct tr_key *store,
     s->round = a->round;
     s->period = l->period;
     s->done = false;
-    s->alive = true;
     return TR_OK;
 }
 
@@ -145,6 +144,7 @@ int tr_ledger_apply(struct tr_ledger *l, const struct tr_key *store,
     if (joins) /* or somebody removed the file */
         TRY(join(l, store, a, err));
     s = find(l, store);
+    s->alive = true; /* who asks is at work */
     for (int i = 0; i < TR_PURSES; i++)
         if (joins || a->op == TR_LEDGER_LEAVE)
             s->held[i] = used(s, a, i);

@@ -269,6 +269,39 @@ static void a_clock_moved_back_grants_no_second_day(void **state)
     assert_int_equal(on_day(&l, &s, 20002), 100);
 }
 
+/* The clock of another process is ahead: what this one holds counts on, and for
+ * its own claims too. */
+static void who_is_a_day_behind_counts_himself(void **state)
+{
+    struct store a = {.round = 1, .alive = true}, b = {.round = 1};
+    struct tr_ledger l = {0};
+    struct tr_ledger_ask q;
+    struct tr_err err;
+    (void)state;
+
+    a.key = tr_digest(NULL, TR_STR("a"));
+    b.key = tr_digest(NULL, TR_STR("b"));
+    q = ask(TR_LEDGER_JOIN, &a, 100);
+    q.per_day = true;
+    q.day = 20000;
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    q.op = TR_LEDGER_CLAIM;
+    q.want[0] = 60;
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    assert_true(q.granted);
+    rewrite(&l);
+    tell(&l, &a, 1);
+    assert_int_equal(on_day(&l, &b, 20001), 0); /* 100 are not left */
+    q.want[0] = 40;
+    tr_ledger_apply(&l, &b.key, &q, &err);
+    assert_true(q.granted);
+    rewrite(&l);
+    tell(&l, &b, 1); /* nobody asks about himself */
+    q.want[0] = 1;
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    assert_false(q.granted);
+}
+
 static void a_damaged_ledger_is_never_an_empty_one(void **state)
 {
     struct store s = {.round = 3, .spent = 70};
@@ -306,6 +339,7 @@ int main(void)
         cmocka_unit_test(a_period_ends_when_the_job_does),
         cmocka_unit_test(a_finished_one_counts_while_others_work),
         cmocka_unit_test(a_clock_moved_back_grants_no_second_day),
+        cmocka_unit_test(who_is_a_day_behind_counts_himself),
         cmocka_unit_test(a_damaged_ledger_is_never_an_empty_one),
     };
 
