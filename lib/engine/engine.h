@@ -177,6 +177,7 @@ struct tr_run {
     struct tr_money tokens, asks; /* the same in tokens and in requests */
     int64_t elsewhere[TR_PURSES]; /* held by other stores of the job */
     int64_t unheard[TR_PURSES]; /* reserved by batches not adopted yet */
+    int64_t unasked[TR_PURSES]; /* unknown, of batches that are under way */
     int64_t round, day;         /* of the store's sums; of the budget */
     struct tr_rng rng;
 
