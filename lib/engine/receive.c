@@ -445,10 +445,12 @@ static int on_adopted(struct tr_run *run, struct tr_pack *p,
             tr_guests_is_key(&p->seats[p->order[i]].key, &canary, &set))
             continue;
         verdict.set = got[i].set;
-        if (row)
+        if (row) {
+            row->lane = (uint8_t)p->lane->place; /* it may have gone on */
             tr_run_answer(run, row, verdict);
-        else
+        } else {
             TRY(keep(run, &p->seats[p->order[i]].key, verdict, err));
+        }
         p->rows[p->order[i]] = NULL;
     }
     if (p->n == 1 && p->rows[0] && /* which nobody gets round */
