@@ -247,6 +247,21 @@ static void say_basis(struct term *term, const struct found *f)
                  "--rpm and --tpm say yours");
 }
 
+/* They are neither known nor asked. */
+static void say_too_long(struct term *term, const trommel_run *run,
+                         const char *model)
+{
+    int64_t rows = est(run, TROMMEL_EST_ROWS_TOO_LONG);
+    char line[300], n[FORMAT_BYTES];
+
+    if (rows <= 0)
+        return;
+    snprintf(line, sizeof line, "%.200s: %s row%s too long for it and would "
+             "not be asked", model, format_count(n, rows),
+             rows == 1 ? " is" : "s are");
+    term_say(term, SAY_WARNING, line);
+}
+
 /* The first of these many models are to be compared, the others stand behind
  * them: what would it cost if such a one had to answer all? */
 static int estimate(struct term *term, trommel_config *cfg, char **models,
@@ -283,6 +298,7 @@ static int estimate(struct term *term, trommel_config *cfg, char **models,
                 print_input(run);
             fill(&lines[i], run);
             look(&found, run);
+            say_too_long(term, run, models[i]);
         }
         trommel_run_close(run);
     }

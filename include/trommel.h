@@ -251,7 +251,8 @@ enum trommel_estimate {
     TROMMEL_EST_BOUND_NANOUSD, /* never more, if nothing is repeated */
     TROMMEL_EST_MS,            /* -1: neither a limit nor a latency is known */
     TROMMEL_EST_LIMITED,       /* 1: the time follows from a limit */
-    TROMMEL_EST_MEASURED       /* replies it rests on; 0: guessed from bytes */
+    TROMMEL_EST_MEASURED,      /* replies it rests on; 0: guessed from bytes */
+    TROMMEL_EST_ROWS_TOO_LONG  /* not to be asked: no request could hold them */
 };
 TROMMEL_API int64_t trommel_run_estimate(const trommel_run *run,
                                          enum trommel_estimate which);

@@ -496,6 +496,7 @@ static void add_estimate(struct tr_buf *b, const trommel_run *run)
         {"ms", TROMMEL_EST_MS},
         {"limited", TROMMEL_EST_LIMITED},
         {"measured", TROMMEL_EST_MEASURED},
+        {"rows_too_long", TROMMEL_EST_ROWS_TOO_LONG},
     };
 
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
@@ -751,6 +752,7 @@ int64_t trommel_run_estimate(const trommel_run *run,
     case TROMMEL_EST_MS:              return v.ms;
     case TROMMEL_EST_LIMITED:         return v.limited;
     case TROMMEL_EST_MEASURED:        return v.estimate.measured;
+    case TROMMEL_EST_ROWS_TOO_LONG:   return v.too_long;
     }
     return -1;
 }

@@ -147,8 +147,10 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
     preview->first = tr_buf_str(&run->preview_body);
     preview->rows = run->counts.rows_read;
     preview->known = run->counts.rows_stored;
-    preview->unusable =
-        run->counts.rows_failed - run->counts.fails[TR_WHY_NOT_ASKED];
+    for (int why = TR_WHY_EMPTY; why < TR_WHY_COUNT; why++)
+        if (why != TR_WHY_NOT_ASKED)
+            preview->unusable += run->counts.fails[why];
+    preview->too_long = run->counts.fails[TR_WHY_TOO_LONG];
     preview->exact = run->seen.level == 0;
     if (l->lane->is_local) {
         *e = (struct tr_quote){0};
