@@ -42,6 +42,19 @@ static void doing(const struct tr_run *run, const char *what)
         run->env->doing(run->env->ctx, what);
 }
 
+/* What fails ends the run, but not at once: answers in flight are paid for. */
+static void end_by(struct tr_run *run, int rc, const struct tr_err *err,
+                   bool *moved)
+{
+    if (rc == TR_OK)
+        return;
+    if (run->stopping)
+        tr_run_say(run, 1, err->text);
+    else
+        tr_run_stop_with(run, tr_exit_code(rc), err->text);
+    *moved = true;
+}
+
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
     int64_t wake = INT64_MAX, began = tr_run_tick(run), now;
@@ -51,18 +64,16 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
     *wait_ns = 0;
     if (run->ended)
         return TR_RUN_DONE;
-    /* Bad input, a broken output or a store that fails (rescue() in commit.c)
-     * ends the run, but not at once: answers in flight are paid for. */
     doing(run, "reading rows");
-    rc = tr_run_fill(run, &moved, err);
-    if (rc != TR_OK)
-        tr_run_stop_with(run, tr_exit_code(rc), err->text);
+    end_by(run, tr_run_fill(run, &moved, err), err, &moved);
     doing(run, "seeing to the budget");
-    TRY(tr_run_purse_tick(run, err));
+    end_by(run, tr_run_purse_tick(run, err), err, &moved);
     doing(run, "taking answers");
-    TRY(tr_run_receive(run, &moved, err));
+    end_by(run, tr_run_receive(run, &moved, err), err, &moved);
     doing(run, "planning requests");
-    TRY(tr_run_plan(run, &moved, err));
+    end_by(run, tr_run_plan(run, &moved, err), err, &moved);
+    /* Without the store nothing is kept. It fails here when its rescue does,
+     * too (commit.c), or memory is out. */
     doing(run, "writing to the store");
     TRY(tr_run_commit(run, false, &moved, err));
     if (run->stopping) {
@@ -72,11 +83,11 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         doing(run, "meeting other runs");
         tr_run_meet_peers(run, &wake);
         doing(run, "sending");
-        TRY(tr_run_send_ready(run, &wake, &moved, err));
+        end_by(run, tr_run_send_ready(run, &wake, &moved, err), err, &moved);
         doing(run, "writing rows");
-        TRY(tr_run_write_settled(run, &moved, err));
+        end_by(run, tr_run_write_settled(run, &moved, err), err, &moved);
         tr_run_mind_outage(run, &wake);
-        if (run->input_ended && idle(run)) {
+        if (run->input_ended && !run->stopping && idle(run)) {
             doing(run, "finishing");
             TRY(tr_run_commit(run, true, &moved, err));
             TRY(tr_run_write_settled(run, &moved, err));

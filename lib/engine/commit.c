@@ -223,7 +223,14 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
     l->sends_since_commit++;
     if (!l->lane->in_batches) {
         tr_pace_sent(&l->pace, p->tokens, run->now);
-        return l->lane->vt->start(l->lane, &shot, err);
+        rc = l->lane->vt->start(l->lane, &shot, err);
+        if (rc != TR_OK) { /* it has not left */
+            tr_queue_remove(&l->sent, p);
+            p->state = TR_PACK_READY;
+            tr_queue_add(&l->ready, p);
+            l->counts.requests--;
+        }
+        return rc;
     }
     rc = l->lane->vt->start(l->lane, &shot, err);
     run->body_bytes -= p->body.cap; /* the lane has it on disk */

@@ -132,7 +132,8 @@ void tr_run_purse_unheard(struct tr_run *run)
 
 int tr_run_purse_tick(struct tr_run *run, struct tr_err *err)
 {
-    if (run->opts.budget_per != TR_PER_DAY || !tr_run_has_budget(&run->opts) ||
+    if (run->stopping || run->opts.budget_per != TR_PER_DAY ||
+        !tr_run_has_budget(&run->opts) ||
         run->env->wall_s(run->env->ctx) / DAY_S <= run->day)
         return TR_OK;
     run->money_waits = false;

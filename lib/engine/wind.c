@@ -99,10 +99,11 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
     /* The ledger last: what it calls finished has a new budget next time. */
     if (rc == TR_OK && finished)
         rc = tr_store_job_finish(run->store, err);
-    if (rc == TR_OK && !run->opts.dry_run)
-        rc = tr_run_purse_close(run, finished, err);
     if (rc != TR_OK)
         return rc;
+    /* Without it our share stays what we claimed: never less than we used. */
+    if (!run->opts.dry_run && tr_run_purse_close(run, finished, err) != TR_OK)
+        tr_run_say(run, 1, err->text);
     if (!run->stopping)
         run->exit_code = run->counts.rows_failed && !run->opts.dry_run ? 1 : 0;
     run->ended = true;
