@@ -150,27 +150,24 @@ static bool priced(const struct tr_run *run)
 static int open_job(struct tr_run *run, struct tr_err *err)
 {
     struct tr_job job = {0};
-    int rc;
+    unsigned again = (run->opts.fresh ? TR_AGAIN_ALL : 0) |
+                     (run->opts.retry_failed ? TR_AGAIN_FAILED : 0);
+    int rc = run->opts.dry_run /* then the store is only read */
+        ? tr_store_job_ahead(run->store, run->opts.job, run->run_at, again,
+                             &job, err)
+        : tr_store_job(run->store, run->opts.job, run->run_at, again, &job,
+                       err);
 
-    if (run->opts.dry_run) { /* the store is only read: as if it began now */
-        if (run->opts.fresh)
-            run->find.not_before = run->run_at;
-        if (run->opts.retry_failed)
-            run->find.failures_not_before = run->run_at;
-        return TR_OK;
-    }
-    rc = tr_store_job(run->store, run->opts.job, run->run_at, run->opts.fresh,
-                      &job, err);
     if (rc != TR_OK)
         return rc;
     run->run_at = job.run_at;
+    run->find.not_before = job.fresh_at;
+    run->find.failures_not_before = job.retry_at;
+    if (run->opts.dry_run)
+        return TR_OK;
     rc = tr_run_purse_open(run, &job, err);
     if (rc != TR_OK)
         return rc;
-    if (run->opts.fresh)
-        run->find.not_before = job.started_at;
-    if (run->opts.retry_failed)
-        run->find.failures_not_before = job.started_at;
     if (job.unknown_count && priced(run)) {
         char text[300], money[32];
 

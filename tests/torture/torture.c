@@ -278,7 +278,7 @@ static int use_store(struct tr_store *st, struct play *p, struct tr_err *err)
     int rc;
 
     tr_buf_init(&value, 0);
-    TRY(tr_store_job(st, "job", 100, false, &job, err));
+    TRY(tr_store_job(st, "job", 100, 0, &job, err));
     TRY(tr_store_origin(st, &o, &origin, err));
     if (!tr_store_set_count(st))
         TRY(tr_store_set_add(st, tr_str_c("a|b"), err));
