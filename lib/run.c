@@ -218,6 +218,10 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     for (uint32_t i = 0; i < lane_count; i++)
         if (lanes[i]->in_batches)
             packs = TR_PACKS_MAX;
+    TRY(tr_run_grow((void **)&run->packs, &run->pack_cap, packs,
+                    sizeof(struct tr_pack *), err));
+    memset(run->packs, 0, packs * sizeof(struct tr_pack *));
+    run->own_slots = run->slot_count = packs;
     for (uint32_t i = 0; i < packs; i++)
         run->free_slots[run->free_slot_count++] = packs - 1 - i;
     run->label_counts = tr_array(task->label_count, sizeof(int64_t));
@@ -243,9 +247,10 @@ void tr_run_close(struct tr_run *run)
 {
     if (!run)
         return;
-    for (uint32_t i = 0; i < TR_PACKS_MAX; i++)
+    for (uint32_t i = 0; i < run->slot_count; i++)
         if (run->packs[i])
             tr_pack_free(run, run->packs[i]);
+    tr_free(run->packs);
     tr_window_release(&run->window);
     tr_keymap_release(&run->open_keys);
     tr_keymap_release(&run->seats);

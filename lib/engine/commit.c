@@ -205,7 +205,7 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
 {
     struct tr_pack *p = tr_queue_take(&l->ready);
     struct tr_shot shot = {
-        .tag = p->attempt * TR_PACKS_MAX + p->slot,
+        .tag = tr_pack_tag(p),
         .attempt = p->attempt,
         .tokens = p->tokens,
         .deadline_ms = run->opts.request_timeout_ms,
