@@ -26,7 +26,8 @@ static struct tr_ledger_ask ask(enum tr_ledger_op op, const struct store *s,
 {
     return (struct tr_ledger_ask){
         .op = op, .round = s->round, .spent = {s->spent, 0, 0},
-        .unknown = {s->unknown, 0, 0}, .open = {s->open, 0, 0}, .cap = {cap, -1, -1}};
+        .unknown = {s->unknown, 0, 0}, .open = {s->open, 0, 0},
+        .cap = {cap, -1, -1}};
 }
 
 static void tell(struct tr_ledger *l, const struct store *stores, int n)
