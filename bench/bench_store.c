@@ -158,7 +158,7 @@ static void bench_ours(const char *folder, uint64_t rows, size_t group,
     double began = now(), last = began;
     char path[4096];
 
-    if (tr_store_job(st, "bench", 1, &job, &err) ||
+    if (tr_store_job(st, "bench", 1, 0, &job, &err) ||
         tr_store_origin(st, &o, 0, &origin, &err))
         die(err.text);
     for (uint64_t at = 0; at < rows; at += group) {

@@ -270,6 +270,21 @@ static void say_basis(struct term *term, const struct found *f)
                  "--rpm and --tpm say yours");
 }
 
+/* They are neither known nor asked. */
+static void say_too_long(struct term *term, const trommel_run *run,
+                         const char *model)
+{
+    int64_t rows = est(run, TROMMEL_EST_ROWS_TOO_LONG);
+    char line[300], n[FORMAT_BYTES];
+
+    if (rows <= 0)
+        return;
+    snprintf(line, sizeof line, "%.200s: %s row%s too long for it and would "
+             "not be asked", model, format_count(n, rows),
+             rows == 1 ? " is" : "s are");
+    term_say(term, SAY_WARNING, line);
+}
+
 /* The models of one command: those to be compared, then those that stand behind
  * them: what would it cost if such a one had to answer all? */
 struct models {
@@ -422,6 +437,7 @@ static int estimate(struct term *term, trommel_config *cfg, struct models *m)
             fill(&lines[i], run);
             look(&found, run);
             say_batch(term, run);
+            say_too_long(term, run, m->names[i]);
         }
         trommel_run_close(run);
     }

@@ -265,7 +265,8 @@ enum trommel_estimate {
     TROMMEL_EST_MEASURED,      /* replies it rests on; 0: guessed from bytes */
     TROMMEL_EST_BATCH_REQUESTS, /* in batches that the run would pick up: their
                                   texts are not to be asked */
-    TROMMEL_EST_BATCH_NANOUSD  /* what those may cost; -1: no prices */
+    TROMMEL_EST_BATCH_NANOUSD, /* what those may cost; -1: no prices */
+    TROMMEL_EST_ROWS_TOO_LONG  /* not to be asked: no request could hold them */
 };
 TROMMEL_API int64_t trommel_run_estimate(const trommel_run *run,
                                          enum trommel_estimate which);

@@ -513,6 +513,7 @@ static void add_estimate(struct tr_buf *b, const trommel_run *run)
         {"measured", TROMMEL_EST_MEASURED},
         {"batch_requests", TROMMEL_EST_BATCH_REQUESTS},
         {"batch_nanousd", TROMMEL_EST_BATCH_NANOUSD},
+        {"rows_too_long", TROMMEL_EST_ROWS_TOO_LONG},
     };
 
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
@@ -782,6 +783,7 @@ int64_t trommel_run_estimate(const trommel_run *run,
     case TROMMEL_EST_MEASURED:        return v.estimate.measured;
     case TROMMEL_EST_BATCH_REQUESTS:  return v.batch_requests;
     case TROMMEL_EST_BATCH_NANOUSD:   return v.batch_nano;
+    case TROMMEL_EST_ROWS_TOO_LONG:   return v.too_long;
     }
     return -1;
 }

@@ -42,6 +42,19 @@ static void doing(const struct tr_run *run, const char *what)
         run->env->doing(run->env->ctx, what);
 }
 
+/* What fails ends the run, but not at once: answers in flight are paid for. */
+static void end_by(struct tr_run *run, int rc, const struct tr_err *err,
+                   bool *moved)
+{
+    if (rc == TR_OK)
+        return;
+    if (run->stopping)
+        tr_run_say(run, 1, err->text);
+    else
+        tr_run_stop_with(run, tr_exit_code(rc), err->text);
+    *moved = true;
+}
+
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
 {
     int64_t wake = INT64_MAX, began = tr_run_tick(run), now;
@@ -51,18 +64,16 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
     *wait_ns = 0;
     if (run->ended)
         return TR_RUN_DONE;
-    /* Bad input, a broken output or a store that fails (rescue() in commit.c)
-     * ends the run, but not at once: answers in flight are paid for. */
     doing(run, "reading rows");
-    rc = tr_run_fill(run, &moved, err);
-    if (rc != TR_OK)
-        tr_run_stop_with(run, tr_exit_code(rc), err->text);
+    end_by(run, tr_run_fill(run, &moved, err), err, &moved);
     doing(run, "seeing to the budget");
-    TRY(tr_run_purse_tick(run, err));
+    end_by(run, tr_run_purse_tick(run, err), err, &moved);
     doing(run, "taking answers");
-    TRY(tr_run_receive(run, &moved, err));
+    end_by(run, tr_run_receive(run, &moved, err), err, &moved);
     doing(run, "planning requests");
-    TRY(tr_run_plan(run, &moved, err));
+    end_by(run, tr_run_plan(run, &moved, err), err, &moved);
+    /* Without the store nothing is kept. It fails here when its rescue does,
+     * too (commit.c), or memory is out. */
     doing(run, "writing to the store");
     TRY(tr_run_commit(run, false, &moved, err));
     if (run->stopping) {
@@ -72,11 +83,11 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         doing(run, "meeting other runs");
         tr_run_meet_peers(run, &wake);
         doing(run, "sending");
-        TRY(tr_run_send_ready(run, &wake, &moved, err));
+        end_by(run, tr_run_send_ready(run, &wake, &moved, err), err, &moved);
         doing(run, "writing rows");
-        TRY(tr_run_write_settled(run, &moved, err));
+        end_by(run, tr_run_write_settled(run, &moved, err), err, &moved);
         tr_run_mind_outage(run, &wake);
-        if (run->input_ended && idle(run)) {
+        if (run->input_ended && !run->stopping && idle(run)) {
             doing(run, "finishing");
             TRY(tr_run_commit(run, true, &moved, err));
             TRY(tr_run_write_settled(run, &moved, err));
@@ -130,31 +141,30 @@ static bool priced(const struct tr_run *run)
 static int open_job(struct tr_run *run, struct tr_err *err)
 {
     struct tr_job job = {0};
-    int rc;
+    unsigned again = (run->opts.fresh ? TR_AGAIN_ALL : 0) |
+                     (run->opts.retry_failed ? TR_AGAIN_FAILED : 0);
+    int rc = run->opts.dry_run /* then the store is only read */
+        ? tr_store_job_ahead(run->store, run->opts.job, run->run_at, again,
+                             &job, err)
+        : tr_store_job(run->store, run->opts.job, run->run_at, again, &job,
+                       err);
 
-    if (run->opts.dry_run) { /* the store is only read: as if it began now */
-        if (run->opts.fresh)
-            run->find.not_before = run->run_at;
-        if (run->opts.retry_failed)
-            run->find.failures_not_before = run->run_at;
-        return TR_OK;
-    }
-    rc = tr_store_job(run->store, run->opts.job, run->run_at, &job, err);
     if (rc != TR_OK)
         return rc;
     run->run_at = job.run_at;
+    run->find.not_before = job.fresh_at;
+    run->find.failures_not_before = job.retry_at;
+    if (run->opts.dry_run)
+        return TR_OK;
     rc = tr_run_purse_open(run, &job, err);
     if (rc != TR_OK)
         return rc;
-    if (run->opts.fresh)
-        run->find.not_before = job.started_at;
-    if (run->opts.retry_failed)
-        run->find.failures_not_before = job.started_at;
     run->counts.unknown_attempts += job.unknown_count;
     /* A failure that looks older is only asked again once too often. */
-    if (run->opts.fresh || (run->opts.retry_failed &&
-                            !tr_store_origins_scarce(run->store)))
-        run->origins_since = job.started_at;
+    if (run->opts.fresh)
+        run->origins_since = job.fresh_at;
+    else if (run->opts.retry_failed && !tr_store_origins_scarce(run->store))
+        run->origins_since = job.retry_at;
     if (job.unknown_count && priced(run)) {
         char text[300], money[32];
 
@@ -205,6 +215,10 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     for (uint32_t i = 0; i < lane_count; i++)
         if (lanes[i]->in_batches)
             packs = TR_PACKS_MAX;
+    TRY(tr_run_grow((void **)&run->packs, &run->pack_cap, packs,
+                    sizeof(struct tr_pack *), err));
+    memset(run->packs, 0, packs * sizeof(struct tr_pack *));
+    run->own_slots = run->slot_count = packs;
     for (uint32_t i = 0; i < packs; i++)
         run->free_slots[run->free_slot_count++] = packs - 1 - i;
     run->label_counts = tr_array(task->label_count, sizeof(int64_t));
@@ -231,9 +245,10 @@ void tr_run_close(struct tr_run *run)
 {
     if (!run)
         return;
-    for (uint32_t i = 0; i < TR_PACKS_MAX; i++)
+    for (uint32_t i = 0; i < run->slot_count; i++)
         if (run->packs[i])
             tr_pack_free(run, run->packs[i]);
+    tr_free(run->packs);
     tr_window_release(&run->window);
     tr_keymap_release(&run->open_keys);
     tr_keymap_release(&run->seats);

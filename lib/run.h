@@ -177,6 +177,7 @@ const int64_t *tr_run_label_counts(const struct tr_run *run);
 struct tr_preview {
     struct tr_str first;      /* body of the first request, "" for local */
     int64_t rows, known, unusable; /* read; in the store; cannot be asked */
+    int64_t too_long;         /* rows no request could hold, of those planned */
     int64_t distinct;         /* different texts, the known ones too */
     bool exact;               /* counted, not sketched */
     struct tr_forecast forecast;   /* what would be asked */

@@ -606,34 +606,47 @@ static int sockets_left(struct rlimit *limit)
 }
 
 /* Without a descriptor a request does not leave: it would be tried again and
- * again, as if nobody answered. So no more are in flight than can be open. */
+ * again, as if nobody answered. So no more are in flight than can be open, with
+ * all lanes at work: each has an equal part of what those before it left. */
 static int fit_descriptors(struct tr_drive *d, int wanted, struct tr_err *err)
 {
     struct rlimit limit;
-    int left = sockets_left(&limit);
+    int all = sockets_left(&limit), left = all, least = all, lanes = 0, sharing;
     bool fits = true;
     char line[200];
 
     if (d->dry_run || tr_config_flag(d->cfg, "offline"))
         return TR_OK; /* nothing leaves */
+    for (uint32_t i = 0; i < d->lane_count; i++)
+        lanes += !d->lanes[i]->is_local;
+    sharing = lanes;
     for (uint32_t i = 0; i < d->lane_count; i++) {
         struct tr_lane *l = d->lanes[i];
         int most = l->concurrency_max ? l->concurrency_max : INT_MAX;
+        int part;
 
-        if (l->is_local || most <= left)
+        if (l->is_local)
             continue;
-        if (left < 1)
+        if (all < 1)
             return tr_fail(err, TR_IO, "no file can be opened for a request: "
-                           "%d of %d are open; %s", (int)limit.rlim_cur - left,
+                           "%d of %d are open; %s", (int)limit.rlim_cur - all,
                            (int)limit.rlim_cur, tr_errno_remedy(EMFILE, ""));
-        l->concurrency_max = left;
-        fits &= wanted && wanted <= left;
+        part = left == INT_MAX ? left : left / sharing;
+        part = part < 1 ? 1 : part;
+        sharing--;
+        if (most > part) {
+            l->concurrency_max = part;
+            fits &= wanted && wanted <= part;
+            least = part < least ? part : least;
+        }
+        if (left < INT_MAX)
+            left -= most < part ? most : part;
     }
-    if (fits || (!wanted && left >= FEW_AT_ONCE))
+    if (fits || (!wanted && least >= FEW_AT_ONCE))
         return TR_OK;
-    snprintf(line, sizeof line, "at most %d request%s at once: the limit of "
-             "open files (ulimit -n) is %d", left, left == 1 ? "" : "s",
-             (int)limit.rlim_cur);
+    snprintf(line, sizeof line, "at most %d request%s at once%s: the limit of "
+             "open files (ulimit -n) is %d", least, least == 1 ? "" : "s",
+             lanes > 1 ? " to each model" : "", (int)limit.rlim_cur);
     tr_drive_say(d, wanted ? 1 : 2, line);
     return TR_OK;
 }

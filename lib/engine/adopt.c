@@ -36,7 +36,7 @@ static int take_item(void *ctx, const struct tr_store_item *item,
                     sizeof *t->attempts, err));
     TRY(tr_run_grow((void **)&t->tags, &t->tag_cap, t->n + 1, sizeof *t->tags,
                     err));
-    p = tr_pack_new(run, t->lane, item->items, err);
+    p = tr_pack_adopted(run, t->lane, item->items, err);
     if (!p)
         return err->code;
     p->seats = tr_array(item->items, sizeof *p->seats);
@@ -66,7 +66,7 @@ static int take_item(void *ctx, const struct tr_store_item *item,
     if (!p->of_other) /* it is reserved already */
         tr_run_purse_adopt(run, p);
     t->attempts[t->n] = p->attempt;
-    t->tags[t->n++] = p->attempt * TR_PACKS_MAX + p->slot;
+    t->tags[t->n++] = tr_pack_tag(p);
 out:
     return rc;
 }

@@ -90,7 +90,7 @@ static bool keep_failure(struct tr_run *run, const struct tr_run_lane *l,
 {
     struct tr_err err;
 
-    if (!tr_why_stored(why))
+    if (!tr_why_stored(why) || run->opts.dry_run)
         return true;
     if (tr_run_grow((void **)&run->passed, &run->passed_cap,
                     run->passed_count + 1, sizeof *run->passed, &err) != TR_OK)
@@ -128,14 +128,21 @@ static bool next_row(struct tr_run *run, struct tr_run_lane *l,
 void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
                      struct tr_row *row, enum tr_why why)
 {
-    if (next_row(run, l, row, why))
-        return;
-    row->lane = (uint8_t)l->place;
-    tr_run_answer(run, row, (struct tr_verdict){
+    struct tr_verdict verdict = {
         .why = (uint16_t)why,
         .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
         .confidence = TR_NO_CONFIDENCE,
-    });
+    };
+
+    if (next_row(run, l, row, why))
+        return;
+    row->lane = (uint8_t)l->place;
+    if (!run->opts.dry_run) {
+        tr_run_answer(run, row, verdict);
+        return;
+    }
+    row->verdict = verdict; /* nothing is kept: no commit to wait for */
+    tr_run_settle_all(run, row);
 }
 
 bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,

@@ -206,7 +206,7 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
 {
     struct tr_pack *p = tr_queue_take(&l->ready);
     struct tr_shot shot = {
-        .tag = p->attempt * TR_PACKS_MAX + p->slot,
+        .tag = tr_pack_tag(p),
         .attempt = p->attempt,
         .tokens = p->tokens,
         .deadline_ms = run->opts.request_timeout_ms,
@@ -224,7 +224,14 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
     l->sends_since_commit++;
     if (!l->lane->in_batches) {
         tr_pace_sent(&l->pace, p->tokens, run->now);
-        return l->lane->vt->start(l->lane, &shot, err);
+        rc = l->lane->vt->start(l->lane, &shot, err);
+        if (rc != TR_OK) { /* it has not left */
+            tr_queue_remove(&l->sent, p);
+            p->state = TR_PACK_READY;
+            tr_queue_add(&l->ready, p);
+            l->counts.requests--;
+        }
+        return rc;
     }
     rc = l->lane->vt->start(l->lane, &shot, err);
     run->body_bytes -= p->body.cap; /* the lane has it on disk */

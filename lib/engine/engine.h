@@ -40,6 +40,7 @@
 enum {
     TR_PACKS_MAX = 8192, /* packs alive: planned, waiting to go again, sent */
     TR_PACKS_ONLINE = 2048, /* the same without batches */
+    TR_SLOTS_MAX = 1 << 20, /* places of packs, adopted ones on top */
     TR_SPARE_BODIES = 64
 };
 #define TR_REDO_AGE (2 * TR_S) /* an invalid item waits this long for company */
@@ -168,7 +169,10 @@ struct tr_run {
     struct tr_store_put *absent; /* answers to rows that are not here */
     size_t absent_count, absent_cap;
 
-    struct tr_pack *packs[TR_PACKS_MAX]; /* by slot; a tag names slot and attempt */
+    struct tr_pack **packs;     /* by slot: own_slots, then one for each that
+                                   was adopted, which nobody takes again */
+    size_t pack_cap;
+    uint32_t own_slots, slot_count;
     uint32_t free_slots[TR_PACKS_MAX], free_slot_count;
     size_t body_bytes;          /* of all packs alive */
     struct tr_buf spare[TR_SPARE_BODIES]; /* of packs gone, for the next */
@@ -180,6 +184,7 @@ struct tr_run {
     struct tr_money tokens, asks; /* the same in tokens and in requests */
     int64_t elsewhere[TR_PURSES]; /* held by other stores of the job */
     int64_t unheard[TR_PURSES]; /* reserved by batches not adopted yet */
+    int64_t unasked[TR_PURSES]; /* unknown, of batches that are under way */
     int64_t round, day;         /* of the store's sums; of the budget */
     struct tr_rng rng;
 
@@ -244,6 +249,12 @@ static inline struct tr_row *tr_pack_row(const struct tr_pack *p, uint32_t i)
 static inline uint32_t tr_pack_items(const struct tr_pack *p)
 {
     return p->n + p->guest_count;
+}
+
+/* What a lane calls a request: attempt and slot. */
+static inline uint64_t tr_pack_tag(const struct tr_pack *p)
+{
+    return p->attempt * TR_SLOTS_MAX + p->slot;
 }
 
 static inline void tr_rows_add(struct tr_rows *q, struct tr_row *row)
@@ -430,6 +441,9 @@ void tr_run_settle_all(struct tr_run *run, struct tr_row *row);
 /* NULL: *err says why. */
 struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
                             uint32_t n, struct tr_err *err);
+/* One that an earlier run has sent: it takes no slot from those to come. */
+struct tr_pack *tr_pack_adopted(struct tr_run *run, struct tr_run_lane *l,
+                                uint32_t n, struct tr_err *err);
 void tr_pack_free(struct tr_run *run, struct tr_pack *p);
 /* Its rows wait as if this lane had never been asked; the pack goes. */
 void tr_run_give_back(struct tr_run *run, struct tr_pack *p);

@@ -36,6 +36,7 @@ static int look_up_at(struct tr_run *run, struct tr_run_lane *l,
 
         if (counts && why != TR_WHY_NONE && tr_chain_goes_past(run, l, why)) {
             row->lane++;
+            row->went_on = true;
             counts = false;
         }
         if (!counts) {

@@ -144,8 +144,8 @@ void tr_run_settle_all(struct tr_run *run, struct tr_row *row)
 
 /* ---- packs ------------------------------------------------------------ */
 
-struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
-                            uint32_t n, struct tr_err *err)
+static struct tr_pack *new_pack(struct tr_run_lane *l, uint32_t n,
+                                struct tr_err *err)
 {
     struct tr_pack *p;
     char *space;
@@ -153,10 +153,6 @@ struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
     size_t bytes = sizeof *p + n * (sizeof *p->rows + sizeof *p->texts) +
                    items * (sizeof *p->items + sizeof *p->order);
 
-    if (!run->free_slot_count) {
-        tr_fail(err, TR_BUG, "no free slot for a pack");
-        return NULL;
-    }
     p = tr_alloc(bytes);
     if (!p) {
         tr_fail(err, TR_NOMEM, "out of memory for a request of %u texts",
@@ -173,12 +169,48 @@ struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
     p->order = (void *)space;
     p->n = n;
     p->lane = l;
+    tr_buf_init(&p->body, TR_BODIES_BYTES);
+    return p;
+}
+
+struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
+                            uint32_t n, struct tr_err *err)
+{
+    struct tr_pack *p;
+
+    if (!run->free_slot_count) {
+        tr_fail(err, TR_BUG, "no free slot for a pack");
+        return NULL;
+    }
+    p = new_pack(l, n, err);
+    if (!p)
+        return NULL;
     p->slot = run->free_slots[--run->free_slot_count];
     run->packs[p->slot] = p;
-    tr_buf_init(&p->body, TR_BODIES_BYTES);
     if (run->spare_count)
         p->body = run->spare[--run->spare_count];
     run->body_bytes += p->body.cap;
+    return p;
+}
+
+struct tr_pack *tr_pack_adopted(struct tr_run *run, struct tr_run_lane *l,
+                                uint32_t n, struct tr_err *err)
+{
+    struct tr_pack *p;
+
+    if (run->slot_count == TR_SLOTS_MAX) {
+        tr_fail(err, TR_STOPPED, "more than a million requests of this task "
+                "are in batches: wait until some have ended");
+        return NULL;
+    }
+    if (tr_run_grow((void **)&run->packs, &run->pack_cap, run->slot_count + 1,
+                    sizeof(struct tr_pack *), err) != TR_OK)
+        return NULL;
+    p = new_pack(l, n, err);
+    if (!p)
+        return NULL;
+    p->slot = run->slot_count++;
+    run->packs[p->slot] = p;
     return p;
 }
 
@@ -224,7 +256,8 @@ void tr_pack_free(struct tr_run *run, struct tr_pack *p)
     p->lane->guard.scouting -= p->scout;
     run->body_bytes -= p->body.cap;
     run->packs[p->slot] = NULL;
-    run->free_slots[run->free_slot_count++] = p->slot;
+    if (p->slot < run->own_slots)
+        run->free_slots[run->free_slot_count++] = p->slot;
     /* Bodies are too large for malloc()'s fast path: keep some. */
     if (p->body.cap && p->body.cap <= SPARE_BYTES && tr_buf_ok(&p->body) &&
         run->spare_count < TR_SPARE_BODIES)

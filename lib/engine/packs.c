@@ -480,8 +480,10 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
         if (p->probe)
             l->health.probing = true;
         rc = build(run, p, err);
-        if (rc != TR_OK)
+        if (rc != TR_OK) {
+            tr_run_give_back(run, p);
             return rc;
+        }
         *moved = true;
         if (run->opts.dry_run) {
             rc = tr_run_preview_pack(run, p, err);
@@ -493,6 +495,8 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
         if (!local)
             rc = tr_run_reserve(run, p, open || !others_work(run, l),
                                 &reserved, err);
+        if (rc != TR_OK)
+            tr_run_give_back(run, p);
         if (rc != TR_OK || !reserved)
             return rc;
         p->state = local ? TR_PACK_READY : TR_PACK_PLANNED;

@@ -130,7 +130,7 @@ int tr_run_preview_pack(struct tr_run *run, struct tr_pack *p,
 static int64_t unusable(const struct tr_counts *c)
 {
     static const enum tr_why whys[] = {
-        TR_WHY_EMPTY, TR_WHY_TOO_LONG, TR_WHY_BAD_FIELDS, TR_WHY_BAD_QUOTE,
+        TR_WHY_EMPTY, TR_WHY_BAD_FIELDS, TR_WHY_BAD_QUOTE,
         TR_WHY_BAD_UTF8, TR_WHY_BAD_NUL, TR_WHY_BAD_JSON, TR_WHY_BAD_MEMBER,
         TR_WHY_OVER_LONG};
     int64_t rows = 0;
@@ -162,6 +162,7 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
     preview->rows = run->counts.rows_read;
     preview->known = run->counts.rows_stored;
     preview->unusable = unusable(&run->counts);
+    preview->too_long = run->counts.fails[TR_WHY_TOO_LONG];
     preview->exact = run->seen.level == 0;
     if (l->lane->is_local) {
         *e = (struct tr_quote){0};

@@ -54,7 +54,8 @@ static int ask_ledger(struct tr_run *run, struct tr_ledger_ask *a,
         const struct tr_money *m = purse(run, i);
 
         a->spent[i] = m->spent;
-        a->open[i] = m->unknown + m->reserved;
+        a->unknown[i] = m->unknown - run->unasked[i];
+        a->open[i] = m->reserved + run->unasked[i];
         a->cap[i] = budget(run, i);
     }
     return run->env->ledger(run->env->ctx, a, err);
@@ -80,9 +81,9 @@ static int join(struct tr_run *run, struct tr_err *err)
         if (run->opts.budget_per == TR_PER_RUN)
             m->cap += m->spent + m->unknown;
         else if (alone && run->day) /* a new day, and no other store */
-            m->cap += m->spent;
+            m->cap += m->spent + m->unknown - run->unasked[i];
         else if (!alone)
-            m->cap += a.since[i] - a.carried[i];
+            m->cap += a.earlier[i];
         if (!alone && tr_money_left(m) > 0)
             m->withheld = tr_money_left(m);
     }
@@ -126,13 +127,15 @@ void tr_run_purse_unheard(struct tr_run *run)
         m->unknown += run->unheard[i];
         if (m->cap >= 0 && run->opts.budget_per == TR_PER_RUN)
             m->cap += run->unheard[i];
+        run->unasked[i] = run->unheard[i];
         run->unheard[i] = 0;
     }
 }
 
 int tr_run_purse_tick(struct tr_run *run, struct tr_err *err)
 {
-    if (run->opts.budget_per != TR_PER_DAY || !tr_run_has_budget(&run->opts) ||
+    if (run->stopping || run->opts.budget_per != TR_PER_DAY ||
+        !tr_run_has_budget(&run->opts) ||
         run->env->wall_s(run->env->ctx) / DAY_S <= run->day)
         return TR_OK;
     run->money_waits = false;

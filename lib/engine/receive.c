@@ -465,10 +465,12 @@ static int on_adopted(struct tr_run *run, struct tr_pack *p,
             tr_guests_is_key(&p->seats[p->order[i]].key, &canary, &set))
             continue;
         verdict.set = got[i].set;
-        if (row)
+        if (row) {
+            row->lane = (uint8_t)p->lane->place; /* it may have gone on */
             tr_run_answer(run, row, verdict);
-        else
+        } else {
             TRY(keep(run, &p->seats[p->order[i]].key, verdict, err));
+        }
         p->rows[p->order[i]] = NULL;
     }
     if (p->n == 1 && p->rows[0] && /* which nobody gets round */
@@ -609,7 +611,8 @@ static int carry_out(struct tr_run *run, struct tr_pack *p,
 static int on_reply(struct tr_run *run, struct tr_run_lane *from,
                     const struct tr_reply *reply, struct tr_err *err)
 {
-    struct tr_pack *p = run->packs[reply->tag % TR_PACKS_MAX];
+    uint32_t slot = (uint32_t)(reply->tag % TR_SLOTS_MAX);
+    struct tr_pack *p = slot < run->slot_count ? run->packs[slot] : NULL;
     enum tr_action action = tr_rule(reply->outcome)->action;
     bool taken = action == TR_DO_CHECK ||
                  (reply->outcome == TR_OUT_REFUSED && reply->status == 200);
@@ -619,7 +622,7 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
     if (!reply->tag) /* the lane itself is refused */
         return batches_refused(run, from, reply, err);
     /* A reply for a pack that is gone has nobody to be told to. */
-    if (!p || p->state != TR_PACK_SENT || p->attempt != reply->tag / TR_PACKS_MAX)
+    if (!p || p->state != TR_PACK_SENT || reply->tag != tr_pack_tag(p))
         return TR_OK;
     l = p->lane;
     tr_queue_remove(&l->sent, p);

@@ -19,11 +19,6 @@ void tr_run_stop(struct tr_run *run, int exit_code)
         tr_run_stop_with(run, exit_code, "");
 }
 
-static uint64_t tag_of(const struct tr_pack *p)
-{
-    return p->attempt * TR_PACKS_MAX + p->slot;
-}
-
 /* What is in a batch goes on without us, and the next run takes its answers;
  * what waited for one has never left. */
 static int leave(struct tr_run *run, struct tr_run_lane *l, struct tr_err *err)
@@ -34,7 +29,7 @@ static int leave(struct tr_run *run, struct tr_run_lane *l, struct tr_err *err)
     int rc = TR_OK;
 
     while ((p = tr_queue_take(&l->sent))) {
-        if (l->lane->vt->waits(l->lane, tag_of(p))) {
+        if (l->lane->vt->waits(l->lane, tr_pack_tag(p))) {
             TRY(tr_run_grow((void **)&run->outs, &run->out_cap,
                             run->out_count + 1, sizeof *run->outs, err));
             run->outs[run->out_count++] = (struct tr_store_outcome){
@@ -99,10 +94,11 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
     /* The ledger last: what it calls finished has a new budget next time. */
     if (rc == TR_OK && finished)
         rc = tr_store_job_finish(run->store, err);
-    if (rc == TR_OK && !run->opts.dry_run)
-        rc = tr_run_purse_close(run, finished, err);
     if (rc != TR_OK)
         return rc;
+    /* Without it our share stays what we claimed: never less than we used. */
+    if (!run->opts.dry_run && tr_run_purse_close(run, finished, err) != TR_OK)
+        tr_run_say(run, 1, err->text);
     if (!run->stopping)
         run->exit_code = run->counts.rows_failed && !run->opts.dry_run ? 1 : 0;
     run->ended = true;
@@ -154,7 +150,7 @@ static int64_t batches_take(const struct tr_run *run)
         const struct tr_pack *oldest = run->lanes[i].sent.head;
 
         if (!lane->in_batches || !oldest ||
-            lane->vt->waits(lane, tag_of(oldest)))
+            lane->vt->waits(lane, tr_pack_tag(oldest)))
             continue;
         if (!run->trouble_again || oldest->sent_at <= run->trouble_since)
             return TR_NEVER;

@@ -66,16 +66,20 @@ static int64_t used(const struct tr_share *s, const struct tr_ledger_ask *a,
                     int purse)
 {
     int64_t here = a->spent[purse] - s->since[purse];
+    int64_t lost = a->unknown[purse] - s->lost[purse];
 
-    return plus(plus(s->carried[purse], here > 0 ? here : 0), a->open[purse]);
+    here = plus(here > 0 ? here : 0, lost > 0 ? lost : 0);
+    return plus(plus(s->carried[purse], here), a->open[purse]);
 }
 
+/* What is in flight goes on into the period; what is unknown does not. */
 static void begin_period(struct tr_share *s, const struct tr_ledger_ask *a,
                          bool same_round)
 {
     for (int i = 0; i < TR_PURSES; i++) {
         s->carried[i] = 0;
         s->since[i] = same_round ? a->spent[i] : 0;
+        s->lost[i] = same_round ? a->unknown[i] : 0;
         s->held[i] = 0;
     }
 }
@@ -102,11 +106,13 @@ static int join(struct tr_ledger *l, const struct tr_key *store,
     } else if (s->round != a->round) { /* its earlier rounds count on */
         memcpy(s->carried, s->held, sizeof s->carried);
         memset(s->since, 0, sizeof s->since);
+        memset(s->lost, 0, sizeof s->lost);
     }
+    for (int i = 0; i < TR_PURSES; i++) /* forgiven: it hides nothing new */
+        s->lost[i] = s->lost[i] < a->unknown[i] ? s->lost[i] : a->unknown[i];
     s->round = a->round;
     s->period = l->period;
     s->done = false;
-    s->alive = true;
     return TR_OK;
 }
 
@@ -145,6 +151,7 @@ int tr_ledger_apply(struct tr_ledger *l, const struct tr_key *store,
     if (joins) /* or somebody removed the file */
         TRY(join(l, store, a, err));
     s = find(l, store);
+    s->alive = true; /* who asks is at work */
     for (int i = 0; i < TR_PURSES; i++)
         if (joins || a->op == TR_LEDGER_LEAVE)
             s->held[i] = used(s, a, i);
@@ -152,8 +159,7 @@ int tr_ledger_apply(struct tr_ledger *l, const struct tr_key *store,
         claim(l, s, a);
     s->done = a->op == TR_LEDGER_LEAVE && a->finished;
     for (int i = 0; i < TR_PURSES; i++) {
-        a->since[i] = s->since[i];
-        a->carried[i] = s->carried[i];
+        a->earlier[i] = plus(s->since[i], s->lost[i]) - s->carried[i];
         a->elsewhere[i] = 0;
         for (uint32_t k = 0; k < l->n; k++)
             if (&l->shares[k] != s)
@@ -166,7 +172,8 @@ out:
 
 /* ---- as text ------------------------------- */
 
-#define HEAD "trommel ledger 1"
+#define HEAD "trommel ledger 2"
+#define HEAD_1 "trommel ledger 1" /* without what is lost */
 
 static void put_numbers(struct tr_buf *out, const int64_t *v)
 {
@@ -189,6 +196,7 @@ void tr_ledger_write(const struct tr_ledger *l, struct tr_buf *out)
         tr_buf_addf(out, "%s %" PRId64 " %" PRId64 " %d", hex, s->round,
                     s->period, s->done);
         put_numbers(out, s->since);
+        put_numbers(out, s->lost);
         put_numbers(out, s->carried);
         put_numbers(out, s->held);
         tr_buf_addc(out, '\n');
@@ -263,8 +271,9 @@ static bool take_all(struct tr_ledger *l, struct tr_str text)
     int64_t done, n;
     struct tr_key sum;
     char hex[17];
+    bool first = take_word(&at, HEAD_1);
 
-    if (!take_word(&at, HEAD) || !take_word(&at, "period") ||
+    if ((!first && !take_word(&at, HEAD)) || !take_word(&at, "period") ||
         !take_number(&at, &l->period) || !take_number(&at, &n) || n < 0 ||
         n > TR_SHARES_MAX)
         return false;
@@ -274,6 +283,7 @@ static bool take_all(struct tr_ledger *l, struct tr_str text)
         if (!take_key(&at, &s->store) || !take_number(&at, &s->round) ||
             !take_number(&at, &s->period) || !take_number(&at, &done) ||
             !take_numbers(&at, s->since) ||
+            (!first && !take_numbers(&at, s->lost)) ||
             !take_numbers(&at, s->carried) || !take_numbers(&at, s->held))
             return false;
         s->done = done != 0;

@@ -30,6 +30,7 @@ struct tr_share {
     int64_t round;               /* of the store's own sums */
     int64_t period;              /* that the numbers are of */
     int64_t since[TR_PURSES];    /* the round's sums when the period began */
+    int64_t lost[TR_PURSES];     /* of unknown cost then, and still */
     int64_t carried[TR_PURSES];  /* used in this period by earlier rounds */
     int64_t held[TR_PURSES];     /* used or claimed in this period */
     bool done;                   /* its run has finished in this period */
@@ -42,22 +43,24 @@ struct tr_ledger {
     struct tr_share shares[TR_SHARES_MAX];
 };
 
-/* What a run tells and asks. spent: settled sums of the store's round; open:
- * bounds of what is in flight or unknown. */
+/* What a run tells and asks. spent: settled sums of the store's round; unknown:
+ * bounds of what nobody will hear of any more; open: of what is in flight. */
 enum tr_ledger_op { TR_LEDGER_JOIN, TR_LEDGER_CLAIM, TR_LEDGER_LEAVE };
 struct tr_ledger_ask {
     enum tr_ledger_op op;
     int64_t round;
     bool per_day;
     int64_t day;                 /* today, by the clock; days since 1970 */
-    int64_t spent[TR_PURSES], open[TR_PURSES];
+    int64_t spent[TR_PURSES], unknown[TR_PURSES], open[TR_PURSES];
     int64_t cap[TR_PURSES];      /* -1: none */
     int64_t want[TR_PURSES];     /* CLAIM: wanted beyond what is held */
     bool finished;               /* LEAVE: the run has done all its rows */
     /* answers */
     bool granted;                /* CLAIM: at least what was wanted */
     int64_t more[TR_PURSES];     /* CLAIM: held from now on in addition */
-    int64_t since[TR_PURSES], carried[TR_PURSES]; /* JOIN */
+    int64_t earlier[TR_PURSES];  /* JOIN: of spent and unknown, not used of
+                                    this period's budget; negative where more
+                                    is used than they say */
     int64_t elsewhere[TR_PURSES]; /* held by other stores of the job */
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 /* ---- jobs ------------------------------------------------------------- */
@@ -31,16 +32,88 @@ static int pledged(struct tr_store *st, struct tr_job *job, struct tr_err *err)
     return rc;
 }
 
+static int64_t after_all(const struct tr_store *st, int64_t now_s)
+{
+    for (size_t i = 0; i < st->origin_count; i++)
+        if (now_s <= st->origins[i].run_at)
+            now_s = st->origins[i].run_at + 1;
+    return now_s;
+}
+
+/* Since when the round under way asks again, or now; kept among the values as
+ * fresh:JOB and retry:JOB. One of an earlier round is older than this one. */
+static int asks_since(struct tr_store *st, const char *what, int64_t id,
+                      const struct tr_job *job, int64_t *at,
+                      struct tr_err *err)
+{
+    sqlite3_stmt *get = st->stmts[S_VALUE_GET];
+    char name[40];
+    bool found;
+    int rc = TR_OK;
+
+    snprintf(name, sizeof name, "%s:%" PRId64, what, id);
+    tr_sql_bind_text(st, S_VALUE_GET, 1, tr_str_c(name));
+    TRY(tr_sql_step(st, S_VALUE_GET, &found, err));
+    *at = found ? sqlite3_column_int64(get, 0) : 0;
+    sqlite3_reset(get);
+    if (*at && *at >= job->started_at)
+        goto out;
+    *at = job->run_at > job->started_at ? job->run_at : job->started_at;
+    if (st->read_only)
+        goto out;
+    tr_sql_bind_text(st, S_VALUE_SET, 1, tr_str_c(name));
+    sqlite3_bind_int64(st->stmts[S_VALUE_SET], 2, *at);
+    TRY(tr_sql_run(st, S_VALUE_SET, err));
+out:
+    sqlite3_reset(get);
+    return rc;
+}
+
+static int ask_again(struct tr_store *st, int64_t id, unsigned again,
+                     struct tr_job *job, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    if (again & TR_AGAIN_ALL)
+        TRY(asks_since(st, "fresh", id, job, &job->fresh_at, err));
+    if (again & TR_AGAIN_FAILED)
+        TRY(asks_since(st, "retry", id, job, &job->retry_at, err));
+out:
+    return rc;
+}
+
+int tr_store_job_ahead(struct tr_store *st, const char *name, int64_t now_s,
+                       unsigned again, struct tr_job *job, struct tr_err *err)
+{
+    sqlite3_stmt *s = st->stmts[S_JOB_READ];
+    int64_t id = 0;
+    bool row;
+    int rc = TR_OK;
+
+    TR_ASSERT(st->read_only || st->temporary);
+    *job = (struct tr_job){.run_at = after_all(st, now_s)};
+    job->started_at = job->run_at; /* unless a round is under way */
+    tr_sql_bind_text(st, S_JOB_READ, 1, tr_str_c(name));
+    TRY(tr_sql_step(st, S_JOB_READ, &row, err));
+    if (row && sqlite3_column_int64(s, 12)) {
+        id = sqlite3_column_int64(s, 0);
+        job->started_at = sqlite3_column_int64(s, 2);
+    }
+    sqlite3_reset(s);
+    TRY(ask_again(st, id, again, job, err));
+out:
+    sqlite3_reset(s);
+    return rc;
+}
+
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
-                 struct tr_job *job, struct tr_err *err)
+                 unsigned again, struct tr_job *job, struct tr_err *err)
 {
     sqlite3_stmt *s = st->stmts[S_JOB_READ];
     bool row;
     int rc = TR_OK;
 
-    for (size_t i = 0; i < st->origin_count; i++)
-        if (now_s <= st->origins[i].run_at)
-            now_s = st->origins[i].run_at + 1;
+    now_s = after_all(st, now_s);
     *job = (struct tr_job){0};
     TRY(tr_sql_begin(st, err));
     TRY(tr_sql_run(st, S_NO_PLEDGE, err));
@@ -75,6 +148,7 @@ int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
     };
     sqlite3_reset(s); /* a statement under way would hold the commit back */
     TRY(pledged(st, job, err));
+    TRY(ask_again(st, st->job, again, job, err));
     TRY(tr_store_commit_pending(st, err));
 out:
     sqlite3_reset(s);

@@ -49,7 +49,7 @@ static const char *const texts[S_COUNT] = {
         " coalesce(sum(bound * (unknown <> 0)), 0),"
         " coalesce(sum(unknown <> 0), 0),"
         " coalesce(sum(max(bound, 0) * (unknown = 0)), 0),"
-        " coalesce(sum(unknown = 0), 0)"
+        " coalesce(sum(unknown = 0), 0), under_way"
         " FROM job LEFT JOIN attempt ON of_job = job.id"
         " AND of_round = job.round WHERE name = ?1"
         " GROUP BY job.id",

@@ -88,10 +88,10 @@ int tr_store_set_add(struct tr_store *st, struct tr_str names,
 /* Looks n keys up. found[i] says whether out[i] holds a verdict; where it is
  * false out[i] means nothing. Keys may come in any order; they are looked up
  * in key order inside. Verdicts whose
- * origin.run_at < not_before (--fresh: the job's start) are passed over, and
- * so are failures older than failures_not_before (--retry-failed); prompt
- * versions below min_prompt too. A verdict is seen from its commit on. One
- * that was changed on disk is an error (TR_CONFIG), but for 1 in 8,192. */
+ * origin.run_at < not_before (--fresh) are passed over, and so are failures
+ * older than failures_not_before (--retry-failed); prompt versions below
+ * min_prompt too. A verdict is seen from its commit on. One that was changed on
+ * disk is an error (TR_CONFIG), but for 1 in 8,192. */
 struct tr_store_find {
     int64_t not_before, failures_not_before;
     int32_t min_prompt;
@@ -161,6 +161,8 @@ uint64_t tr_store_next_attempt(struct tr_store *st);
  * finishes. All nano-dollars. */
 struct tr_job {
     int64_t started_at;     /* Unix s, first run of the current round */
+    int64_t fresh_at, retry_at; /* what is older does not count, or no failure
+                               that is: 0 where nobody asked */
     int64_t run_at;         /* Unix s of this run; later than any before, so
                                that two runs within a second stay apart */
     int64_t spent_nano;     /* settled, this round */
@@ -177,9 +179,15 @@ struct tr_job {
  * Goes on with the round of job name that is under way, or begins one, with
  * nothing spent; attempts left open by a crash are turned into unknown ones of
  * this job and counted, those in a batch stay open, and those that waited for
- * one never left and are forgotten. */
+ * one never left and are forgotten. again: TR_AGAIN_...
+ * the first run of a round that asks for it says since when, and later ones go
+ * on with that: what it has stored counts. */
+enum { TR_AGAIN_ALL = 1, TR_AGAIN_FAILED = 2 };
 int tr_store_job(struct tr_store *st, const char *name, int64_t now_s,
-                 struct tr_job *job, struct tr_err *err);
+                 unsigned again, struct tr_job *job, struct tr_err *err);
+/* For who only reads: run_at, fresh_at and retry_at as they would be. */
+int tr_store_job_ahead(struct tr_store *st, const char *name, int64_t now_s,
+                       unsigned again, struct tr_job *job, struct tr_err *err);
 /* The next tr_store_job() of this name starts a new round, nothing spent. */
 int tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 /* Releases the unknown money of all jobs of this file, open batches included:

@@ -58,10 +58,9 @@ static int close_group(struct tr_batch_lane *l, struct tr_err *err)
     return flush(g, err);
 }
 
-static int lane_start(struct tr_lane *lane, const struct tr_shot *shot,
-                      struct tr_err *err)
+static int gather(struct tr_batch_lane *l, const struct tr_shot *shot,
+                  struct tr_err *err)
 {
-    struct tr_batch_lane *l = (struct tr_batch_lane *)lane;
     int64_t now = tr_clock_mono_ns();
     int64_t bytes = (int64_t)shot->body.n + 300;
     struct tr_group *g = l->filling;
@@ -93,6 +92,17 @@ static int lane_start(struct tr_lane *lane, const struct tr_shot *shot,
     g->tokens += shot->tokens;
     g->last_at = now;
 out:
+    return rc;
+}
+
+static int lane_start(struct tr_lane *lane, const struct tr_shot *shot,
+                      struct tr_err *err)
+{
+    struct tr_batch_lane *l = (struct tr_batch_lane *)lane;
+    int rc = gather(l, shot, err);
+
+    if (rc != TR_OK) /* what was gathered may lack a part */
+        tr_group_stop_with(l, err->text);
     return rc;
 }
 

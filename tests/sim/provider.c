@@ -939,7 +939,7 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
     sim_read_request(w, f, body);
     sim_event(w, 'S', (int64_t)tag, f->n);
     sim_check_send(w, p, f->n);
-    sim_audit_send(w, tag / TR_PACKS_MAX);
+    sim_audit_send(w, tag / TR_SLOTS_MAX);
     f->told = p->told_exhausted;
     p->after_told += f->told;
     f->doubt = p->doubted;

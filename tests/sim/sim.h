@@ -76,7 +76,7 @@
     X(D_INTERRUPT, interrupted, 20000) /* a signal, while it locks */          \
     X(D_SHORT, short_write, 20000)   /* of the lock's file */                  \
     X(D_MOVED, file_moved, 2000)     /* by a person, who puts it back */       \
-    X(D_LEDGER, ledger_fails, 2000)                                            \
+    X(D_LEDGER, ledger_fails, 20000)                                           \
     X(T_OUTPUT, output_breaks, 1000)                                           \
     X(T_INPUT, input_breaks, 500)                                              \
     X(T_CLOCK, clock_steps, 1000)    /* up to ten years, there or back */      \
@@ -168,6 +168,7 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
     X(M_STOP_TWICE, stopped_twice)                                             \
     X(M_OUTPUT_BROKEN, ended_by_its_output)                                    \
     X(M_INPUT_BROKEN, ended_by_its_input)                                      \
+    X(M_LEDGER_BROKEN, ended_by_its_ledger_with_requests_out)                  \
     X(M_AGAIN, nothing_to_do_again)                                            \
     X(M_AUDIT, image_read)                                                     \
     X(M_AUDIT_SENT, intent_read)                                               \

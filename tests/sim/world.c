@@ -232,12 +232,16 @@ static int ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
     struct tr_ledger *file = w->job ? &w->other_ledger : w->ledger;
     struct tr_ledger next = *file;
     const struct tr_key store = sim_store_key(w);
+    bool out = false;
     int rc;
 
     if (sim_point(w))
         return tr_fail(err, TR_IO, "the process died before the ledger");
     if (sim_strike(w, D_LEDGER, w->o.rate[D_LEDGER] * 10, 1)) {
         w->io_struck = true;
+        for (int i = 0; i < w->text_count; i++)
+            out = out || w->texts[i].in_flight;
+        w->marks[M_LEDGER_BROKEN] += out;
         return tr_fail(err, TR_IO, "the ledger cannot be written");
     }
     rc = tr_ledger_apply(&next, &store, ask, err);
@@ -1055,7 +1059,7 @@ static bool end_life(struct sim *w, int rc, const struct tr_err *err)
         for (int i = 0; i < w->text_count; i++)
             w->marks[M_CRASH_SENT] += w->texts[i].in_flight > 0;
         w->died_at[w->run_number] = sim_awake(w);
-    } else if (rc < 0 && (w->disk_struck || w->io_struck)) {
+    } else if (rc < 0 && (w->disk_struck || (w->io_struck && !w->run))) {
         w->died_at[w->run_number] = sim_awake(w); /* as good as a death */
     } else if (rc < 0) {
         sim_fail(w, "I12", "error %d: %s", rc, err->text);

@@ -287,7 +287,7 @@ static int use_store(struct tr_store *st, struct play *p, struct tr_err *err)
     int rc, sets = 0;
 
     tr_buf_init(&value, 0);
-    TRY(tr_store_job(st, "job", 100, &job, err));
+    TRY(tr_store_job(st, "job", 100, 0, &job, err));
     TRY(tr_store_origin(st, &o, 0, &origin, err));
     TRY(tr_store_sets(st, count_sets, &sets, err));
     if (!sets)

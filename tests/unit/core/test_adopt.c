@@ -456,6 +456,52 @@ static void failures_for_a_day_end_the_run(void **state)
     tr_store_close(w.store);
 }
 
+/* Another input's requests are under way, more than a run has at once: this one
+ * asks its rows beside them, and does not wait for theirs. */
+static void a_full_batch_of_another_input_is_in_nobodys_way(void **state)
+{
+    enum { OPEN = 9000 };
+    static struct world w;
+    static struct tr_store_intent intents[OPEN];
+    static uint64_t attempts[OPEN];
+    static struct tr_key keys[OPEN];
+    struct made *m = &w.made[0];
+    struct tr_job job;
+    struct tr_err err;
+    (void)state;
+
+    w = (struct world){
+        .lane = {.vt = &lane_vt, .model = "sim/m", .host = "h",
+                 .in_batches = true,
+                 .facts = {.price_in = 1000000, .price_out = 5000000,
+                           .price_cached = -1, .price_cache_write = -1}},
+        .rng = {7}, .env_rng = {8}, .now = TR_S, .rounds = 1, .rows = 20,
+        .made_n = 1,
+    };
+    the = &w;
+    *m = (struct made){.batch = {.lane = "sim/m@h", .mark = "mark0",
+                                 .name = "name0", .created_at = 1},
+                       .exists = true, .due = INT64_MAX};
+    assert_int_equal(tr_store_open_memory(&w.store, &err), TR_OK);
+    assert_int_equal(tr_store_job(w.store, "other", 1000, 0, &job, &err),
+                     TR_OK);
+    for (int i = 0; i < OPEN; i++) {
+        keys[i] = tr_digest(NULL, tr_str((const char *)&i, sizeof i));
+        attempts[i] = tr_store_next_attempt(w.store);
+        intents[i] = (struct tr_store_intent){attempts[i], 1, 0, 1, 0,
+                                              &keys[i]};
+    }
+    assert_int_equal(tr_store_commit(w.store, NULL, 0, intents, OPEN, NULL, 0,
+                                     &err), TR_OK);
+    assert_int_equal(tr_store_batch_creating(w.store, &m->batch, attempts,
+                                             OPEN, &err), TR_OK);
+    assert_int_equal(tr_store_batch_opened(w.store, &m->batch, &err), TR_OK);
+    assert_int_equal(live(&w), 0);
+    for (int i = 0; i < w.rows; i++)
+        assert_int_equal(w.labels[i], i % 3);
+    tr_store_close(w.store);
+}
+
 static void one_job(uint64_t seed)
 {
     static struct world w;
@@ -506,6 +552,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(failures_for_a_day_end_the_run),
+        cmocka_unit_test(a_full_batch_of_another_input_is_in_nobodys_way),
         cmocka_unit_test(nothing_is_asked_twice_whenever_it_dies),
     };
 

@@ -16,6 +16,7 @@
 struct store {
     struct tr_key key;
     int64_t round, spent, open, given; /* given: claimed and not reserved */
+    int64_t unknown;
     int64_t total;                     /* of the period, all rounds */
     bool alive, done;
 };
@@ -25,7 +26,8 @@ static struct tr_ledger_ask ask(enum tr_ledger_op op, const struct store *s,
 {
     return (struct tr_ledger_ask){
         .op = op, .round = s->round, .spent = {s->spent, 0, 0},
-        .open = {s->open, 0, 0}, .cap = {cap, -1, -1}};
+        .unknown = {s->unknown, 0, 0}, .open = {s->open, 0, 0},
+        .cap = {cap, -1, -1}};
 }
 
 static void tell(struct tr_ledger *l, const struct store *stores, int n)
@@ -228,7 +230,7 @@ static void a_finished_one_counts_while_others_work(void **state)
     /* a again, while b is at work: the same period */
     q = ask(TR_LEDGER_JOIN, &a, 100);
     tr_ledger_apply(&l, &a.key, &q, &err);
-    assert_int_equal(q.carried[0], 60);
+    assert_int_equal(q.earlier[0], -60);
     q = ask(TR_LEDGER_CLAIM, &b, 100);
     q.want[0] = 41;
     tr_ledger_apply(&l, &b.key, &q, &err);
@@ -236,7 +238,9 @@ static void a_finished_one_counts_while_others_work(void **state)
     assert_int_equal(q.elsewhere[0], 60);
 }
 
-static int64_t on_day(struct tr_ledger *l, struct store *s, int64_t day)
+/* What a run gets that is opened on that day and wants so much. */
+static int64_t on_day(struct tr_ledger *l, struct store *s, int64_t day,
+                      int64_t want)
 {
     struct tr_ledger_ask a = ask(TR_LEDGER_JOIN, s, 100);
     struct tr_err err;
@@ -247,7 +251,7 @@ static int64_t on_day(struct tr_ledger *l, struct store *s, int64_t day)
     a = ask(TR_LEDGER_CLAIM, s, 100);
     a.per_day = true;
     a.day = day;
-    a.want[0] = 100;
+    a.want[0] = want;
     tr_ledger_apply(l, &s->key, &a, &err);
     s->spent += a.more[0];
     return a.more[0];
@@ -260,13 +264,109 @@ static void a_clock_moved_back_grants_no_second_day(void **state)
     (void)state;
 
     s.key = tr_digest(NULL, TR_STR("s"));
-    assert_int_equal(on_day(&l, &s, 20000), 100);
-    assert_int_equal(on_day(&l, &s, 20000), 0);
-    assert_int_equal(on_day(&l, &s, 20001), 100);
-    assert_int_equal(on_day(&l, &s, 20000), 0); /* moved back */
-    assert_int_equal(on_day(&l, &s, 19000), 0);
-    assert_int_equal(on_day(&l, &s, 20001), 0);
-    assert_int_equal(on_day(&l, &s, 20002), 100);
+    assert_int_equal(on_day(&l, &s, 20000, 100), 100);
+    assert_int_equal(on_day(&l, &s, 20000, 100), 0);
+    assert_int_equal(on_day(&l, &s, 20001, 100), 100);
+    assert_int_equal(on_day(&l, &s, 20000, 100), 0); /* moved back */
+    assert_int_equal(on_day(&l, &s, 19000, 100), 0);
+    assert_int_equal(on_day(&l, &s, 20001, 100), 0);
+    assert_int_equal(on_day(&l, &s, 20002, 100), 100);
+}
+
+/* Unknown costs count for the day in which they were lost, and what is in
+ * flight at midnight for both. */
+static void unknown_costs_stay_in_their_day(void **state)
+{
+    struct store s = {.round = 1};
+    struct tr_ledger l = {0};
+    (void)state;
+
+    s.key = tr_digest(NULL, TR_STR("s"));
+    s.unknown = 90;
+    assert_int_equal(on_day(&l, &s, 20000, 10), 10);
+    assert_int_equal(on_day(&l, &s, 20000, 1), 0);
+    s.open = 30;
+    assert_int_equal(on_day(&l, &s, 20001, 71), 0);
+    assert_int_equal(on_day(&l, &s, 20001, 50), 50);
+    s.open = 0;
+    s.unknown += 30; /* it was lost today */
+    assert_int_equal(on_day(&l, &s, 20001, 21), 0);
+    assert_int_equal(on_day(&l, &s, 20001, 10), 10);
+    assert_int_equal(on_day(&l, &s, 20002, 100), 100);
+}
+
+/* Then what is spent and lost in the day counts all the same. */
+static void forgiving_grants_no_more_than_was_unknown(void **state)
+{
+    struct store s = {.round = 1, .unknown = 90};
+    struct tr_ledger l = {0};
+    (void)state;
+
+    s.key = tr_digest(NULL, TR_STR("s"));
+    assert_int_equal(on_day(&l, &s, 20000, 10), 10);
+    assert_int_equal(on_day(&l, &s, 20001, 60), 60);
+    s.unknown = 0;
+    assert_int_equal(on_day(&l, &s, 20001, 41), 0);
+    s.unknown = 30;
+    assert_int_equal(on_day(&l, &s, 20001, 11), 0);
+    assert_int_equal(on_day(&l, &s, 20001, 10), 10);
+}
+
+/* As the first programs wrote it. */
+static void a_ledger_of_the_first_form_is_read(void **state)
+{
+    char text[400];
+    struct tr_ledger l;
+    struct tr_err err;
+    struct tr_key sum;
+    char hex[17];
+    int n = snprintf(text, sizeof text, "trommel ledger 1\nperiod 4 1\n"
+                     "00112233445566778899aabbccddeeff 2 4 0 "
+                     "1 2 3 4 5 6 7 8 9\n");
+    (void)state;
+
+    sum = tr_digest(NULL, tr_str(text, (size_t)n));
+    tr_key_hex(&sum, 8, hex);
+    snprintf(text + n, sizeof text - (size_t)n, "end %s\n", hex);
+    assert_int_equal(tr_ledger_read(&l, tr_str_c(text), "l", &err), TR_OK);
+    assert_int_equal(l.period, 4);
+    assert_int_equal(l.shares[0].since[2], 3);
+    assert_int_equal(l.shares[0].carried[0], 4);
+    assert_int_equal(l.shares[0].held[2], 9);
+    assert_int_equal(l.shares[0].lost[0], 0);
+}
+
+/* The clock of another process is ahead: what this one holds counts on, and for
+ * its own claims too. */
+static void who_is_a_day_behind_counts_himself(void **state)
+{
+    struct store a = {.round = 1, .alive = true}, b = {.round = 1};
+    struct tr_ledger l = {0};
+    struct tr_ledger_ask q;
+    struct tr_err err;
+    (void)state;
+
+    a.key = tr_digest(NULL, TR_STR("a"));
+    b.key = tr_digest(NULL, TR_STR("b"));
+    q = ask(TR_LEDGER_JOIN, &a, 100);
+    q.per_day = true;
+    q.day = 20000;
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    q.op = TR_LEDGER_CLAIM;
+    q.want[0] = 60;
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    assert_true(q.granted);
+    rewrite(&l);
+    tell(&l, &a, 1);
+    assert_int_equal(on_day(&l, &b, 20001, 100), 0); /* 100 are not left */
+    q.want[0] = 40;
+    tr_ledger_apply(&l, &b.key, &q, &err);
+    assert_true(q.granted);
+    rewrite(&l);
+    tell(&l, &b, 1); /* nobody asks about himself */
+    q.want[0] = 1;
+    tr_ledger_apply(&l, &a.key, &q, &err);
+    assert_false(q.granted);
 }
 
 static void a_damaged_ledger_is_never_an_empty_one(void **state)
@@ -306,6 +406,10 @@ int main(void)
         cmocka_unit_test(a_period_ends_when_the_job_does),
         cmocka_unit_test(a_finished_one_counts_while_others_work),
         cmocka_unit_test(a_clock_moved_back_grants_no_second_day),
+        cmocka_unit_test(unknown_costs_stay_in_their_day),
+        cmocka_unit_test(forgiving_grants_no_more_than_was_unknown),
+        cmocka_unit_test(a_ledger_of_the_first_form_is_read),
+        cmocka_unit_test(who_is_a_day_behind_counts_himself),
         cmocka_unit_test(a_damaged_ledger_is_never_an_empty_one),
     };
 

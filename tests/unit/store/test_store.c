@@ -888,7 +888,7 @@ static void tokens_of_open_attempts_stay_charged(void **state)
     int64_t count, nano, round;
     (void)state;
 
-    assert_int_equal(tr_store_job(st, "j", 1000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 1000, 0, &job, &err), TR_OK);
     assert_int_equal(job.unknown_tokens, 0);
     round = job.round;
     for (int i = 0; i < 4; i++)
@@ -908,13 +908,13 @@ static void tokens_of_open_attempts_stay_charged(void **state)
     tr_store_close(st); /* the fourth is open, as after a crash */
 
     st = open_task(7);
-    assert_int_equal(tr_store_job(st, "j", 2000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 2000, 0, &job, &err), TR_OK);
     assert_int_equal(job.tokens_in + job.tokens_out, 75);
     assert_int_equal(job.unknown_tokens, 2000 + 8000);
     assert_int_equal(job.requests, 3); /* not the one that never left */
     assert_int_equal(job.round, round);
     assert_int_equal(tr_store_job_finish(st, &err), TR_OK);
-    assert_int_equal(tr_store_job(st, "j", 3000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 3000, 0, &job, &err), TR_OK);
     assert_int_equal(job.unknown_tokens, 0); /* another round */
     assert_int_equal(job.round, round + 1);
     intents[0] = (struct tr_store_intent){tr_store_next_attempt(st), 1, 0, 1,
@@ -923,10 +923,10 @@ static void tokens_of_open_attempts_stay_charged(void **state)
                      TR_OK);
     tr_store_close(st);
     st = open_task(7);
-    assert_int_equal(tr_store_job(st, "j", 4000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 4000, 0, &job, &err), TR_OK);
     assert_int_equal(job.unknown_tokens, 55);
     assert_int_equal(tr_store_forgive(st, &count, &nano, &err), TR_OK);
-    assert_int_equal(tr_store_job(st, "j", 5000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 5000, 0, &job, &err), TR_OK);
     assert_int_equal(job.unknown_tokens, 0);
     tr_store_close(st);
 }
@@ -1124,6 +1124,41 @@ static void no_reader_makes_the_log_grow(void **state)
     tr_store_close(open_task(91));
 }
 
+/* The first of a round that asks says since when; a new round begins anew. */
+static void a_round_keeps_since_when_it_asks_again(void **state)
+{
+    static const struct {
+        int64_t now_s;
+        unsigned again;
+        bool finishes;
+        int64_t fresh_at, retry_at;
+    } runs[] = {
+        {1000, 0,                              false, 0,    0   },
+        {2000, TR_AGAIN_FAILED,                false, 0,    2000},
+        {3000, TR_AGAIN_ALL | TR_AGAIN_FAILED, false, 3000, 2000},
+        {4000, TR_AGAIN_ALL,                   false, 3000, 0   },
+        {500,  TR_AGAIN_ALL,                   true,  3000, 0   },
+        {5000, TR_AGAIN_FAILED,                true,  0,    5000},
+        {6000, TR_AGAIN_ALL,                   false, 6000, 0   },
+        {7000, TR_AGAIN_FAILED,                false, 0,    7000},
+    };
+    struct tr_store *st;
+    struct tr_job job;
+    struct tr_err err;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        st = open_task(92);
+        assert_int_equal(tr_store_job(st, "j", runs[i].now_s, runs[i].again,
+                                      &job, &err), TR_OK);
+        assert_int_equal(job.fresh_at, runs[i].fresh_at);
+        assert_int_equal(job.retry_at, runs[i].retry_at);
+        if (runs[i].finishes)
+            assert_int_equal(tr_store_job_finish(st, &err), TR_OK);
+        tr_store_close(st);
+    }
+}
+
 static void money_of_open_attempts_becomes_unknown(void **state)
 {
     struct tr_store *st = open_task(6);
@@ -1136,7 +1171,7 @@ static void money_of_open_attempts_becomes_unknown(void **state)
     uint64_t last;
     (void)state;
 
-    assert_int_equal(tr_store_job(st, "j", 1000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 1000, 0, &job, &err), TR_OK);
     assert_int_equal(job.started_at, 1000);
     for (int i = 0; i < 3; i++)
         intents[i] = (struct tr_store_intent){tr_store_next_attempt(st),
@@ -1157,21 +1192,21 @@ static void money_of_open_attempts_becomes_unknown(void **state)
 
     st = open_task(6);
     assert_true(tr_store_next_attempt(st) >= last);
-    assert_int_equal(tr_store_job(st, "j", 2000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 2000, 0, &job, &err), TR_OK);
     assert_int_equal(job.started_at, 1000); /* the same round goes on */
     assert_int_equal(job.spent_nano, 60);
     assert_int_equal(job.unknown_nano, 200 + 400);
     assert_int_equal(job.unknown_count, 2);
     assert_int_equal(job.tokens_in, 7);
     assert_int_equal(job.requests, 3);
-    assert_int_equal(tr_store_job(st, "k", 2500, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "k", 2500, 0, &job, &err), TR_OK);
     assert_int_equal(job.spent_nano + job.unknown_nano, 0); /* another job */
-    assert_int_equal(tr_store_job(st, "j", 2600, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 2600, 0, &job, &err), TR_OK);
     assert_int_equal(tr_store_job_finish(st, &err), TR_OK);
     tr_store_close(st);
 
     st = open_task(6);
-    assert_int_equal(tr_store_job(st, "j", 3000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 3000, 0, &job, &err), TR_OK);
     assert_int_equal(job.started_at, 3000); /* a new round, nothing spent */
     assert_int_equal(job.spent_nano + job.unknown_nano + job.requests, 0);
     assert_int_equal(tr_store_look(st, &info, &err), TR_OK);
@@ -1220,7 +1255,7 @@ static void attempts_in_batches_outlive_the_process(void **state)
     size_t n;
     (void)state;
 
-    assert_int_equal(tr_store_job(st, "j", 1000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 1000, 0, &job, &err), TR_OK);
     for (int i = 0; i < 4; i++)
         in[i] = (struct tr_store_intent){tr_store_next_attempt(st),
                                          (uint64_t)i - 2, 100 << i, 2,
@@ -1234,7 +1269,7 @@ static void attempts_in_batches_outlive_the_process(void **state)
     tr_store_close(st);
 
     st = open_task(160);
-    assert_int_equal(tr_store_job(st, "j", 2000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 2000, 0, &job, &err), TR_OK);
     assert_int_equal(job.open_nano, 100 + 200);
     assert_int_equal(job.open_tokens, 10 + 20);
     assert_int_equal(job.open_requests, 2);
@@ -1263,7 +1298,7 @@ static void attempts_in_batches_outlive_the_process(void **state)
     tr_free(list);
 
     /* Another job hears one answer: the first one pays. */
-    assert_int_equal(tr_store_job(st, "k", 2000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "k", 2000, 0, &job, &err), TR_OK);
     assert_int_equal(job.open_nano, 0);
     seen.n = 0;
     assert_int_equal(tr_store_batch_items(st, batch.id, see, &seen, &err),
@@ -1274,9 +1309,9 @@ static void attempts_in_batches_outlive_the_process(void **state)
                                     .of_other = true};
     assert_int_equal(tr_store_commit(st, NULL, 0, NULL, 0, &out, 1, &err),
                      TR_OK);
-    assert_int_equal(tr_store_job(st, "k", 2000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "k", 2000, 0, &job, &err), TR_OK);
     assert_int_equal(job.spent_nano + job.requests, 0);
-    assert_int_equal(tr_store_job(st, "j", 2000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 2000, 0, &job, &err), TR_OK);
     assert_int_equal(job.spent_nano, 60);
     assert_int_equal(job.tokens_in, 7);
     assert_int_equal(job.requests, 2); /* with the fourth, which is lost */
@@ -1446,7 +1481,7 @@ static void child_works(uint64_t step, int tell)
     struct tr_job job;
     struct tr_err err;
 
-    if (tr_store_job(st, "j", 1, &job, &err) != TR_OK)
+    if (tr_store_job(st, "j", 1, 0, &job, &err) != TR_OK)
         _exit(1);
     for (;; step++) {
         struct tr_store_put put = put_of(step, TR_NO_ORIGIN);
@@ -1505,7 +1540,7 @@ static void what_was_committed_survives_sigkill(void **state)
         st = open_task(8);
         for (uint64_t n = 0; n < steps; n++)
             assert_true(has(st, n, &any, &v));
-        assert_int_equal(tr_store_job(st, "j", 1, &job, &err), TR_OK);
+        assert_int_equal(tr_store_job(st, "j", 1, 0, &job, &err), TR_OK);
         assert_true(job.spent_nano + job.unknown_nano >= attempts);
         assert_int_equal(job.spent_nano + job.unknown_nano, job.requests);
         assert_true(job.unknown_count <= round + 1);
@@ -1608,7 +1643,7 @@ static void rescue_one(uint64_t task, uint64_t *committed)
     struct tr_err err;
     char path[200];
 
-    assert_int_equal(tr_store_job(st, "j", 1000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 1000, 0, &job, &err), TR_OK);
     assert_int_equal(rescue_file(task, path, sizeof path), -1);
     assert_int_equal(intend(st, &paid.attempt), TR_OK);
     assert_true(rescue_file(task, path, sizeof path) > 1 << 20);
@@ -1645,8 +1680,8 @@ static void what_comes_after_a_failure_is_found_later(void **state)
             assert_true(has(st, i, &any, &v));
         assert_true(has(st, 1000000, &any, &v));
         assert_int_equal(tr_store_origin_at(st, v.origin)->run_at, 5000);
-        lists_sets(st, "a|b ");
-        assert_int_equal(tr_store_job(st, "j", 2000, &job, &err),
+        assert_int_equal(tr_store_set_count(st), 1);
+        assert_int_equal(tr_store_job(st, "j", 2000, 0, &job, &err),
                          TR_OK);
         assert_int_equal(job.spent_nano, 60);
         assert_int_equal(job.unknown_count, 0);
@@ -1676,7 +1711,7 @@ static void half_a_record_is_no_record(void **state)
         st = open_task(132 + how);
         assert_int_equal(tr_store_count(st), n);
         assert_false(has(st, 1000000, &any, &v));
-        assert_int_equal(tr_store_job(st, "j", 2000, &job, &err),
+        assert_int_equal(tr_store_job(st, "j", 2000, 0, &job, &err),
                          TR_OK);
         assert_int_equal(job.unknown_nano, 100);
         tr_store_close(st);
@@ -1694,7 +1729,7 @@ static void nothing_leaves_without_room_for_its_answer(void **state)
     uint64_t attempt;
     (void)state;
 
-    assert_int_equal(tr_store_job(st, "j", 1000, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 1000, 0, &job, &err), TR_OK);
     signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &limit);
     limit.rlim_cur = 1 << 20;
@@ -1743,7 +1778,7 @@ static void behaves_like_an_array_with_commits(void **state)
     (void)state;
 
     assert_int_equal(tr_store_open_memory(&st, &err), TR_OK);
-    assert_int_equal(tr_store_job(st, "j", 1, &job, &err), TR_OK);
+    assert_int_equal(tr_store_job(st, "j", 1, 0, &job, &err), TR_OK);
     for (int step = 0; step < 3000; step++) {
         struct tr_store_put puts[20];
         struct tr_store_intent intents[3];
@@ -1769,7 +1804,7 @@ static void behaves_like_an_array_with_commits(void **state)
             sets = durable_sets;
             unknown += open_attempts;
             open_attempts = 0;
-            assert_int_equal(tr_store_job(st, "j", 1, &job, &err),
+            assert_int_equal(tr_store_job(st, "j", 1, 0, &job, &err),
                              TR_OK);
             assert_int_equal(job.unknown_count, unknown);
             assert_int_equal(job.requests, attempts);
@@ -2002,6 +2037,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_older_layout_is_read_and_brought_up),
         cmocka_unit_test(the_log_stays_short),
         cmocka_unit_test(no_reader_makes_the_log_grow),
+        cmocka_unit_test(a_round_keeps_since_when_it_asks_again),
         cmocka_unit_test(money_of_open_attempts_becomes_unknown),
         cmocka_unit_test(attempts_in_batches_outlive_the_process),
         cmocka_unit_test(a_changed_request_of_a_batch_is_refused),
