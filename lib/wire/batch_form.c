@@ -358,6 +358,7 @@ static const struct tr_batch_form forms[] = {
         .name = "anthropic",
         .lane_path = "/messages",
         .batches = "/messages/batches",
+        .results = "/results",
         .after = "after_id",
         .guesses = true,
         .head = "{\"requests\":[", .between = ",\n", .tail = "]}",
