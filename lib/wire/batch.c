@@ -204,6 +204,7 @@ static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
     struct tr_batch_lane *l = (struct tr_batch_lane *)lane;
     int came = next_reply(l, reply);
 
+    lane->no_schema = l->inner->no_schema; /* as its replies showed */
     if (came)
         tr_lane_hide_key(l->inner, reply);
     return came;
@@ -304,6 +305,7 @@ static void lane_teach(struct tr_lane *lane, struct tr_str text)
     struct tr_lane *inner = ((struct tr_batch_lane *)lane)->inner;
 
     inner->vt->teach(inner, text);
+    lane->no_schema = inner->no_schema;
 }
 
 static void lane_close(struct tr_lane *lane)

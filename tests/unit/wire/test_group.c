@@ -208,10 +208,42 @@ static void results_are_fetched_from_the_lanes_server(void **state)
     }
 }
 
+/* ---- what is learned --------------------------------------------------- */
+
+/* The engine looks at the lane that it has, not at the one inside of it. */
+static void a_refused_schema_is_known(void **state)
+{
+    static const char refused[] =
+        "{\"custom_id\":\"t" MARK "-7\",\"response\":{\"status_code\":400,"
+        "\"body\":{\"error\":{\"message\":\"Invalid parameter: "
+        "'response_format' of type 'json_schema' is not supported with this "
+        "model.\",\"param\":\"response_format\"}}},\"error\":null}\n";
+    static const char object[] = "{\"id\":\"batch_1\",\"status\":"
+                                 "\"completed\",\"error_file_id\":\"f\"}";
+    struct tr_lane *lane = open_lane("openai");
+    struct tr_reply reply;
+    (void)state;
+
+    adopt(lane, (struct tr_batch){.state = TR_BATCH_OPEN, .mark = MARK,
+                                  .name = "batch_1"}, 7);
+    assert_false(answer(lane, await(lane), 200, object, &reply));
+    assert_false(lane->no_schema);
+    assert_true(answer(lane, &wire.asked[1], 200, refused, &reply));
+    assert_int_equal(reply.outcome, TR_OUT_ADAPT);
+    assert_true(lane->no_schema);
+    lane->vt->close(lane);
+
+    lane = open_lane("openai"); /* and the next run is taught */
+    lane->vt->teach(lane, TR_STR("refused=1 no_schema=1"));
+    assert_true(lane->no_schema);
+    lane->vt->close(lane);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_are_fetched_from_the_lanes_server),
+        cmocka_unit_test(a_refused_schema_is_known),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
