@@ -102,6 +102,13 @@ static int canned_next(struct tr_transport *t, struct tr_http_result *result)
     return 1;
 }
 
+static void canned_drop(struct tr_transport *t, uint64_t tag)
+{
+    struct canned *c = (struct canned *)t;
+
+    c->has_result = c->has_result && c->result.tag != tag;
+}
+
 static void canned_cancel(struct tr_transport *t)
 {
     ((struct canned *)t)->has_result = false;
@@ -176,8 +183,9 @@ static bool run(const struct tr_batch_form *form, struct tr_str object,
                              .requests = REQUESTS, .mark = MARK,
                              .name = "batch_1"};
     struct canned c = {
-        .t = {.start = canned_start, .ask = canned_ask, .next = canned_next,
-              .cancel = canned_cancel, .close = canned_close},
+        .t = {.start = canned_start, .ask = canned_ask, .drop = canned_drop,
+              .next = canned_next, .cancel = canned_cancel,
+              .close = canned_close},
         .object = object, .results = results, .results_url = "",
         .status = status};
     struct tr_batch_news news;

@@ -39,6 +39,7 @@ struct asked {
     char url[300];
     bool post;
     int save_fd;
+    bool over;      /* answered or dropped: nothing is written any more */
 };
 
 static struct wire {
@@ -60,6 +61,8 @@ static int wire_ask(struct tr_transport *t, uint64_t tag,
     *a = (struct asked){.tag = tag, .post = ask->post,
                         .save_fd = ask->save ? ask->save_fd : -1};
     snprintf(a->url, sizeof a->url, "%s", ask->url);
+    for (struct asked *b = wire.asked; b < a && a->save_fd >= 0; b++)
+        assert_true(b->over || b->save_fd != a->save_fd);
     return TR_OK;
 }
 
@@ -71,6 +74,14 @@ static int wire_next(struct tr_transport *t, struct tr_http_result *result)
     *result = wire.result;
     wire.has_result = false;
     return has;
+}
+
+static void wire_drop(struct tr_transport *t, uint64_t tag)
+{
+    (void)t;
+
+    for (size_t i = 0; i < wire.n; i++)
+        wire.asked[i].over |= wire.asked[i].tag == tag;
 }
 
 static void wire_cancel(struct tr_transport *t)
@@ -112,7 +123,8 @@ static struct tr_lane *open_lane(const char *form)
 
     now_ns = S;
     wire = (struct wire){.t = {.ask = wire_ask, .next = wire_next,
-                               .cancel = wire_cancel, .close = wire_cancel}};
+                               .drop = wire_drop, .cancel = wire_cancel,
+                               .close = wire_cancel}};
     assert_int_equal(tr_lane_over(&inner, is_openai ? &tr_openai
                                                     : &tr_anthropic,
                                   "p/m", &facts, &wire.t, &err), TR_OK);
@@ -151,9 +163,10 @@ static struct asked *await(struct tr_lane *lane)
 }
 
 /* What comes of it; a file is written as the transport writes it. */
-static bool answer(struct tr_lane *lane, const struct asked *a, int status,
+static bool answer(struct tr_lane *lane, struct asked *a, int status,
                    const char *body, struct tr_reply *reply)
 {
+    a->over = true;
     wire.result = (struct tr_http_result){.tag = a->tag, .sent = true,
                                           .status = status};
     wire.has_result = true;
@@ -208,6 +221,76 @@ static void results_are_fetched_from_the_lanes_server(void **state)
     }
 }
 
+/* ---- two batches with one another's names ------------------------------ */
+
+#define OTHER "ffeeddccbbaa0099"
+#define OBJECT(n)                                                              \
+    "{\"id\":\"msgbatch_" n "\",\"processing_status\":\"ended\","              \
+    "\"created_at\":\"2025-11-30T10:53:20Z\",\"request_counts\":"             \
+    "{\"succeeded\":1},\"results_url\":\"" BASE                               \
+    "/messages/batches/msgbatch_" n "/results\"}"
+#define LINE(id)                                                               \
+    "{\"custom_id\":\"t" id "\",\"result\":{\"type\":\"errored\",\"error\":{"  \
+    "\"error\":{\"type\":\"not_found_error\",\"message\":\"" id "\"}}}}\n"
+
+/* What an Anthropic server says that has two batches of one request. */
+static const char *two_batches(const char *url)
+{
+    static const struct {
+        const char *end, *body;
+    } says[] = {
+        {"?limit=100", "{\"data\":[" OBJECT("2") "," OBJECT("1") "]}"},
+        {"/msgbatch_1", OBJECT("1")},
+        {"/msgbatch_2", OBJECT("2")},
+        {"/msgbatch_1/results", LINE(MARK "-7")},
+        {"/msgbatch_2/results", LINE(OTHER "-8")},
+    };
+    size_t n = strlen(url);
+
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        size_t end = strlen(says[i].end);
+
+        if (n > end && strcmp(url + n - end, says[i].end) == 0)
+            return says[i].body;
+    }
+    fail_msg("nobody knows %s", url);
+    return NULL;
+}
+
+/* Each has the other's name, and the first results to come show it. Whoever
+ * was fetching the others gets them no more: they would be written into the
+ * file that his own are written into. */
+static void a_name_comes_while_the_wrong_results_do(void **state)
+{
+    struct tr_lane *lane = open_lane("anthropic");
+    struct asked *stalled = NULL;
+    struct tr_reply reply;
+    int heard = 0;
+    (void)state;
+
+    adopt(lane, (struct tr_batch){.state = TR_BATCH_CREATING, .mark = MARK}, 7);
+    adopt(lane, (struct tr_batch){.state = TR_BATCH_CREATING, .mark = OTHER},
+          8);
+    for (int i = 0; heard != (1 << 7 | 1 << 8); i++, now_ns += S / 10) {
+        assert_in_range(i, 0, 10000);
+        if (next(lane, &reply))
+            heard |= 1 << reply.tag;
+        for (struct asked *a = wire.asked; a < wire.asked + wire.n; a++) {
+            if (!stalled && strstr(a->url, "msgbatch_2/results"))
+                stalled = a;
+            if (a->over || a == stalled || (a->save_fd >= 0 && !stalled) ||
+                !answer(lane, a, 200, two_batches(a->url), &reply))
+                continue;
+            assert_int_equal(reply.status, 404);
+            assert_string_equal(reply.message, reply.tag == 7 ? MARK "-7"
+                                                              : OTHER "-8");
+            heard |= 1 << reply.tag;
+        }
+    }
+    assert_true(stalled && stalled->over);
+    lane->vt->close(lane);
+}
+
 /* ---- what is learned --------------------------------------------------- */
 
 /* The engine looks at the lane that it has, not at the one inside of it. */
@@ -243,6 +326,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_are_fetched_from_the_lanes_server),
+        cmocka_unit_test(a_name_comes_while_the_wrong_results_do),
         cmocka_unit_test(a_refused_schema_is_known),
     };
 
