@@ -70,7 +70,8 @@ static int lane_start(struct tr_lane *lane, const struct tr_shot *shot,
 
     if (g && ((int64_t)g->n >= l->requests_max ||
               g->spool_bytes + (int64_t)g->buf.n + bytes > l->bytes_max ||
-              (l->tokens_max && g->tokens + shot->tokens > l->tokens_max))) {
+              (l->tokens_max &&
+               g->batch.tokens + shot->tokens > l->tokens_max))) {
         TRY(close_group(l, err));
         g = NULL;
     }
@@ -90,7 +91,7 @@ static int lane_start(struct tr_lane *lane, const struct tr_shot *shot,
         TRY(tr_fail(err, TR_NOMEM, "out of memory for a batch"));
     if (g->buf.n >= TR_BATCH_CHUNK)
         TRY(flush(g, err));
-    g->tokens += shot->tokens;
+    g->batch.tokens += shot->tokens;
     g->last_at = now;
 out:
     return rc;
@@ -386,7 +387,7 @@ int tr_batch_lane_over(struct tr_lane **out, struct tr_lane *inner,
     l->keep = *o->user->keep;
     l->requests_max = o->requests_max;
     l->bytes_max = o->bytes_max;
-    l->tokens_max = o->user->tokens_max;
+    l->tokens_max = l->tokens_most = o->user->tokens_max;
     l->poll_ms = o->user->poll_ms > 0 ? o->user->poll_ms : 1;
     tr_buf_init(&l->scratch, 2 * (size_t)TR_REPLY_BYTES_MAX);
     snprintf(l->folder, sizeof l->folder, "%s",

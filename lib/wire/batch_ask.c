@@ -449,7 +449,7 @@ static void on_failed(struct tr_batch_lane *l, struct tr_group *g,
              news->error.message[0] ? news->error.message
                                     : news->error.code);
     if (reply.outcome == TR_OUT_THROTTLED) {
-        tr_group_learn_room(l, g);
+        tr_group_learn_full(l);
         reply.retry_after_ms = l->poll_ms;
     }
     tr_group_fail(g, &reply);
@@ -458,6 +458,8 @@ static void on_failed(struct tr_batch_lane *l, struct tr_group *g,
 static void on_ended(struct tr_batch_lane *l, struct tr_group *g,
                      const struct tr_batch_news *news)
 {
+    if (!g->ended)
+        tr_group_learn_room(l, g);
     g->ended = true;
     if (!news->output[0] && !news->errors[0]) {
         bool any = news->worked > 0 || g->guessed;

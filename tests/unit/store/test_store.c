@@ -1211,7 +1211,8 @@ static void attempts_in_batches_outlive_the_process(void **state)
     struct tr_key keys[4] = {key_of(1), key_of(2), key_of(3), key_of(4)};
     struct tr_store_intent in[4];
     struct tr_store_outcome out;
-    struct tr_batch batch = {.created_at = 77, .lane = "m@h", .mark = "abc"};
+    struct tr_batch batch = {.created_at = 77, .tokens = 90, .lane = "m@h",
+                             .mark = "abc"};
     struct tr_batch *list;
     struct seen seen = {0};
     struct tr_job job;
@@ -1246,6 +1247,7 @@ static void attempts_in_batches_outlive_the_process(void **state)
     assert_int_equal(list[0].state, TR_BATCH_CREATING);
     assert_int_equal(list[0].requests, 2);
     assert_int_equal(list[0].created_at, 77);
+    assert_int_equal(list[0].tokens, 90);
     assert_string_equal(list[0].lane, "m@h");
     assert_string_equal(list[0].mark, "abc");
     snprintf(list[0].name, sizeof list[0].name, "batch_1");

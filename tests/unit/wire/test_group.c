@@ -8,10 +8,12 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { ASKS = 60 };
+enum { ASKS = 60, HAND_IN = 4, OURS = 3000 }; /* requests that are handed in at
+                                                 a time, and tokens of each */
 
 #define MARK "00112233aabbccdd"
 #define BASE "https://127.0.0.1/v1"
@@ -91,11 +93,15 @@ static void wire_cancel(struct tr_transport *t)
 
 /* ---- a lane and its batches -------------------------------------------- */
 
+static size_t made[ASKS], made_n; /* requests in each batch */
+
 static int keep_creating(void *ctx, struct tr_batch *batch,
                          const uint64_t *attempts, size_t n,
                          struct tr_err *err)
 {
-    (void)ctx, (void)batch, (void)attempts, (void)n, (void)err;
+    (void)ctx, (void)attempts, (void)err;
+    assert_int_equal(batch->tokens, (int64_t)n * OURS); /* durable with it */
+    made[made_n++] = n;
     return TR_OK;
 }
 
@@ -122,6 +128,7 @@ static struct tr_lane *open_lane(const char *form)
     struct tr_err err;
 
     now_ns = S;
+    made_n = 0;
     wire = (struct wire){.t = {.ask = wire_ask, .next = wire_next,
                                .drop = wire_drop, .cancel = wire_cancel,
                                .close = wire_cancel}};
@@ -291,6 +298,156 @@ static void a_name_comes_while_the_wrong_results_do(void **state)
     lane->vt->close(lane);
 }
 
+/* ---- room in the provider's queue -------------------------------------- */
+
+static void hand_in(struct tr_lane *lane)
+{
+    struct tr_shot shot = {.tokens = OURS, .body = TR_STR("{}")};
+    struct tr_err err;
+
+    for (uint64_t i = 1; i <= HAND_IN; i++) {
+        shot.tag = shot.attempt = i;
+        assert_int_equal(lane->vt->start(lane, &shot, &err), TR_OK);
+    }
+}
+
+/* An OpenAI server that fails what exceeds its queue; the rest ends without an
+ * answer after a minute, batch_0 (of an earlier run) when it is told to. */
+struct queue {
+    int64_t most, others, tokens[ASKS], since[ASKS];
+    bool fails_0, ends_0;
+    int back; /* requests of ours that are */
+};
+
+static void queue_says(struct queue *q, const struct asked *a, char *out,
+                       size_t size)
+{
+    const char *name = strstr(a->url, "batch_"), *status = "in_progress";
+    int i = name ? atoi(name + 6) : (int)made_n;
+    int64_t sum = q->others;
+
+    if (!name && !strstr(a->url, "/batches")) {
+        snprintf(out, size, "{\"id\":\"file-1\"}");
+        return;
+    }
+    if (!name) {
+        q->tokens[i] = OURS * (int64_t)made[i - 1];
+        q->since[i] = now_ns;
+    }
+    for (int k = 0; k <= (int)made_n; k++)
+        sum += q->tokens[k];
+    if (i == 0 ? q->fails_0 : q->tokens[i] && sum > q->most)
+        status = "failed";
+    else if (i == 0 ? q->ends_0 : now_ns - q->since[i] > 60 * S)
+        status = "expired";
+    if (name && strcmp(status, "in_progress") != 0)
+        q->tokens[i] = 0;
+    snprintf(out, size, "{\"id\":\"batch_%d\",\"status\":\"%s\",\"errors\":{"
+             "\"data\":[{\"code\":\"token_limit_exceeded\"}]}}", i, status);
+}
+
+/* All that came back is handed in again. */
+static void hear(struct tr_lane *lane, struct queue *q,
+                 const struct tr_reply *reply)
+{
+    q->back += reply->tag <= HAND_IN;
+    if (q->back < HAND_IN)
+        return;
+    q->back = 0;
+    hand_in(lane);
+}
+
+/* For so long, at most. True when so many batches are made. */
+static bool serve(struct tr_lane *lane, struct queue *q, size_t batches,
+                  int seconds)
+{
+    struct tr_reply reply;
+    char says[300];
+
+    for (int i = 0; i < 10 * seconds && made_n < batches; i++) {
+        for (struct asked *a = wire.asked; a < wire.asked + wire.n; a++) {
+            if (a->over)
+                continue;
+            queue_says(q, a, says, sizeof says);
+            if (answer(lane, a, 200, says, &reply))
+                hear(lane, q, &reply);
+        }
+        if (wire.n > ASKS / 2) /* they are all over */
+            wire.n = 0;
+        while (next(lane, &reply))
+            hear(lane, q, &reply);
+        now_ns += S / 10;
+    }
+    return made_n >= batches;
+}
+
+/* What an earlier run's batch holds is known, if that run said so. */
+static void an_adopted_batch_counts(void **state)
+{
+    static const struct {
+        int64_t tokens;
+        bool fails;
+        size_t made; /* the first batch of four that are handed in */
+    } rows[] = {
+        {9000, true, 2},  /* 9000 were too much: 7196 at a time */
+        {0, true, 4},     /* so many, or so few, that nobody can tell */
+        {9000, false, 4},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tr_lane *lane = open_lane("openai");
+        struct queue q = {.most = INT64_MAX, .fails_0 = rows[i].fails};
+
+        adopt(lane, (struct tr_batch){.state = TR_BATCH_OPEN, .mark = MARK,
+                                      .tokens = rows[i].tokens,
+                                      .name = "batch_0"}, 100);
+        assert_false(serve(lane, &q, 1, 20));
+        hand_in(lane);
+        assert_true(serve(lane, &q, 1, 20));
+        assert_int_equal(made[0], rows[i].made);
+        lane->vt->close(lane);
+    }
+}
+
+/* It fills the queue: the next batch fails once, and then waits for it. */
+static void whoever_fills_the_queue_is_awaited(void **state)
+{
+    struct tr_lane *lane = open_lane("openai");
+    struct queue q = {.most = 12000, .tokens = {9000}};
+    (void)state;
+
+    adopt(lane, (struct tr_batch){.state = TR_BATCH_OPEN, .mark = MARK,
+                                  .tokens = 9000, .name = "batch_0"}, 100);
+    hand_in(lane);
+    assert_true(serve(lane, &q, 1, 60));
+    assert_false(serve(lane, &q, 2, 600));
+    q.ends_0 = true;
+    assert_true(serve(lane, &q, 2, 60));
+    assert_int_equal(made[1], HAND_IN);
+    lane->vt->close(lane);
+}
+
+/* Of others nobody knows: what is refused beside them shrinks, and grows when
+ * they are gone. */
+static void room_comes_back(void **state)
+{
+    struct tr_lane *lane = open_lane("openai");
+    struct queue q = {.most = 12000, .others = 8500};
+    size_t before;
+    (void)state;
+
+    hand_in(lane);
+    assert_true(serve(lane, &q, 6, 600));
+    assert_int_equal(made[0], HAND_IN);
+    assert_int_equal(made[5], 1); /* 3000 fit */
+    q.others = 0;
+    before = made_n;
+    assert_true(serve(lane, &q, before + 20, 6000));
+    assert_int_equal(made[made_n - 1], HAND_IN);
+    lane->vt->close(lane);
+}
+
 /* ---- what is learned --------------------------------------------------- */
 
 /* The engine looks at the lane that it has, not at the one inside of it. */
@@ -327,6 +484,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_are_fetched_from_the_lanes_server),
         cmocka_unit_test(a_name_comes_while_the_wrong_results_do),
+        cmocka_unit_test(an_adopted_batch_counts),
+        cmocka_unit_test(whoever_fills_the_queue_is_awaited),
+        cmocka_unit_test(room_comes_back),
         cmocka_unit_test(a_refused_schema_is_known),
     };
 
