@@ -177,7 +177,6 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
                 uint32_t lane_count, struct tr_err *err)
 {
     struct tr_run *run = tr_alloc(sizeof *run);
-    uint32_t packs = TR_PACKS_ONLINE;
     int rc = TR_OK;
 
     TR_ASSERT(lane_count >= 1 && lane_count <= TR_LANES_MAX);
@@ -202,11 +201,12 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     tr_buf_init(&run->user, TR_BODIES_BYTES);
     tr_buf_init(&run->preview_body, 0);
     tr_keymap_init(&run->seats);
+    run->packs_max = TR_PACKS_ONLINE;
     for (uint32_t i = 0; i < lane_count; i++)
         if (lanes[i]->in_batches)
-            packs = TR_PACKS_MAX;
-    for (uint32_t i = 0; i < packs; i++)
-        run->free_slots[run->free_slot_count++] = packs - 1 - i;
+            run->packs_max = TR_PACKS_MAX;
+    for (uint32_t i = run->packs_max; i--; )
+        run->free_slots[run->free_slot_count++] = i;
     run->label_counts = tr_array(task->label_count, sizeof(int64_t));
     if (!run->label_counts)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));

@@ -42,6 +42,7 @@ static int take_item(void *ctx, const struct tr_store_item *item,
     p->seats = tr_array(item->items, sizeof *p->seats);
     if (!p->seats)
         TRY(tr_fail(err, TR_NOMEM, "out of memory for an open batch"));
+    run->adopted++;
     p->attempt = item->attempt;
     p->bound = item->bound_nano;
     p->token_bound = item->bound_tokens;

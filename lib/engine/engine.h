@@ -38,8 +38,10 @@
 #include "engine/window.h"
 
 enum {
-    TR_PACKS_MAX = 8192, /* packs alive: planned, waiting to go again, sent */
-    TR_PACKS_ONLINE = 2048, /* the same without batches */
+    /* Packs alive: planned, waiting to go again, sent. Half of those that no
+     * adopted one takes: whoever comes next can adopt them all, and has some. */
+    TR_PACKS_MAX = 2 * 8192,
+    TR_PACKS_ONLINE = 2 * 2048, /* the same without batches */
     TR_SPARE_BODIES = 64
 };
 #define TR_REDO_AGE (2 * TR_S) /* an invalid item waits this long for company */
@@ -164,12 +166,14 @@ struct tr_run {
 
     struct tr_keymap seats;     /* key -> struct tr_seat still free; dry run:
                                    keys of rows in batches */
-    uint32_t unseated;          /* adopted packs none of whose rows was read */
+    uint32_t adopted;           /* packs alive of an earlier run's batches */
+    uint32_t unseated;          /* of these, none of whose rows was read */
     struct tr_store_put *absent; /* answers to rows that are not here */
     size_t absent_count, absent_cap;
 
     struct tr_pack *packs[TR_PACKS_MAX]; /* by slot; a tag names slot and attempt */
     uint32_t free_slots[TR_PACKS_MAX], free_slot_count;
+    uint32_t pack_count, packs_max; /* alive; slots there are */
     size_t body_bytes;          /* of all packs alive */
     struct tr_buf spare[TR_SPARE_BODIES]; /* of packs gone, for the next */
     uint32_t spare_count;

@@ -175,6 +175,7 @@ struct tr_pack *tr_pack_new(struct tr_run *run, struct tr_run_lane *l,
     p->lane = l;
     p->slot = run->free_slots[--run->free_slot_count];
     run->packs[p->slot] = p;
+    run->pack_count++;
     tr_buf_init(&p->body, TR_BODIES_BYTES);
     if (run->spare_count)
         p->body = run->spare[--run->spare_count];
@@ -208,6 +209,7 @@ static void unseat(struct tr_run *run, struct tr_pack *p)
 {
     if (!p->seats)
         return;
+    run->adopted--;
     run->unseated -= !p->seated;
     for (uint32_t i = 0; i < p->n; i++)
         if (tr_keymap_find(&run->seats, &p->seats[i].key) == &p->seats[i])
@@ -224,6 +226,7 @@ void tr_pack_free(struct tr_run *run, struct tr_pack *p)
     p->lane->guard.scouting -= p->scout;
     run->body_bytes -= p->body.cap;
     run->packs[p->slot] = NULL;
+    run->pack_count--;
     run->free_slots[run->free_slot_count++] = p->slot;
     /* Bodies are too large for malloc()'s fast path: keep some. */
     if (p->body.cap && p->body.cap <= SPARE_BYTES && tr_buf_ok(&p->body) &&

@@ -235,13 +235,13 @@ static uint32_t ahead_wanted(const struct tr_run_lane *l)
     if (l->lane->is_local)
         return 2;
     if (l->lane->in_batches)
-        return TR_PACKS_MAX / 4;
+        return TR_PACKS_MAX / 8;
     if (want < free_slots)
         want = free_slots;
     if (rpm > 0 && want > (int64_t)(rpm / 60 / 4))
         want = (int64_t)(rpm / 60 / 4);
-    if (want > TR_PACKS_MAX / 4)
-        want = TR_PACKS_MAX / 4;
+    if (want > TR_PACKS_MAX / 8)
+        want = TR_PACKS_MAX / 8;
     return (uint32_t)(want < 1 ? 2 : want + 2);
 }
 
@@ -340,6 +340,12 @@ static bool redo_is_due(const struct tr_run *run, const struct tr_run_lane *l)
             !l->fresh.n || run->now - l->redo.head->since >= TR_REDO_AGE);
 }
 
+static bool has_slot(const struct tr_run *run)
+{
+    return run->free_slot_count && run->pack_count - run->adopted <
+                                       (run->packs_max - run->adopted) / 2;
+}
+
 /* The rows of the next pack: packs that are due again first, then items that
  * came back invalid, then the oldest rows never asked; those that a closed
  * lane left behind before the lane's own. */
@@ -348,7 +354,7 @@ static struct tr_pack *next_pack(struct tr_run *run, struct tr_run_lane *l,
 {
     if (l->aside.head && l->aside.head->due_at <= run->now)
         return tr_queue_take(&l->aside);
-    if (run->free_slot_count == 0 || run->body_bytes > TR_BODIES_BYTES)
+    if (!has_slot(run) || run->body_bytes > TR_BODIES_BYTES)
         return NULL;
     for (uint32_t i = tr_chain_from(run, l); i <= l->place; i++) {
         struct tr_run_lane *at = &run->lanes[i];

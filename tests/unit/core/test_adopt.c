@@ -456,6 +456,62 @@ static void failures_for_a_day_end_the_run(void **state)
     tr_store_close(w.store);
 }
 
+/* So many requests of another input are in a batch that never ends. */
+static void fill_a_batch(struct world *w, uint32_t requests)
+{
+    struct tr_key *keys = tr_array(requests, sizeof *keys);
+    struct tr_store_intent *in = tr_array(requests, sizeof *in);
+    uint64_t *attempts = tr_array(requests, sizeof *attempts);
+    struct tr_batch *batch = &w->made[w->made_n++].batch;
+    struct tr_job job;
+    struct tr_err err;
+
+    *batch = (struct tr_batch){.lane = "sim/m@h", .mark = "mark0",
+                               .created_at = 1};
+    assert_int_equal(tr_store_job(w->store, "other", 1, &job, &err),
+                     TR_OK);
+    for (uint32_t i = 0; i < requests; i++) {
+        memcpy(keys[i].b, &i, sizeof i);
+        attempts[i] = tr_store_next_attempt(w->store);
+        in[i] = (struct tr_store_intent){
+            .attempt = attempts[i], .items = 1, .keys = &keys[i]};
+    }
+    assert_int_equal(tr_store_commit(w->store, NULL, 0, in, requests, NULL, 0,
+                                     &err), TR_OK);
+    assert_int_equal(tr_store_batch_creating(w->store, batch, attempts,
+                                             requests, &err), TR_OK);
+    tr_free(attempts);
+    tr_free(in);
+    tr_free(keys);
+}
+
+/* However many are under way, a run asks its own rows, and leaves room for the
+ * next one to pick up everything. */
+static void batches_of_others_leave_room(void **state)
+{
+    static struct world w;
+    static const uint32_t requests[] = {8192, 12288, 16000};
+    struct tr_err err;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        w = (struct world){
+            .lane = {.vt = &lane_vt, .model = "sim/m", .host = "h",
+                     .in_batches = true,
+                     .facts = {.price_in = 1000000, .price_out = 5000000,
+                               .price_cached = -1, .price_cache_write = -1}},
+            .rng = {7}, .env_rng = {8}, .now = TR_S, .rounds = 2, .rows = 20,
+        };
+        the = &w;
+        assert_int_equal(tr_store_open_memory(&w.store, &err), TR_OK);
+        fill_a_batch(&w, requests[i]);
+        assert_int_equal(live(&w), 0);
+        for (int k = 0; k < w.rows; k++)
+            assert_int_equal(w.labels[k], k % 3);
+        tr_store_close(w.store);
+    }
+}
+
 static void one_job(uint64_t seed)
 {
     static struct world w;
@@ -506,6 +562,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(failures_for_a_day_end_the_run),
+        cmocka_unit_test(batches_of_others_leave_room),
         cmocka_unit_test(nothing_is_asked_twice_whenever_it_dies),
     };
 
