@@ -38,8 +38,8 @@
 #include "engine/window.h"
 
 enum {
-    /* Packs alive: planned, waiting to go again, sent. Half of those that no
-     * adopted one takes: whoever comes next can adopt them all, and has some. */
+    /* Packs alive: planned, waiting to go again, sent. A run has half of those
+     * that are not adopted: whoever adopts its packs has some, too. */
     TR_PACKS_MAX = 2 * 8192,
     TR_PACKS_ONLINE = 2 * 2048, /* the same without batches */
     TR_SPARE_BODIES = 64

@@ -3,9 +3,9 @@
  * It stands in the table `attempt` until its outcome is known; then its money
  * goes into the sums of its job, and the row goes or stays as an unknown one.
  * A bound in tokens stands beside it among the small values ("tokens:" and its
- * number; "enqueued:" is the same of a batch as a whole), the keys of what is
- * to go by batch in `in_batch`. Nothing here ends
- * a transaction; jobs and batches are books.c.
+ * number), the keys of what is to go by batch in `in_batch`, the tokens of a
+ * batch as a whole among the values again ("enqueued:"). Nothing here ends a
+ * transaction; jobs and batches are books.c.
  *
  * SPDX-License-Identifier: MIT */
 #include "store/sql.h"

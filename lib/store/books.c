@@ -213,6 +213,12 @@ out:
     return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
 }
 
+/* 0, not known, when it was changed on disk. */
+static int64_t tokens_of(int64_t value)
+{
+    return value > 0 && value < INT64_C(1) << 50 ? value : 0;
+}
+
 int tr_store_batches(struct tr_store *st, struct tr_batch **list, size_t *n,
                      struct tr_err *err)
 {
@@ -238,7 +244,7 @@ int tr_store_batches(struct tr_store *st, struct tr_batch **list, size_t *n,
             .created_at = sqlite3_column_int64(s, 2),
             .requests = sqlite3_column_int64(s, 7),
             .bound_nano = sqlite3_column_int64(s, 8),
-            .tokens = sqlite3_column_int64(s, 9),
+            .tokens = tokens_of(sqlite3_column_int64(s, 9)),
         };
         if (!tr_sql_copy(b->lane, sizeof b->lane, tr_sql_text(s, 3)) ||
             !tr_sql_copy(b->mark, sizeof b->mark, tr_sql_text(s, 4)) ||

@@ -90,8 +90,8 @@ struct tr_batch_lane {
     int64_t requests_max, bytes_max, tokens_max; /* of a batch; of all; 0: not
                                                     known */
     int64_t tokens_most;      /* never more: the user's word; 0: none */
-    int room_shift;           /* the next batch that finds room adds this power
-                                 of two of it */
+    int room_shift;           /* the next batch that finds room makes tokens_max
+                                 larger by this part of it: 1 / 2^n */
     int64_t poll_ms;
     struct tr_group **groups; /* owned */
     size_t group_count, group_cap;
