@@ -255,6 +255,8 @@ struct tr_batch {
     int64_t created_at; /* Unix s: when we began to make it */
     int64_t requests;   /* attempts in it that have no outcome yet */
     int64_t bound_nano; /* they cost at most; -1: no prices */
+    int64_t tokens;     /* of all that it was made with, in the provider's
+                           queue; 0: not known */
     char lane[340];     /* "openai/gpt-6-luna@api.openai.com" */
     char mark[24];      /* ours: begins every custom_id, stands in metadata */
     char name[120];     /* the provider's; "" while CREATING */

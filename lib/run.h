@@ -35,6 +35,14 @@ struct tr_attempt {
     int64_t sent_at, ended_at; /* monotonic ns */
 };
 
+/* How long it took, as its lane says, or as we saw it: replies out of a batch
+ * and requests that we dropped ourselves say nothing. */
+static inline int64_t tr_attempt_took_ns(const struct tr_attempt *a)
+{
+    return a->reply->latency_ms > 0 ? a->reply->latency_ms * 1000000
+                                    : a->ended_at - a->sent_at;
+}
+
 /* The only door to the world. */
 struct tr_env {
     void *ctx;

@@ -3,8 +3,9 @@
  * It stands in the table `attempt` until its outcome is known; then its money
  * goes into the sums of its job, and the row goes or stays as an unknown one.
  * A bound in tokens stands beside it among the small values ("tokens:" and its
- * number), the keys of what is to go by batch in `in_batch`. Nothing here ends
- * a transaction; jobs and batches are books.c.
+ * number), the keys of what is to go by batch in `in_batch`, the tokens of a
+ * batch as a whole among the values again ("enqueued:"). Nothing here ends a
+ * transaction; jobs and batches are books.c.
  *
  * SPDX-License-Identifier: MIT */
 #include "store/sql.h"
@@ -79,6 +80,13 @@ out:
     return rc;
 }
 
+int tr_attempt_end_batches(struct tr_store *st, struct tr_err *err)
+{
+    int rc = tr_sql_run(st, S_EMPTY_BATCHES, err);
+
+    return rc == TR_OK ? tr_sql_run(st, S_NOT_ENQUEUED, err) : rc;
+}
+
 /* The outcome's money goes into the job's sums; the attempt goes, or stays as
  * an unknown one with its bound. */
 int tr_attempt_settle(struct tr_store *st, const struct tr_store_outcome *outs,
@@ -121,7 +129,7 @@ int tr_attempt_settle(struct tr_store *st, const struct tr_store_outcome *outs,
         TRY(RUN(st, S_JOB_ADD, err, st->job, sum.spent_nano, sent,
                 sum.tokens_in, sum.tokens_out, sum.tokens_cached));
     if (batches)
-        TRY(tr_sql_run(st, S_EMPTY_BATCHES, err));
+        TRY(tr_attempt_end_batches(st, err));
 out:
     return rc;
 }

@@ -191,7 +191,7 @@ int tr_store_forgive(struct tr_store *st, int64_t *count, int64_t *nano,
     TRY(tr_sql_run(st, S_FORGIVE, err));
     TRY(tr_sql_run(st, S_UNPLEDGE_ALL, err));
     TRY(tr_sql_run(st, S_LEAVE_ALL, err));
-    TRY(tr_sql_run(st, S_EMPTY_BATCHES, err));
+    TRY(tr_attempt_end_batches(st, err));
     TRY(tr_store_commit_pending(st, err));
 out:
     return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
@@ -262,7 +262,9 @@ int tr_store_batch_creating(struct tr_store *st, struct tr_batch *batch,
     batch->state = TR_BATCH_CREATING;
     for (size_t i = 0; i < n; i++)
         TRY(RUN(st, S_JOIN_BATCH, err, (int64_t)attempts[i], batch->id));
-    TRY(tr_sql_run(st, S_EMPTY_BATCHES, err));
+    if (batch->tokens > 0)
+        TRY(RUN(st, S_ENQUEUED, err, batch->id, batch->tokens));
+    TRY(tr_attempt_end_batches(st, err));
     TRY(tr_store_commit_pending(st, err));
 out:
     return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
@@ -283,6 +285,12 @@ int tr_store_batch_opened(struct tr_store *st, const struct tr_batch *batch,
     TRY(tr_store_commit_pending(st, err));
 out:
     return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
+}
+
+/* 0, not known, when it was changed on disk. */
+static int64_t tokens_of(int64_t value)
+{
+    return value > 0 && value < INT64_C(1) << 50 ? value : 0;
 }
 
 int tr_store_batches(struct tr_store *st, struct tr_batch **list, size_t *n,
@@ -310,6 +318,7 @@ int tr_store_batches(struct tr_store *st, struct tr_batch **list, size_t *n,
             .created_at = sqlite3_column_int64(s, 2),
             .requests = sqlite3_column_int64(s, 7),
             .bound_nano = sqlite3_column_int64(s, 8),
+            .tokens = tokens_of(sqlite3_column_int64(s, 9)),
         };
         if (!tr_sql_copy(b->lane, sizeof b->lane, tr_sql_text(s, 3)) ||
             !tr_sql_copy(b->mark, sizeof b->mark, tr_sql_text(s, 4)) ||

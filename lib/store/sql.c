@@ -87,6 +87,10 @@ static const char *const texts[S_COUNT] = {
     [S_EMPTY_BATCHES] = "DELETE FROM batch WHERE id NOT IN"
         " (SELECT of_batch FROM in_batch)",
     [S_LEAVE_ALL] = "DELETE FROM in_batch",
+    [S_ENQUEUED] = "INSERT INTO value VALUES('enqueued:' || ?1, ?2)",
+    [S_NOT_ENQUEUED] = "DELETE FROM value WHERE name >= 'enqueued:'"
+        " AND name < 'enqueued;'"
+        " AND name NOT IN (SELECT 'enqueued:' || id FROM batch)",
     [S_BATCH_ADD] = "INSERT INTO batch VALUES(NULL, ?1, ?2, ?3, ?4, '', '')",
     [S_BATCH_OPENED] = "UPDATE batch SET state = ?1, name = ?2, file = ?3"
         " WHERE id = ?4",
@@ -95,7 +99,8 @@ static const char *const texts[S_COUNT] = {
         " (SELECT count(*) FROM in_batch WHERE of_batch = batch.id),"
         " (SELECT iif(min(bound) <= 0, -1, coalesce(sum(bound), 0))"
         " FROM in_batch JOIN attempt ON id = attempt"
-        " WHERE of_batch = batch.id)"
+        " WHERE of_batch = batch.id),"
+        " coalesce((SELECT value FROM value WHERE name = 'enqueued:' || id), 0)"
         " FROM batch ORDER BY id",
     [S_ITEMS] = "SELECT id, seed, bound, of_job, of_round, keys, digest,"
         " coalesce((SELECT value FROM value WHERE name = 'tokens:' || id), 0)"

@@ -33,8 +33,8 @@ enum stmt {
     S_UNPLEDGE_ALL, S_JOB_FINISH, S_JOB_SUM, S_ORIGIN, S_ORIGINS, S_SET,
     S_SETS, S_HIGH_WATER, S_VALUE_GET, S_VALUE_SET, S_NO_PLEDGE, S_NEVER_LEFT,
     S_NOT_WAITING, S_WAIT_BATCH, S_JOIN_BATCH, S_LEAVE_BATCH, S_EMPTY_BATCHES,
-    S_LEAVE_ALL, S_BATCH_ADD, S_BATCH_OPENED, S_BATCHES, S_ITEMS,
-    S_JOB_ADD_OF, S_COUNT
+    S_LEAVE_ALL, S_ENQUEUED, S_NOT_ENQUEUED, S_BATCH_ADD, S_BATCH_OPENED,
+    S_BATCHES, S_ITEMS, S_JOB_ADD_OF, S_COUNT
 };
 
 struct tr_store {
@@ -174,6 +174,8 @@ int tr_attempt_intend(struct tr_store *st,
                       struct tr_err *err);
 int tr_attempt_settle(struct tr_store *st, const struct tr_store_outcome *outs,
                       size_t n, struct tr_err *err);
+/* Batches that hold no attempt any more go. */
+int tr_attempt_end_batches(struct tr_store *st, struct tr_err *err);
 /* Over the keys of what goes by batch, with its number and seed. */
 int64_t tr_attempt_digest(uint64_t attempt, uint64_t seed,
                           const struct tr_key *keys, uint32_t n);

@@ -62,8 +62,7 @@ void tr_metrics_attempt(struct tr_metrics *m, const struct tr_attempt *a)
     /* A request that we dropped ourselves, at the end of the grace: lost to
      * us, but no failure of its server. */
     bool dropped = r->outcome == TR_OUT_LOST && !r->message[0];
-    int64_t ms = dropped ? (a->ended_at - a->sent_at) / 1000000
-                         : r->latency_ms;
+    int64_t ms = tr_attempt_took_ns(a) / 1000000;
     int bucket = 0;
 
     m->attempts++;

@@ -193,8 +193,7 @@ static void add_line(struct tr_trace *t, const struct tr_attempt *a,
                                     slash ? (size_t)(slash - a->lane->model)
                                           : strlen(a->lane->model));
     struct tr_str model = tr_str_c(slash ? slash + 1 : a->lane->model);
-    int64_t took = r->latency_ms > 0 ? r->latency_ms * 1000000
-                                     : a->ended_at - a->sent_at;
+    int64_t took = tr_attempt_took_ns(a);
     int64_t start = wall_ns - (a->ended_at - a->sent_at);
     struct tr_buf *b = &t->lines;
     char name[200];

@@ -69,7 +69,8 @@ static int gather(struct tr_batch_lane *l, const struct tr_shot *shot,
 
     if (g && ((int64_t)g->n >= l->requests_max ||
               g->spool_bytes + (int64_t)g->buf.n + bytes > l->bytes_max ||
-              (l->tokens_max && g->tokens + shot->tokens > l->tokens_max))) {
+              (l->tokens_max &&
+               g->batch.tokens + shot->tokens > l->tokens_max))) {
         TRY(close_group(l, err));
         g = NULL;
     }
@@ -89,7 +90,7 @@ static int gather(struct tr_batch_lane *l, const struct tr_shot *shot,
         TRY(tr_fail(err, TR_NOMEM, "out of memory for a batch"));
     if (g->buf.n >= TR_BATCH_CHUNK)
         TRY(flush(g, err));
-    g->tokens += shot->tokens;
+    g->batch.tokens += shot->tokens;
     g->last_at = now;
 out:
     return rc;
@@ -214,6 +215,7 @@ static int lane_next(struct tr_lane *lane, struct tr_reply *reply)
     struct tr_batch_lane *l = (struct tr_batch_lane *)lane;
     int came = next_reply(l, reply);
 
+    lane->no_schema = l->inner->no_schema; /* as its replies showed */
     if (came)
         tr_lane_hide_key(l->inner, reply);
     return came;
@@ -314,6 +316,7 @@ static void lane_teach(struct tr_lane *lane, struct tr_str text)
     struct tr_lane *inner = ((struct tr_batch_lane *)lane)->inner;
 
     inner->vt->teach(inner, text);
+    lane->no_schema = inner->no_schema;
 }
 
 static void lane_close(struct tr_lane *lane)
@@ -394,7 +397,7 @@ int tr_batch_lane_over(struct tr_lane **out, struct tr_lane *inner,
     l->keep = *o->user->keep;
     l->requests_max = o->requests_max;
     l->bytes_max = o->bytes_max;
-    l->tokens_max = o->user->tokens_max;
+    l->tokens_max = l->tokens_most = o->user->tokens_max;
     l->poll_ms = o->user->poll_ms > 0 ? o->user->poll_ms : 1;
     tr_buf_init(&l->scratch, 2 * (size_t)TR_REPLY_BYTES_MAX);
     snprintf(l->folder, sizeof l->folder, "%s",

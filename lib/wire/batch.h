@@ -53,6 +53,8 @@ struct tr_batch_form {
     const char *batches;  /* path of the collection */
     const char *files;    /* path of files; NULL: requests go inline */
     const char *content;  /* after a file's name; NULL: output is an address */
+    const char *results;  /* then after a batch's name, where the output's
+                             address is not of the lane's server */
     const char *after;    /* of a list: parameter of the next page */
     bool guesses;         /* lists show no mark: what is found may be another
                              one, which the ids in its results tell */

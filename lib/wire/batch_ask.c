@@ -216,9 +216,35 @@ void tr_group_poll(struct tr_batch_lane *l, struct tr_group *g)
     get(l, g, url);
 }
 
+/* Of the lane's own server, letter by letter. */
+static bool is_ours(const struct tr_batch_lane *l, const char *url)
+{
+    const char *host = strstr(l->base, "://");
+    size_t n = host ? (size_t)(host + 3 - l->base) : 0;
+
+    n += strcspn(l->base + n, "/");
+    return strncmp(url, l->base, n) == 0 && url[n] == '/';
+}
+
+/* Where results are: a file; or what the provider says, unless that is another
+ * server (a gateway passes it through), who gets no key. */
+static void results_url(const struct tr_batch_lane *l, const struct tr_group *g,
+                        char *url, size_t size)
+{
+    const struct tr_batch_form *form = l->form;
+
+    if (form->content)
+        snprintf(url, size, "%s%s/%s%s", l->base, form->files, g->next,
+                 form->content);
+    else if (is_ours(l, g->next))
+        snprintf(url, size, "%s", g->next);
+    else
+        snprintf(url, size, "%s%s/%s%s", l->base, form->batches,
+                 g->batch.name, form->results);
+}
+
 void tr_group_fetch(struct tr_batch_lane *l, struct tr_group *g)
 {
-    const char *what = g->next;
     struct tr_err err;
     char url[1000];
 
@@ -229,11 +255,7 @@ void tr_group_fetch(struct tr_batch_lane *l, struct tr_group *g)
     }
     if (ftruncate(g->results, 0) != 0)
         g->result_bytes = 0; /* what was there is written over */
-    if (l->form->content)
-        snprintf(url, sizeof url, "%s%s/%s%s", l->base, l->form->files, what,
-                 l->form->content);
-    else
-        snprintf(url, sizeof url, "%s", what);
+    results_url(l, g, url, sizeof url);
     ask(l, g, &(struct tr_http_ask){
         .url = url, .save = true, .save_fd = g->results,
         .save_bytes_max = RESULT_BYTES_MAX}, FILE_MS);
@@ -427,7 +449,7 @@ static void on_failed(struct tr_batch_lane *l, struct tr_group *g,
              news->error.message[0] ? news->error.message
                                     : news->error.code);
     if (reply.outcome == TR_OUT_THROTTLED) {
-        tr_group_learn_room(l, g);
+        tr_group_learn_full(l);
         reply.retry_after_ms = l->poll_ms;
     }
     tr_group_fail(g, &reply);
@@ -436,6 +458,8 @@ static void on_failed(struct tr_batch_lane *l, struct tr_group *g,
 static void on_ended(struct tr_batch_lane *l, struct tr_group *g,
                      const struct tr_batch_news *news)
 {
+    if (!g->ended)
+        tr_group_learn_room(l, g);
     g->ended = true;
     if (!news->output[0] && !news->errors[0]) {
         bool any = news->worked > 0 || g->guessed;

@@ -277,6 +277,35 @@ static bool anthropic_find(struct tr_batch_news *news,
     return found;
 }
 
+/* What a request of its own would have been refused with, by type of error:
+ * lines have no status. Types that nobody knows are asked again. */
+static const struct {
+    const char *type;
+    int status;
+} anthropic_errors[] = {
+    {"invalid_request_error", 400},
+    {"authentication_error", 401},
+    {"billing_error", 402},
+    {"permission_error", 403},
+    {"not_found_error", 404},
+    {"conflict_error", 409},
+    {"request_too_large", 413},
+    {"rate_limit_error", 429},
+    {"api_error", 500},
+    {"timeout_error", 504},
+    {"overloaded_error", 529},
+};
+
+/* 0: not known. */
+static int anthropic_status(const char *type)
+{
+    for (size_t i = 0; i < sizeof anthropic_errors / sizeof *anthropic_errors;
+         i++)
+        if (strcmp(anthropic_errors[i].type, type) == 0)
+            return anthropic_errors[i].status;
+    return 0;
+}
+
 static bool anthropic_line(struct tr_batch_line *line, struct tr_str text,
                            struct tr_buf *scratch)
 {
@@ -300,11 +329,10 @@ static bool anthropic_line(struct tr_batch_line *line, struct tr_str text,
         yyjson_val *error = yyjson_obj_get(result, "error");
 
         tr_wire_error_value(&line->error, error);
-        if (strcmp(line->error.type, "invalid_request_error") == 0) {
-            line->done = true;
-            line->status = 400;
+        line->status = anthropic_status(line->error.type);
+        line->done = line->status != 0;
+        if (line->done)
             ok = keep_body(line, error, scratch);
-        }
     }
     ok = ok && line->id[0];
     yyjson_doc_free(doc);
@@ -330,6 +358,7 @@ static const struct tr_batch_form forms[] = {
         .name = "anthropic",
         .lane_path = "/messages",
         .batches = "/messages/batches",
+        .results = "/results",
         .after = "after_id",
         .guesses = true,
         .head = "{\"requests\":[", .between = ",\n", .tail = "]}",

@@ -123,6 +123,7 @@ static void give_name(struct tr_batch_lane *l, struct tr_group *g)
 {
     struct tr_batch_news news = {.stage = TR_STAGE_RUNNING};
     struct tr_group *owner = owner_of(l, g->stranger);
+    struct tr_transport *t = tr_group_transport(l);
 
     snprintf(news.name, sizeof news.name, "%s", g->batch.name);
     g->batch.name[0] = '\0';
@@ -138,7 +139,9 @@ static void give_name(struct tr_batch_lane *l, struct tr_group *g)
         doubt(l);
         tr_group_stranger(l, news.name);
     } else if (owner->step == TR_GROUP_LOOKING || owner->guessed) {
-        owner->id = ++l->next_id; /* whatever it has asked about another */
+        if (owner->asked) /* about another one */
+            t->drop(t, owner->id);
+        owner->id = ++l->next_id; /* it may have come already */
         owner->asked = owner->guessed = false;
         tr_group_opened(l, owner, &news);
     }

@@ -185,31 +185,61 @@ void tr_group_stop_with(struct tr_batch_lane *l, const char *message)
 
 /* ---- room -------------------------------------------------------------- */
 
-static int64_t tokens_enqueued(const struct tr_batch_lane *l)
+enum {
+    ROOM_MIN = 1000,  /* tokens: a limit below that is none */
+    ROOM_SHIFT = 6    /* a 64th more; then twice as much more, each time */
+};
+
+static bool is_enqueued(const struct tr_group *g)
+{
+    return g->step >= TR_GROUP_UPLOADING && g->step <= TR_GROUP_POLLING;
+}
+
+/* known: whether the tokens of all of them are. */
+static int64_t tokens_enqueued(const struct tr_batch_lane *l, bool *known)
 {
     int64_t sum = 0;
 
+    *known = true;
     for (size_t i = 0; i < l->group_count; i++)
-        if (l->groups[i]->step >= TR_GROUP_UPLOADING &&
-            l->groups[i]->step <= TR_GROUP_POLLING)
-            sum += l->groups[i]->tokens;
+        if (is_enqueued(l->groups[i])) {
+            sum += l->groups[i]->batch.tokens;
+            *known &= l->groups[i]->batch.tokens > 0;
+        }
     return sum;
 }
 
-void tr_group_learn_room(struct tr_batch_lane *l, struct tr_group *g)
+void tr_group_learn_full(struct tr_batch_lane *l)
 {
-    int64_t most = tokens_enqueued(l) - (g->tokens ? 1 : 0);
+    bool known;
+    int64_t most = (tokens_enqueued(l, &known) - 1) / 5 * 4;
 
-    most = most / 5 * 4;
-    if (most < 1000)
-        most = 1000;
+    if (!known)
+        return; /* who filled it? */
+    if (most < ROOM_MIN)
+        most = ROOM_MIN;
     if (!l->tokens_max || most < l->tokens_max)
         l->tokens_max = most;
+    l->room_shift = ROOM_SHIFT;
+}
+
+/* The queue is the account's: what filled it may have been somebody else's.
+ * Little steps first, since a batch that fails costs its time. */
+void tr_group_learn_room(struct tr_batch_lane *l, const struct tr_group *g)
+{
+    if (!l->tokens_max || g->batch.tokens < l->tokens_max / 2)
+        return; /* it says nothing about more */
+    l->tokens_max += l->tokens_max >> l->room_shift;
+    if (l->tokens_most && l->tokens_max > l->tokens_most)
+        l->tokens_max = l->tokens_most;
+    if (l->room_shift > 0)
+        l->room_shift--;
 }
 
 bool tr_group_has_room(const struct tr_batch_lane *l, const struct tr_group *g)
 {
-    int64_t sum = tokens_enqueued(l);
+    bool known;
+    int64_t sum = tokens_enqueued(l, &known);
 
-    return !l->tokens_max || !sum || sum + g->tokens <= l->tokens_max;
+    return !l->tokens_max || !sum || sum + g->batch.tokens <= l->tokens_max;
 }

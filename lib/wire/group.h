@@ -59,7 +59,6 @@ struct tr_group {
     size_t n, cap, at;       /* at: next one to fail */
     unsigned refused;          /* fields, when it was begun */
     unsigned wrong;            /* batches found that were not it */
-    int64_t tokens;
     int64_t first_at, last_at; /* FILLING: ns */
     int64_t due_at;            /* next thing to do, ns */
     unsigned polls, looks, pages, empty, rereads;
@@ -88,7 +87,11 @@ struct tr_batch_lane {
     struct tr_batch_keep keep;
     char base[600];           /* address up to "/batches" */
     char folder[3800];
-    int64_t requests_max, bytes_max, tokens_max; /* of a batch; of all */
+    int64_t requests_max, bytes_max, tokens_max; /* of a batch; of all; 0: not
+                                                    known */
+    int64_t tokens_most;      /* never more: the user's word; 0: none */
+    int room_shift;           /* the next batch that finds room makes tokens_max
+                                 larger by this part of it: 1 / 2^n */
     int64_t poll_ms;
     struct tr_group **groups; /* owned */
     size_t group_count, group_cap;
@@ -138,8 +141,9 @@ bool tr_group_hand_failure(struct tr_group *g, struct tr_reply *reply);
 void tr_group_stop(struct tr_batch_lane *l, const struct tr_reply *reply);
 /* For want of something of our own. */
 void tr_group_stop_with(struct tr_batch_lane *l, const char *message);
-/* More than this was too much. */
-void tr_group_learn_room(struct tr_batch_lane *l, struct tr_group *g);
+/* What is enqueued was too much with this one; or, with this one, not. */
+void tr_group_learn_full(struct tr_batch_lane *l);
+void tr_group_learn_room(struct tr_batch_lane *l, const struct tr_group *g);
 /* May it be sent, for the tokens that are enqueued? */
 bool tr_group_has_room(const struct tr_batch_lane *l, const struct tr_group *g);
 

@@ -259,6 +259,7 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     if (!h)
         return tr_fail(err, TR_NOMEM, "out of memory");
     h->t = (struct tr_transport){.start = http_start, .ask = tr_http_ask,
+                                 .drop = tr_http_drop,
                                  .next = http_next, .wait = tr_http_wait,
                                  .watch = tr_http_watch,
                                  .wakeup = tr_http_wakeup,

@@ -164,6 +164,7 @@ void tr_http_wakeup(struct tr_transport *t);
 int tr_http_ask(struct tr_transport *t, uint64_t tag,
                 const struct tr_http_ask *ask, int64_t deadline_ms,
                 struct tr_err *err);
+void tr_http_drop(struct tr_transport *t, uint64_t tag);
 
 /* What the caller of next() gets; it points into the slot. */
 void tr_http_show(struct tr_slot *s, struct tr_http_result *r);

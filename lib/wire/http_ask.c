@@ -142,3 +142,17 @@ int tr_http_ask(struct tr_transport *t, uint64_t tag,
     }
     return tr_http_leave(s, tag, deadline_ms, err);
 }
+
+void tr_http_drop(struct tr_transport *t, uint64_t tag)
+{
+    struct tr_http *h = (struct tr_http *)t;
+
+    for (size_t i = 0; i < h->slot_count; i++) {
+        struct tr_slot *s = h->slots[i];
+
+        if (s->active && s->ask.address && s->tag == tag) {
+            tr_slot_stop(s);
+            tr_slot_give_back(s);
+        }
+    }
+}

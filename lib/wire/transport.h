@@ -62,6 +62,9 @@ struct tr_transport {
     int (*ask)(struct tr_transport *t, uint64_t tag,
                const struct tr_http_ask *ask, int64_t deadline_ms,
                struct tr_err *err);
+    /* Ends one that was asked: its file is written no more, and no result
+     * comes. NULL where there is no ask(). */
+    void (*drop)(struct tr_transport *t, uint64_t tag);
     /* Takes one finished request: 1 when result was filled, 0 when none. */
     int (*next)(struct tr_transport *t, struct tr_http_result *result);
     /* NULL where there is nothing to wait for (virtual time). */

@@ -20,7 +20,8 @@
 enum { REQUESTS = 4, ROUNDS = 40 };
 
 #define MARK "00112233aabbccdd"
-#define RESULTS_URL "https://127.0.0.1/v1/results"
+#define ORIGIN "https://127.0.0.1"
+#define RESULTS_URL ORIGIN "/v1/results"
 
 /* ---- time and transport ----------------------------------------------- */
 
@@ -76,6 +77,7 @@ static int canned_ask(struct tr_transport *t, uint64_t tag,
     c->has_result = true;
     c->result = (struct tr_http_result){
         .tag = tag, .sent = true, .status = 200};
+    CHECK(strncmp(ask->url, ORIGIN "/", strlen(ORIGIN "/")) == 0);
     if (strcmp(ask->url, c->results_url) != 0)
         check_url(ask->url);
     if (ask->save) {
@@ -98,6 +100,13 @@ static int canned_next(struct tr_transport *t, struct tr_http_result *result)
     c->has_result = false;
     *result = c->result;
     return 1;
+}
+
+static void canned_drop(struct tr_transport *t, uint64_t tag)
+{
+    struct canned *c = (struct canned *)t;
+
+    c->has_result = c->has_result && c->result.tag != tag;
 }
 
 static void canned_cancel(struct tr_transport *t)
@@ -166,16 +175,17 @@ static bool run(const struct tr_batch_form *form, struct tr_str object,
     bool is_openai = form == tr_batch_form_find("openai");
     struct tr_batch_lane_opts o = {
         .form = form, .requests_max = 100, .bytes_max = 100000,
-        .url = is_openai ? "https://127.0.0.1/v1/chat/completions"
-                         : "https://127.0.0.1/v1/messages",
+        .url = is_openai ? ORIGIN "/v1/chat/completions"
+                         : ORIGIN "/v1/messages",
         .user = &user};
     static const struct tr_model_facts facts = {.price_in = 1};
     struct tr_batch batch = {.state = TR_BATCH_OPEN, .created_at = 1764500000,
                              .requests = REQUESTS, .mark = MARK,
                              .name = "batch_1"};
     struct canned c = {
-        .t = {.start = canned_start, .ask = canned_ask, .next = canned_next,
-              .cancel = canned_cancel, .close = canned_close},
+        .t = {.start = canned_start, .ask = canned_ask, .drop = canned_drop,
+              .next = canned_next, .cancel = canned_cancel,
+              .close = canned_close},
         .object = object, .results = results, .results_url = "",
         .status = status};
     struct tr_batch_news news;

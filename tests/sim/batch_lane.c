@@ -120,6 +120,9 @@ static int ask(struct tr_transport *t, uint64_t tag,
     tr_buf_init(&a->headers, 0);
     tr_buf_init(&a->reply, 0);
     a->save_fd = what->save ? what->save_fd : -1;
+    for (size_t i = 0; i < all->ask_n && a->save_fd >= 0; i++)
+        if (all->asks[i]->save_fd == a->save_fd && !all->asks[i]->forgotten)
+            sim_fail(w, "request", "two results are written into one file");
     TR_ASSERT(tr_grow((void **)&all->asks, &all->ask_cap, all->ask_n + 1,
                       sizeof *all->asks));
     all->asks[all->ask_n++] = a;
@@ -345,6 +348,15 @@ void sim_batches_forget(struct sim *w)
         all->asks[i]->forgotten = true;
 }
 
+static void drop(struct tr_transport *t, uint64_t tag)
+{
+    struct sim_batches *all = ((struct sim_provider *)t)->w->batches;
+
+    for (size_t i = 0; i < all->ask_n; i++)
+        if (all->asks[i]->tag == tag)
+            all->asks[i]->forgotten = true;
+}
+
 static void cancel(struct tr_transport *t)
 {
     sim_batches_forget(((struct sim_provider *)t)->w);
@@ -427,8 +439,9 @@ void sim_batches_init(struct sim *w)
     tr_buf_init(&w->batches->headers, 0);
     tr_buf_init(&w->batches->reply, 0);
     w->providers[0].transport = (struct tr_transport){
-        .start = start, .ask = ask, .next = next, .wait = wait, .watch = watch,
-        .wakeup = wakeup, .cancel = cancel, .close = cancel,
+        .start = start, .ask = ask, .drop = drop, .next = next,
+        .wait = wait, .watch = watch, .wakeup = wakeup, .cancel = cancel,
+        .close = cancel,
     };
 }
 

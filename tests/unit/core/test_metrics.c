@@ -34,7 +34,7 @@ static void a_bucket_holds_its_upper_bound(void **state)
         int64_t ms;
         int bucket; /* TR_METRICS_BUCKETS: beyond all of them */
     } cases[] = {{0, 0},  {10, 0},     {11, 1},     {20, 1},
-                 {21, 2}, {81920, 13}, {81921, 14}, {INT64_MAX, 14}};
+                 {21, 2}, {81920, 13}, {81921, 14}, {INT64_MAX / 1000000, 14}};
     (void)state;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -46,6 +46,24 @@ static void a_bucket_holds_its_upper_bound(void **state)
             assert_int_equal(m.lanes[0].buckets[TR_OUT_OK][k],
                              k == cases[i].bucket);
     }
+}
+
+/* Replies out of a batch have no time of their own. */
+static void a_request_in_a_batch_took_until_its_end(void **state)
+{
+    struct tr_reply reply = {.outcome = TR_OUT_OK, .message = "words"};
+    struct tr_attempt a = {.lane = &lane, .reply = &reply,
+                           .sent_at = 1000000000, .ended_at = 61000000000};
+    struct tr_metrics m = {0};
+    (void)state;
+
+    tr_metrics_attempt(&m, &a);
+    assert_int_equal(m.lanes[0].buckets[TR_OUT_OK][0], 0);
+    assert_int_equal(m.lanes[0].buckets[TR_OUT_OK][13], 1);
+    assert_true(m.lanes[0].seconds[TR_OUT_OK] == 60);
+    reply.latency_ms = 20; /* but what it says of itself counts */
+    tr_metrics_attempt(&m, &a);
+    assert_int_equal(m.lanes[0].buckets[TR_OUT_OK][1], 1);
 }
 
 static void a_token_has_one_type(void **state)
@@ -118,6 +136,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bucket_holds_its_upper_bound),
+        cmocka_unit_test(a_request_in_a_batch_took_until_its_end),
         cmocka_unit_test(a_token_has_one_type),
         cmocka_unit_test(neither_answers_nor_the_pace_are_failures),
         cmocka_unit_test(lanes_are_counted_apart_and_bounded),

@@ -154,7 +154,7 @@ static void lines_of_results(void **state)
          "\"message\":\"m\"}}", "m"},
         {"anthropic", "{\"custom_id\":\"t1-2\",\"result\":{\"type\":"
          "\"errored\",\"error\":{\"type\":\"error\",\"error\":{\"type\":"
-         "\"api_error\",\"message\":\"m\"}}}}", 0, false, false, "", "m"},
+         "\"odd_error\",\"message\":\"m\"}}}}", 0, false, false, "", "m"},
     };
     struct tr_batch_line line;
     struct tr_buf scratch;
@@ -176,6 +176,39 @@ static void lines_of_results(void **state)
     assert_false(openai()->line(&line, TR_STR("{}"), &scratch));
     assert_false(openai()->line(&line, TR_STR("{\"custom_id\":"
                                               "\"t1-2\\u0000x\"}"), &scratch));
+    tr_buf_release(&scratch);
+}
+
+/* Anthropic's lines have no status: the type tells what it would have been. */
+static void an_errored_line_has_a_status(void **state)
+{
+    static const struct {
+        const char *type;
+        int status;
+    } rows[] = {
+        {"invalid_request_error", 400}, {"authentication_error", 401},
+        {"billing_error", 402},         {"permission_error", 403},
+        {"not_found_error", 404},       {"conflict_error", 409},
+        {"request_too_large", 413},     {"rate_limit_error", 429},
+        {"api_error", 500},             {"timeout_error", 504},
+        {"overloaded_error", 529},      {"api_error2", 0},
+    };
+    struct tr_batch_line line;
+    struct tr_buf scratch;
+    char text[200];
+    (void)state;
+
+    tr_buf_init(&scratch, 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(text, sizeof text, "{\"custom_id\":\"t1-2\",\"result\":{"
+                 "\"type\":\"errored\",\"error\":{\"error\":{\"type\":\"%s\"}}"
+                 "}}", rows[i].type);
+        assert_true(tr_batch_form_find("anthropic")->line(
+            &line, tr_str_c(text), &scratch));
+        assert_int_equal(line.status, rows[i].status);
+        assert_int_equal(line.done, rows[i].status != 0);
+        assert_true((line.body.n > 0) == line.done);
+    }
     tr_buf_release(&scratch);
 }
 
@@ -233,6 +266,7 @@ int main(void)
         cmocka_unit_test(a_request_becomes_a_line),
         cmocka_unit_test(only_our_own_ids_count),
         cmocka_unit_test(lines_of_results),
+        cmocka_unit_test(an_errored_line_has_a_status),
         cmocka_unit_test(a_lost_batch_is_found_by_its_mark),
         cmocka_unit_test(questions_become_rarer),
     };

@@ -925,6 +925,41 @@ static void files_go_out_and_come_in(void **state)
     t->close(t);
 }
 
+/* Its file is the caller's again at once. */
+static void an_ask_that_is_dropped_writes_no_more(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    int out = file_of("drip"), in = file_of("");
+    char url[100], text[4];
+    struct tr_http_result r;
+    (void)state;
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1/x", port);
+    assert_int_equal(t->ask(t, 5, &(struct tr_http_ask){
+        .url = url, .post = true, .file_fd = out, .file_bytes = 4,
+        .save = true, .save_fd = in, .save_bytes_max = 1000}, 20000, NULL),
+        TR_OK);
+    ask(t, 6, "hang", 20000);
+    while (pread(in, text, 1, 0) == 0) {
+        assert_int_equal(t->next(t, &r), 0);
+        t->wait(t, 50, -1);
+    }
+    t->drop(t, 5);
+    t->drop(t, 7); /* there is none */
+    assert_int_equal(ftruncate(in, 0), 0);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(t->next(t, &r), 0);
+        t->wait(t, 30, -1);
+    }
+    assert_int_equal(pread(in, text, 1, 0), 0);
+    ask(t, 8, "ok", 5000);
+    r = answer(t);
+    assert_int_equal(r.tag, 8);
+    close(out);
+    close(in);
+    t->close(t);
+}
+
 static void the_key_goes_to_its_origin_only(void **state)
 {
     struct tr_transport *t = open_to(port, NULL);
@@ -968,6 +1003,7 @@ int main(void)
         cmocka_unit_test(an_address_without_memory_is_no_bad_one),
         cmocka_unit_test(want_of_memory_is_not_called_too_big),
         cmocka_unit_test(files_go_out_and_come_in),
+        cmocka_unit_test(an_ask_that_is_dropped_writes_no_more),
         cmocka_unit_test(the_key_goes_to_its_origin_only),
     };
 
