@@ -240,6 +240,14 @@ static bool rescues(const struct tr_store *st)
     return st->failed.code && st->rescue.fd >= 0;
 }
 
+/* The change of a list that finds the store failing: an answer waits for it that
+ * is paid for, so it is made for the rescue alone; the next commit fails. */
+static bool goes_on(struct tr_store *st, int rc, const struct tr_err *err)
+{
+    tr_sql_give_up(st, rc, err);
+    return rc != TR_NOMEM && rescues(st);
+}
+
 static int write_origin(struct tr_store *st, const struct tr_origin *o,
                         struct tr_err *err)
 {
@@ -313,7 +321,7 @@ int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
                     int64_t since, uint16_t *index, struct tr_err *err)
 {
     const struct tr_origin *old = find_origin(st, o, since);
-    int rc = TR_OK;
+    int rc;
 
     if (old) {
         *index = (uint16_t)(old - st->origins);
@@ -324,10 +332,11 @@ int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
                        "store, and there is no number for another: leave "
                        "--fresh out, or begin a new store with --store",
                        tr_sql_name(st), TR_NO_ORIGIN);
-    TRY(tr_known_add_origin(st, o, !rescues(st), err));
+    rc = tr_known_add_origin(st, o, !rescues(st), err);
+    if (rc != TR_OK && goes_on(st, rc, err))
+        rc = tr_known_add_origin(st, o, false, err);
     *index = (uint16_t)(st->origin_count - 1);
-out:
-    return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
+    return rc;
 }
 
 const struct tr_origin *tr_store_origin_at(const struct tr_store *st,
@@ -365,7 +374,9 @@ int tr_store_set_add(struct tr_store *st, struct tr_str names,
 {
     int rc = tr_known_add_set(st, names, !rescues(st), err);
 
-    return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
+    if (rc != TR_OK && goes_on(st, rc, err))
+        rc = tr_known_add_set(st, names, false, err);
+    return rc;
 }
 
 /* ---- looking up ------------------------------------------------------- */

@@ -333,6 +333,7 @@ static int next(struct tr_transport *t, struct tr_http_result *r)
     heard(w, a, all->reply.n);
     if (a->repeats) {
         a->repeats = false;
+        a->save_fd = -1; /* it is written once */
         a->back_at = w->now + draw_s(w, 60) * TR_S;
     } else {
         free_ask(all, found);

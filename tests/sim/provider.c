@@ -1169,8 +1169,8 @@ static int next(struct tr_transport *t, struct tr_http_result *r)
     note_health(w, found);
     if (found->net != TR_NET_CONNECT &&
         sim_strike(w, S_STALE, w->o.stale * 1000, 1)) {
+        found->told = found->doubt = false; /* counted once */
         found->stale = true;
-        found->told = false;
         found->back_at = w->now + (int64_t)tr_rng_below(&w->env_rng, 20000) *
                                       TR_MS;
     } else {

@@ -178,7 +178,7 @@ static int64_t run_for(struct world *w, struct tr_store *store, double rpm,
 static struct world world(int rows, bool ends)
 {
     return (struct world){
-        .lane = {.vt = &lane_vt, .model = "local/m", .host = "here",
+        .lane = {.vt = &lane_vt, .model = "local/m", .host = "here", .fits = "m",
                  .wants_sample = true, .is_local = true},
         .now = TR_S, .rows = rows, .ends = ends,
     };
@@ -191,7 +191,7 @@ static bool is_stored(struct tr_store *store)
     bool found;
 
     tr_buf_init(&kept, 0);
-    assert_int_equal(tr_store_get(store, "fit:local/m", &kept, &found, &err),
+    assert_int_equal(tr_store_get(store, "fit:m", &kept, &found, &err),
                      TR_OK);
     tr_buf_release(&kept);
     return found;
