@@ -90,6 +90,7 @@ static void ask(struct tr_batch_lane *l, struct tr_group *g,
     struct tr_transport *t = tr_group_transport(l);
     struct tr_err err;
 
+    g->id = ++l->next_id; /* an answer that comes again is to nobody */
     if (t->ask(t, g->id, a, deadline_ms, &err) == TR_OK) {
         g->asked = true;
         return;
