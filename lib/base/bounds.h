@@ -21,7 +21,7 @@
 #define TR_BLOCK_ROWS 1024u             /* rows of a block */
 #define TR_BLOCK_BYTES (256u << 10)     /* bytes of a block, unless one record
                                            is larger */
-#define TR_WINDOW_BYTES (12u << 20)     /* rows in memory, structs included */
+#define TR_WINDOW_BYTES (13u << 20)     /* rows in memory, structs included */
 #define TR_BATCH_WINDOW_BYTES (96u << 20) /* the same with --batch: every row
                                  that a batch asks about is in memory */
 #define TR_REPLY_BYTES_MAX (8u << 20)   /* one response body */
