@@ -669,6 +669,13 @@ int64_t tr_config_int(const struct tr_config *cfg, const char *name)
     return n;
 }
 
+int32_t tr_config_small(const struct tr_config *cfg, const char *name)
+{
+    int64_t n = tr_config_int(cfg, name);
+
+    return n < INT32_MAX ? (int32_t)n : INT32_MAX;
+}
+
 int64_t tr_config_ms(const struct tr_config *cfg, const char *name)
 {
     int64_t ms = 0;

@@ -658,10 +658,10 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
     const char *guard = tr_config_text(d->cfg, "guard");
     struct tr_buf job;
     struct tr_run_opts o = {
-        .pack = (uint32_t)tr_config_int(d->cfg, "pack"),
+        .pack = (uint32_t)tr_config_small(d->cfg, "pack"),
         .answer_form = strcmp(answer, "lines") == 0 ? 0
                      : strcmp(answer, "schema") == 0 ? 1 : -1,
-        .concurrency = (int)tr_config_int(d->cfg, "concurrency"),
+        .concurrency = tr_config_small(d->cfg, "concurrency"),
         .rpm = (double)tr_config_int(d->cfg, "rpm"),
         .tpm = (double)tr_config_int(d->cfg, "tpm"),
         .budget_nano = tr_config_nano(d->cfg, "budget"),
@@ -681,7 +681,7 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .verbose = tr_config_flag(d->cfg, "verbose"),
         .dry_run = d->dry_run,
         .is_sample = d->is_sample,
-        .min_prompt = (int32_t)tr_config_int(d->cfg, "min-prompt"),
+        .min_prompt = tr_config_small(d->cfg, "min-prompt"),
         .window_bytes = d->lanes[0]->in_batches ? TR_BATCH_WINDOW_BYTES : 0,
         .wait_for_quota = tr_config_flag(d->cfg, "wait-for-quota"),
         .quota_probe_ms = tr_config_ms(d->cfg, "quota-probe"),
@@ -702,6 +702,9 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
     o.job = job.p;
     if (!tr_buf_ok(&job))
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    if (o.request_timeout_ms < 1)
+        TRY(tr_fail(err, TR_USAGE, "--timeout 0 would pay for answers and hear "
+                    "none: give it a time, such as 120s, or leave it out"));
     if (d->source && o.as_completed)
         TRY(tr_fail(err, TR_USAGE, "--order completed is for pushed rows; a "
                     "file is always written in input order"));

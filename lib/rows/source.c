@@ -339,9 +339,16 @@ int tr_source_open(struct tr_source **out, const struct tr_source_opts *o,
     src->format_open = src->format == TR_FMT_AUTO && !o->delimiter;
     src->format = csv_if_open(src->format);
     src->style.format = src->format;
-    src->delimiter = src->format == TR_FMT_TSV     ? '\t'
+    if (o->delimiter &&
+        (src->format == TR_FMT_JSONL || src->format == TR_FMT_LINES)) {
+        rc = tr_fail(err, TR_USAGE, "--delimiter is for CSV and TSV: leave it "
+                     "out, or add --format csv");
+        goto out;
+    }
+    src->delimiter = o->delimiter                  ? o->delimiter
+                     : src->format == TR_FMT_TSV   ? '\t'
                      : src->format == TR_FMT_LINES ? ','
-                                                   : o->delimiter;
+                                                   : '\0';
     if (src->format == TR_FMT_JSONL || src->format_open) {
         src->members = tr_array(TR_FIELDS_MAX, sizeof *src->members);
         if (!src->members) {

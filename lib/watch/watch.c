@@ -53,7 +53,7 @@ int tr_watch_open(struct tr_watch *w, const struct tr_config *cfg, bool silent,
     w->silent = silent;
     w->alarm_opts = (struct tr_alarm_opts){
         .stall_ns = tr_config_ms(cfg, "alert-stall") * TR_MS,
-        .error_pct = (int)tr_config_int(cfg, "alert-errors"),
+        .error_pct = tr_config_small(cfg, "alert-errors"),
         .spend_per_hour = tr_config_nano(cfg, "alert-spend"),
     };
     tr_buf_init(&temp, 0);
