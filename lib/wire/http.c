@@ -175,6 +175,25 @@ static int check_scheme(struct tr_http *h, struct tr_err *err)
     return TR_OK;
 }
 
+/* Where the environment names none, connections are our own, and what may not
+ * be reached is looked at. */
+static bool has_proxy(const char *proxy)
+{
+    static const char *const names[] = {"https_proxy", "HTTPS_PROXY",
+                                        "http_proxy", "all_proxy",
+                                        "ALL_PROXY"};
+
+    if (!proxy || strcmp(proxy, "env") != 0)
+        return proxy && *proxy;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+
+        if (value && *value)
+            return true;
+    }
+    return false;
+}
+
 static CURLUcode read_proxy(CURLU *parsed, const char *address)
 {
     static const char *const schemes[] = {"http",   "https",  "socks",
@@ -275,12 +294,12 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     h->conn_life_s = o->conn_life_s ? o->conn_life_s : TR_CONN_LIFE_S;
     TRY(check_library(err));
     h->url = tr_dup(o->url, strlen(o->url));
-    if (o->proxy)
+    if (has_proxy(o->proxy))
         h->proxy = tr_dup(o->proxy, strlen(o->proxy));
     if (o->ca_file)
         h->ca_file = tr_dup(o->ca_file, strlen(o->ca_file));
     h->address = curl_url();
-    if (!h->url || (o->proxy && !h->proxy) || (o->ca_file && !h->ca_file) ||
+    if (!h->url || (has_proxy(o->proxy) && !h->proxy) || (o->ca_file && !h->ca_file) ||
         !h->address || !tr_http_new_multi(h))
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(check_scheme(h, err));

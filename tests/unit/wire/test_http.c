@@ -589,33 +589,41 @@ static void forbidden_addresses_get_no_connection(void **state)
     static const struct {
         const char *url;
         bool allow_http;
+        const char *proxy;
     } cases[] = {
-        {"http://169.254.169.254/v1", true},
-        {"http://0251.0376.0251.0376/v1", true}, /* in octal */
-        {"http://169.16689662/v1", true},        /* in two parts */
-        {"http://[::169.254.169.254]/v1", true},
-        {"http://[::ffff:0:169.254.169.254]/v1", true},
-        {"http://[64:ff9b::169.254.169.254]/v1", true}, /* NAT64 */
-        {"http://[2002:a9fe:a9fe::1]/v1", true},        /* 6to4 */
-        {"http://[fe80::1]/v1", true},
-        {"http://[fd00:ec2::254]/v1", true},   /* clouds' own places */
-        {"http://[fd20:ce::254]/v1", true},
-        {"https://100.100.100.200/v1", true},
-        {"https://168.63.129.16/v1", true},
-        {"https://192.0.0.192/v1", true},
-        {"http://0xa9fea9fe/v1", true},      /* the same, spelt in hex */
-        {"http://2852039166/v1", true},      /* and in decimal */
-        {"http://[::ffff:169.254.169.254]/v1", true},
-        {"http://192.0.2.1/v1", false},      /* plain http, not loopback */
-        {"https://169.254.169.254/v1", false},
+        {"http://169.254.169.254/v1", true, NULL},
+        {"http://169.254.169.254/v1", true, "env"}, /* which names none */
+        {"http://0251.0376.0251.0376/v1", true, NULL}, /* in octal */
+        {"http://169.16689662/v1", true, NULL},        /* in two parts */
+        {"http://[::169.254.169.254]/v1", true, NULL},
+        {"http://[::ffff:0:169.254.169.254]/v1", true, NULL},
+        {"http://[64:ff9b::169.254.169.254]/v1", true, NULL}, /* NAT64 */
+        {"http://[2002:a9fe:a9fe::1]/v1", true, NULL},        /* 6to4 */
+        {"http://[fe80::1]/v1", true, NULL},
+        {"http://[fd00:ec2::254]/v1", true, NULL},   /* clouds' own places */
+        {"http://[fd20:ce::254]/v1", true, NULL},
+        {"https://100.100.100.200/v1", true, NULL},
+        {"https://168.63.129.16/v1", true, NULL},
+        {"https://192.0.0.192/v1", true, NULL},
+        {"http://0xa9fea9fe/v1", true, NULL},      /* the same, spelt in hex */
+        {"http://2852039166/v1", true, NULL},      /* and in decimal */
+        {"http://[::ffff:169.254.169.254]/v1", true, NULL},
+        {"http://192.0.2.1/v1", false, NULL},    /* plain http, not loopback */
+        {"https://169.254.169.254/v1", false, NULL},
     };
+    static const char *const names[] = {"https_proxy", "HTTPS_PROXY",
+                                        "http_proxy", "all_proxy",
+                                        "ALL_PROXY"};
     (void)state;
 
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unsetenv(names[i]);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tr_transport *t =
             open_to(port, &(struct tr_http_opts){
                               .url = cases[i].url,
-                              .allow_http = cases[i].allow_http});
+                              .allow_http = cases[i].allow_http,
+                              .proxy = cases[i].proxy});
         struct tr_http_result r;
 
         ask(t, 1, "ok", 2000);
