@@ -289,7 +289,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         .text = flags & TEXT ? flags & NO_HEADER ? "1,2" : "text,b" : NULL,
         .id = flags & ID ? flags & NO_HEADER ? "2" : "id" : NULL,
         .no_header = flags & NO_HEADER,
-        .delimiter = flags & NO_HEADER ? ',' : 0, /* nothing to find it by */
+        /* Without a header there is nothing to find it by. */
+        .delimiter = flags & NO_HEADER && format == TR_FMT_CSV ? ',' : 0,
         .bad_rows_fail = flags & KEEP};
     struct result whole, pieces;
 
