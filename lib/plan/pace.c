@@ -165,7 +165,7 @@ static int64_t span_ns(double seconds)
 
 static int64_t later(int64_t t, int64_t by)
 {
-    return t > INT64_MAX - by ? INT64_MAX : t + by;
+    return by > 0 && t > INT64_MAX - by ? INT64_MAX : t + by;
 }
 
 /* How much may come at once. */
