@@ -10,7 +10,7 @@ wait and the pages of the store have reached their bounds (lib/base/bounds.h):
 so nobody reads at first, and another job has filled the store before.
 SPDX-License-Identifier: MIT
 """
-import argparse, glob, os, random, re, signal, subprocess, sys, time
+import argparse, contextlib, glob, os, random, re, signal, subprocess, sys, time
 
 from world import CRASH, World
 
@@ -64,9 +64,10 @@ def watch(name, job, rows=0, stop=None, **more):
                 first = tuple(map(max, first, now))
             second = tuple(map(max, second, now))
             for path in glob.glob(os.path.join(job.store, "*.db-wal")):
-                # A page more for each one that a commit puts.
-                log = max(log, os.path.getsize(path) -
-                          os.path.getsize(path.removesuffix("-wal")))
+                with contextlib.suppress(FileNotFoundError): # closed since
+                    # A page more for each one that a commit puts.
+                    log = max(log, os.path.getsize(path) -
+                              os.path.getsize(path.removesuffix("-wal")))
     code = run.wait(60)
     print(f"{name}: {done} rows, {time.monotonic() - began:.1f} s, "
           f"{second[0] / MIB:.1f} MiB, {second[1]} files", flush=True)
