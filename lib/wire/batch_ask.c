@@ -488,6 +488,20 @@ static void on_ended(struct tr_batch_lane *l, struct tr_group *g,
     tr_group_fetch(l, g);
 }
 
+static bool is_over(const struct tr_batch_news *news)
+{
+    return news->stage != TR_STAGE_RUNNING;
+}
+
+static void on_over(struct tr_batch_lane *l, struct tr_group *g,
+                    const struct tr_batch_news *news)
+{
+    if (news->stage == TR_STAGE_FAILED)
+        on_failed(l, g, news);
+    else
+        on_ended(l, g, news);
+}
+
 static void on_polled(struct tr_batch_lane *l, struct tr_group *g,
                       const struct tr_http_result *r)
 {
@@ -495,22 +509,16 @@ static void on_polled(struct tr_batch_lane *l, struct tr_group *g,
     bool heard = is_success(r) && l->form->read(&news, r->body);
 
     g->step = TR_GROUP_OPEN;
-    if ((!heard || news.stage == TR_STAGE_RUNNING) && is_overdue(g, heard)) {
+    if (heard && is_over(&news)) {
+        on_over(l, g, &news);
+    } else if (is_overdue(g, heard)) {
         tr_group_fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                          "the batch did not end within its time");
-        return;
-    }
-    if (!is_success(r)) {
+    } else if (!is_success(r)) {
         ask_again(l, g, r);
-        return;
-    }
-    if (!heard || news.stage == TR_STAGE_RUNNING) {
+    } else {
         g->cancel_next = g->cancel_from && !g->cancelled_at;
         tr_group_poll_later(l, g, -1);
-    } else if (news.stage == TR_STAGE_FAILED) {
-        on_failed(l, g, &news);
-    } else {
-        on_ended(l, g, &news);
     }
 }
 
@@ -551,8 +559,12 @@ static void on_cancelled(struct tr_batch_lane *l, struct tr_group *g,
     struct tr_reply reply;
     bool heard = is_success(r) && l->form->read(&news, r->body);
 
-    classify(r, &reply);
     g->step = TR_GROUP_OPEN;
+    if (heard && is_over(&news)) { /* it had ended before */
+        on_over(l, g, &news);
+        return;
+    }
+    classify(r, &reply);
     if (heard || (!is_success(r) && is_final(reply.outcome)))
         g->cancelled_at = tr_clock_mono_ns();
     tr_group_poll_later(l, g, heard ? -1 : reply.retry_after_ms);
