@@ -153,6 +153,13 @@ int args_read(int argc, char **argv, trommel_config *cfg, struct term *term,
     return 0;
 }
 
+bool args_is(const trommel_config *cfg, const char *name, const char *word)
+{
+    const char *value = trommel_config_get(cfg, name);
+
+    return value && strcmp(value, word) == 0;
+}
+
 /* ---- help ------------------------------------------------------------- */
 
 enum { COLUMN = 27, WIDTH = 79 }; /* where help begins and lines end */

@@ -80,13 +80,6 @@ static void run_loop(struct term *term, struct progress *progress,
     } while (state == TROMMEL_MORE);
 }
 
-static bool flag(const trommel_config *cfg, const char *name)
-{
-    const char *value = trommel_config_get(cfg, name);
-
-    return value && strcmp(value, "yes") == 0;
-}
-
 /* Rows stand in it, and what they hold gives the terminal no orders. */
 static void put_lines(const char *text)
 {
@@ -111,12 +104,13 @@ static int finish(struct term *term, struct progress *progress,
     bool named = code <= 1 && output && strcmp(output, "-") != 0;
 
     progress_tick(progress, run, true);
-    if (flag(cfg, "dry-run"))
+    if (args_is(cfg, "dry-run", "yes"))
         put_lines(code <= 1 ? trommel_run_preview(run) : "");
     else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 && !term->json)
         summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));
-    if (code == 1 && term->quiet && !term->json && !flag(cfg, "dry-run"))
+    if (code == 1 && term->quiet && !term->json &&
+        !args_is(cfg, "dry-run", "yes"))
         summary_failed(term, run, named ? output : NULL);
     if (code > 128) /* our own doing, so the last word on it is ours too */
         why = stop_words(words, sizeof words, cfg, run);
@@ -153,7 +147,7 @@ static struct watchdog *start_watchdog(struct term *term,
 {
     struct watchdog *dog;
     int error = watchdog_start(&dog, trommel_config_ms(cfg, "watchdog"),
-                               flag(cfg, "core-dumps"), term, run);
+                               args_is(cfg, "core-dumps", "yes"), term, run);
     char text[200];
 
     if (error) {
@@ -176,10 +170,11 @@ static int classify(struct term *term, trommel_config *cfg)
     trommel_run *run = NULL;
     int rc, code;
 
-    if (flag(cfg, "core-dumps"))
+    if (args_is(cfg, "core-dumps", "yes"))
         guard_lower();
-    term_options(term, flag(cfg, "no-color"), flag(cfg, "quiet"),
-                 strcmp(word, "json") == 0);
+    term_options(term, args_is(cfg, "no-color", "yes"),
+                 args_is(cfg, "quiet", "yes"),
+                 args_is(cfg, "progress", "json"));
     progress_init(&progress,
                   progress_choose(word, term, on_stdout && isatty(1)), term,
                   head ? strtoll(head, NULL, 10) : 0);

@@ -452,13 +452,6 @@ static int estimate(struct term *term, trommel_config *cfg, struct models *m)
     return code;
 }
 
-static bool flag(const trommel_config *cfg, const char *name)
-{
-    const char *value = trommel_config_get(cfg, name);
-
-    return value && strcmp(value, "yes") == 0;
-}
-
 static int with_models(struct term *term, trommel_config *cfg)
 {
     static struct models m;
@@ -468,8 +461,9 @@ static int with_models(struct term *term, trommel_config *cfg)
     bool asks = sample && strcmp(sample, "0") != 0;
     const char *more;
 
-    term_options(term, flag(cfg, "no-color"), flag(cfg, "quiet"),
-                 strcmp(trommel_config_get(cfg, "progress"), "json") == 0);
+    term_options(term, args_is(cfg, "no-color", "yes"),
+                 args_is(cfg, "quiet", "yes"),
+                 args_is(cfg, "progress", "json"));
     m = (struct models){0};
     snprintf(m.words, sizeof m.words, "%s", model);
     m.n = m.compared = split(m.words, m.names, 0);
@@ -517,7 +511,7 @@ int cmd_estimate(int argc, char **argv)
             term_say(&term, SAY_ERROR, trommel_config_error(cfg));
             code = trommel_exit_code(rc);
         } else {
-            if (flag(cfg, "core-dumps"))
+            if (args_is(cfg, "core-dumps", "yes"))
                 guard_lower();
             code = with_models(&term, cfg);
         }

@@ -17,7 +17,8 @@
 #endif
 
 /* Descriptors 0, 1 and 2 must exist, or a file of ours could become standard
- * output. What is written to one that was closed fails: rows must not vanish. */
+ * output. What is written to one that was closed fails: rows must not
+ * vanish. */
 static void open_missing_streams(void)
 {
     int fd;

@@ -6,11 +6,11 @@
  * SPDX-License-Identifier: MIT */
 #include "stop.h"
 
+#include "args.h"
 #include "format.h"
 
 #include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
 
 /* ---- the handler ------------------------------------------------------ */
 
@@ -97,22 +97,15 @@ void stop_pass_on(int *told, struct term *term, const trommel_config *cfg,
     }
 }
 
-static bool says(const trommel_config *cfg, const char *name, const char *word)
-{
-    const char *value = trommel_config_get(cfg, name);
-
-    return value && strcmp(value, word) == 0;
-}
-
 const char *stop_words(char *out, size_t size, const trommel_config *cfg,
                        const trommel_run *run)
 {
     int64_t rows = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
     char n[FORMAT_BYTES];
 
-    if (says(cfg, "dry-run", "yes"))
+    if (args_is(cfg, "dry-run", "yes"))
         snprintf(out, size, "stopped before all was planned");
-    else if (says(cfg, "store", "none"))
+    else if (args_is(cfg, "store", "none"))
         snprintf(out, size, "stopped; without a store nothing is kept");
     else
         snprintf(out, size, "stopped: %s row%s safe in the store. Run the same "

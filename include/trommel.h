@@ -214,8 +214,8 @@ TROMMEL_API int64_t trommel_run_count(const trommel_run *run,
 TROMMEL_API const char *trommel_run_label(const trommel_run *run, size_t i,
                                           int64_t *rows);
 /* Reason i for which rows failed: its code, in *rows how many, in *example
- * the number of the first of them (from 1), in *text the words for people (static).
- * NULL after the last. Reasons without a row are left out. */
+ * the number of the first of them (from 1), in *text the words for people
+ * (static). NULL after the last. Reasons without a row are left out. */
 TROMMEL_API const char *trommel_run_failure(const trommel_run *run, size_t i,
                                             int64_t *rows, int64_t *example,
                                             const char **text);
@@ -245,7 +245,7 @@ TROMMEL_API const char *trommel_run_preview(trommel_run *run);
 enum trommel_estimate {
     TROMMEL_EST_ROWS,
     TROMMEL_EST_ROWS_KNOWN,    /* answered in the store: they cost nothing */
-    TROMMEL_EST_ROWS_UNUSABLE, /* no text, a bad row, or too long */
+    TROMMEL_EST_ROWS_UNUSABLE, /* no text, or a bad row */
     TROMMEL_EST_DISTINCT,      /* different texts, the known ones too */
     TROMMEL_EST_TEXTS,         /* different texts to ask */
     TROMMEL_EST_EXACT,         /* 1: both were counted; 0: to about 0.2 % */

@@ -57,8 +57,8 @@ const char *tr_config_dir(const struct tr_config *cfg);
 const char *tr_config_text(const struct tr_config *cfg, const char *name);
 bool tr_config_flag(const struct tr_config *cfg, const char *name);
 int64_t tr_config_int(const struct tr_config *cfg, const char *name);
-int32_t tr_config_small(const struct tr_config *cfg, const char *name); /* the
-                        same; what is more is as much as there is */
+/* The same; what does not fit is INT32_MAX. */
+int32_t tr_config_small(const struct tr_config *cfg, const char *name);
 int64_t tr_config_ms(const struct tr_config *cfg, const char *name);
 int64_t tr_config_nano(const struct tr_config *cfg, const char *name); /* -1 */
 size_t tr_config_list(const struct tr_config *cfg, const char *name,

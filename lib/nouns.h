@@ -120,7 +120,7 @@ struct tr_verdict {
     uint16_t pack_size;  /* items in the request that answered; 0 unknown */
     uint16_t position;   /* place in that request, from 0 */
     uint16_t spare;
-    uint16_t unused[2];
+    uint16_t unused[2];  /* no gap: equal ones are equal byte by byte */
 };
 
 /* ---- row and block ---------------------------------------------------- */

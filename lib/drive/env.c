@@ -98,26 +98,17 @@ static int read_asked(void *ctx, struct tr_block *block, struct tr_err *err)
 {
     struct tr_drive *d = ctx;
     bool grow = block->row_count == 0;
-    struct tr_str text;
-    uint32_t at;
+    struct tr_row *row;
 
     if (d->asked_at == d->asked.n)
         return TR_FILL_END;
-    if (block->row_count == block->row_cap)
-        return TR_FILL_FULL;
-    text = d->asked.texts[d->asked_at];
-    at = tr_block_add(block, text, grow);
-    if (at == UINT32_MAX && grow)
+    row = tr_block_add_row(block, d->asked.texts[d->asked_at], grow);
+    if (!row && grow)
         return tr_fail(err, TR_NOMEM, "out of memory for the sample");
-    if (at == UINT32_MAX)
+    if (!row)
         return TR_FILL_FULL;
-    block->rows[block->row_count++] = (struct tr_row){
-        .raw_at = at, .raw_n = (uint32_t)text.n,
-        .text_at = at, .text_n = (uint32_t)text.n,
-        .party = d->asked.parties[d->asked_at],
-        .line = d->asked_at + 1,
-    };
-    d->asked_at++;
+    row->party = d->asked.parties[d->asked_at];
+    row->line = ++d->asked_at;
     return TR_FILL_ROW;
 }
 

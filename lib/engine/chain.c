@@ -75,6 +75,11 @@ uint32_t tr_chain_waiting(const struct tr_run *run,
     return n;
 }
 
+bool tr_chain_has_work(const struct tr_run *run, const struct tr_run_lane *l)
+{
+    return l->planned.n || l->ready.n || l->sent.n || tr_chain_waiting(run, l);
+}
+
 /* ---- rows go on ------------------------------------------------------- */
 
 struct tr_key tr_chain_key(const struct tr_run_lane *l,

@@ -371,9 +371,9 @@ void tr_run_event(const struct tr_run *run, enum tr_event_kind kind,
 /* An attempt has ended; lane is whose it was. */
 void tr_run_ended(const struct tr_run *run, const struct tr_lane *lane,
                   const struct tr_pack *p, const struct tr_reply *reply);
-/* Makes room for need elements of size bytes in *array. */
 /* tr_kept_words() of this run. */
 const char *tr_run_kept(const struct tr_run *run);
+/* Makes room for need elements of size bytes in *array. */
 int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
                 struct tr_err *err);
 
@@ -484,6 +484,8 @@ void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
 uint32_t tr_chain_from(const struct tr_run *run, const struct tr_run_lane *l);
 uint32_t tr_chain_waiting(const struct tr_run *run,
                           const struct tr_run_lane *l); /* how many */
+/* l has requests that go out or are out, or rows that it may take. */
+bool tr_chain_has_work(const struct tr_run *run, const struct tr_run_lane *l);
 /* A row ends at l, or goes on to the next lane. */
 void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
                      struct tr_row *row, enum tr_why why);

@@ -435,8 +435,7 @@ static bool others_work(const struct tr_run *run, const struct tr_run_lane *l)
         const struct tr_run_lane *o = &run->lanes[i];
 
         if (o != l && o->health.state == TR_LANE_OPEN &&
-            (o->planned.n || o->ready.n || o->sent.n || o->aside.n ||
-             tr_chain_waiting(run, o)))
+            (o->aside.n || tr_chain_has_work(run, o)))
             return true;
     }
     return false;

@@ -173,8 +173,7 @@ static bool local_is_at_work(const struct tr_run *run)
     for (uint32_t i = 0; i < run->lane_count; i++) {
         const struct tr_run_lane *l = &run->lanes[i];
 
-        if (l->lane->is_local && (l->sent.n || l->ready.n || l->planned.n ||
-                                  tr_chain_waiting(run, l)))
+        if (l->lane->is_local && tr_chain_has_work(run, l))
             return true;
     }
     return false;

@@ -144,7 +144,8 @@ static bool next_share(struct tr_alarm *a, enum tr_event_kind kind,
 
 /* ---- spend rate ------------------------------------------------------- */
 
-/* What the whole run will take of the budget at the price of its rows so far. */
+/* What the whole run will take of the budget at the price of its rows so
+ * far. */
 static bool next_plan(struct tr_alarm *a, const struct tr_alarm_view *v,
                       struct tr_alert *alert)
 {

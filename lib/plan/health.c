@@ -152,8 +152,8 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
     if (is_gone(h))
         return false;
     if (news->outcome == TR_OUT_FATAL) {
-        /* A doubt is looked into soon, and a used-up quota is not: then what was
-         * in flight is left to the quota's own probe. */
+        /* A doubt is looked into soon, and a used-up quota is not: then what
+         * was in flight is left to the quota's own probe. */
         bool later = h->state == TR_LANE_EXHAUSTED && news->served && !probe;
 
         if (h->state != TR_LANE_GONE && !later)

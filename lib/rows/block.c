@@ -57,3 +57,20 @@ uint32_t tr_block_add(struct tr_block *block, struct tr_str bytes, bool grow)
     block->bytes_n = at + bytes.n;
     return (uint32_t)at;
 }
+
+struct tr_row *tr_block_add_row(struct tr_block *block, struct tr_str text,
+                                bool grow)
+{
+    uint32_t at, n = (uint32_t)text.n;
+    struct tr_row *row;
+
+    if (block->row_count == block->row_cap)
+        return NULL;
+    at = tr_block_add(block, text, grow);
+    if (at == UINT32_MAX)
+        return NULL;
+    row = &block->rows[block->row_count++];
+    *row = (struct tr_row){.raw_at = at, .raw_n = n, .text_at = at,
+                           .text_n = n};
+    return row;
+}

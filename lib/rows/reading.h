@@ -135,7 +135,9 @@ int tr_faulty_utf16(const struct tr_source *src, struct tr_err *err);
 /* Scans for the end of the record at feed.from; false: more bytes needed. */
 bool tr_record_find(struct tr_source *src);
 /* Are only blank lines left, where those are no rows? */
-enum tr_rest { TR_REST_ROWS, TR_REST_MORE /* bytes are needed */, TR_REST_BLANK };
+enum tr_rest {
+    TR_REST_ROWS, TR_REST_MORE /* bytes are needed */, TR_REST_BLANK
+};
 enum tr_rest tr_record_rest(struct tr_source *src);
 /* Is it sound? found.why says why not. < 0: no memory. */
 int tr_record_judge(struct tr_source *src, struct tr_str record,

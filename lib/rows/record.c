@@ -308,10 +308,11 @@ static void find_members(struct tr_source *src)
     }
     for (int k = 0; k < TR_MARKS; k++) {
         struct tr_column *c = &src->mark[k];
-        ptrdiff_t i = c->name.n ? member_at(src, c->name) : 0;
+        ptrdiff_t i;
 
         if (!c->name.n)
             continue;
+        i = member_at(src, c->name);
         src->found.remedy = src->said_mark[k].remedy;
         if (i < 0) {
             no_member(src, c->name, marks[k].missing);

@@ -107,5 +107,9 @@ void tr_block_free(struct tr_block *block); /* accepts NULL */
 /* Copies bytes into the block and returns their offset, or UINT32_MAX when
  * they do not fit and may not grow. */
 uint32_t tr_block_add(struct tr_block *block, struct tr_str bytes, bool grow);
+/* Adds a row that is nothing but its text. NULL: as above, or there is no room
+ * for another row. */
+struct tr_row *tr_block_add_row(struct tr_block *block, struct tr_str text,
+                                bool grow);
 
 #endif

@@ -240,8 +240,9 @@ static bool rescues(const struct tr_store *st)
     return st->failed.code && st->rescue.fd >= 0;
 }
 
-/* The change of a list that finds the store failing: an answer waits for it that
- * is paid for, so it is made for the rescue alone; the next commit fails. */
+/* The change of a list that finds the store failing: an answer waits for it
+ * that is paid for, so it is made for the rescue alone; the next commit
+ * fails. */
 static bool goes_on(struct tr_store *st, int rc, const struct tr_err *err)
 {
     tr_sql_give_up(st, rc, err);
@@ -335,7 +336,8 @@ int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
     rc = tr_known_add_origin(st, o, !rescues(st), err);
     if (rc != TR_OK && goes_on(st, rc, err))
         rc = tr_known_add_origin(st, o, false, err);
-    *index = (uint16_t)(st->origin_count - 1);
+    if (rc == TR_OK)
+        *index = (uint16_t)(st->origin_count - 1);
     return rc;
 }
 

@@ -61,9 +61,9 @@ struct tr_origin {
     int64_t run_at;       /* Unix s: start of the run that asked */
 };
 /* Finds or adds (added with the next commit). A number has 16 bits, and each
- * run could bring one: so from TR_ORIGINS_OWN of them on this finds the last one
- * that differs in nothing but run_at, unless that is before since. What is said
- * then looks as old as that. TR_CONFIG: no number is left. */
+ * run could bring one: so from TR_ORIGINS_OWN of them on this finds the last
+ * one that differs in nothing but run_at, unless that is before since. What is
+ * said then looks as old as that. TR_CONFIG: no number is left. */
 int tr_store_origin(struct tr_store *st, const struct tr_origin *o,
                     int64_t since, uint16_t *index, struct tr_err *err);
 /* Few numbers are left (TR_ORIGINS_LEAST): it does not mind `served` either.

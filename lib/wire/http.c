@@ -271,6 +271,7 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
 {
     struct tr_http *h = tr_alloc(sizeof *h);
     struct epoll_event e = {.events = EPOLLIN};
+    bool proxied = has_proxy(o->proxy);
     CURLUcode bad;
     int rc = TR_OK;
 
@@ -294,12 +295,12 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     h->conn_life_s = o->conn_life_s ? o->conn_life_s : TR_CONN_LIFE_S;
     TRY(check_library(err));
     h->url = tr_dup(o->url, strlen(o->url));
-    if (has_proxy(o->proxy))
+    if (proxied)
         h->proxy = tr_dup(o->proxy, strlen(o->proxy));
     if (o->ca_file)
         h->ca_file = tr_dup(o->ca_file, strlen(o->ca_file));
     h->address = curl_url();
-    if (!h->url || (has_proxy(o->proxy) && !h->proxy) || (o->ca_file && !h->ca_file) ||
+    if (!h->url || (proxied && !h->proxy) || (o->ca_file && !h->ca_file) ||
         !h->address || !tr_http_new_multi(h))
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(check_scheme(h, err));

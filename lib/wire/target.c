@@ -65,6 +65,7 @@ static int check_url(const char *url, bool allow_http, const char *from,
 {
     bool secure = strncmp(url, "https://", 8) == 0;
     struct tr_str h = tr_wire_host_of(url);
+    size_t n = strcspn(h.p, "/"); /* with the port */
 
     if (!secure && strncmp(url, "http://", 7) != 0)
         return tr_fail(err, TR_CONFIG,
@@ -79,9 +80,7 @@ static int check_url(const char *url, bool allow_http, const char *from,
                            "? or #, nor bytes beyond ASCII",
                            from);
     }
-    snprintf(host, host_n, "%.*s", (int)strcspn(h.p, "/"), h.p);
-    if (host_n > 150)
-        host[150] = '\0';
+    snprintf(host, host_n, "%.*s", n > 150 ? 150 : (int)n, h.p);
     if (!h.n)
         return tr_fail(err, TR_CONFIG, "%s: the address has no host", from);
     if (!secure && !allow_http && !tr_wire_is_loopback(h))

@@ -10,6 +10,7 @@
  * SPDX-License-Identifier: MIT */
 #include "fuzz.h"
 
+#include "../wrapped_clock.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "wire/batch.h"
@@ -23,22 +24,7 @@ enum { REQUESTS = 4, ROUNDS = 40 };
 #define ORIGIN "https://127.0.0.1"
 #define RESULTS_URL ORIGIN "/v1/results"
 
-/* ---- time and transport ----------------------------------------------- */
-
-static int64_t now_ns; /* instead of the clock: base/clock.h is wrapped */
-
-int64_t __wrap_tr_clock_mono_ns(void);
-int64_t __wrap_tr_clock_wall_s(void);
-
-int64_t __wrap_tr_clock_mono_ns(void)
-{
-    return now_ns;
-}
-
-int64_t __wrap_tr_clock_wall_s(void)
-{
-    return 1764500000 + now_ns / 1000000000;
-}
+/* ---- transport -------------------------------------------------------- */
 
 struct canned {
     struct tr_transport t;

@@ -266,7 +266,6 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
     struct sim *w = ctx;
     struct tr_str text = {NULL, 0};
     struct tr_row *row;
-    uint32_t at;
 
     if (sim_point(w))
         return tr_fail(err, TR_BUG, "the process died");
@@ -278,23 +277,16 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
     }
     if (w->o.slow_input_ms && w->now < w->input_at)
         return TR_FILL_WAIT;
-    if (b->row_count == b->row_cap)
-        return TR_FILL_FULL;
     if (w->row_text[w->read_next] >= 0)
         text = w->texts[w->row_text[w->read_next]].text;
-    at = tr_block_add(b, text, b->row_count == 0);
-    if (at == UINT32_MAX)
+    row = tr_block_add_row(b, text, b->row_count == 0);
+    if (!row)
         return TR_FILL_FULL;
-    row = &b->rows[b->row_count++];
-    *row = (struct tr_row){
-        .raw_at = at, .raw_n = (uint32_t)text.n,
-        .text_at = at, .text_n = (uint32_t)text.n,
-        .line = (uint64_t)(w->read_next - w->rows_from) + 1,
-        .state = text.n ? TR_ROW_READ : TR_ROW_SETTLED,
-        .verdict = {.why = text.n ? TR_WHY_NONE : TR_WHY_EMPTY,
-                    .confidence = TR_NO_CONFIDENCE},
-        .party = w->o.parties ? sim_party(w, w->row_text[w->read_next]) : 0,
-    };
+    row->line = (uint64_t)(w->read_next - w->rows_from) + 1;
+    row->state = text.n ? TR_ROW_READ : TR_ROW_SETTLED;
+    row->verdict.why = text.n ? TR_WHY_NONE : TR_WHY_EMPTY;
+    row->verdict.confidence = TR_NO_CONFIDENCE;
+    row->party = w->o.parties ? sim_party(w, w->row_text[w->read_next]) : 0;
     w->read_next++;
     if (sim_chance(w, 300))
         w->input_at = w->now + 1 + (int64_t)tr_rng_below(

@@ -317,21 +317,14 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
     struct world *w = ctx;
     char text[20];
     int n = snprintf(text, sizeof text, "t%d", w->read_next);
-    uint32_t at;
     (void)err;
 
     if (w->read_next >= w->rows)
         return TR_FILL_END;
     if (chance(30))
         return TR_FILL_WAIT;
-    if (b->row_count == b->row_cap)
+    if (!tr_block_add_row(b, tr_str(text, (size_t)n), false))
         return TR_FILL_FULL;
-    at = tr_block_add(b, tr_str(text, (size_t)n), false);
-    if (at == UINT32_MAX)
-        return TR_FILL_FULL;
-    b->rows[b->row_count++] = (struct tr_row){
-        .raw_at = at, .raw_n = (uint32_t)n, .text_at = at,
-        .text_n = (uint32_t)n};
     w->read_next++;
     return TR_FILL_ROW;
 }
@@ -433,24 +426,31 @@ static int live(struct world *w)
     return code;
 }
 
+static void begin(struct world *w, uint64_t seed, uint64_t env_seed)
+{
+    struct tr_err err;
+
+    *w = (struct world){
+        .lane = {.vt = &lane_vt, .model = "sim/m", .host = "h",
+                 .in_batches = true,
+                 .facts = {.price_in = 1000000, .price_out = 5000000,
+                           .price_cached = -1, .price_cache_write = -1}},
+        .rng = {seed}, .env_rng = {env_seed}, .now = TR_S, .rounds = 1,
+    };
+    the = w;
+    assert_int_equal(tr_store_open_memory(&w->store, &err), TR_OK);
+}
+
 /* Batches overlap, so that one is always under way, and each brings nothing but
  * failures: that is no batch to wait for, but an outage, after a day. */
 static void failures_for_a_day_end_the_run(void **state)
 {
     static struct world w;
-    struct tr_err err;
     (void)state;
 
-    w = (struct world){
-        .lane = {.vt = &lane_vt, .model = "sim/m", .host = "h",
-                 .in_batches = true,
-                 .facts = {.price_in = 1000000, .price_out = 5000000,
-                           .price_cached = -1, .price_cache_write = -1}},
-        .rng = {7}, .env_rng = {8}, .now = TR_S, .rounds = 1, .rows = 20,
-        .hopeless = true,
-    };
-    the = &w;
-    assert_int_equal(tr_store_open_memory(&w.store, &err), TR_OK);
+    begin(&w, 7, 8);
+    w.rows = 20;
+    w.hopeless = true;
     assert_int_equal(live(&w), 69);
     assert_in_range(w.now / TR_S, 24 * 3600, 3 * 24 * 3600);
     tr_store_close(w.store);
@@ -470,19 +470,12 @@ static void a_full_batch_of_another_input_is_in_nobodys_way(void **state)
     struct tr_err err;
     (void)state;
 
-    w = (struct world){
-        .lane = {.vt = &lane_vt, .model = "sim/m", .host = "h",
-                 .in_batches = true,
-                 .facts = {.price_in = 1000000, .price_out = 5000000,
-                           .price_cached = -1, .price_cache_write = -1}},
-        .rng = {7}, .env_rng = {8}, .now = TR_S, .rounds = 1, .rows = 20,
-        .made_n = 1,
-    };
-    the = &w;
+    begin(&w, 7, 8);
+    w.rows = 20;
+    w.made_n = 1;
     *m = (struct made){.batch = {.lane = "sim/m@h", .mark = "mark0",
                                  .name = "name0", .created_at = 1},
                        .exists = true, .due = INT64_MAX};
-    assert_int_equal(tr_store_open_memory(&w.store, &err), TR_OK);
     assert_int_equal(tr_store_job(w.store, "other", 1000, 0, &job, &err),
                      TR_OK);
     for (int i = 0; i < OPEN; i++) {
@@ -509,16 +502,7 @@ static void one_job(uint64_t seed)
     struct tr_err err;
     int code = -1;
 
-    w = (struct world){
-        .lane = {.vt = &lane_vt, .model = "sim/m", .host = "h",
-                 .in_batches = true,
-                 .facts = {.price_in = 1000000, .price_out = 5000000,
-                           .price_cached = -1, .price_cache_write = -1}},
-        .rng = {seed * 77 + 1}, .env_rng = {seed * 99 + 5}, .now = TR_S,
-        .deaths_on = true, .rounds = 1,
-    };
-    the = &w;
-    assert_int_equal(tr_store_open_memory(&w.store, &err), TR_OK);
+    begin(&w, seed * 77 + 1, seed * 99 + 5);
     for (int run = 0; run < 40; run++) {
         w.deaths_on = run < 12;
         /* Sometimes another, shorter input; in the end the whole one. */

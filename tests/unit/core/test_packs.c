@@ -107,21 +107,14 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
     struct world *w = ctx;
     char text[20];
     int n = snprintf(text, sizeof text, "t%d", w->read);
-    uint32_t at;
     (void)err;
 
     if (w->read == w->rows)
         return w->ends ? TR_FILL_END : TR_FILL_WAIT;
     if (w->now < TR_S + w->read * w->every)
         return TR_FILL_WAIT;
-    if (b->row_count == b->row_cap)
+    if (!tr_block_add_row(b, tr_str(text, (size_t)n), false))
         return TR_FILL_FULL;
-    at = tr_block_add(b, tr_str(text, (size_t)n), false);
-    if (at == UINT32_MAX)
-        return TR_FILL_FULL;
-    b->rows[b->row_count++] = (struct tr_row){
-        .raw_at = at, .raw_n = (uint32_t)n, .text_at = at,
-        .text_n = (uint32_t)n};
     w->read++;
     return TR_FILL_ROW;
 }
@@ -178,8 +171,8 @@ static int64_t run_for(struct world *w, struct tr_store *store, double rpm,
 static struct world world(int rows, bool ends)
 {
     return (struct world){
-        .lane = {.vt = &lane_vt, .model = "local/m", .host = "here", .fits = "m",
-                 .wants_sample = true, .is_local = true},
+        .lane = {.vt = &lane_vt, .model = "local/m", .host = "here",
+                 .fits = "m", .wants_sample = true, .is_local = true},
         .now = TR_S, .rows = rows, .ends = ends,
     };
 }

@@ -39,18 +39,13 @@ static struct tr_row *read_row(struct tr_window *w, uint64_t n)
 
     for (int fresh = 0; fresh < 2; fresh++) {
         struct tr_block *b = tr_window_room(w, fresh, &err);
-        uint32_t at;
 
         if (!b) {
             assert_int_equal(err.code, TR_OK);
             return NULL;
         }
-        at = tr_block_add(b, tr_str(text, (size_t)len), false);
-        if (at == UINT32_MAX)
-            continue;
-        b->rows[b->row_count++] = (struct tr_row){.raw_at = at,
-                                                  .raw_n = (uint32_t)len};
-        return tr_window_added(w, b);
+        if (tr_block_add_row(b, tr_str(text, (size_t)len), false))
+            return tr_window_added(w, b);
     }
     fail_msg("a row does not fit into a fresh block");
     return NULL;

@@ -21,6 +21,11 @@ struct store {
     bool alive, done;
 };
 
+static struct store named(const char *name)
+{
+    return (struct store){.key = tr_digest(NULL, tr_str_c(name)), .round = 1};
+}
+
 static struct tr_ledger_ask ask(enum tr_ledger_op op, const struct store *s,
                                 int64_t cap)
 {
@@ -185,12 +190,10 @@ static void leave(struct tr_ledger *l, struct store *s, bool finished)
 
 static void a_period_ends_when_the_job_does(void **state)
 {
-    struct store a = {.round = 1}, b = {.round = 1};
+    struct store a = named("a"), b = named("b");
     struct tr_ledger l = {0};
     (void)state;
 
-    a.key = tr_digest(NULL, TR_STR("a"));
-    b.key = tr_digest(NULL, TR_STR("b"));
     assert_int_equal(could_spend(&l, &a, 100), 100);
     leave(&l, &a, false);
     assert_int_equal(could_spend(&l, &a, 100), 0); /* stopped: the same job */
@@ -205,14 +208,12 @@ static void a_period_ends_when_the_job_does(void **state)
 
 static void a_finished_one_counts_while_others_work(void **state)
 {
-    struct store a = {.round = 1}, b = {.round = 1};
+    struct store a = named("a"), b = named("b");
     struct tr_ledger l = {0};
     struct tr_ledger_ask q;
     struct tr_err err;
     (void)state;
 
-    a.key = tr_digest(NULL, TR_STR("a"));
-    b.key = tr_digest(NULL, TR_STR("b"));
     q = ask(TR_LEDGER_JOIN, &b, 100);
     tr_ledger_apply(&l, &b.key, &q, &err);
     q = ask(TR_LEDGER_JOIN, &a, 100);
@@ -340,14 +341,13 @@ static void a_ledger_of_the_first_form_is_read(void **state)
  * its own claims too. */
 static void who_is_a_day_behind_counts_himself(void **state)
 {
-    struct store a = {.round = 1, .alive = true}, b = {.round = 1};
+    struct store a = named("a"), b = named("b");
     struct tr_ledger l = {0};
     struct tr_ledger_ask q;
     struct tr_err err;
     (void)state;
 
-    a.key = tr_digest(NULL, TR_STR("a"));
-    b.key = tr_digest(NULL, TR_STR("b"));
+    a.alive = true;
     q = ask(TR_LEDGER_JOIN, &a, 100);
     q.per_day = true;
     q.day = 20000;

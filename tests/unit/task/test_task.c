@@ -409,7 +409,8 @@ static void the_list_of_large_sets_has_a_bound(void **state)
     /* those that say their labels go on, and so do those that are listed */
     assert_int_equal(set_from(&task, 100, 10, &set), 0);
     assert_true(set >= TR_SET_COMBINED);
-    assert_true(tr_task_set_labels(&task, last, &(const uint32_t *){NULL}) > 10);
+    assert_true(tr_task_set_labels(&task, last,
+                                   &(const uint32_t *){NULL}) > 10);
     tr_task_release(&task);
 }
 

@@ -4,6 +4,8 @@
  * SPDX-License-Identifier: MIT */
 #include "wire/batch.h"
 
+#include "../../wrapped_clock.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -17,24 +19,8 @@ enum { ASKS = 60, HAND_IN = 4, OURS = 3000 }; /* requests that are handed in at
 
 #define MARK "00112233aabbccdd"
 #define BASE "https://127.0.0.1/v1"
-#define S INT64_C(1000000000)
 
-/* ---- time and transport ------------------------------------------------ */
-
-static int64_t now_ns; /* instead of the clock: base/clock.h is wrapped */
-
-int64_t __wrap_tr_clock_mono_ns(void);
-int64_t __wrap_tr_clock_wall_s(void);
-
-int64_t __wrap_tr_clock_mono_ns(void)
-{
-    return now_ns;
-}
-
-int64_t __wrap_tr_clock_wall_s(void)
-{
-    return 1764500000 + now_ns / S;
-}
+/* ---- transport --------------------------------------------------------- */
 
 struct asked {
     uint64_t tag;
@@ -127,7 +113,7 @@ static struct tr_lane *open_lane(const char *form)
     struct tr_lane *inner, *lane;
     struct tr_err err;
 
-    now_ns = S;
+    now_ns = TR_S;
     made_n = 0;
     wire = (struct wire){.t = {.ask = wire_ask, .next = wire_next,
                                .drop = wire_drop, .cancel = wire_cancel,
@@ -162,7 +148,7 @@ static struct asked *await(struct tr_lane *lane)
     size_t before = wire.n;
     struct tr_reply reply;
 
-    for (int i = 0; wire.n == before; i++, now_ns += S / 10) {
+    for (int i = 0; wire.n == before; i++, now_ns += TR_S / 10) {
         assert_in_range(i, 0, 10000);
         assert_false(next(lane, &reply));
     }
@@ -278,7 +264,7 @@ static void a_name_comes_while_the_wrong_results_do(void **state)
     adopt(lane, (struct tr_batch){.state = TR_BATCH_CREATING, .mark = MARK}, 7);
     adopt(lane, (struct tr_batch){.state = TR_BATCH_CREATING, .mark = OTHER},
           8);
-    for (int i = 0; heard != (1 << 7 | 1 << 8); i++, now_ns += S / 10) {
+    for (int i = 0; heard != (1 << 7 | 1 << 8); i++, now_ns += TR_S / 10) {
         assert_in_range(i, 0, 10000);
         if (next(lane, &reply))
             heard |= 1 << reply.tag;
@@ -338,7 +324,7 @@ static void queue_says(struct queue *q, const struct asked *a, char *out,
         sum += q->tokens[k];
     if (i == 0 ? q->fails_0 : q->tokens[i] && sum > q->most)
         status = "failed";
-    else if (i == 0 ? q->ends_0 : now_ns - q->since[i] > 60 * S)
+    else if (i == 0 ? q->ends_0 : now_ns - q->since[i] > 60 * TR_S)
         status = "expired";
     if (name && strcmp(status, "in_progress") != 0)
         q->tokens[i] = 0;
@@ -376,7 +362,7 @@ static bool serve(struct tr_lane *lane, struct queue *q, size_t batches,
             wire.n = 0;
         while (next(lane, &reply))
             hear(lane, q, &reply);
-        now_ns += S / 10;
+        now_ns += TR_S / 10;
     }
     return made_n >= batches;
 }
