@@ -218,24 +218,25 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
 {
     struct sim_batches *all = w->batches;
     bool ok = a->net == TR_NET_OK && a->status == 200 && !a->nonsense;
+    bool told = a->kind == POLL || (a->kind == CANCEL && ok); /* how it is */
     struct batch *b = a->batch;
 
     if (a->kind == FETCH && (ok || a->nonsense) && b)
         fetched(w, a, ok ? saved : 0);
     if (a->kind == FETCH && a->status == 404 && b)
         sim_batch_land(w, b); /* nobody will ever see them */
-    if (a->kind == POLL && ok && b && b->state == FAILED)
+    if (told && ok && b && b->state == FAILED)
         sim_batch_land(w, b);
-    if (a->kind == POLL && b && b->state == ENDED && b->late &&
+    if (told && b && b->state == ENDED && b->late &&
         (b->late_was > 4 || !(b->completed + b->errored)))
         sim_batch_land(w, b); /* somebody will give up */
     if (a->kind == POLL && ok && b && b->state == ENDED && b->cancelled &&
         b->odd)
         sim_batch_land(w, b); /* and who cancelled it may, without its end */
-    if (a->kind == POLL && ok && b && b->state == ENDED && is_openai(w) &&
+    if (told && ok && b && b->state == ENDED && is_openai(w) &&
         !b->results[0].n && !b->results[1].n)
         sim_batch_land(w, b); /* there is nothing to fetch */
-    if (a->kind == POLL && ok && b && b->state == FAILED) {
+    if (told && ok && b && b->state == FAILED) {
         if (!b->heard_run)
             sim_batch_slack(w, b, -1);
         b->heard_run = w->run_number;
