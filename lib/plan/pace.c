@@ -674,8 +674,10 @@ static void refused(struct tr_pace *p, const struct tr_pace_news *news,
     tr_inflight_halve(&p->flight);
     if (knows_a_limit(p))
         scale_trust(p, p->trust * TRUST_CUT, now);
-    if (news->retry_after_ms < 0)
-        hold(p, tr_backoff_ns((uint32_t)p->refused_in_row - 1, 0,
+    if (news->retry_after_ms < 0) /* of all that was in flight: no long time */
+        hold(p, tr_backoff_ns(p->refused_in_row > TR_TRIES_LONG
+                                  ? TR_TRIES_LONG
+                                  : (uint32_t)p->refused_in_row - 1, 0,
                               0.5 + 0.5 * news->unit), now);
 }
 

@@ -45,6 +45,7 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome)
 
 #define BACKOFF_BASE_MS 500.0
 #define BACKOFF_CAP_MS 30000.0
+#define BACKOFF_LONG_MS (15 * 60 * 1000.0)
 #define FLOOR_MAX_MS (24 * 3600 * 1000.0)
 #define FLOOR_JITTER 0.1
 
@@ -52,11 +53,15 @@ int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit)
 {
     double span = BACKOFF_BASE_MS;
     double floor = floor_ms > 0 ? (double)floor_ms : 0;
+    uint32_t beyond = tries > TR_TRIES_LONG ? (tries - TR_TRIES_LONG) / 4 : 0;
 
     while (tries-- && span < BACKOFF_CAP_MS)
         span *= 2;
     if (span > BACKOFF_CAP_MS)
         span = BACKOFF_CAP_MS;
+    span *= 1 + (double)beyond;
+    if (span > BACKOFF_LONG_MS)
+        span = BACKOFF_LONG_MS;
     if (floor > FLOOR_MAX_MS)
         floor = FLOOR_MAX_MS;
     return (int64_t)((floor + unit * (span + FLOOR_JITTER * floor)) * TR_MS);

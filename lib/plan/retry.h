@@ -38,7 +38,12 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome);
 
 /* Back-off with full jitter: uniform in [0, min(cap, base 2^tries)) plus
  * floor_ms, the server's wish, jittered upwards by up to a tenth so that
- * requests do not return together. unit in [0,1). Nanoseconds. */
+ * requests do not return together. unit in [0,1). Nanoseconds. The cap is 30 s
+ * for the first ten minutes or so, which is when --max-wait usually ends a run;
+ * who goes on (a batch is under way, or --max-wait says so) comes less and less
+ * often from TR_TRIES_LONG tries on, every quarter of an hour at last: each
+ * try may be billed. */
+#define TR_TRIES_LONG 40
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit);
 
 /* One retry budget per lane: earned a tenth per success, spent one per retry,

@@ -8,6 +8,7 @@
 #include "store/sql.h"
 
 #include "base/bounds.h"
+#include "store/lock.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -172,6 +173,7 @@ int tr_layout_configure(struct tr_store *st, struct tr_err *err)
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+    sqlite3_db_config(st->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         sqlite3_limit(st->db, limits[i].id, limits[i].most);
     /* Before anything that reads the file: a log that was met without it is
@@ -192,11 +194,65 @@ int tr_layout_configure(struct tr_store *st, struct tr_err *err)
              "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = %d;"
              "PRAGMA wal_autocheckpoint = %d;", TR_LOG_BYTES, TR_LOG_PAGES);
     TRY(tr_sql_exec(st, pragma, err));
+out:
+    return rc;
+}
+
+/* ---- what is missing -------------------------------------------------- */
+
+/* A number among the small values, 0 where there is none (yet). */
+static int read_value(struct tr_store *st, const char *name, int64_t *n,
+                      struct tr_err *err)
+{
+    char sql[100];
+    int rc = TR_OK;
+
+    *n = 0;
+    TRY(tr_sql_number(st, "SELECT count(*) FROM sqlite_master"
+                          " WHERE type = 'table' AND name = 'value'", n, err));
+    if (!*n)
+        return TR_OK;
+    snprintf(sql, sizeof sql, "SELECT coalesce((SELECT value FROM value"
+             " WHERE name = '%s'), 0)", name);
+    TRY(tr_sql_number(st, sql, n, err));
+out:
+    return rc;
+}
+
+/* SQLite reads its log as far as it is good, and what is behind that never
+ * happened. So it does with one that was cut or lost a bit; and without the
+ * log it takes the file as it was when both were merged last. */
+int tr_layout_whole(struct tr_store *st, struct tr_err *err)
+{
+    int64_t in_use, was = tr_lock_commits(st->lock_fd);
+    char wal[sizeof st->path + 4];
+    int rc = TR_OK;
+
+    if (!st->path[0])
+        return TR_OK;
+    TRY(read_value(st, "commits", &st->commits, err));
+    TRY(read_value(st, TR_IN_USE, &in_use, err));
+    st->in_use = in_use != 0;
+    snprintf(wal, sizeof wal, "%s-wal", st->path);
+    if (st->commits < was)
+        return tr_fail(err, TR_CONFIG, "%s: of what it held the last %" PRId64
+                       " changes are missing: %s was damaged or removed, or "
+                       "this is an older copy. Restore both files; or, to go "
+                       "on with what is left (the rest would be paid again), "
+                       "remove %.*slock", st->path, was - st->commits, wal,
+                       (int)strlen(st->path) - 2, st->path);
+    if (st->in_use && st->commits != was && !st->had_log)
+        return tr_fail(err, TR_CONFIG, "%s was copied while a run was at work, "
+                       "or stands without %s, which holds the last answers: "
+                       "copy both when no run is at work; or, to go on with "
+                       "what is left (the rest would be paid again), make an "
+                       "empty file of that name", st->path, wal);
     /* What an earlier run left in the log may not be on the disk although it
      * can be read: a sync that fails is not repeated by the next one. So
      * nothing is added to it: it is merged, by writing anew, before this run
      * trusts it. */
-    TRY(tr_sql_exec(st, "PRAGMA wal_checkpoint = TRUNCATE", err));
+    if (!st->read_only)
+        TRY(tr_sql_exec(st, "PRAGMA wal_checkpoint = TRUNCATE", err));
 out:
     return rc;
 }

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@
 enum {
     LOCK_PATH = 4200,
     HOLDER_BYTES = 400,   /* who holds it; the mark stands behind */
+    COUNT_AT = HOLDER_BYTES + 1, /* behind the mark, in the same sector */
+    COUNT_BYTES = 32,     /* hexadecimal: the number, and all its bits turned */
     POLL_READER_MS = 10   /* a reader is gone in a moment */
 };
 
@@ -81,6 +84,28 @@ int tr_lock_mark(int fd, bool marked, const char *db_path, struct tr_err *err)
     return tr_fail(err, TR_IO, "the lock of %s cannot be written: %s; check "
                    "the disk (full, or failing?) and run the same command "
                    "again", db_path, strerror(errno));
+}
+
+int64_t tr_lock_commits(int fd)
+{
+    char text[COUNT_BYTES + 1] = "";
+    uint64_t n, turned;
+
+    if (fd < 0 || pread(fd, text, COUNT_BYTES, COUNT_AT) != COUNT_BYTES ||
+        sscanf(text, "%16" SCNx64 "%16" SCNx64, &n, &turned) != 2 ||
+        n != ~turned || n > INT64_MAX)
+        return -1;
+    return (int64_t)n;
+}
+
+void tr_lock_count(int fd, int64_t commits)
+{
+    char text[COUNT_BYTES + 1];
+    uint64_t n = (uint64_t)commits;
+
+    snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, n, ~n);
+    if (pwrite(fd, text, COUNT_BYTES, COUNT_AT) != COUNT_BYTES)
+        return; /* what is there says less, or says nothing */
 }
 
 /* Whether fd is still the file of that name: rm may have taken it away

@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct tr_holder {
     long pid;        /* 0: unknown */
@@ -29,6 +30,12 @@ int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
  * one holder to the next. Without an open lock (-1): not marked. */
 bool tr_lock_is_marked(int fd);
 int tr_lock_mark(int fd, bool marked, const char *db_path, struct tr_err *err);
+/* How many commits of the store were durable at least, as its holders counted
+ * them: one that has fewer has lost some. -1: nobody counted, or without an
+ * open lock. Neither is durable itself: a power cut may leave an older number.
+ * What a cut leaves of two is none. */
+int64_t tr_lock_commits(int fd);
+void tr_lock_count(int fd, int64_t commits);
 /* For readers: false and who when a run holds it; else true, and *fd (-1 when
  * there is no lock file) keeps writers waiting until it is closed. */
 bool tr_lock_share(const char *db_path, int *fd, struct tr_holder *who);

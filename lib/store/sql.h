@@ -49,6 +49,10 @@ struct tr_store {
     ino_t inode;
     int lock_fd;
     bool was_made;        /* there was a store: what is empty is not new */
+    bool opened;          /* and found whole: its log may be merged */
+    bool had_log;         /* beside the file, before SQLite made one */
+    bool in_use;          /* so says the file: TR_IN_USE */
+    int64_t commits;      /* made durable, in this file's life */
     bool in_transaction;
     bool no_sync;         /* as SQLite was told last */
     bool unsynced;        /* saved, and no commit since */
@@ -141,6 +145,12 @@ int tr_sql_room(void **array, size_t *cap, size_t need, size_t size,
 
 /* How SQLite has to treat it: before anything that reads the file. */
 int tr_layout_configure(struct tr_store *st, struct tr_err *err);
+/* After that and before anything is changed: whether commits are missing that
+ * were durable once. Then TR_CONFIG, and the files stay as they are. */
+int tr_layout_whole(struct tr_store *st, struct tr_err *err);
+/* Among the small values: 1 in the file itself, not only in its log, while
+ * requests may be out. */
+#define TR_IN_USE "in_use"
 /* New, ours, older, newer or foreign: ours when it returns TR_OK. */
 int tr_layout_check(struct tr_store *st, struct tr_err *err);
 

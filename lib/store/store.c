@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,11 +72,22 @@ static int check_file(struct tr_store *st, struct tr_err *err)
                    "back and run the same command again", st->path);
 }
 
+/* The number tells the next run when commits are missing (tr_layout_whole()).
+ * And there is something to sync, whatever else the commit changes. */
+static int count_commit(struct tr_store *st, struct tr_err *err)
+{
+    char text[24];
+    int n = snprintf(text, sizeof text, "%" PRId64, st->commits + 1);
+
+    return tr_store_set(st, "commits", tr_str(text, (size_t)n), err);
+}
+
 int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
                     size_t put_count, const struct tr_store_intent *intents,
                     size_t intent_count, const struct tr_store_outcome *outs,
                     size_t out_count, struct tr_err *err)
 {
+    bool first = intent_count && st->path[0] && !st->in_use;
     int rc = TR_OK;
 
     if (!put_count && !intent_count && !out_count && !st->in_transaction &&
@@ -85,13 +97,20 @@ int tr_store_commit(struct tr_store *st, const struct tr_store_put *puts,
         TRY(tr_rescue_reserve(&st->rescue, st->path, err));
     TRY(tr_sql_begin(st, err));
     TRY(check_file(st, err));
-    if (st->unsynced) /* a commit that changes nothing would not sync */
-        TRY(tr_store_set(st, "synced", TR_STR("1"), err));
+    TRY(count_commit(st, err));
+    if (first)
+        TRY(tr_store_set(st, TR_IN_USE, TR_STR("1"), err));
     TRY(tr_known_take(st, puts, put_count, err));
     TRY(tr_known_merge(st, err));
     TRY(tr_attempt_intend(st, intents, intent_count, err));
     TRY(tr_attempt_settle(st, outs, out_count, err));
     TRY(tr_sql_end(st, err));
+    st->commits++;
+    if (st->path[0])
+        tr_lock_count(st->lock_fd, st->commits);
+    if (first) /* into the file itself, before anything leaves */
+        TRY(tr_sql_exec(st, "PRAGMA wal_checkpoint = PASSIVE", err));
+    st->in_use |= first;
     st->unsynced = false;
     st->saved_count = 0;
 out:
@@ -241,6 +260,7 @@ static int set_up(struct tr_store *st, struct tr_err *err)
     int rc = TR_OK;
 
     TRY(tr_layout_configure(st, err));
+    TRY(tr_layout_whole(st, err));
     TRY(tr_layout_check(st, err));
     TRY(tr_sql_prepare(st, err));
     TRY(load(st, err));
@@ -321,13 +341,14 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     st->inode = sb.st_ino;
     snprintf(wal, sizeof wal, "%s-wal", st->path);
     snprintf(journal, sizeof journal, "%s-journal", st->path);
+    st->had_log = stat(wal, &other) == 0;
     /* SQLite would take an empty file for a new one: all would be paid again,
      * and what the file beside it still holds be thrown away. A rollback
      * journal is there only until the file is made: nothing was ever kept in
      * it. */
     if (rc == TR_OK && !sb.st_size &&
         (st->was_made ||
-         (stat(wal, &other) == 0 && other.st_size &&
+         (st->had_log && other.st_size &&
           !(stat(journal, &made) == 0 && made.st_size))))
         rc = tr_sql_damaged(st, "its content", err);
     if (rc == TR_OK && !sb.st_size && !st->read_only) {
@@ -419,6 +440,7 @@ int tr_store_open(struct tr_store **out, const struct tr_store_opts *o,
         TRY(tr_lock_mark(st->lock_fd, true, st->path, err));
     if (o->task_name && !o->read_only)
         TRY(tr_store_set(st, "task", tr_str_c(o->task_name), err));
+    st->opened = true;
     *out = st; /* handed over */
     st = NULL;
 out:
@@ -489,13 +511,46 @@ int tr_store_crash(struct tr_store *st, struct tr_err *err)
     return rc == TR_OK ? recover(st, err) : rc;
 }
 
+/* In good order the log is merged and goes. Of a store that failed or was not
+ * found whole it stays as after a kill: it is all there is. */
+static void end_use(struct tr_store *st)
+{
+    struct tr_err ignored;
+
+    if (st->in_transaction)
+        sqlite3_exec(st->db, "ROLLBACK", NULL, NULL, NULL);
+    st->in_transaction = false;
+    if (st->in_use && !st->failed.code &&
+        tr_store_set(st, TR_IN_USE, TR_STR("0"), &ignored) == TR_OK &&
+        tr_store_commit_pending(st, &ignored) == TR_OK)
+        st->in_use = false;
+    if (!st->in_use && !st->failed.code)
+        sqlite3_db_config(st->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+}
+
+/* SQLite made an empty log while it opened what we then refused. With it the
+ * file would look as if it had been there all the time. */
+static void leave_no_log(const struct tr_store *st)
+{
+    char wal[sizeof st->path + 4];
+    struct stat sb;
+
+    snprintf(wal, sizeof wal, "%s-wal", st->path);
+    if (!st->had_log && stat(wal, &sb) == 0 && sb.st_size == 0)
+        unlink(wal);
+}
+
 void tr_store_close(struct tr_store *st)
 {
     if (!st)
         return;
+    if (st->opened && st->path[0] && !st->read_only)
+        end_use(st);
     for (int i = 0; i < S_COUNT; i++)
         sqlite3_finalize(st->stmts[i]);
     sqlite3_close(st->db); /* rolls an open transaction back */
+    if (st->db && st->path[0] && !st->opened)
+        leave_no_log(st);
     tr_rescue_close(&st->rescue, st->path);
     if (st->lock_fd >= 0)
         close(st->lock_fd);

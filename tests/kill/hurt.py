@@ -12,7 +12,7 @@ only for what was in flight.
 SPDX-License-Identifier: MIT
 """
 import argparse, concurrent.futures, ctypes, datetime, fcntl, glob, os, random
-import re, resource, select, signal, sqlite3, subprocess, sys, time
+import re, resource, select, shutil, signal, sqlite3, subprocess, sys, time
 
 from world import CRASH, World
 
@@ -590,7 +590,7 @@ def damaged_store(case):
     that was emptied is always refused: it would be paid again."""
     case.calm()
     job, path = full_store(case)
-    whole = open(path, "rb").read()
+    whole, lock = (open(p, "rb").read() for p in (path, path[:-2] + "lock"))
     for i in range(600 // args.step):
         bad = bytearray(whole)
         if i % 4 == 3:
@@ -603,8 +603,9 @@ def damaged_store(case):
             for k in range(at, min(at + n, len(bad))):
                 bad[k] ^= case.rng.randrange(1, 256)
         for name in glob.glob(job.path("store", "*")):
-            if not name.endswith(".lock"): # it knows that there was a store
-                os.remove(name)
+            os.remove(name)
+        with open(path[:-2] + "lock", "wb") as f:
+            f.write(lock) # it knows that there was a store
         with open(path, "wb") as f:
             f.write(bad)
         if os.path.exists(job.out):
@@ -618,6 +619,55 @@ def damaged_store(case):
             case.expect(f"{how}: the file is not begun anew",
                         os.path.getsize(path) >= min(len(bad), 4096), code)
     job.close()
+
+
+def damaged_log(case):
+    """Killed, and the log that holds what is paid for loses a bit, its end or
+    itself; an older copy stands in its place; or the file alone was copied in
+    mid-run. Refused before anything is asked, and left as it is; put back, the
+    run goes on and nothing is paid twice."""
+    case.calm()
+    for i in range(max(1, 60 // args.step)):
+        job = case.world.job(flight=1)
+        kept, older = job.path("kept"), job.path("older")
+        run = job.start()
+        case.world.until_asked(2)
+        shutil.copytree(job.store, older) # not at one instant: .db matters
+        case.world.until_asked(5)
+        run.kill()
+        run.wait()
+        os.rename(job.store, kept)
+        name, = (n for n in os.listdir(kept) if n.endswith(".db"))
+        log = open(os.path.join(kept, name + "-wal"), "rb").read()
+        at = case.rng.randrange(32, len(log) * 3 // 4)
+        flipped = bytearray(log)
+        flipped[at] ^= 1 << case.rng.randrange(8)
+        asked = case.world.bill()["requests"]["total"]
+        for how, bad in (("a bit", bytes(flipped)), ("cut", log[:at]),
+                         ("zeros", log[:at] + bytes(len(log) - at)),
+                         ("empty", b""), ("gone", None), ("older", None),
+                         ("copied in mid-run", None)):
+            how = f"{how} ({at} of {len(log)})"
+            shutil.copytree(kept, job.store)
+            wal = os.path.join(job.store, name + "-wal")
+            os.remove(wal)
+            if how.startswith("older"):
+                shutil.copy(os.path.join(older, name), job.store)
+            elif how.startswith("copied"):
+                os.remove(os.path.join(job.store, name[:-2] + "lock"))
+            elif bad is not None:
+                with open(wal, "wb") as f:
+                    f.write(bad)
+            code = job.run()
+            case.failed(job, code, (78,), how, "would be paid again")
+            case.expect(f"{how}: nothing is asked",
+                        case.world.bill()["requests"]["total"] == asked)
+            case.expect(f"{how}: the log is left as it is",
+                        open(wal, "rb").read() == bad if bad is not None
+                        else not os.path.exists(wal), os.listdir(job.store))
+            shutil.rmtree(job.store)
+        os.rename(kept, job.store)
+        case.heals(job, "the log put back")
 
 
 CASES = [
@@ -648,6 +698,7 @@ CASES = [
     ("two_at_once", two_at_once, ["--latency", "20"]),
     ("newer_store", newer_store, []),
     ("damaged_store", damaged_store, []),
+    ("damaged_log", damaged_log, ["--latency", "20"]),
 ]
 
 

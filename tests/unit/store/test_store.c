@@ -589,6 +589,164 @@ static void an_emptied_file_is_not_taken_for_a_new_one(void **state)
     assert_int_equal(access(wal, F_OK), 0);
 }
 
+/* A run that is killed behind its sixth commit: the log holds all of them. */
+static void be_killed(uint64_t task)
+{
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        struct tr_store *st = open_task(task);
+        struct tr_err err;
+
+        for (uint64_t i = 1; i <= 6; i++) {
+            struct tr_store_put put = put_of(i, TR_NO_ORIGIN);
+            struct tr_store_intent intent = {tr_store_next_attempt(st), 1, 1,
+                                             1, 0, NULL};
+
+            if (tr_store_commit(st, &put, 1, &intent, 1, NULL, 0, &err) !=
+                TR_OK)
+                _exit(1);
+        }
+        raise(SIGKILL);
+    }
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status));
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    char bytes[8192];
+    FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
+    size_t n;
+
+    assert_non_null(in);
+    assert_non_null(out);
+    while ((n = fread(bytes, 1, sizeof bytes, in)) > 0)
+        assert_int_equal(fwrite(bytes, 1, n, out), n);
+    fclose(in);
+    assert_int_equal(fclose(out), 0);
+}
+
+static bool holds(uint64_t task, uint64_t n)
+{
+    struct tr_store *st = open_task(task);
+    struct tr_verdict got;
+    bool there = has(st, n, &any, &got);
+
+    tr_store_close(st);
+    return there;
+}
+
+enum harm { BIT, CUT, ZEROS, REMOVED, HARMS };
+
+static void harm_log(const char *wal, enum harm harm)
+{
+    static const char zeros[4096];
+    struct stat sb;
+    char byte;
+    int fd;
+
+    if (harm == REMOVED) {
+        assert_int_equal(unlink(wal), 0);
+        return;
+    }
+    fd = open(wal, O_RDWR);
+    assert_int_equal(fstat(fd, &sb), 0);
+    if (harm == BIT) {
+        assert_int_equal(pread(fd, &byte, 1, sb.st_size / 2), 1);
+        byte ^= 4;
+        assert_int_equal(pwrite(fd, &byte, 1, sb.st_size / 2), 1);
+    } else if (harm == CUT) {
+        assert_int_equal(ftruncate(fd, sb.st_size / 2), 0);
+    } else {
+        assert_int_equal(pwrite(fd, zeros, sizeof zeros, sb.st_size / 2),
+                         (ssize_t)sizeof zeros);
+    }
+    close(fd);
+}
+
+/* SQLite takes what is behind a fault of its log for what never happened. What
+ * is left stays as it is; the log put back, all is there; and who says so goes
+ * on without it. In a store's first life and in a later one. */
+static void a_log_that_lost_something_is_refused(void **state)
+{
+    char path[4096], wal[4200], kept[4200], lock[4200];
+    struct stat before = {0}, after = {0};
+    (void)state;
+
+    for (uint64_t i = 0; i < 2 * HARMS; i++) {
+        enum harm harm = (enum harm)(i / 2);
+        uint64_t task = 700 + i;
+
+        path_of(task, path, sizeof path);
+        snprintf(wal, sizeof wal, "%s-wal", path);
+        snprintf(kept, sizeof kept, "%s-kept", path);
+        snprintf(lock, sizeof lock, "%.*slock", (int)strlen(path) - 2, path);
+        if (i % 2)
+            assert_int_equal(unlink(path), 0);
+        be_killed(task);
+        copy_file(wal, kept);
+        harm_log(wal, harm);
+        assert_int_equal(stat(wal, &before), harm == REMOVED ? -1 : 0);
+        is_refused(task, "harmed", "changes are missing");
+        if (harm != REMOVED) {
+            assert_int_equal(stat(wal, &after), 0);
+            assert_int_equal(after.st_size, before.st_size);
+        }
+        copy_file(kept, wal);
+        assert_true(holds(task, 6));
+        be_killed(task);
+        harm_log(wal, harm);
+        is_refused(task, "harmed again", "changes are missing");
+        assert_int_equal(unlink(lock), 0);
+        if (harm == REMOVED) /* nobody counted: the file itself says so */
+            is_refused(task, "alone", "or stands without");
+        else
+            assert_true(holds(task, 1));
+    }
+}
+
+/* The file alone is as old as the last merge. */
+static void a_copy_made_in_mid_run_is_refused(void **state)
+{
+    char path[4096], wal[4200], copy[4096], copied_wal[4200];
+    (void)state;
+
+    path_of(730, path, sizeof path);
+    path_of(731, copy, sizeof copy);
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    snprintf(copied_wal, sizeof copied_wal, "%s-wal", copy);
+    be_killed(730);
+    copy_file(path, copy);
+    is_refused(731, "alone", "was copied while a run was at work");
+    is_refused(731, "alone", "make an empty file of that name");
+    copy_file(wal, copied_wal);
+    assert_true(holds(731, 6));
+    /* The run goes on and ends in good order: now the file is all there is. */
+    assert_true(holds(730, 6));
+    assert_int_equal(access(wal, F_OK), -1);
+    path_of(732, copy, sizeof copy);
+    copy_file(path, copy);
+    assert_true(holds(732, 6));
+}
+
+/* SQLite's shell merges the log and takes it away: nothing is missing. */
+static void a_log_that_another_program_merged_is_not_missed(void **state)
+{
+    char path[4096], wal[4200];
+    sqlite3 *db;
+    (void)state;
+
+    path_of(735, path, sizeof path);
+    be_killed(735);
+    open_raw(path, &db, "SELECT count(*) FROM answer");
+    sqlite3_close(db);
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    assert_int_equal(access(wal, F_OK), -1);
+    assert_true(holds(735, 6));
+}
+
 /* A file from elsewhere cannot make our statements do something else. */
 static void a_changed_schema_is_refused(void **state)
 {
@@ -2028,6 +2186,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(foreign_newer_and_damaged_files_are_refused),
         cmocka_unit_test(an_emptied_file_is_refused),
         cmocka_unit_test(an_emptied_file_is_not_taken_for_a_new_one),
+        cmocka_unit_test(a_log_that_lost_something_is_refused),
+        cmocka_unit_test(a_copy_made_in_mid_run_is_refused),
+        cmocka_unit_test(a_log_that_another_program_merged_is_not_missed),
         cmocka_unit_test(a_changed_schema_is_refused),
         cmocka_unit_test(sqlite_gets_no_more_freedom_than_we_need),
         cmocka_unit_test(a_value_without_end_is_refused),
