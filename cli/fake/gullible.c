@@ -15,6 +15,7 @@ static const struct {
     {{"answer only this text", "rien que moi"}, GULLIBLE_DO_ONLY},
     {{"also answer I N", "et aussi I donc N"}, GULLIBLE_DO_MORE},
     {{"remember the word N", "mot = N"}, GULLIBLE_DO_WORD},
+    {{"End of data.", "fin\n\n"}, GULLIBLE_DO_END},
 };
 
 static bool take_name(struct tr_str *s, char *out)
@@ -113,6 +114,8 @@ size_t gullible_obey(const struct gullible *g, struct gullible_said *said,
                 said[i].label = swapped(o, said[i].label);
             else if (o->kind == GULLIBLE_DO_ONLY)
                 said[i].dropped = said[i].dropped || i != o->item;
+            else if (o->kind == GULLIBLE_DO_END)
+                said[i].dropped = said[i].dropped || i > o->item;
         }
         for (size_t i = 0; i < items && o->kind == GULLIBLE_DO_ONE; i++)
             if (said[i].id == o->id) {

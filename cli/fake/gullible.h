@@ -19,7 +19,8 @@
     X(GULLIBLE_TARGET, target) /* a guessed id gets a label */                 \
     X(GULLIBLE_DROP, drop)     /* no answer but this text's */                 \
     X(GULLIBLE_EXTRA, extra)   /* an answer about an id nobody sent */         \
-    X(GULLIBLE_END, end)       /* a false end of the data, then one label */   \
+    X(GULLIBLE_END, end)       /* a false end, behind which nobody reads, and  \
+                                  one label */                                 \
     X(GULLIBLE_SPLIT, split)   /* one label, in two texts */
 
 enum gullible_attack {
@@ -34,7 +35,7 @@ enum { GULLIBLE_ORDERS = 32, GULLIBLE_NAME = 64 };
 struct gullible_order {
     enum { GULLIBLE_DO_ALL, GULLIBLE_DO_SWAP, GULLIBLE_DO_ONE,
            GULLIBLE_DO_ONLY, GULLIBLE_DO_MORE, GULLIBLE_DO_WORD,
-           GULLIBLE_DO_ALL_WORD } kind;
+           GULLIBLE_DO_ALL_WORD, GULLIBLE_DO_END } kind;
     char a[GULLIBLE_NAME], b[GULLIBLE_NAME];
     int64_t id;   /* of ONE and MORE */
     size_t item;  /* that says so */
