@@ -177,8 +177,21 @@ static void put_shadow(struct line *l, const trommel_run *run)
     put(l, range, "");
 }
 
-/* What canaries, looks and the shadow sample found, and what stays a risk. */
-static void say_guard(struct term *term, const trommel_run *run)
+/* Nothing in the counts tells that nobody could have noticed. Where some had
+ * canaries the line of counts says how many had none. */
+static void say_unguarded(struct term *term, int64_t bare)
+{
+    struct line l = {.n = 0};
+
+    put_count(&l, "  guard   ", bare, bare == 1 ? " request" : " requests");
+    put(&l, " of several texts without known answers: a text that gives orders "
+            "may have steered others; add examples to the task, or use "
+            "--guard strict or --isolate", "");
+    term_say(term, SAY_NOTE, l.text);
+}
+
+/* What canaries, looks and the shadow sample found. */
+static void say_found(struct term *term, const trommel_run *run)
 {
     int64_t packs = trommel_run_count(run, TROMMEL_GUARD_PACKS);
     int64_t bare = trommel_run_count(run, TROMMEL_GUARD_BARE);
@@ -214,6 +227,16 @@ static void say_guard(struct term *term, const trommel_run *run)
         put(&l, " tokens", "");
     }
     term_say(term, SAY_NOTE, l.text);
+}
+
+/* What the guard found, and what stays a risk. */
+static void say_guard(struct term *term, const trommel_run *run)
+{
+    int64_t bare = trommel_run_count(run, TROMMEL_GUARD_BARE);
+
+    say_found(term, run);
+    if (bare > 0 && trommel_run_count(run, TROMMEL_GUARD_PACKS) == 0)
+        say_unguarded(term, bare);
 }
 
 /* With several models: who answered what, and why rows went on. */

@@ -119,7 +119,8 @@ void tr_lane_decode(struct tr_lane *lane, const struct tr_http_result *r,
  * says nothing new. */
 unsigned tr_lane_refused_fields(const struct tr_lane *lane);
 void tr_lane_written_before(struct tr_lane *lane);
-/* Takes the lane's very key, in any spelling, out of what a server says. */
+/* Takes the lane's very key and the values of its row's headers, in any
+ * spelling, out of what a server says. */
 void tr_lane_hide_key(const struct tr_lane *lane, struct tr_reply *reply);
 
 #endif

@@ -41,7 +41,8 @@ struct tr_slot {
     size_t header_bytes;  /* of all responses, trailers and names included */
     bool active;          /* in the multi handle */
     bool too_big, no_memory; /* why the response was not taken */
-    bool headers_end;     /* the blank line behind them was there */
+    bool interim;         /* they are a 1xx's */
+    bool headers_end;     /* the blank line behind the final ones was there */
     bool resent;          /* libcurl wanted to send it a second time */
     bool refused;         /* the server said that it did not work on it */
     bool stale;           /* a refusal that libcurl remembers may be old... */

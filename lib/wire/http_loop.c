@@ -303,7 +303,8 @@ int tr_http_leave(struct tr_slot *s, uint64_t tag, int64_t deadline_ms,
     s->tries = s->port = 0;
     s->stream = 0;
     s->header_bytes = 0;
-    s->too_big = s->no_memory = s->headers_end = s->resent = false;
+    s->too_big = s->no_memory = s->resent = false;
+    s->interim = s->headers_end = false;
     s->refused = s->forgot = false;
     s->barred = NULL;
     s->dialled = false;

@@ -85,13 +85,19 @@ static size_t take_header(char *p, size_t size, size_t n, void *user)
         s->too_big = true;
         return 0;
     }
+    if (s->headers_end) /* a trailer: it may not say what a header may */
+        return n;
     if (starts(p, n, "http/")) { /* a new response, maybe after a 1xx */
+        const char *blank = memchr(p, ' ', n);
+
         tr_buf_clear(&s->headers);
-        s->headers_end = false;
+        s->interim = blank && blank + 1 < p + n && blank[1] == '1';
         return n;
     }
     if (n && (p[0] == '\r' || p[0] == '\n'))
-        s->headers_end = true;
+        s->headers_end = !s->interim;
+    if (s->interim) /* nor do these speak of the answer */
+        return n;
     colon = n ? memchr(p, ':', n) : NULL;
     if (!colon || colon == p)
         return n;

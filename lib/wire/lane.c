@@ -20,7 +20,9 @@ struct http_lane {
     const struct tr_question *asked; /* of the last call; the engine's */
     struct tr_buf scratch;  /* owns reply->text */
     char wire_model[160];   /* the model as the server calls it */
-    struct tr_secret *key;  /* to take it out of messages; NULL: none */
+    /* Taken out of messages: the key, the values of the row's headers. */
+    struct tr_secret *secrets[1 + TR_ROW_HEADERS_MAX];
+    size_t secret_count;
     char key_from[160];     /* for a refused key: where it came from */
 };
 
@@ -66,11 +68,15 @@ static void request_id_of(const struct tr_http_result *r,
 
 void tr_lane_hide_key(const struct tr_lane *lane, struct tr_reply *reply)
 {
-    const struct tr_secret *key = ((const struct http_lane *)lane)->key;
+    const struct http_lane *l = (const struct http_lane *)lane;
 
-    tr_secret_hide(key, reply->message, sizeof reply->message);
-    tr_secret_hide(key, reply->served, sizeof reply->served);
-    tr_secret_hide(key, reply->request_id, sizeof reply->request_id);
+    for (size_t i = 0; i < l->secret_count; i++) {
+        const struct tr_secret *s = l->secrets[i];
+
+        tr_secret_hide(s, reply->message, sizeof reply->message);
+        tr_secret_hide(s, reply->served, sizeof reply->served);
+        tr_secret_hide(s, reply->request_id, sizeof reply->request_id);
+    }
 }
 
 void tr_lane_decode(struct tr_lane *lane, const struct tr_http_result *r,
@@ -219,7 +225,8 @@ static void lane_close(struct tr_lane *lane)
     if (l->transport)
         l->transport->close(l->transport);
     tr_buf_release(&l->scratch);
-    tr_secret_free(l->key);
+    while (l->secret_count)
+        tr_secret_free(l->secrets[--l->secret_count]);
     tr_free(l);
 }
 
@@ -282,7 +289,7 @@ static void describe_key(struct http_lane *l, const struct tr_lane_opts *o,
                        : p->key_file ? p->key_file
                                      : p->key_env;
 
-    if (l->key)
+    if (l->lane.has_key)
         snprintf(l->key_from, sizeof l->key_from,
                  " (the key came from %.100s)", from ? from : "the options");
     else
@@ -317,18 +324,19 @@ static const char *env_of_process(const char *name)
 static void add_headers(const char **headers, const struct tr_target *t,
                         char *line, size_t size)
 {
-    const char *const *row = t->provider->headers;
+    const char(*row)[sizeof t->headers[0]] = t->headers;
     size_t n = 3;
 
-    for (size_t i = 0; row[i]; i++)
+    for (size_t i = 0; row[i][0]; i++)
         headers[n++] = row[i];
     for (size_t i = 0; i < 2 && t->dialect->headers[i]; i++) {
         const char *ours = t->dialect->headers[i];
         size_t k = 0;
 
-        while (row[k] && strncasecmp(row[k], ours, strcspn(ours, ":") + 1) != 0)
+        while (row[k][0] &&
+               strncasecmp(row[k], ours, strcspn(ours, ":") + 1) != 0)
             k++;
-        if (!row[k])
+        if (!row[k][0])
             headers[n++] = ours;
     }
     if (!t->key[0])
@@ -338,6 +346,39 @@ static void add_headers(const char **headers, const struct tr_target *t,
     else
         snprintf(line, size, "%.100s: %s", t->key_header, t->key);
     headers[n++] = line;
+}
+
+/* Of a header's line what a server would have to say back to give a secret
+ * away: the value, without a scheme such as Bearer. */
+static const char *secret_of(const char *line)
+{
+    const char *value = strchr(line, ':') + 2, *blank = strchr(value, ' ');
+
+    return blank && !strchr(blank + 1, ' ') ? blank + 1 : value;
+}
+
+/* No name tells for certain which header is a secret, so all values are kept
+ * out of messages, but for such as "true" and "beta", which are words there. */
+static bool keep_secrets(struct http_lane *l, const struct tr_target *t)
+{
+    enum { WORD_MAX = 7 };
+    const char *texts[1 + TR_ROW_HEADERS_MAX];
+    size_t n = 0;
+
+    if (t->key[0])
+        texts[n++] = t->key;
+    for (size_t i = 0; t->headers[i][0]; i++) {
+        if (strlen(secret_of(t->headers[i])) > WORD_MAX)
+            texts[n++] = secret_of(t->headers[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct tr_secret *s = tr_secret_new(tr_str_c(texts[i]));
+
+        if (!s)
+            return false;
+        l->secrets[l->secret_count++] = s;
+    }
+    return true;
 }
 
 static int open_over_http(struct tr_lane **out, const struct tr_target *target,
@@ -383,14 +424,14 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
     snprintf(l->lane.host, sizeof l->lane.host, "%s", target->host);
     snprintf(l->lane.effort, sizeof l->lane.effort, "%s",
              o->effort ? o->effort : "");
-    if (target->key[0] && !(l->key = tr_secret_new(tr_str_c(target->key)))) {
+    if (!keep_secrets(l, target)) {
         (*out)->vt->close(*out);
         *out = NULL;
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     }
+    l->lane.has_key = target->key[0] != '\0';
     describe_key(l, o, target->provider);
     describe_account(l, target);
-    l->lane.has_key = target->key[0] != '\0';
     if (target->provider->pack)
         l->lane.pack_auto = (uint32_t)target->provider->pack;
     if (target->provider->questions)

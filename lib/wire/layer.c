@@ -243,15 +243,50 @@ static bool is_header_name(struct tr_str name)
     return name.n > 0;
 }
 
-/* {name: value} into "name: value" lines. Keys have their own option. */
-static int take_headers(const struct tr_layer *s, const struct tr_yaml *map,
-                        struct tr_provider *p)
+static bool has_word(struct tr_str name, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (size_t i = 0; i + n <= name.n; i++) {
+        if (strncasecmp(name.p + i, word, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* May a row set it, and may this stand in a file? */
+static int check_header(const struct tr_layer *s, const struct tr_yaml *v)
 {
     static const char *const ours[] = {
         "host", "authorization", "cookie", "content-length", "content-type",
         "transfer-encoding", "connection", "expect", "x-api-key", "api-key",
         "x-goog-api-key", "proxy-authorization", NULL};
-    int n = 0;
+    /* How whoever asks for a secret calls it; too many names are better than
+     * too few, since $NAME is always possible. */
+    static const char *const secrets[] = {"key", "token", "secret", "password",
+                                          "auth", "credential", "cookie", NULL};
+
+    for (int i = 0; ours[i]; i++) {
+        if (v->key.n == strlen(ours[i]) && has_word(v->key, ours[i]))
+            return bad(s, v, "this header is not for a row to set; keys "
+                             "come from key_env or key_file");
+    }
+    for (int i = 0; secrets[i] && !(v->value.n && v->value.p[0] == '$'); i++) {
+        if (has_word(v->key, secrets[i]))
+            return bad(s, v, "by its name this header carries a secret, and "
+                             "secrets stand in no file; write $NAME instead "
+                             "of the value, and set that variable in the "
+                             "environment");
+    }
+    return TR_OK;
+}
+
+/* {name: value} into "name: value" lines. The key has an option of its own;
+ * other secrets stand in the environment, and here their $NAME. */
+static int take_headers(const struct tr_layer *s, const struct tr_yaml *map,
+                        struct tr_provider *p)
+{
+    int n = 0, rc;
 
     if (s->writer == TR_BY_TASK)
         return bad(s, map, "a task file may not name headers; use config.yaml");
@@ -262,12 +297,9 @@ static int take_headers(const struct tr_layer *s, const struct tr_yaml *map,
         char line[300];
         int line_n;
 
-        for (int i = 0; ours[i]; i++) {
-            if (v->key.n == strlen(ours[i]) &&
-                strncasecmp(v->key.p, ours[i], v->key.n) == 0)
-                return bad(s, v, "this header is not for a row to set; keys "
-                                 "come from key_env or key_file");
-        }
+        rc = check_header(s, v);
+        if (rc != TR_OK)
+            return rc;
         line_n = snprintf(line, sizeof line, "%.*s: %.*s", (int)v->key.n,
                           v->key.p, (int)value.n, value.p ? value.p : "");
         if (!is_header_name(v->key) || v->kind != TR_YAML_SCALAR ||
@@ -278,6 +310,9 @@ static int take_headers(const struct tr_layer *s, const struct tr_yaml *map,
             if (line[i] < 0x20 || line[i] > 0x7e)
                 return bad(s, v, "a header is visible ASCII in one line");
         }
+        if (value.p[0] == '$' && !tr_wire_is_variable(line + v->key.n + 3))
+            return bad(s, v, "after $ the NAME of an environment variable is "
+                             "expected, not the secret itself");
         p->headers[n] = tr_arena_dup(&s->c->arena, tr_str_c(line)).p;
         if (!p->headers[n++])
             return tr_fail(s->err, TR_NOMEM, "out of memory");
@@ -472,11 +507,14 @@ static int take_provider(const struct tr_layer *s, const struct tr_yaml *row)
         return rc;
     was_free = p.is_free && !tr_yaml_get(row, "base_url") &&
                !tr_yaml_get(row, "base_url_env");
-    /* A key belongs to an origin: who moves the origin leaves the key. */
+    /* A key belongs to an origin: who moves the origin leaves the key, and
+     * headers, which may be one. */
     if (s->writer != TR_BY_US && tr_yaml_get(row, "base_url")) {
-        p.key_env = p.key_file = p.base_url_env = NULL;
+        p.key_env = p.key_file = p.base_url_env = p.headers[0] = NULL;
         p.rpm = p.tpm = 0;
     }
+    if (s->writer == TR_BY_TASK && tr_yaml_get(row, "base_url_env"))
+        p.headers[0] = NULL;
     for (const struct tr_yaml *v = row->first; v; v = v->next) {
         int key = key_index(v, provider_keys);
 

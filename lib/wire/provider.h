@@ -196,7 +196,8 @@ struct tr_provider {
     const char *batch;    /* form of its batches, or NULL: none */
     int64_t batch_requests, batch_mb; /* of one batch, at most */
     const char *path, *key_header; /* NULL: the dialect's */
-    const char *headers[TR_ROW_HEADERS_MAX + 1]; /* "name: value", more */
+    const char *headers[TR_ROW_HEADERS_MAX + 1]; /* more: "name: value", or
+                             "name: $NAME" of a variable; NULL ends */
     const char *models;   /* the provider whose models.yaml rows count here,
                              NULL: its own */
     int pack;             /* texts per request, 0: the dialect's */
@@ -265,6 +266,8 @@ struct tr_target {
     char url[600];     /* whole address of the endpoint */
     char host[160];
     char key[512];     /* "": none. Wipe after use */
+    char headers[TR_ROW_HEADERS_MAX + 1][820]; /* the row's with their values,
+                                                  as secret; "" ends */
     bool stands_in;    /* a server on this machine, for one that is elsewhere */
     const char *key_header;
     struct tr_quirks quirks;

@@ -294,6 +294,57 @@ static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
                    p->name, p->key_env);
 }
 
+/* "name: $NAME" with the variable's value. */
+static int fill_header(char *to, size_t size, const char *line,
+                       const struct tr_lane_opts *o, const char *provider,
+                       struct tr_err *err)
+{
+    const char *dollar = strchr(line, '$');
+    const char *value = env(o, dollar + 1);
+    struct tr_str v = tr_str_trim(tr_str_c(value ? value : ""));
+    int n = (int)(dollar - line);
+
+    if (!v.n || v.n > KEY_BYTES_MAX)
+        return tr_fail(err, TR_CONFIG,
+                       "provider %s, header %.*s: the variable %s %s", provider,
+                       n - 2, line, dollar + 1,
+                       v.n ? "is too long" : "is not set; export it");
+    for (size_t i = 0; i < v.n; i++) {
+        if (v.p[i] < 0x20 || v.p[i] > 0x7e)
+            return tr_fail(err, TR_CONFIG,
+                           "provider %s, header %.*s: the variable %s holds a "
+                           "line end or another byte that no header has",
+                           provider, n - 2, line, dollar + 1);
+    }
+    snprintf(to, size, "%.*s%.*s", n, line, (int)v.n, v.p);
+    return TR_OK;
+}
+
+/* Those from the environment go, like the key, to the row's own origin. */
+static int find_headers(struct tr_target *t, const struct tr_lane_opts *o,
+                        struct tr_err *err)
+{
+    const struct tr_provider *p = t->provider;
+    size_t n = 0;
+    int rc = TR_OK;
+
+    for (size_t i = 0; p->headers[i]; i++) {
+        const char *line = p->headers[i];
+        bool from_env = strchr(line, ':')[2] == '$';
+
+        if (from_env && (o->keyless || o->base_url))
+            continue;
+        if (from_env)
+            TRY(fill_header(t->headers[n], sizeof t->headers[n], line, o,
+                            p->name, err));
+        else
+            snprintf(t->headers[n], sizeof t->headers[n], "%s", line);
+        n++;
+    }
+out:
+    return rc;
+}
+
 /* ---- provider/model --------------------------------------------------- */
 
 static const char *nearest_provider(const struct tr_catalog *c,
@@ -433,6 +484,7 @@ int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
     TRY(choose_effort(t, o, err));
     TRY(find_url(t, o, err));
     TRY(find_key(t, o, err));
+    TRY(find_headers(t, o, err));
 out:
     return rc;
 }

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import resource
 import shutil
 import signal
@@ -303,24 +304,41 @@ def texts_give_no_orders_to_a_terminal(place):
     assert any(b"\\x1b" in text for text in seen), "none showed the byte"
 
 
+def spellings(key):
+    return [key, urllib.parse.quote(key, ""), key.encode().hex()] + [
+        base64.b64encode(text.encode()).decode()
+        for text in (key, "u:" + key, "me:" + key)]
+
+
 class Parrot(http.server.BaseHTTPRequestHandler):
-    """A server that says back the key it was given, in every spelling."""
+    """A server that says back the key it was given, in every spelling: in a
+    refusal, or as the names of the model and of all that an answer names."""
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        key = self.headers["Authorization"].removeprefix("Bearer ")
-        forms = [key, urllib.parse.quote(key, ""), key.encode().hex()] + [
-            base64.b64encode(text.encode()).decode()
-            for text in (key, "u:" + key, "me:" + key)]
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        forms = spellings(self.headers["Authorization"].removeprefix("Bearer "))
         form = forms[self.server.turn % len(forms)]
-        self.server.turn += 1
-        body = json.dumps({"error": {"message": "x" * self.server.before +
-                                     f" {form} is no key",
-                                     "type": form}}).encode()
-        self.send_response(401)
+        turn, self.server.turn = self.server.turn, self.server.turn + 1
+        if self.server.refuses:
+            self.say(401, form, {"error": {
+                "message": "x" * self.server.before + f" {form} is no key",
+                "type": form}})
+        else:
+            ids = re.findall(r"^\[(\d+),", asked["messages"][-1]["content"],
+                             re.M)
+            self.say(200, form, {
+                "id": form, "object": form, "system_fingerprint": form,
+                "model": f"m{turn}-{form}", "choices": [{
+                    "message": {"content": "\n".join(i + " a" for i in ids)},
+                    "finish_reason": "stop"}]})
+
+    def say(self, status, form, value):
+        body = json.dumps(value).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("x-request-id", form)
+        for name in ("x-request-id", "openai-organization", "retry-after"):
+            self.send_header(name, form)
         self.end_headers()
         self.wfile.write(body)
 
@@ -328,33 +346,77 @@ class Parrot(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def a_key_that_comes_back_is_not_shown(place):
-    """In messages, the trace, a webhook's alert, wherever it is cut."""
-    server = http.server.HTTPServer(("127.0.0.1", 0), Parrot)
-    server.turn = 0
+class Hook(http.server.BaseHTTPRequestHandler):
+    """Who is alerted: keeps what it is told, headers too."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.told.append((str(self.headers).encode(), body))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def served(handler, **more):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    for name, value in more.items():
+        setattr(server, name, value)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/v1"
+    return server
+
+
+def a_key_that_comes_back_is_not_shown(place):
+    """In messages, the store, the trace, metrics, output and a webhook's
+    alerts, wherever it is cut."""
+    parrot = served(Parrot, turn=0, before=0, refuses=True)
+    hook = served(Hook, told=[])
+
+    def run(code):
+        """What was said and told, without a trace of the key: half of it is
+        too much, too."""
+        hook.told.clear()
+        process = place.start(*place.classify(
+            f"http://127.0.0.1:{parrot.server_port}/v1", "in.csv", "-v",
+            "--pack", "1", "--concurrency", "1", "--trace", "trace.jsonl",
+            "--metrics-file", "metrics", "--progress", "plain",
+            "--alert-webhook", f"http://127.0.0.1:{hook.server_port}/hook"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = process.communicate(timeout=120)
+        texts = [out, err] + [part for told in hook.told for part in told]
+        assert process.returncode == code, (out, err)
+        for text in texts:
+            for part in (KEY[:12], KEY.encode().hex()[:16],
+                         base64.b64encode(KEY.encode()).decode()[:14]):
+                assert part.encode() not in text, (part, text)
+        left = canary.search(place.dir, *texts)
+        assert not left, left
+        return err, {json.loads(body)["event"]: body for _, body in hook.told}
+
     try:
-        for before in (0, 255, 280, 290):
-            server.before = before
-            for turn in range(6):
-                server.turn = turn
-                run = place.start(*place.classify(
-                    url, "in.csv", "-v", "--trace", "trace.jsonl",
-                    "--metrics-file", "metrics", "--progress", "plain"),
-                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-                said, _ = run.communicate(timeout=120)
-                assert run.returncode == 77 and b"401" in said, said
-                # Half of it is too much, too.
-                for part in (KEY[:12], KEY.encode().hex()[:16],
-                             base64.b64encode(KEY.encode()).decode()[:14]):
-                    assert part.encode() not in said, (part, said)
-                left = canary.search(place.dir, said)
-                assert not left, left
+        for parrot.before in (0, 255, 280, 290):
+            for parrot.turn in range(len(spellings(KEY))):
+                said, events = run(77)
+                assert b"401" in said, said
+                assert "lane_down" in events, events
+        parrot.refuses, parrot.turn = False, 0
+        (place.dir / "in.csv").write_text(
+            "text\n" + "".join(f"row {i}\n" for i in range(12)))
+        said, events = run(0)
+        # So it was there to be hidden.
+        assert "model_changed" in events and b"m1-[key]" in said, said
+        stores = b"".join(p.read_bytes() for p in
+                          (place.dir / "state").rglob("*") if p.is_file())
+        assert b"m0-[key]" in stores and b"m2-[key]" in stores
+        trace = (place.dir / "trace.jsonl").read_text()
+        assert '"m0-[key]"' in trace and '"m2-[key]"' in trace, trace
+        assert '"trommel.request_id":"[key]"' in trace, trace
+        assert (place.dir / "out.csv").read_text().count(",a,") == 12
     finally:
-        server.shutdown()
-        server.server_close()
-    assert (place.dir / "trace.jsonl").stat().st_size > 0
+        for server in (parrot, hook):
+            server.shutdown()
+            server.server_close()
 
 
 TESTS = [a_key_that_comes_back_is_not_shown,

@@ -7,9 +7,10 @@
  *   close N
  *
  * A call is answered by COUNT lines, in the order of their ends, and "done":
- *   OUTCOME BILLING STATUS MS GROWN MESSAGE
+ *   OUTCOME BILLING STATUS MS GROWN AFTER MESSAGE
  * MS: what it took by our clock. GROWN: by how many KiB the process was
- * larger, at its largest, than before the call.
+ * larger, at its largest, than before the call. AFTER: for how many ms the
+ * server asked to wait, -1: it did not.
  *
  * getaddrinfo() is ours here, since name servers are far: names that end in
  * .test say what becomes of them, all others fail.
@@ -217,10 +218,11 @@ static void say(const struct tr_reply *r, int64_t began, long before)
 {
     static const char *const billing[] = {"none", "usage", "unknown"};
 
-    printf("%s %s %d %lld %ld %s\n", tr_outcome_word(r->outcome),
+    printf("%s %s %d %lld %ld %lld %s\n", tr_outcome_word(r->outcome),
            billing[r->billing], r->status,
            (long long)((tr_clock_mono_ns() - began) / TR_MS),
-           status_kb("VmHWM:") - before, r->message);
+           status_kb("VmHWM:") - before, (long long)r->retry_after_ms,
+           r->message);
 }
 
 static void call(struct tr_lane *lane, int count, int64_t ms, size_t pad)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Whether the real program needs more of the machine the longer it runs:
-memory, open files, the store's log.
+memory, open files, the store's log. And whether it leaves the key behind.
 
     flat.py TROMMEL [--rows N] [--only CASE]
 
@@ -12,7 +12,7 @@ SPDX-License-Identifier: MIT
 """
 import argparse, contextlib, glob, os, random, re, signal, subprocess, sys, time
 
-from world import CRASH, World
+from world import CRASH, World, canary
 
 ap = argparse.ArgumentParser()
 ap.add_argument("trommel")
@@ -43,7 +43,7 @@ def sizes(run):
 def watch(name, job, rows=0, stop=None, **more):
     """Runs the job until it ends, or has written rows and gets the signal.
     Its exit code and the rows it wrote."""
-    job.out, done, log, end = "-", 0, 0, b"\n"
+    job.out, done, log, end, key = "-", 0, 0, b"\n", None
     first, second = (0, 0), (0, 0) # the largest sizes of both halves
     read_end, write_end = os.pipe()
     began = time.monotonic()
@@ -52,7 +52,8 @@ def watch(name, job, rows=0, stop=None, **more):
     with open(read_end, "rb") as out:
         time.sleep(1 if rows else 0) # nobody reads: rows wait, all that may
         while chunk := out.read1(65536):
-            done, end = done + chunk.count(b"\n"), chunk[-1:]
+            key = key or canary.seen(end + chunk)
+            done, end = done + chunk.count(b"\n"), chunk[-100:]
             if stop and done > rows:
                 run.send_signal(stop)
                 stop = None
@@ -72,7 +73,9 @@ def watch(name, job, rows=0, stop=None, **more):
     print(f"{name}: {done} rows, {time.monotonic() - began:.1f} s, "
           f"{second[0] / MIB:.1f} MiB, {second[1]} files", flush=True)
     expect(f"{name}: does not crash", not CRASH.search(job.said()), job.said())
-    expect(f"{name}: the last row is whole", end == b"\n")
+    expect(f"{name}: the last row is whole", end[-1:] == b"\n")
+    left = canary.search(job.here) + ([key] if key else [])
+    expect(f"{name}: the key stands nowhere", not left, left)
     expect(f"{name}: the store's log is bounded", log <= LOG, log)
     expect(f"{name}: memory stays within the promise",
            SANITIZED or second[0] <= PROMISED, second)

@@ -100,6 +100,26 @@ static enum found count_headers(struct sim_playbook *s, struct tr_str line)
     return line.n && memchr(line.p, '\0', line.n) ? BROKEN : WHOLE;
 }
 
+/* As a transport hands it on: the name in small letters, and only what the
+ * final response says. */
+static void keep_header(struct sim_playbook *s, struct tr_str line)
+{
+    size_t name_n = (size_t)((const char *)memchr(line.p, ':', line.n) -
+                             line.p);
+
+    if (s->status < 200)
+        return;
+    for (size_t i = 0; i < name_n; i++) {
+        bool upper = line.p[i] >= 'A' && line.p[i] <= 'Z';
+
+        tr_buf_addc(&s->headers, upper ? (char)(line.p[i] | 0x20) : line.p[i]);
+    }
+    tr_buf_addz(&s->headers, ": ");
+    tr_buf_adds(&s->headers, tr_str_trim(tr_str(line.p + name_n + 1,
+                                                line.n - name_n - 1)));
+    tr_buf_addc(&s->headers, '\n');
+}
+
 static enum found read_headers(struct sim_playbook *s, struct tr_str *p,
                                struct framing *f)
 {
@@ -120,11 +140,7 @@ static enum found read_headers(struct sim_playbook *s, struct tr_str *p,
             return BROKEN;
         if (is_named(line, "transfer-encoding", &value))
             f->chunked = tr_str_eq_c(value, "chunked");
-        if (is_named(line, "location", &value)) {
-            tr_buf_addz(&s->headers, "location: ");
-            tr_buf_adds(&s->headers, value);
-            tr_buf_addc(&s->headers, '\n');
-        }
+        keep_header(s, line);
     }
     return p->n > LINE_MAX_BYTES ? BROKEN : MORE;
 }
@@ -511,11 +527,13 @@ static void ask(struct sim *w, struct tr_lane *lane, struct tr_buf *body,
         return;
     }
     w->now = sim_provider_next(w);
-    if (!lane->vt->next(lane, &reply))
+    if (!lane->vt->next(lane, &reply)) {
         printf("nothing");
-    else
-        printf("%s/%s", tr_outcome_word(reply.outcome),
-               billing[reply.billing]);
+        return;
+    }
+    printf("%s/%s", tr_outcome_word(reply.outcome), billing[reply.billing]);
+    if (reply.retry_after_ms >= 0)
+        printf("/%lld", (long long)reply.retry_after_ms);
 }
 
 static void play_all(struct sim *w, struct sim_playbook *s)

@@ -5,6 +5,8 @@
  * SPDX-License-Identifier: MIT */
 #include <trommel.h>
 
+#include <curl/curl.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -137,6 +139,71 @@ static void loading_twice_is_loading_once(void **state)
     trommel_config_free(cfg);
 }
 
+/* ---- the libcurl at hand ------------------------------------------------ */
+
+static const char *curl_version_said; /* NULL: its own */
+
+curl_version_info_data *__real_curl_version_info(CURLversion stamp);
+curl_version_info_data *__wrap_curl_version_info(CURLversion stamp);
+
+curl_version_info_data *__wrap_curl_version_info(CURLversion stamp)
+{
+    static curl_version_info_data said;
+
+    said = *__real_curl_version_info(stamp);
+    if (curl_version_said)
+        said.version = curl_version_said;
+    return &said;
+}
+
+/* The first message about it, and its level; NULL: there is none. */
+static const char *advice(trommel_run *run, int *level)
+{
+    const char *text;
+
+    while ((text = trommel_run_message(run, level)))
+        if (strncmp(text, "libcurl ", 8) == 0)
+            return text;
+    return NULL;
+}
+
+static void a_run_says_what_is_known_of_its_libcurl(void **state)
+{
+    static const struct {
+        const char *version, *more[2]; /* a setting */
+        int level;
+        const char *named; /* NULL: nothing is said */
+    } cases[] = {
+        {"8.3.0", {"proxy", "http://127.0.0.1:9"}, 1, "CVE-2023-38545"},
+        {"8.3.0", {NULL}, 0, NULL},
+        {"8.2.1", {NULL}, 0, NULL},
+        {"8.2.1", {"verbose", "yes"}, 3, "CVE-2023-38039"},
+        {"8.20.0", {"proxy", "http://127.0.0.1:9"}, 0, NULL},
+        {"8.20.0", {"verbose", "yes"}, 0, NULL},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const settings[SETTINGS][2] = {
+            {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+            {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+            {cases[i].more[0], cases[i].more[1]}};
+        trommel_run *run;
+        const char *said;
+        int level = 0;
+
+        curl_version_said = cases[i].version;
+        assert_int_equal(open_run(&run, settings), 0);
+        said = advice(run, &level);
+        if (!said != !cases[i].named ||
+            (said && (!strstr(said, cases[i].named) ||
+                      level != cases[i].level)))
+            fail_msg("case %zu: level %d: %s", i, level, said ? said : "-");
+        trommel_run_close(run);
+    }
+    curl_version_said = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +211,7 @@ int main(void)
         cmocka_unit_test(a_row_without_an_id_has_its_number),
         cmocka_unit_test(a_row_of_blanks_is_empty),
         cmocka_unit_test(loading_twice_is_loading_once),
+        cmocka_unit_test(a_run_says_what_is_known_of_its_libcurl),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

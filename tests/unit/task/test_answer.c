@@ -537,6 +537,95 @@ static void every_order_and_omission(void **state)
     tr_task_release(&s.task);
 }
 
+/* ---- every order, in every form ------------------------------------------ */
+
+/* '#': the id, '@': the label. */
+static const struct form {
+    const char *before, *one, *between, *after;
+} forms[] = {
+    {"", "# @", "\n", "\n"},
+    {"Here they are:\n", "- #: @", "\n", "\n\nAnything else?"},
+    {"| ID | Label |\n|---|---|\n", "| # | @ |", "\n", ""},
+    {"{\"a\":[", "[#,\"@\"]", ",", "]}"},
+    {"```json\n", "[#,\"@\"]", ",\n", "\n```"},
+    {"{", "\"#\":\"@\"", ",", "}"},
+    {"[", "{\"id\":#,\"label\":\"@\"}", ", ", "]"},
+    {"{\"answers\":[", "{\"label\":\"@\",\"id\":\"#\"}", ",\n", "]}"},
+};
+
+static const char *const ITEM_LABELS[] = {"cherry", "apple", "fig",
+                                          "elder",  "berry", "date"};
+
+static void write_in_form(struct tr_buf *b, const struct form *f,
+                          const struct tr_item *items, const size_t *order,
+                          size_t n)
+{
+    tr_buf_clear(b);
+    tr_buf_addz(b, f->before);
+    for (size_t k = 0; k < n; k++) {
+        tr_buf_addz(b, k ? f->between : "");
+        for (const char *c = f->one; *c; c++) {
+            if (*c == '#')
+                tr_buf_addf(b, "%u", items[order[k]].id);
+            else if (*c == '@')
+                tr_buf_addz(b, ITEM_LABELS[order[k]]);
+            else
+                tr_buf_addc(b, *c);
+        }
+    }
+    tr_buf_addz(b, f->after);
+}
+
+/* The answers are named in every order: order[0..count) so far. */
+static void permute(struct sweep *s, size_t *order, size_t count)
+{
+    struct tr_item_answer out[PACK_MAX];
+    struct tr_answer answer;
+
+    for (size_t i = 0; i < s->n; i++) {
+        bool used = false;
+
+        for (size_t k = 0; k < count; k++)
+            used = used || order[k] == i;
+        if (used)
+            continue;
+        order[count] = i;
+        permute(s, order, count + 1);
+    }
+    for (size_t f = 0; count == s->n && f < COUNT(forms); f++) {
+        write_in_form(&s->b, &forms[f], s->items, order, s->n);
+        assert_int_equal(tr_answer_read(&answer, out, &s->task, s->items, s->n,
+                                        tr_buf_str(&s->b), false, NULL), 0);
+        s->tried++;
+        if (answer.is_void || answer.ok != s->n)
+            fail_msg("%u of %zu:\n%s", answer.ok, s->n, s->b.p);
+        for (size_t i = 0; i < s->n; i++)
+            if (!tr_str_eq_c(s->task.labels[out[i].set].name, ITEM_LABELS[i]))
+                fail_msg("text %zu is not %s:\n%s", i, ITEM_LABELS[i],
+                         s->b.p);
+    }
+}
+
+/* No two texts have the same label, so none may stand at another's place. */
+static void every_permutation_in_every_form(void **state)
+{
+    static const uint32_t ids[] = {417, 230, 118, 902, 641, 305};
+    struct sweep s = {0};
+    size_t order[COUNT(ids)];
+
+    (void)state;
+    assert_int_equal(tr_task_from_labels(&s.task, "apple,berry,cherry,date,"
+                                         "elder,fig", NULL), 0);
+    tr_buf_init(&s.b, 0);
+    for (size_t i = 0; i < COUNT(ids); i++)
+        s.items[i] = (struct tr_item){{"x", 1}, ids[i]};
+    for (s.n = 1; s.n <= COUNT(ids); s.n++)
+        permute(&s, order, 0);
+    assert_int_equal(s.tried, COUNT(forms) * (1 + 2 + 6 + 24 + 120 + 720));
+    tr_buf_release(&s.b);
+    tr_task_release(&s.task);
+}
+
 /* ---- mutations ----------------------------------------------------------- */
 
 static bool word(char c)
@@ -783,6 +872,7 @@ int main(void)
         cmocka_unit_test(several_labels),
         cmocka_unit_test(awkward_labels),
         cmocka_unit_test(every_order_and_omission),
+        cmocka_unit_test(every_permutation_in_every_form),
         cmocka_unit_test(mutated_answers),
         cmocka_unit_test(hostile_shapes),
         cmocka_unit_test(out_of_memory),

@@ -352,6 +352,9 @@ static void the_server_may_ask_for_another_try(void **state)
 /* ---- keys and addresses ----------------------------------------------- */
 
 static char config_dir[64];
+static const char house[] = "rpm: 10\nproviders:\n  house:\n    base_url: "
+                            "https://llm.example/v1\n    key_env: OTHER_KEY\n"
+                            "    rpm: 60\n";
 
 static const char *some_env(const char *name)
 {
@@ -369,6 +372,7 @@ static const char *some_env(const char *name)
         {"AZURE_OPENAI_API_KEY", "azure-canary"},
         {"AZURE_OPENAI_ENDPOINT", "https://me.openai.azure.com/"},
         {"XAI_API_KEY", "x"},
+        {"GATE", " Bearer canary gate\n"},
         {"XAI_BASE_URL", "http://203.0.113.5/v1"},
     };
 
@@ -608,6 +612,130 @@ static void what_is_refused_and_in_which_words(void **state)
             fail_msg("\"%s\" does not say \"%s\"", err.text, cases[i].words);
         assert_null(strstr(err.text, "canary"));
     }
+}
+
+static void write_config(const char *name, const char *text)
+{
+    char path[100];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s", config_dir, name);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* What a row may send, and what of it stands in a file: a name that is that of
+ * a secret has its value in the environment. Nothing that is refused is said
+ * again. */
+static void headers_hold_no_secrets(void **state)
+{
+    static const struct {
+        const char *name, *value;
+        const char *sent;  /* the line; NULL: refused, */
+        const char *words; /* with these */
+    } cases[] = {
+        {"x-team", "support", "x-team: support", NULL},
+        {"anthropic-version", "2023-06-01", "anthropic-version: 2023-06-01",
+         NULL},
+        {"anthropic-beta", "a-1,b-2", "anthropic-beta: a-1,b-2", NULL},
+        {"openai-organization", "org-1", "openai-organization: org-1", NULL},
+        {"HTTP-Referer", "https://x.example", "HTTP-Referer: https://x.example",
+         NULL},
+        {"x-title", "a $mall one", "x-title: a $mall one", NULL},
+        {"x-gateway-api-key", "$OTHER_KEY", "x-gateway-api-key: other-canary",
+         NULL},
+        {"x-auth", "$GATE", "x-auth: Bearer canary gate", NULL},
+        {"x-team", "$OTHER_KEY", "x-team: other-canary", NULL},
+        {"x-gateway-api-key", "canary", NULL, "config.yaml:1:"},
+        {"x-gateway-api-key", "canary", NULL, "write $NAME"},
+        {"Ocp-Apim-Subscription-Key", "canary", NULL, "write $NAME"},
+        {"X-TOKEN", "canary", NULL, "write $NAME"},
+        {"x-my-secret-2", "canary", NULL, "write $NAME"},
+        {"x_password", "canary", NULL, "write $NAME"},
+        {"x-authentication", "canary", NULL, "write $NAME"},
+        {"X-Goog-User-Credentials", "canary", NULL, "write $NAME"},
+        {"x-cookies", "canary", NULL, "write $NAME"},
+        {"x-key", "a$canary", NULL, "write $NAME"},
+        {"x-key", "$sk-canary-1", NULL, "the NAME"},
+        {"x-key", "$canaryA7f3", NULL, "the NAME"},
+        {"x-key", "$", NULL, "the NAME"},
+        {"x-key", "$NO_SUCH", NULL, "x-key: the variable NO_SUCH is not set"},
+        {"x-key", "$EMPTY_KEY", NULL, "EMPTY_KEY is not set"},
+        {"x-key", "$BAD_KEY", NULL, "line end"},
+        {"Authorization", "$OTHER_KEY", NULL, "key_env or key_file"},
+        {"cookie", "$OTHER_KEY", NULL, "key_env or key_file"},
+        {"X-API-Key", "canary", NULL, "key_env or key_file"},
+        {"proxy-authorization", "canary", NULL, "key_env or key_file"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_target t;
+        struct tr_err err = {0};
+        char row[300];
+        int rc;
+
+        snprintf(row, sizeof row, "providers: {m: {base_url: "
+                 "\"https://x.example/v1\", headers: {%s: \"%s\"}}}\n",
+                 cases[i].name, cases[i].value);
+        write_config("config.yaml", row);
+        rc = target(&t, (struct tr_lane_opts){.model = "m/x"}, &err);
+        if ((rc == TR_OK) != !!cases[i].sent)
+            fail_msg("%s: %s: %s", cases[i].name, cases[i].value, err.text);
+        if (cases[i].sent)
+            assert_string_equal(t.headers[0], cases[i].sent);
+        else if (!strstr(err.text, cases[i].words))
+            fail_msg("\"%s\" does not say \"%s\"", err.text, cases[i].words);
+        assert_null(strstr(err.text, "canary"));
+    }
+    write_config("config.yaml", house);
+}
+
+/* Nor do they go to another server than the row's. */
+static void headers_go_to_their_own_origin(void **state)
+{
+    static const struct {
+        struct tr_lane_opts o;
+        const char *sent[2];
+    } cases[] = {
+        {{.model = "m/x"}, {"x-team: support", "x-key: other-canary"}},
+        {{.model = "like/x"}, {"x-team: support", "x-key: other-canary"}},
+        {{.model = "moved/x"}, {"", ""}},
+        {{.model = "m/x", .keyless = true}, {"x-team: support", ""}},
+        {{.model = "m/x", .base_url = "https://other.example"},
+         {"x-team: support", ""}},
+        {{.model = "m/x", .providers_yaml = YAML("m: {base_url: "
+                                                 "\"https://other.example\"}")},
+         {"", ""}},
+        {{.model = "n/x", .providers_yaml = YAML("n: {like: m, base_url: "
+                                                 "\"https://other.example\"}")},
+         {"", ""}},
+        {{.model = "m/x", .providers_yaml = YAML("m: {base_url_env: "
+                                                 "XAI_BASE_URL}"),
+          .allow_http = true}, {"", ""}},
+    };
+    (void)state;
+
+    write_config("config.yaml",
+                 "providers:\n"
+                 "  m: {base_url: \"https://x.example/v1\", headers: "
+                 "{x-team: support, x-key: $OTHER_KEY}}\n"
+                 "  like: {like: m}\n"
+                 "  moved: {like: m, base_url: \"https://y.example\"}\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_target t;
+        struct tr_err err = {0};
+
+        if (target(&t, cases[i].o, &err) != TR_OK)
+            fail_msg("case %zu: %s", i, err.text);
+        for (size_t k = 0; k < 2; k++)
+            if (strcmp(t.headers[k], cases[i].sent[k]) != 0)
+                fail_msg("case %zu: header %zu is \"%s\"", i, k,
+                         t.headers[k]);
+    }
+    write_config("config.yaml", house);
 }
 
 /* A budget that a task file switches off is none. */
@@ -938,27 +1066,12 @@ static void an_account_is_address_key_and_model(void **state)
     }
 }
 
-static void write_config(const char *name, const char *text)
-{
-    char path[100];
-    FILE *f;
-
-    snprintf(path, sizeof path, "%s/%s", config_dir, name);
-    f = fopen(path, "w");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
-
 static int set_up(void **state)
 {
     (void)state;
     snprintf(config_dir, sizeof config_dir, "/tmp/test_provider.XXXXXX");
     assert_non_null(mkdtemp(config_dir));
-    write_config("config.yaml",
-                 "rpm: 10\nproviders:\n  house:\n    base_url: "
-                 "https://llm.example/v1\n    key_env: OTHER_KEY\n"
-                 "    rpm: 60\n");
+    write_config("config.yaml", house);
     write_config("models.yaml", "house/m: {input: 0.25, output: 1.5, "
                                 "context: 32768}\n");
     return 0;
@@ -1013,6 +1126,8 @@ int main(void)
         cmocka_unit_test(the_server_may_ask_for_another_try),
         cmocka_unit_test(keys_go_to_their_own_origin),
         cmocka_unit_test(what_is_refused_and_in_which_words),
+        cmocka_unit_test(headers_hold_no_secrets),
+        cmocka_unit_test(headers_go_to_their_own_origin),
         cmocka_unit_test(what_is_free_stands_on_this_machine),
         cmocka_unit_test(key_files_are_private),
         cmocka_unit_test(prices_are_exact),
