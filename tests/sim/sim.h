@@ -11,6 +11,7 @@
  *   reader.c    reads a store on its own, knowing the format only
  *   world.c     clock, input, output, crashes: drives the engine to its end
  *   check.c     the promises, checked from what provider and output saw
+ *   door.c      the pace: what arrives at a provider in any window
  *   script.c    what strikes when: drawn from the seed, or as a script says
  *   shrink.c    a red seed becomes a short script
  *   play.c      the provider plays a script of tests/hostile instead
@@ -447,6 +448,8 @@ struct sim_flight {
     struct sim_item *items;
     int n;
     int64_t content_bytes, cap;
+    int64_t usage;            /* tokens, as the reply states; -1: it does not */
+    size_t receipt;           /* of its provider's */
     bool blocked, quota;      /* it says so */
     bool judged;              /* it says something of each text, to the end */
     bool told;                /* sent after its lane was told to stop */
@@ -466,6 +469,10 @@ struct sim_flight {
 struct sim_receipt { /* a request as the provider received it */
     int64_t at;
     int run;
+    bool arrived;                /* false: its sender heard that it did not */
+    int64_t sent_at, heard_at;   /* heard_at: TR_NEVER until it is */
+    int64_t in, cap;             /* tokens: in it, allowed for its answer */
+    int64_t stated;              /* both, as its sender heard; -1: no word */
 };
 
 struct sim_provider {
@@ -765,6 +772,12 @@ void sim_charge(struct sim *w, const struct sim_flight *f, int purse,
 bool sim_quota_is_gone(struct sim_provider *p);
 void sim_flight_free(struct sim_flight *f);
 
+/* As this provider counts them. */
+static inline int64_t sim_tokens_in(const struct sim_flight *f)
+{
+    return f->content_bytes / 4 + 8;
+}
+
 /* batch.c */
 void sim_batches_init(struct sim *w);
 void sim_batches_release(struct sim *w);
@@ -807,8 +820,15 @@ void sim_check_money(struct sim *w);
 void sim_check_bill(struct sim *w, int period);
 void sim_tick(struct sim *w); /* the wall clock is looked at */
 void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal);
-void sim_check_rates(struct sim *w);
 void sim_check_end(struct sim *w, int exit_code);
 void sim_check_time(struct sim *w, int64_t born);
+
+/* door.c */
+/* The request is there, or will never be. */
+void sim_door_note(struct sim_provider *p, struct sim_flight *f);
+void sim_door_heard(struct sim *w, const struct sim_flight *f);
+void sim_check_rates(struct sim *w);
+/* What the run's requests took of --tpm, at most: s. */
+double sim_door_tokens_s(const struct sim *w, const struct sim_provider *p);
 
 #endif
