@@ -200,10 +200,12 @@ void sim_check_rates(struct sim *w)
 
 double sim_door_tokens_s(const struct sim *w, const struct sim_provider *p)
 {
-    double tokens = 0;
+    double tokens = 0, tpm = w->o.tpm;
 
-    for (size_t i = 0; i < p->receipt_count && w->o.tpm > 0; i++)
+    if (p->o->hidden_tpm > 0 && (tpm <= 0 || p->o->hidden_tpm < tpm))
+        tpm = p->o->hidden_tpm;
+    for (size_t i = 0; i < p->receipt_count; i++)
         if (p->receipts[i].run == w->run_number)
             tokens += (double)foreseen_most(&p->receipts[i]);
-    return w->o.tpm > 0 ? tokens * 60 / w->o.tpm : 0;
+    return tpm > 0 ? tokens * 60 / tpm : 0;
 }

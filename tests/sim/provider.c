@@ -478,6 +478,42 @@ static bool admit(struct sim_provider *p, struct tr_buf *headers)
     return ok;
 }
 
+/* Its limit of tokens, in a bucket as well. A request counts with all that it
+ * may answer, but never more than the bucket holds. */
+static bool admit_tokens(struct sim_provider *p, const struct sim_flight *f,
+                         struct tr_buf *headers)
+{
+    const struct sim_lane_options *o = p->o;
+    double rate = o->hidden_tpm / 60, size = rate * o->hidden_burst_s;
+    double cost = (double)(sim_tokens_in(f) + f->cap);
+    bool ok;
+
+    if (rate <= 0)
+        return true;
+    if (cost > size)
+        cost = size;
+    p->tokens_level += rate * (double)(p->w->now - p->tokens_at) / TR_S;
+    if (p->tokens_level > size)
+        p->tokens_level = size;
+    p->tokens_at = p->w->now;
+    ok = p->tokens_level >= cost;
+    if (ok)
+        p->tokens_level -= cost;
+    if (o->headers) {
+        tr_buf_addf(headers, "x-ratelimit-limit-tokens: %d\n",
+                    (int)o->hidden_tpm);
+        tr_buf_addf(headers, "x-ratelimit-remaining-tokens: %d\n",
+                    (int)(o->hidden_tpm - size + p->tokens_level));
+        tr_buf_addf(headers, "x-ratelimit-reset-tokens: %dms\n",
+                    (int)((size - p->tokens_level) / rate * 1000));
+    }
+    if (!ok && o->retry_after)
+        tr_buf_addf(headers, "retry-after: %.3f\n",
+                    (cost - p->tokens_level) / rate);
+    p->w->marks[M_TOKENS_REFUSED] += !ok;
+    return ok;
+}
+
 /* Its credit, or its day: used up for some time, or until a person pays. */
 bool sim_quota_is_gone(struct sim_provider *p)
 {
@@ -712,6 +748,10 @@ static void process(struct sim *w, struct sim_flight *f)
         w->marks[M_REFUSED_FOR_PACE]++;
         refuse(f, 429, "requests", "rate_limit_exceeded",
                "Rate limit reached for requests");
+    } else if (!admit_tokens(p, f, &headers)) {
+        f->excused = true;
+        refuse(f, 429, "tokens", "rate_limit_exceeded",
+               "Rate limit reached for tokens per min (TPM)");
     } else if (is_brown(p)) {
         f->excused = o->brown_status != 500;
         refuse(f, o->brown_status, "server_error", "overloaded",
@@ -1227,7 +1267,8 @@ void sim_provider_init(struct sim *w)
         p->o = &w->o.lane[i];
         pct = p->o->price_pct;
         p->hidden_level = p->o->hidden_rpm / 60 * p->o->hidden_burst_s;
-        p->hidden_at = w->now;
+        p->tokens_level = p->o->hidden_tpm / 60 * p->o->hidden_burst_s;
+        p->hidden_at = p->tokens_at = w->now;
         p->facts = (struct tr_model_facts){
             .price_in = w->o.priced ? 10000 * pct : -1,
             .price_out = w->o.priced ? 50000 * pct : -1,

@@ -185,6 +185,7 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
     X(M_QUOTA, stopped_by_quota)                                               \
     X(M_OUTAGE, stopped_by_outage)                                             \
     X(M_REFUSED_FOR_PACE, refused_for_pace)                                    \
+    X(M_TOKENS_REFUSED, refused_for_tokens)                                    \
     X(M_TOO_BIG, too_big)                                                      \
     X(M_ADAPTED, adapted)                                                      \
     X(M_ASKED_AGAIN, asked_again_after_crash)                                  \
@@ -260,7 +261,8 @@ enum sim_mark {
     X(brown_status, INT, 0)   /* ... this: 500, 503, 529 */                    \
     X(price_pct, INT, 100)    /* of the first one's */                         \
     X(key_refused_after, INT, 0) /* requests until the key is revoked */       \
-    X(says_402, BOOL, 0)      /* when its credit is used up */
+    X(says_402, BOOL, 0)      /* when its credit is used up */                 \
+    X(hidden_tpm, DOUBLE, 0)  /* like hidden_rpm, of tokens */
 
 struct sim_lane_options {
 #define INT int
@@ -480,8 +482,8 @@ struct sim_provider {
     struct sim *w;
     int place;                   /* in the chain */
     const struct sim_lane_options *o;
-    double hidden_level;
-    int64_t hidden_at, frame;    /* frame: number of the last one */
+    double hidden_level, tokens_level;
+    int64_t hidden_at, tokens_at, frame;    /* frame: number of the last one */
     int64_t requests;            /* processed or refused */
     bool quota_gone, model_gone;
     int64_t quota_back_at;       /* TR_NEVER: when a person pays */
