@@ -413,7 +413,7 @@ static int usage(void)
           "  --from S    first seed (1)\n"
           "  --jobs N    processes that share the seeds (1)\n"
           "  --calls N   small jobs that die at each call to the disk, in N\n"
-          "              ways, and fail at each, and are told to stop; below 100\n"
+          "              ways, fail at each, and are told to stop; below 100\n"
           "              they share the calls\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
