@@ -474,8 +474,10 @@ static int on_adopted(struct tr_run *run, struct tr_pack *p,
         p->rows[p->order[i]] = NULL;
     }
     if (p->n == 1 && p->rows[0] && /* which nobody gets round */
-        tr_rule(reply->outcome)->why == TR_WHY_BLOCKED)
+        tr_rule(reply->outcome)->why == TR_WHY_BLOCKED) {
         p->rows[0]->refused = true;
+        p->rows[0]->company = 1; /* nobody looks for it among others */
+    }
     for (uint32_t i = 0; i < p->n; i++)
         run->counts.items_reasked += p->rows[i] != NULL;
     tr_run_give_back(run, p);

@@ -313,50 +313,6 @@ void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal)
                  "label", ordinal);
 }
 
-static int64_t most_in(const struct sim_provider *p, int64_t window, int *runs)
-{
-    int64_t most = 0;
-    size_t from = 0;
-
-    *runs = 1;
-    for (size_t i = 0; i < p->receipt_count; i++) {
-        while (p->receipts[i].at - p->receipts[from].at >= window)
-            from++;
-        if ((int64_t)(i - from) + 1 > most) {
-            most = (int64_t)(i - from) + 1;
-            *runs = p->receipts[i].run - p->receipts[from].run + 1;
-        }
-    }
-    return most;
-}
-
-/* I6 at the provider's door: in any window the user's ceiling, and a burst of
- * a tenth of a second or two requests for each process that began in it. What
- * the wire delays by up to 20 ms moves closer together. */
-static void check_rates_of(struct sim *w, const struct sim_provider *p)
-{
-    static const int64_t windows_s[] = {1, 10, 60};
-
-    for (size_t i = 0; i < sizeof windows_s / sizeof *windows_s; i++) {
-        double rate = w->o.rpm / 60;
-        int runs;
-        int64_t most = most_in(p, windows_s[i] * TR_S, &runs);
-        double allowed = rate * ((double)windows_s[i] + 0.02) + 1 +
-                         runs * (rate * 0.1 > 1 ? rate * 0.1 + 1 : 2);
-
-        if ((double)most > allowed)
-            sim_fail(w, "I6", "%" PRId64 " requests in %" PRId64
-                     " s, %.1f allowed at %.0f a minute", most, windows_s[i],
-                     allowed, w->o.rpm);
-    }
-}
-
-void sim_check_rates(struct sim *w)
-{
-    for (int i = 0; i < w->o.lanes && w->o.rpm > 0; i++)
-        check_rates_of(w, &w->providers[i]);
-}
-
 /* A label stands in the store under the model that said it. */
 void sim_check_stored(struct sim *w)
 {
@@ -515,18 +471,20 @@ void sim_check_time(struct sim *w, int64_t born)
 {
     double requests = 0, s = (double)(w->now - born) / TR_S, allowed = 180;
 
-    if (w->faults_on || w->o.tpm > 0 || w->failure[0])
+    if (w->faults_on || w->failure[0])
         return;
     for (int k = 0; k < w->o.lanes; k++) {
         const struct sim_provider *p = &w->providers[k];
         double n = 0, rpm = w->o.rpm;
 
         for (size_t i = 0; i < p->receipt_count; i++)
-            n += p->receipts[i].run == w->run_number;
+            n += p->receipts[i].run == w->run_number &&
+                 p->receipts[i].arrived;
         if (p->o->hidden_rpm > 0 && (rpm <= 0 || p->o->hidden_rpm < rpm))
             rpm = p->o->hidden_rpm;
         allowed += n * (0.02 + 0.015 * p->o->latency_ms);
         allowed += rpm > 0 ? 2 * n * 60 / rpm : 0;
+        allowed += 2 * sim_door_tokens_s(w, p);
         if (p->told_exhausted || p->recovered || /* it was waited for */
             (p->o->quota_is_day && p->o->quota_after))
             allowed += 2 * p->o->quota_for_s + 15 * SIM_QUOTA_PROBE_S;

@@ -190,8 +190,26 @@ static int twins(uint64_t from, uint64_t seeds, bool verbose)
 
 /* ---- every call there is (S1, S2, S3, X2) ------------------------------- */
 
+/* Jobs that have something else to lose, each. */
+static const struct called {
+    const char *name;
+    const char *sets[12];
+} called[] = {
+    {"one model", {"rows=10", "pack=3", "multiple=1", "again=1"}},
+    {"a chain and a budget",
+     {"rows=8", "pack=2", "lanes=2", "fallback_on=63", "quota_after=2",
+      "quota_for_s=40", "budget_pct=130", "budget_requests_pct=150"}},
+    {"batches",
+     {"rows=6", "pack=2", "batch=1", "batch_requests=2",
+      "budget_tokens_pct=150"}},
+    {"guarded packs", {"rows=20", "pack=4", "guard=2", "hostile=150"}},
+};
+enum { CALLED = sizeof called / sizeof *called };
+
 struct every {
     struct sim_options o;
+    int set, cuts; /* its place in the table; power cuts at each call */
+    bool whole;    /* every call, not only its share of the numbers */
     int runs, failed;
 };
 
@@ -210,13 +228,18 @@ static void with(struct every *e, struct sim_strike *strikes, size_t n)
     }
 }
 
+static bool is_ours(const struct every *e, int64_t k)
+{
+    return e->whole || k % CALLED == e->set;
+}
+
 /* It strikes once, the first to the n-th time; then the power goes as well, in
  * so many ways. */
 static void each_time(struct every *e, enum sim_site site, bool in_value,
                       int64_t n, int cuts)
 {
     for (int64_t k = 1; k <= n; k++)
-        for (int cut = 0; cut <= cuts; cut++) {
+        for (int cut = 0; cut <= cuts && is_ours(e, k); cut++) {
             struct sim_strike s[] = {{site, in_value ? 1 : k, in_value ? k : 1},
                                      {S_POWER, 1, cut}};
 
@@ -224,48 +247,67 @@ static void each_time(struct every *e, enum sim_site site, bool in_value,
         }
 }
 
-/* A small job, and a death, an error or a signal at every call and step of
- * it. */
-static int every_call(uint64_t seed, int cuts)
+/* A sync fails, and the power goes at any call of the next life. */
+static void each_sync(struct every *e, const struct sim *w)
 {
-    static struct sim w;
-    struct every e = {.runs = 0};
-    const struct sim_script nothing = {.n = 0};
-    int deaths, errors;
-
-    sim_options_none(&e.o);
-    e.o.seed = seed;
-    e.o.rows = 10;
-    e.o.pack = 3;
-    e.o.concurrency = 2;
-    e.o.multiple = e.o.priced = e.o.again = true;
-    e.o.wal_pages = 9;
-    e.o.cache_pages = 4;
-    e.o.audit_pct = 100;
-    e.o.faulty_runs = 3;
-    if (!sim_run(&w, &e.o, &nothing, false)) {
-        printf("without a strike: %s\n", w.failure);
-        return 1;
-    }
-    each_time(&e, S_DISK_CRASH, true, w.disk_calls, cuts);
-    each_time(&e, S_CRASH, true, w.points, 1);
-    deaths = e.runs;
-    for (int site = D_OPEN; site < T_CLOCK; site++)
-        each_time(&e, (enum sim_site)site, false, w.calls[site], 0);
-    /* A sync fails, and the power goes at any call of the next life. */
-    for (int64_t n = 1; n <= w.calls[D_SYNC] && cuts >= 100; n++)
-        for (int64_t k = 1; k <= w.disk_calls; k++) {
+    for (int64_t n = 1; n <= w->calls[D_SYNC]; n++)
+        for (int64_t k = 1; k <= w->disk_calls; k++) {
             struct sim_strike s[] = {{D_SYNC, n, 1}, {S_DISK_CRASH, 2, k},
                                      {S_POWER, 1, 1}};
 
-            with(&e, s, 3);
+            with(e, s, 3);
         }
-    errors = e.runs - deaths;
-    each_time(&e, S_STOP, true, 3 * w.most_steps, 0);
-    printf("sim: a job of %d rows, %" PRId64 " calls to the disk: %d deaths, "
-           "%d errors, %d signals, %d failed\n", e.o.rows, w.disk_calls,
-           deaths, errors, e.runs - deaths - errors, e.failed);
-    return e.failed || w.disk_calls < 100;
+}
+
+/* A small job, and a death, an error or a signal at every call and step of
+ * it. */
+static int every_call_of(struct every *e)
+{
+    static struct sim w;
+    const struct sim_script nothing = {.n = 0};
+    const struct called *job = &called[e->set];
+    int deaths, errors;
+
+    for (int i = 0; job->sets[i]; i++)
+        TR_ASSERT(sim_options_set(&e->o, job->sets[i]));
+    if (!sim_run(&w, &e->o, &nothing, false)) {
+        printf("%s, without a strike: %s\n", job->name, w.failure);
+        return 1;
+    }
+    each_time(e, S_DISK_CRASH, true, w.disk_calls, e->cuts);
+    each_time(e, S_CRASH, true, w.points, 1);
+    deaths = e->runs;
+    for (int site = D_OPEN; site < T_CLOCK; site++)
+        each_time(e, (enum sim_site)site, false, w.calls[site], 0);
+    if (e->whole)
+        each_sync(e, &w);
+    errors = e->runs - deaths;
+    each_time(e, S_STOP, true, 3 * w.most_steps, 0);
+    printf("sim: %s: a job of %d rows, %" PRId64 " calls to the disk: %d "
+           "deaths, %d errors, %d signals, %d failed\n", job->name, e->o.rows,
+           w.disk_calls, deaths, errors, e->runs - deaths - errors, e->failed);
+    return e->failed || w.disk_calls < 100;
+}
+
+/* With few power cuts the jobs share the numbers of the calls. */
+static int every_call(uint64_t seed, int cuts)
+{
+    int rc = 0;
+
+    for (int i = 0; i < CALLED; i++) {
+        struct every e = {.set = i, .cuts = cuts, .whole = cuts >= 100};
+
+        sim_options_none(&e.o);
+        e.o.seed = seed;
+        e.o.concurrency = 2;
+        e.o.priced = true;
+        e.o.wal_pages = 9;
+        e.o.cache_pages = 4;
+        e.o.audit_pct = 100;
+        e.o.faulty_runs = 3;
+        rc |= every_call_of(&e);
+    }
+    return rc;
 }
 
 /* ---- scripts ------------------------------- */
@@ -370,8 +412,9 @@ static int usage(void)
           "  --seeds N   worlds to run (1000)\n"
           "  --from S    first seed (1)\n"
           "  --jobs N    processes that share the seeds (1)\n"
-          "  --calls N   a small job that dies at each call to the disk, in N\n"
-          "              ways, and fails at each, and is told to stop\n"
+          "  --calls N   small jobs that die at each call to the disk, in N\n"
+          "              ways, fail at each, and are told to stop; below 100\n"
+          "              they share the calls\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
           "  --files     a ledger and an output that die and fail at each call,\n"

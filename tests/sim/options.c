@@ -100,6 +100,15 @@ static void draw_later(struct sim_options *o)
     o->listed = one_in(&r, 3);
 }
 
+/* And after that. */
+static void draw_last(struct sim_options *o)
+{
+    struct tr_rng r = {sim_stream(o->seed, 22)};
+
+    for (int i = 0; i < SIM_LANES; i++)
+        o->lane[i].hidden_tpm = one_in(&r, 12) ? between(&r, 3000, 100000) : 0;
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
     struct tr_rng r = {sim_stream(seed, 1)};
@@ -176,6 +185,7 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
     o->parties = one_in(&r, 8) ? between(&r, 1, 6) : 0;
     draw_batches(o);
     draw_later(o);
+    draw_last(o);
 }
 
 /* ---- names ------------------------------- */

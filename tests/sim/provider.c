@@ -407,7 +407,8 @@ static void complete(struct sim *w, struct sim_flight *f, struct tr_str text,
     tr_buf_addz(&b, ",\"message\":{\"role\":\"assistant\",\"content\":");
     tr_buf_add_json(&b, text);
     tr_buf_addz(&b, "}}]");
-    if (!strikes(w, F_NO_USAGE))
+    f->usage = strikes(w, F_NO_USAGE) ? -1 : in + out;
+    if (f->usage >= 0)
         tr_buf_addf(&b, ",\"usage\":{\"prompt_tokens\":%" PRId64
                         ",\"completion_tokens\":%" PRId64
                         ",\"total_tokens\":%" PRId64 "}", in, out, in + out);
@@ -474,6 +475,42 @@ static bool admit(struct sim_provider *p, struct tr_buf *headers)
     if (!ok && p->o->retry_after)
         tr_buf_addf(headers, "retry-after: %.3f\n",
                     (1 - p->hidden_level) / rate);
+    return ok;
+}
+
+/* Its limit of tokens, in a bucket as well. A request counts with all that it
+ * may answer, but never more than the bucket holds. */
+static bool admit_tokens(struct sim_provider *p, const struct sim_flight *f,
+                         struct tr_buf *headers)
+{
+    const struct sim_lane_options *o = p->o;
+    double rate = o->hidden_tpm / 60, size = rate * o->hidden_burst_s;
+    double cost = (double)(sim_tokens_in(f) + f->cap);
+    bool ok;
+
+    if (rate <= 0)
+        return true;
+    if (cost > size)
+        cost = size;
+    p->tokens_level += rate * (double)(p->w->now - p->tokens_at) / TR_S;
+    if (p->tokens_level > size)
+        p->tokens_level = size;
+    p->tokens_at = p->w->now;
+    ok = p->tokens_level >= cost;
+    if (ok)
+        p->tokens_level -= cost;
+    if (o->headers) {
+        tr_buf_addf(headers, "x-ratelimit-limit-tokens: %d\n",
+                    (int)o->hidden_tpm);
+        tr_buf_addf(headers, "x-ratelimit-remaining-tokens: %d\n",
+                    (int)(o->hidden_tpm - size + p->tokens_level));
+        tr_buf_addf(headers, "x-ratelimit-reset-tokens: %dms\n",
+                    (int)((size - p->tokens_level) / rate * 1000));
+    }
+    if (!ok && o->retry_after)
+        tr_buf_addf(headers, "retry-after: %.3f\n",
+                    (cost - p->tokens_level) / rate);
+    p->w->marks[M_TOKENS_REFUSED] += !ok;
     return ok;
 }
 
@@ -612,11 +649,6 @@ static void answer_whole(struct sim *w, struct sim_flight *f,
     complete(w, f, tr_buf_str(text), cut ? "length" : "stop", in, out);
 }
 
-static int64_t tokens_in(const struct sim_flight *f)
-{
-    return f->content_bytes / 4 + 8;
-}
-
 static void say_nothing(struct sim_flight *f)
 {
     for (int i = 0; i < f->n; i++)
@@ -630,7 +662,7 @@ void sim_work(struct sim *w, struct sim_flight *f)
 
     tr_buf_init(&text, 0);
     sim_charge(w, f, TR_PURSE_REQUESTS, 1);
-    if (refuse_request(w, f, tokens_in(f), poison)) {
+    if (refuse_request(w, f, sim_tokens_in(f), poison)) {
         say_nothing(f);
     } else if (strikes(w, L_ERROR) || poison == K_CRASHER) {
         refuse(f, 500, "server_error", "internal_error",
@@ -639,9 +671,9 @@ void sim_work(struct sim *w, struct sim_flight *f)
         sim_bill_some(w, f);
         reply(f, 200, "{}");
     } else if (poison) {
-        answer_blocked(w, f, tokens_in(f));
+        answer_blocked(w, f, sim_tokens_in(f));
     } else {
-        answer_whole(w, f, &text, tokens_in(f));
+        answer_whole(w, f, &text, sim_tokens_in(f));
     }
     tr_buf_release(&text);
 }
@@ -649,7 +681,7 @@ void sim_work(struct sim *w, struct sim_flight *f)
 void sim_bill_some(struct sim *w, struct sim_flight *f)
 {
     if (tr_rng_below(&w->rng, 2))
-        bill(f->p, f, tokens_in(f), 1);
+        bill(f->p, f, sim_tokens_in(f), 1);
 }
 
 static int minute_of(const struct sim *w)
@@ -674,7 +706,7 @@ static bool is_brown(const struct sim_provider *p)
 /* The request has arrived: what becomes of it is decided at once. */
 static void process(struct sim *w, struct sim_flight *f)
 {
-    int64_t in = tokens_in(f), slow;
+    int64_t in = sim_tokens_in(f), slow;
     enum sim_kind poison = worst(w, f);
     struct sim_provider *p = f->p;
     const struct sim_lane_options *o = p->o;
@@ -682,13 +714,7 @@ static void process(struct sim *w, struct sim_flight *f)
     bool outage;
     int64_t since = w->now - SIM_START;
 
-    if (p->receipt_count == p->receipt_cap) {
-        p->receipt_cap = p->receipt_cap ? p->receipt_cap * 2 : 256;
-        p->receipts = tr_resize(p->receipts,
-                                p->receipt_cap * sizeof *p->receipts);
-    }
-    p->receipts[p->receipt_count++] = (struct sim_receipt){w->now, f->run};
-
+    sim_door_note(p, f);
     tr_buf_init(&text, 0);
     tr_buf_init(&headers, 0);
     slow = (int64_t)(o->latency_ms * (0.5 + tr_rng_unit(&w->rng))) + 1;
@@ -722,6 +748,10 @@ static void process(struct sim *w, struct sim_flight *f)
         w->marks[M_REFUSED_FOR_PACE]++;
         refuse(f, 429, "requests", "rate_limit_exceeded",
                "Rate limit reached for requests");
+    } else if (!admit_tokens(p, f, &headers)) {
+        f->excused = true;
+        refuse(f, 429, "tokens", "rate_limit_exceeded",
+               "Rate limit reached for tokens per min (TPM)");
     } else if (is_brown(p)) {
         f->excused = o->brown_status != 500;
         refuse(f, o->brown_status, "server_error", "overloaded",
@@ -931,6 +961,7 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         .arrive_at = w->now + TR_MS + (int64_t)tr_rng_below(&w->rng, 19) * TR_MS,
         .deadline_at = w->now + deadline_ms * TR_MS,
         .net = TR_NET_OK,
+        .usage = -1,
     };
     if (w->playbook) {
         play(w, f, deadline_ms);
@@ -953,6 +984,7 @@ static int start(struct tr_transport *t, uint64_t tag, struct tr_str body,
         f->back_at = f->arrive_at;
         f->excused = true;
         f->headers = tr_dup("", 0);
+        sim_door_note(p, f);
         sim_trace(w, "not reached: %d items", f->n);
     }
     if (sim_point(w))
@@ -1165,6 +1197,7 @@ static int next(struct tr_transport *t, struct tr_http_result *r)
     sim_trace(w, "reply: net %d status %d, %d items", (int)found->net,
               found->status, found->n);
     w->first_back = true;
+    sim_door_heard(w, found);
     sim_hear(w, found);
     note_health(w, found);
     if (found->net != TR_NET_CONNECT &&
@@ -1234,7 +1267,8 @@ void sim_provider_init(struct sim *w)
         p->o = &w->o.lane[i];
         pct = p->o->price_pct;
         p->hidden_level = p->o->hidden_rpm / 60 * p->o->hidden_burst_s;
-        p->hidden_at = w->now;
+        p->tokens_level = p->o->hidden_tpm / 60 * p->o->hidden_burst_s;
+        p->hidden_at = p->tokens_at = w->now;
         p->facts = (struct tr_model_facts){
             .price_in = w->o.priced ? 10000 * pct : -1,
             .price_out = w->o.priced ? 50000 * pct : -1,

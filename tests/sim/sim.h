@@ -11,6 +11,7 @@
  *   reader.c    reads a store on its own, knowing the format only
  *   world.c     clock, input, output, crashes: drives the engine to its end
  *   check.c     the promises, checked from what provider and output saw
+ *   door.c      the pace: what arrives at a provider in any window
  *   script.c    what strikes when: drawn from the seed, or as a script says
  *   shrink.c    a red seed becomes a short script
  *   play.c      the provider plays a script of tests/hostile instead
@@ -184,6 +185,7 @@ enum { F_COUNT = D_OPEN, RATES = S_CRASH, BATCH_RATES = S_OTHER - B_UNREACHED };
     X(M_QUOTA, stopped_by_quota)                                               \
     X(M_OUTAGE, stopped_by_outage)                                             \
     X(M_REFUSED_FOR_PACE, refused_for_pace)                                    \
+    X(M_TOKENS_REFUSED, refused_for_tokens)                                    \
     X(M_TOO_BIG, too_big)                                                      \
     X(M_ADAPTED, adapted)                                                      \
     X(M_ASKED_AGAIN, asked_again_after_crash)                                  \
@@ -259,7 +261,8 @@ enum sim_mark {
     X(brown_status, INT, 0)   /* ... this: 500, 503, 529 */                    \
     X(price_pct, INT, 100)    /* of the first one's */                         \
     X(key_refused_after, INT, 0) /* requests until the key is revoked */       \
-    X(says_402, BOOL, 0)      /* when its credit is used up */
+    X(says_402, BOOL, 0)      /* when its credit is used up */                 \
+    X(hidden_tpm, DOUBLE, 0)  /* like hidden_rpm, of tokens */
 
 struct sim_lane_options {
 #define INT int
@@ -447,6 +450,8 @@ struct sim_flight {
     struct sim_item *items;
     int n;
     int64_t content_bytes, cap;
+    int64_t usage;            /* tokens, as the reply states; -1: it does not */
+    size_t receipt;           /* of its provider's */
     bool blocked, quota;      /* it says so */
     bool judged;              /* it says something of each text, to the end */
     bool told;                /* sent after its lane was told to stop */
@@ -466,6 +471,10 @@ struct sim_flight {
 struct sim_receipt { /* a request as the provider received it */
     int64_t at;
     int run;
+    bool arrived;                /* false: its sender heard that it did not */
+    int64_t sent_at, heard_at;   /* heard_at: TR_NEVER until it is */
+    int64_t in, cap;             /* tokens: in it, allowed for its answer */
+    int64_t stated;              /* both, as its sender heard; -1: no word */
 };
 
 struct sim_provider {
@@ -473,8 +482,8 @@ struct sim_provider {
     struct sim *w;
     int place;                   /* in the chain */
     const struct sim_lane_options *o;
-    double hidden_level;
-    int64_t hidden_at, frame;    /* frame: number of the last one */
+    double hidden_level, tokens_level;
+    int64_t hidden_at, tokens_at, frame;    /* frame: number of the last one */
     int64_t requests;            /* processed or refused */
     bool quota_gone, model_gone;
     int64_t quota_back_at;       /* TR_NEVER: when a person pays */
@@ -765,6 +774,12 @@ void sim_charge(struct sim *w, const struct sim_flight *f, int purse,
 bool sim_quota_is_gone(struct sim_provider *p);
 void sim_flight_free(struct sim_flight *f);
 
+/* As this provider counts them. */
+static inline int64_t sim_tokens_in(const struct sim_flight *f)
+{
+    return f->content_bytes / 4 + 8;
+}
+
 /* batch.c */
 void sim_batches_init(struct sim *w);
 void sim_batches_release(struct sim *w);
@@ -807,8 +822,15 @@ void sim_check_money(struct sim *w);
 void sim_check_bill(struct sim *w, int period);
 void sim_tick(struct sim *w); /* the wall clock is looked at */
 void sim_check_row(struct sim *w, const struct tr_row *row, int64_t ordinal);
-void sim_check_rates(struct sim *w);
 void sim_check_end(struct sim *w, int exit_code);
 void sim_check_time(struct sim *w, int64_t born);
+
+/* door.c */
+/* The request is there, or will never be. */
+void sim_door_note(struct sim_provider *p, struct sim_flight *f);
+void sim_door_heard(struct sim *w, const struct sim_flight *f);
+void sim_check_rates(struct sim *w);
+/* What the run's requests took of --tpm, at most: s. */
+double sim_door_tokens_s(const struct sim *w, const struct sim_provider *p);
 
 #endif
