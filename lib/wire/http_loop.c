@@ -73,17 +73,29 @@ static bool collect(struct tr_http *h)
     return any;
 }
 
-/* Lets libcurl work. Once it fails, for want of memory, its handle serves
- * nobody any more, and 7.88 divides by zero when it is used: whatever was under
- * way ends, and a new one takes over. */
+/* Lets libcurl work. Once it fails, for want of memory or because a socket
+ * cannot be watched any more as it needs it, its handle serves nobody any more,
+ * and 7.88 divides by zero when it is used: whatever was under way ends, and a
+ * new one takes over. */
 static void take_code(struct tr_http *h, CURLMcode code)
 {
     if (code == CURLM_OK)
         return;
     collect(h); /* what it had completed before */
-    for (size_t i = 0; i < h->slot_count; i++)
-        if (h->slots[i]->active)
-            tr_slot_finish(h->slots[i], CURLE_OUT_OF_MEMORY);
+    for (size_t i = 0; i < h->slot_count; i++) {
+        struct tr_slot *s = h->slots[i];
+
+        if (!s->active)
+            continue;
+        s->no_socket = 0;
+        s->no_watch = false;
+        if (code == CURLM_ABORTED_BY_CALLBACK) {
+            s->no_socket = h->no_change;
+            s->no_watch = true;
+        }
+        tr_slot_finish(s, s->no_watch ? CURLE_ABORTED_BY_CALLBACK
+                                      : CURLE_OUT_OF_MEMORY);
+    }
     curl_multi_cleanup(h->multi);
     h->running = 0;
     h->due_ns = -1;
@@ -307,6 +319,7 @@ int tr_http_leave(struct tr_slot *s, uint64_t tag, int64_t deadline_ms,
     s->refused = s->forgot = false;
     s->barred = NULL;
     s->dialled = false;
+    s->no_socket = 0;
     s->error[0] = '\0';
     s->began_ns = tr_clock_mono_ns();
     s->deadline_ns = s->began_ns + deadline_ms * TR_MS + OWN_DEADLINE_NS;
