@@ -103,7 +103,7 @@ struct tr_http {
     int64_t trouble_at;   /* the last of them, ns */
     int64_t looked_at;    /* at the sockets, ns */
     int64_t asleep_ns;    /* what the machine had slept when a request left */
-    int no_change;        /* errno of the last change epoll did not take */
+    bool deaf;            /* epoll did not take a change: see prod() */
 };
 
 /* ---- http_frames.c ---------------------------------------------------- */

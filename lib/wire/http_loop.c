@@ -73,29 +73,17 @@ static bool collect(struct tr_http *h)
     return any;
 }
 
-/* Lets libcurl work. Once it fails, for want of memory or because a socket
- * cannot be watched any more as it needs it, its handle serves nobody any more,
- * and 7.88 divides by zero when it is used: whatever was under way ends, and a
- * new one takes over. */
+/* Lets libcurl work. Once it fails, for want of memory, its handle serves
+ * nobody any more, and 7.88 divides by zero when it is used: whatever was under
+ * way ends, and a new one takes over. */
 static void take_code(struct tr_http *h, CURLMcode code)
 {
     if (code == CURLM_OK)
         return;
     collect(h); /* what it had completed before */
-    for (size_t i = 0; i < h->slot_count; i++) {
-        struct tr_slot *s = h->slots[i];
-
-        if (!s->active)
-            continue;
-        s->no_socket = 0;
-        s->no_watch = false;
-        if (code == CURLM_ABORTED_BY_CALLBACK) {
-            s->no_socket = h->no_change;
-            s->no_watch = true;
-        }
-        tr_slot_finish(s, s->no_watch ? CURLE_ABORTED_BY_CALLBACK
-                                      : CURLE_OUT_OF_MEMORY);
-    }
+    for (size_t i = 0; i < h->slot_count; i++)
+        if (h->slots[i]->active)
+            tr_slot_finish(h->slots[i], CURLE_OUT_OF_MEMORY);
     curl_multi_cleanup(h->multi);
     h->running = 0;
     h->due_ns = -1;
@@ -112,12 +100,14 @@ static void act(struct tr_http *h, curl_socket_t fd, int bits)
 /* When one address of a name does not answer, libcurl (7.88) closes the socket
  * and tries the next one when it is called again. It sets no timer for that,
  * and of the socket nobody hears any more; only a call for all requests reaches
- * this one. */
+ * this one. The same where epoll does not tell of all that it should: what was
+ * sent is paid for, and is heard a little later. */
 static void prod(struct tr_http *h)
 {
     int64_t now = tr_clock_mono_ns();
 
-    if (!h->multi || !h->unconnected || now < h->prodded_at + PROD_MS * TR_MS)
+    if (!h->multi || !(h->unconnected || (h->deaf && h->active)) ||
+        now < h->prodded_at + PROD_MS * TR_MS)
         return;
     h->prodded_at = now;
     CURL_IGNORE_DEPRECATION(
@@ -245,7 +235,7 @@ static int sleep_ms(struct tr_http *h, int timeout_ms)
         timeout_ms = until_ms(h->due_ns, now);
     if (h->active && until_ms(h->earliest_ns, now) < timeout_ms)
         timeout_ms = until_ms(h->earliest_ns, now);
-    if (h->unconnected && timeout_ms > PROD_MS)
+    if ((h->unconnected || (h->deaf && h->active)) && timeout_ms > PROD_MS)
         timeout_ms = PROD_MS;
     return timeout_ms;
 }

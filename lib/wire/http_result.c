@@ -68,9 +68,7 @@ static const char *words_of(struct tr_slot *s)
 /* This machine had no socket for it, or none that can be watched. */
 static bool lacks(const struct tr_slot *s, enum tr_net net)
 {
-    return s->no_socket &&
-           (net == TR_NET_CONNECT ||
-            (s->code == CURLE_ABORTED_BY_CALLBACK && !s->resent));
+    return s->no_socket && net == TR_NET_CONNECT;
 }
 
 void tr_http_show(struct tr_slot *s, struct tr_http_result *r)

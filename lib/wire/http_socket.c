@@ -131,14 +131,12 @@ curl_socket_t tr_http_open_socket(void *user, curlsocktype purpose,
  * the next request. Telling epoll both times would cost two system calls a
  * request; so an idle socket stays known until it speaks (look_at()). That
  * goes for connections only: the descriptors of a name look-up are closed
- * without a word, and the connection gets the same number. One of those that
- * cannot be watched costs a quarter of a second: libcurl's timer asks, too. */
+ * without a word, and the connection gets the same number. */
 int tr_http_socket_changed(CURL *easy, curl_socket_t fd, int what, void *user,
                            void *socket_user)
 {
     struct tr_http *h = user;
     struct tr_watch *w = watch_of(h, fd);
-    int bad;
 
     (void)easy;
     (void)socket_user;
@@ -147,11 +145,9 @@ int tr_http_socket_changed(CURL *easy, curl_socket_t fd, int what, void *user,
     w->wanted = what == CURL_POLL_REMOVE ? 0 : (unsigned char)what;
     if (w->wanted == w->known || (!w->wanted && w->ours))
         return 0;
-    bad = tr_http_tell_epoll(h, fd, w, w->wanted);
-    if (!bad || !w->ours)
-        return 0;
-    h->no_change = bad;
-    return -1;
+    if (tr_http_tell_epoll(h, fd, w, w->wanted) != 0)
+        h->deaf = true;
+    return 0;
 }
 
 int tr_http_close_socket(void *user, curl_socket_t fd)

@@ -186,6 +186,21 @@ def few_descriptors(case):
         case.heals(job, f"{n} descriptors")
 
 
+def few_watches(case):
+    """Sockets are to be had, but not watched: nothing leaves whose answer
+    nobody would see, and it is not the provider that is to blame."""
+    for n in sorted({1, 2, *points(case, case.calm("e"))}):
+        fault = f"e:ENOSPC:{n}+"
+        job = case.world.job("--max-wait", "2s")
+        code = job.run(fault)
+        case.failed(job, code, (0, 74), fault,
+                    "fs.epoll.max_user_watches" if code else "")
+        case.expect(f"{fault}: no answer is paid for and not read",
+                    case.world.bill()["requests"]["total"] == 0 or
+                    job.books()["unknown_nanousd"] == 0, job.said())
+        case.heals(job, fault)
+
+
 def is_local(job):
     """The same job with the local model, which costs nothing and is wrong at
     times; False where it was not built."""
@@ -631,6 +646,7 @@ CASES = [
     ("full_while_asking", full_while_asking, ["--latency", "20"]),
     ("small_files", small_files, []),
     ("few_descriptors", few_descriptors, []),
+    ("few_watches", few_watches, []),
     ("little_memory", little_memory, []),
     ("no_threads", no_threads, []),
     ("read_only", read_only, []),
