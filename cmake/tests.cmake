@@ -106,10 +106,10 @@ add_test(NAME resume COMMAND ${Python3_EXECUTABLE}
 set(flat ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/kill/flat.py
     $<TARGET_FILE:trommel>)
 add_test(NAME flat COMMAND ${flat})
-# Every call of the parts; of whole runs every 211th, beginning elsewhere each
+# Every call of the parts; of whole runs every 421st, beginning elsewhere each
 # day. Nightly every one.
 set(torture torture $<TARGET_FILE:trommel>)
-add_test(NAME torture COMMAND ${torture} --step 211)
+add_test(NAME torture COMMAND ${torture} --step 421)
 set_tests_properties(kill hurt resume flat torture PROPERTIES TIMEOUT 600)
 
 # Alerts, metrics and traces, as their receivers see them.

@@ -60,6 +60,7 @@ struct tr_slot {
         int file_fd, save_fd; /* save_fd -1: to memory */
         int64_t file_bytes, file_at, save_max, saved;
         bool disk;        /* the file could not be written */
+        int unread;       /* errno: the file could not be read; 0 */
     } ask;
     struct tr_slot *next; /* in the free or done list */
     char error[CURL_ERROR_SIZE];

@@ -93,10 +93,16 @@ void tr_http_show(struct tr_slot *s, struct tr_http_result *r)
     r->unsaved = s->ask.disk;
     r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
     r->message[0] = '\0';
-    r->ours = !r->sent && lacks(s, r->net);
+    r->ours = s->ask.unread || (!r->sent && lacks(s, r->net));
     tr_http_note_frames(s, status, r);
     if (r->net == TR_NET_OK)
         return;
+    if (s->ask.unread) {
+        snprintf(r->message, sizeof r->message, "a temporary file cannot be "
+                 "read: %s; check the disk, or set TMPDIR to another",
+                 strerror(s->ask.unread));
+        return;
+    }
     if (lacks(s, r->net)) {
         snprintf(r->message, sizeof r->message, "%s: %s; %s",
                  s->no_watch ? "a socket cannot be watched" : "no socket",

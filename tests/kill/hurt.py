@@ -247,6 +247,19 @@ def little_memory(case):
                 case.heals(job, how)
 
 
+def no_memory(case):
+    """Each allocation of the program, of cli/ too, fails once or from there
+    on: there are ten thousand, so with longer steps."""
+    for n in points(case, case.calm("m"), 30 * args.step + 1):
+        for plus in ("", "+"):
+            fault = f"m:fail:{n}{plus}"
+            job = case.world.job("--max-wait", "2s")
+            code = job.run(fault)
+            case.failed(job, code, (0, 69, 70, 74, 75), fault,
+                        "emory" if code else "")
+            case.heals(job, fault)
+
+
 def no_threads(case):
     """No thread can be had: who needs none does without, the others say so."""
     if os.geteuid() != 0:
@@ -648,6 +661,7 @@ CASES = [
     ("few_descriptors", few_descriptors, []),
     ("few_watches", few_watches, []),
     ("little_memory", little_memory, []),
+    ("no_memory", no_memory, []),
     ("no_threads", no_threads, []),
     ("read_only", read_only, []),
     ("stuck_reader", stuck_reader, ["--latency", "1"]),
