@@ -247,6 +247,16 @@ def little_memory(case):
                 case.heals(job, how)
 
 
+def show(job, shown, fault, n=None):
+    """Runs it; its output goes to shown[n]. The exit code, or without n the
+    number of calls."""
+    with open(job.path("shown"), "w+") as out:
+        code = job.run(fault, stdout=out, count=n is None)
+        out.seek(0)
+        shown[n] = out.read()
+    return code if n is not None else int(open(job.path("count")).read())
+
+
 def no_memory(case):
     """Each allocation of the program, of cli/ too, fails once or from there
     on: there are ten thousand, so with longer steps."""
@@ -258,6 +268,17 @@ def no_memory(case):
             case.failed(job, code, (0, 69, 70, 74, 75), fault,
                         "emory" if code else "")
             case.heals(job, fault)
+    shown = {}
+    job = case.world.job("--dry-run", "--store", "none")
+    calls = show(job, shown, "m:kill:999999999")
+    for n in (*points(case, calls, 10 * args.step + 1),
+              *range(calls - 8, calls + 1)): # what shows it stands at the end
+        code = show(job, shown, f"m:fail:{n}", n)
+        case.failed(job, code, (0, 70), f"preview, m:fail:{n}",
+                    "emory" if code else "")
+        case.expect(f"preview, m:fail:{n}: whole or an error", code or
+                    "costs at most" in shown[n], shown[n])
+    job.close()
 
 
 def no_threads(case):
