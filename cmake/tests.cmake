@@ -78,6 +78,8 @@ set(hurt --module $<TARGET_FILE:fault>)
 add_executable(torture ${CMAKE_SOURCE_DIR}/tests/torture/torture.c
     ${CMAKE_SOURCE_DIR}/tests/torture/fault.c)
 set_target_properties(torture PROPERTIES C_EXTENSIONS ON)
+target_compile_definitions(torture PRIVATE
+    TLS_PY="${CMAKE_SOURCE_DIR}/tests/torture/tls.py")
 target_link_libraries(torture PRIVATE tr_core ${CMAKE_DL_LIBS})
 set(kills 200)
 if(CMAKE_C_FLAGS MATCHES "-fsanitize")

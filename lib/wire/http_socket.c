@@ -90,7 +90,8 @@ static int watched_socket(struct tr_slot *s,
                           const struct curl_sockaddr *address)
 {
     struct tr_http *h = s->h;
-    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
+    int fd = socket(address->family,
+                    address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
                     address->protocol);
     struct tr_watch *w = watch_of(h, fd);
 

@@ -17,7 +17,8 @@
  *          c  socket(), connect(), send(), recv()
  *          e  what a process asks the system for beside files: epoll, eventfd(),
  *             pipe(), socketpair(), posix_spawn()
- *          l  getaddrinfo(), which libcurl calls on a thread of its own
+ *          l  getaddrinfo(), which libcurl calls on a thread of its own;
+ *             torture.test is this machine
  *          m  memory: malloc() and its kin, of our code and of the libraries
  *             in `careful`; not those of the C++ and the TLS libraries
  * DEED     kill   SIGKILL before the call

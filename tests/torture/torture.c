@@ -81,6 +81,7 @@ static char here[64];      /* of everything */
 static char config[100];
 static int port;           /* of the fake */
 static int hook_port;      /* of who takes alerts */
+static int tls_port;       /* of the fake behind TLS, 0: there is no TLS */
 static const char *trommel;
 static const char *patience = "20m"; /* --max-wait */
 
@@ -596,6 +597,19 @@ static void chain(struct play *p)
     classify(p, options);
 }
 
+/* Over TLS, to a name that is looked up, on a thread: fault.c knows it. */
+static void tls(struct play *p)
+{
+    char url[60];
+    const char *const options[][2] = {
+        {"labels", "refund,bug,question,praise"}, {"base-url", url},
+        {"key-env", "OPENAI_API_KEY"}, {NULL, NULL},
+    };
+
+    snprintf(url, sizeof url, "https://torture.test:%d/v1", tls_port);
+    classify(p, options);
+}
+
 /* Each alert goes to a server and to a program. */
 static void alerts(struct play *p)
 {
@@ -870,6 +884,7 @@ static const struct scene {
     {"adopted",  batch,   before_adopted, true,  true,  false, "out.csv"},
     {"rescued",  rescued, before_rescued, true,  true,  false, "out.csv"},
     {"chain",    chain,   NULL,           true,  true,  false, "out.csv"},
+    {"tls",      tls,     NULL,           true,  true,  false, "out.csv"},
     {"alerts",   alerts,  NULL,           true,  true,  false, "out.csv"},
     {"sample",   sample,  NULL,           true,  true,  false, NULL     },
 };
@@ -882,6 +897,7 @@ static const char *const series[] = {
     "s:ENOSPC:", "n:EIO:", "n:ENOSPC:", "n:EMFILE:", "n:EINTR:", "r:EIO:",
     "r:EINTR:", "r:short:", "c:ECONNRESET:", "c:EINTR:", "c:short:",
     "c:EMFILE:", "i:EIO:", "e:ENOSPC:", "e:EMFILE:",
+    "l:EIO:",
 };
 
 /* ---- the provider ----------------------------------------------------- */
@@ -916,9 +932,30 @@ static int64_t bill(const char *member, bool reset)
     return at ? strtoll(at + strlen(name), NULL, 10) : -1;
 }
 
+/* What a server of ours writes there when it listens; 0: it does not. */
+static int read_port(const char *port_file, pid_t server)
+{
+    char text[20] = "";
+
+    for (int i = 0; i < 3000; i++) {
+        int fd = open(port_file, O_RDONLY | O_CLOEXEC);
+
+        if (fd >= 0) {
+            ssize_t n = read(fd, text, sizeof text - 1);
+
+            text[n > 0 ? n : 0] = '\0';
+            close(fd);
+        }
+        if (atoi(text) || waitpid(server, NULL, WNOHANG) == server)
+            break;
+        poll(NULL, 0, 10 * 20 /* HASTE */);
+    }
+    return atoi(text);
+}
+
 static pid_t start_fake(void)
 {
-    char port_file[100], gold[100], text[20] = "";
+    char port_file[100], gold[100];
     pid_t pid;
 
     snprintf(port_file, sizeof port_file, "%s/port", here);
@@ -933,19 +970,28 @@ static pid_t start_fake(void)
               NULL);
         _exit(127);
     }
-    for (int i = 0; i < 3000 && !port; i++) {
-        int fd = open(port_file, O_RDONLY);
-
-        if (fd >= 0) {
-            ssize_t n = read(fd, text, sizeof text - 1);
-
-            text[n > 0 ? n : 0] = '\0';
-            port = atoi(text);
-            close(fd);
-        }
-        poll(NULL, 0, 10);
-    }
+    port = read_port(port_file, pid);
     return pid;
+}
+
+/* Without openssl or Python there is none, and its scene is left out. */
+static pid_t start_tls(void)
+{
+    char port_file[100], behind[20], trusted[100];
+    pid_t pid;
+
+    snprintf(port_file, sizeof port_file, "%s/tls-port", here);
+    snprintf(trusted, sizeof trusted, "%s/tls.crt", here);
+    snprintf(behind, sizeof behind, "%d", port);
+    pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        execl(TLS_PY, "tls.py", here, behind, NULL);
+        _exit(127);
+    }
+    tls_port = read_port(port_file, pid);
+    setenv("SSL_CERT_FILE", trusted, 1);
+    return tls_port ? pid : 0;
 }
 
 /* Takes every alert. */
@@ -1265,7 +1311,7 @@ static bool torment(const struct scene *s, const char *kind, const char *plus,
     alarm(PLAY_S);
     /* What fails for good is waited for in vain: not long. In peace a busy
      * machine must not look like an outage. */
-    patience = strchr("cmer", kind[0]) ? "10s" : "20m";
+    patience = strchr("cmerl", kind[0]) ? "10s" : "20m";
     play(s, &first, plan);
     patience = "20m";
     reached = fault_count() >= n;
@@ -1399,7 +1445,7 @@ int main(int argc, char **argv)
 {
     const char *only = NULL, *kind = "";
     long step = 1, at = time(NULL) / 86400, from = 0;
-    pid_t fake, hook;
+    pid_t fake, hook, proxy;
     char spare[60];
 
     for (int i = 2; i + 1 < argc; i += 2) {
@@ -1438,6 +1484,7 @@ int main(int argc, char **argv)
     make_files();
     fake = start_fake();
     hook = start_hook();
+    proxy = start_tls();
     snprintf(spare, sizeof spare, "http://127.0.0.1:%d/v1", port);
     setenv("OPENAI_BASE_URL", spare, 1);
     setenv("HOOK_SECRET", "of the hook, not a key", 1);
@@ -1445,6 +1492,10 @@ int main(int argc, char **argv)
         const struct scene *s = &scenes[i];
         if (only && strcmp(only, s->name) != 0)
             continue;
+        if (s->play == tls && !tls_port) {
+            printf("tls: skipped: openssl or python3 is missing\n");
+            continue;
+        }
         all->plays = all->absorbed = 0;
         calm_down(s);
         for (size_t k = 0; k < sizeof series / sizeof *series; k++) {
@@ -1454,6 +1505,8 @@ int main(int argc, char **argv)
                 continue;
             if (series[k][0] != 'm') /* a hundred calls, not ten thousand */
                 every = (every + 15) / 16;
+            if (series[k][0] == 'l') /* one or two */
+                every = 1;
             if (from)
                 every = step;
             suffer(s, series[k], "", from ? from : 1 + at % every, every);
@@ -1468,6 +1521,8 @@ int main(int argc, char **argv)
     }
     kill(fake, SIGTERM);
     kill(hook, SIGTERM);
+    if (proxy && kill(proxy, SIGTERM) == 0)
+        waitpid(proxy, NULL, 0);
     waitpid(fake, NULL, 0);
     waitpid(hook, NULL, 0);
     remove_all(here);
