@@ -15,8 +15,8 @@
  *             readlink(), realpath(), fcntl() with its locks
  *          r  read(), pread(), fread()
  *          c  socket(), connect(), send(), recv()
- *          e  what a process asks the system for beside files: epoll, eventfd(),
- *             pipe(), socketpair(), posix_spawn()
+ *          e  what a process gets from the system beside files: epoll,
+ *             eventfd(), pipe(), socketpair(), posix_spawn()
  *          l  getaddrinfo(), which libcurl calls on a thread of its own;
  *             torture.test is this machine
  *          m  memory: malloc() and its kin, of our code and of the libraries
