@@ -4,7 +4,8 @@
 #   make demo                builds and labels examples/tickets.csv
 #   make test                all tests, plain and under sanitizers
 #   make install PREFIX=DIR  program, library, man page, local model
-#   make nightly             the tests that take long, and all under the thread sanitizer
+#   make nightly             the tests that take long, torture under the address sanitizer,
+#                            and all under the thread sanitizer
 PREFIX ?= /usr/local
 Q := >/dev/null
 
@@ -32,6 +33,9 @@ nightly:
 	@cmake --log-level=NOTICE --preset dev $(Q)
 	@cmake --build --preset dev
 	@ctest --preset nightly
+	@cmake --log-level=NOTICE --preset asan $(Q)
+	@cmake --build --preset asan
+	@ctest --preset nightly-asan
 	@cmake --log-level=NOTICE --preset tsan $(Q)
 	@cmake --build --preset tsan
 	@ctest --preset tsan

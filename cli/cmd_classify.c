@@ -80,10 +80,12 @@ static void run_loop(struct term *term, struct progress *progress,
     } while (state == TROMMEL_MORE);
 }
 
-/* Rows stand in it, and what they hold gives the terminal no orders. */
-static void put_lines(const char *text)
+/* Rows stand in it, and what they hold gives the terminal no orders. false: no
+ * memory, for this or for the text. */
+static bool put_lines(const char *text)
 {
-    char *copy = strdup(text), *at = copy;
+    char *copy = *text ? strdup(text) : NULL, *at = copy;
+    bool is_there = copy != NULL;
 
     for (char *line; (line = strsep(&at, "\n"));) {
         term_put(stdout, line);
@@ -91,6 +93,7 @@ static void put_lines(const char *text)
             putchar('\n');
     }
     free(copy);
+    return is_there;
 }
 
 /* The end: what is known now, then why it ended if not well. */
@@ -104,11 +107,17 @@ static int finish(struct term *term, struct progress *progress,
     bool named = code <= 1 && output && strcmp(output, "-") != 0;
 
     progress_tick(progress, run, true);
-    if (args_is(cfg, "dry-run", "yes"))
-        put_lines(code <= 1 ? trommel_run_preview(run) : "");
-    else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 && !term->json)
+    if (args_is(cfg, "dry-run", "yes")) {
+        if (code <= 1 && !put_lines(trommel_run_preview(run))) {
+            code = trommel_exit_code(TROMMEL_ENOMEM);
+            why = "out of memory for the preview; run the same command again "
+                  "with more memory (ulimit -v)";
+        }
+    } else if (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 &&
+               !term->json) {
         summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));
+    }
     if (code == 1 && term->quiet && !term->json &&
         !args_is(cfg, "dry-run", "yes"))
         summary_failed(term, run, named ? output : NULL);

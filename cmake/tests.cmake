@@ -78,6 +78,8 @@ set(hurt --module $<TARGET_FILE:fault>)
 add_executable(torture ${CMAKE_SOURCE_DIR}/tests/torture/torture.c
     ${CMAKE_SOURCE_DIR}/tests/torture/fault.c)
 set_target_properties(torture PROPERTIES C_EXTENSIONS ON)
+target_compile_definitions(torture PRIVATE
+    TLS_PY="${CMAKE_SOURCE_DIR}/tests/torture/tls.py")
 target_link_libraries(torture PRIVATE tr_core ${CMAKE_DL_LIBS})
 set(kills 200)
 if(CMAKE_C_FLAGS MATCHES "-fsanitize")
@@ -106,10 +108,10 @@ add_test(NAME resume COMMAND ${Python3_EXECUTABLE}
 set(flat ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/kill/flat.py
     $<TARGET_FILE:trommel>)
 add_test(NAME flat COMMAND ${flat})
-# Every call of the parts; of whole runs every 211th, beginning elsewhere each
+# Every call of the parts; of whole runs every 421st, beginning elsewhere each
 # day. Nightly every one.
 set(torture torture $<TARGET_FILE:trommel>)
-add_test(NAME torture COMMAND ${torture} --step 211)
+add_test(NAME torture COMMAND ${torture} --step 421)
 set_tests_properties(kill hurt resume flat torture PROPERTIES TIMEOUT 600)
 
 # Alerts, metrics and traces, as their receivers see them.

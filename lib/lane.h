@@ -80,6 +80,8 @@ struct tr_reply {
     struct tr_limits limits;
     int64_t retry_after_ms;        /* server's wish, -1: none */
     bool unsent;                   /* its batch was refused as a whole */
+    bool ours;                     /* nobody was asked: this machine lacked
+                                      something, as message says */
     bool slow_down;                /* told to go back to an earlier rate */
     int64_t latency_ms;
     char served[96];               /* model that really answered, or "" */

@@ -218,6 +218,7 @@ struct tr_run {
                                    it had been said before; Unix s */
     int64_t now;                /* monotonic ns, as of the last tick */
     char last_trouble[320];
+    bool trouble_ours;          /* it was this machine's */
     const struct tr_run_lane *trouble_lane; /* whose it was */
 
     int stopping;               /* 0 no, 1 nothing leaves, 2 at once */

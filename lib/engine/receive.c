@@ -518,6 +518,7 @@ static void note_trouble(struct tr_run *run, const struct tr_pack *p,
         run->trouble_since = since > run->last_served_at ? since
                                                          : run->last_served_at;
     run->trouble_lane = l;
+    run->trouble_ours = reply->ours;
     snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",
              tr_outcome_word(reply->outcome), reply->message[0] ? ": " : "",
              reply->message);

@@ -213,6 +213,16 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
             *wake = limit;
         return;
     }
+    if (run->trouble_ours) {
+        snprintf(text, sizeof text,
+                 "nothing could be asked for %" PRId64 " s, and not for want "
+                 "of the provider (%s). Mend that, then run the same command "
+                 "again (--max-wait sets how long to go on); %s",
+                 run->opts.max_wait_ms / 1000, run->last_trouble,
+                 tr_run_kept(run));
+        tr_run_stop_with(run, tr_exit_code(TR_IO), text);
+        return;
+    }
     snprintf(text, sizeof text,
              "%s: no answer for %" PRId64 " s (%s). Run the same command again "
              "when the provider is back (--max-wait sets how long to go on); "

@@ -97,9 +97,16 @@ int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
         return errno == ENOENT ? TR_OK
             : tr_fail(err, tr_errno_code(errno, TR_NOINPUT), "%s: %s", folder,
                       strerror(errno));
-    while ((e = readdir(dir))) {
+    for (;;) {
         struct tr_store_info *info;
 
+        errno = 0;
+        e = readdir(dir);
+        if (!e && errno)
+            TRY(tr_fail(err, tr_errno_code(errno, TR_NOINPUT), "%s: cannot be "
+                        "read to its end: %s", folder, strerror(errno)));
+        if (!e)
+            break;
         if (!is_store_name(e->d_name))
             continue;
         if (!tr_grow((void **)list, &cap, *n + 1, sizeof **list))

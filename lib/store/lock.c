@@ -109,13 +109,16 @@ void tr_lock_count(int fd, int64_t commits)
 }
 
 /* Whether fd is still the file of that name: rm may have taken it away
- * between our open() and our flock(). */
-static bool is_current(int fd, const char *name)
+ * between our open() and our flock(). < 0: errno says why nobody knows. */
+static int is_current(int fd, const char *name)
 {
     struct stat ours, there;
 
-    return fstat(fd, &ours) == 0 && stat(name, &there) == 0 &&
-           ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+    if (fstat(fd, &ours) != 0)
+        return -1;
+    if (stat(name, &there) != 0)
+        return errno == ENOENT ? 0 : -1;
+    return ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 
 int tr_lock_held(const char *db_path, const struct tr_holder *who, bool waits,
@@ -151,9 +154,17 @@ int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
                            tr_errno_remedy(errno, "make the folder writable, "
                                            "or choose another with --store"));
         if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
-            if (!is_current(*fd, name)) {
+            int current = is_current(*fd, name);
+
+            if (current == 0) {
                 close(*fd);
                 continue;
+            }
+            if (current < 0) { /* asking again would be asking for ever */
+                rc = tr_fail(err, TR_IO, "%s: cannot be looked at: %s; check "
+                             "the disk, or choose another folder with --store",
+                             name, strerror(errno));
+                break;
             }
             if (write_holder(*fd, task))
                 return TR_OK;

@@ -82,6 +82,7 @@ bool tr_reply_begin(const struct tr_http_result *r, struct tr_buf *scratch,
     reply->text = (struct tr_str){0};
     reply->sure = NULL;
     reply->sure_count = 0;
+    reply->ours = false;
     reply->usage = (struct tr_usage){-1, -1, -1, -1, -1};
     return r->net == TR_NET_OK && r->status >= 200 && r->status < 300;
 }

@@ -322,7 +322,7 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
     if (h->epoll < 0 || h->wake < 0 ||
         epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->wake, &e) < 0)
         TRY(tr_fail(err, TR_IO, "no event queue: %s; %s", strerror(errno),
-                    tr_errno_remedy(errno, "run the same command again")));
+                    tr_http_watch_remedy(errno)));
     *out = &h->t;
     return TR_OK;
 out:

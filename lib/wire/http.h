@@ -52,6 +52,8 @@ struct tr_slot {
     int tries;            /* connections it was given to; 0: nothing left */
     const char *barred;   /* why an address of its was, NULL: none was */
     bool dialled;         /* another one was not */
+    int no_socket;        /* errno of the last one; 0: there was one */
+    bool no_watch;        /* it was epoll that did not take it */
     CURLcode code;
     struct tr_asked {     /* what an ask needs beyond a request */
         CURLU *address;   /* NULL: no ask */
@@ -59,6 +61,7 @@ struct tr_slot {
         int file_fd, save_fd; /* save_fd -1: to memory */
         int64_t file_bytes, file_at, save_max, saved;
         bool disk;        /* the file could not be written */
+        int unread;       /* errno: the file could not be read; 0 */
     } ask;
     struct tr_slot *next; /* in the free or done list */
     char error[CURL_ERROR_SIZE];
@@ -69,6 +72,7 @@ struct tr_slot {
 struct tr_watch {
     unsigned char wanted, known; /* CURL_POLL_IN | CURL_POLL_OUT */
     bool ours;                   /* from open_socket(): we close it, too */
+    bool added;                  /* epoll has it, be known 0 */
 };
 
 struct tr_http {
@@ -101,7 +105,7 @@ struct tr_http {
     int64_t trouble_at;   /* the last of them, ns */
     int64_t looked_at;    /* at the sockets, ns */
     int64_t asleep_ns;    /* what the machine had slept when a request left */
-    int no_socket;        /* errno of the last one; 0: there was one */
+    bool deaf;            /* epoll did not take a change: see prod() */
 };
 
 /* ---- http_frames.c ---------------------------------------------------- */
@@ -126,8 +130,12 @@ int tr_http_socket_changed(CURL *easy, curl_socket_t fd, int what, void *user,
                            void *socket_user);
 int tr_http_timer_changed(CURLM *multi, long timeout_ms, void *user);
 
-void tr_http_tell_epoll(struct tr_http *h, curl_socket_t fd,
-                        struct tr_watch *w, unsigned char bits);
+/* 0 or errno. */
+int tr_http_tell_epoll(struct tr_http *h, curl_socket_t fd,
+                       struct tr_watch *w, unsigned char bits);
+
+/* What helps when epoll takes no more. */
+const char *tr_http_watch_remedy(int errnum);
 
 /* ---- http_slot.c ------------------------------------------------------ */
 

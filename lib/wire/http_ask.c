@@ -19,8 +19,10 @@ static size_t read_file(char *out, size_t size, size_t n, void *user)
     do
         got = pread(s->ask.file_fd, out, n, s->ask.file_at);
     while (got < 0 && errno == EINTR);
-    if (got < 0 || (n && !got))
+    if (got < 0 || (n && !got)) {
+        s->ask.unread = got < 0 ? errno : ENODATA;
         return CURL_READFUNC_ABORT;
+    }
     s->ask.file_at += got;
     return (size_t)got;
 }

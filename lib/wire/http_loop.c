@@ -100,12 +100,14 @@ static void act(struct tr_http *h, curl_socket_t fd, int bits)
 /* When one address of a name does not answer, libcurl (7.88) closes the socket
  * and tries the next one when it is called again. It sets no timer for that,
  * and of the socket nobody hears any more; only a call for all requests reaches
- * this one. */
+ * this one. The same where epoll does not tell of all that it should: what was
+ * sent is paid for, and is heard a little later. */
 static void prod(struct tr_http *h)
 {
     int64_t now = tr_clock_mono_ns();
 
-    if (!h->multi || !h->unconnected || now < h->prodded_at + PROD_MS * TR_MS)
+    if (!h->multi || !(h->unconnected || (h->deaf && h->active)) ||
+        now < h->prodded_at + PROD_MS * TR_MS)
         return;
     h->prodded_at = now;
     CURL_IGNORE_DEPRECATION(
@@ -233,7 +235,7 @@ static int sleep_ms(struct tr_http *h, int timeout_ms)
         timeout_ms = until_ms(h->due_ns, now);
     if (h->active && until_ms(h->earliest_ns, now) < timeout_ms)
         timeout_ms = until_ms(h->earliest_ns, now);
-    if (h->unconnected && timeout_ms > PROD_MS)
+    if ((h->unconnected || (h->deaf && h->active)) && timeout_ms > PROD_MS)
         timeout_ms = PROD_MS;
     return timeout_ms;
 }
@@ -308,6 +310,7 @@ int tr_http_leave(struct tr_slot *s, uint64_t tag, int64_t deadline_ms,
     s->refused = s->forgot = false;
     s->barred = NULL;
     s->dialled = false;
+    s->no_socket = 0;
     s->error[0] = '\0';
     s->began_ns = tr_clock_mono_ns();
     s->deadline_ns = s->began_ns + deadline_ms * TR_MS + OWN_DEADLINE_NS;

@@ -65,9 +65,14 @@ static const char *words_of(struct tr_slot *s)
     return s->error[0] ? s->error : curl_easy_strerror(s->code);
 }
 
+/* This machine had no socket for it, or none that can be watched. */
+static bool lacks(const struct tr_slot *s, enum tr_net net)
+{
+    return s->no_socket && net == TR_NET_CONNECT;
+}
+
 void tr_http_show(struct tr_slot *s, struct tr_http_result *r)
 {
-    struct tr_http *h = s->h;
     long status = 0, request_bytes = 0;
     curl_off_t upload_bytes = 0;
 
@@ -88,13 +93,23 @@ void tr_http_show(struct tr_slot *s, struct tr_http_result *r)
     r->unsaved = s->ask.disk;
     r->latency_ms = (tr_clock_mono_ns() - s->began_ns) / TR_MS;
     r->message[0] = '\0';
+    r->ours = s->ask.unread || (!r->sent && lacks(s, r->net));
     tr_http_note_frames(s, status, r);
     if (r->net == TR_NET_OK)
         return;
-    if (r->net == TR_NET_CONNECT && h->no_socket) {
-        snprintf(r->message, sizeof r->message, "no socket: %s; %s",
-                 strerror(h->no_socket),
-                 tr_errno_remedy(h->no_socket, "run the same command again"));
+    if (s->ask.unread) {
+        snprintf(r->message, sizeof r->message, "a temporary file cannot be "
+                 "read: %s; check the disk, or set TMPDIR to another",
+                 strerror(s->ask.unread));
+        return;
+    }
+    if (lacks(s, r->net)) {
+        snprintf(r->message, sizeof r->message, "%s: %s; %s",
+                 s->no_watch ? "a socket cannot be watched" : "no socket",
+                 strerror(s->no_socket),
+                 s->no_watch ? tr_http_watch_remedy(s->no_socket)
+                             : tr_errno_remedy(s->no_socket,
+                                               "run the same command again"));
         return;
     }
     snprintf(r->message, sizeof r->message, "%.199s",

@@ -618,6 +618,7 @@ void tr_wire_classify(const struct tr_http_result *r,
     const struct rule *rule = rules;
 
     /* A refusal whose body broke off is still a refusal, and free. */
+    reply->ours = r->ours;
     if (r->net != TR_NET_OK && r->status < 400) {
         classify_net(r, reply);
         return;

@@ -27,6 +27,7 @@ struct tr_http_result {
     uint64_t tag;
     enum tr_net net;
     bool sent;            /* some byte of the request may have left */
+    bool ours;            /* this machine lacked something; nobody was asked */
     int status;           /* HTTP status, 0: none */
     struct tr_str headers; /* "name: value\n" lines, names lower-case, only the
                               interesting ones; until the next next() */

@@ -1,6 +1,7 @@
 /* fuzz_catalog.c - tables of providers and models: a row's values are in
  * range, or an error names its place; and a task file never sends the key of
- * a provider we know to another place.
+ * a provider we know to another place. Rows that are written from drawn values
+ * hold those, each in its own place.
  *
  * Input: a byte for the file (0 config.yaml, 1 models.yaml, 2 the task's
  * providers), then the file.
@@ -11,7 +12,9 @@
 
 #include "wire/batch.h"
 
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Instead of our tables, which take long to read again and again. */
@@ -68,7 +71,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc;
     (void)argv;
     file = memfd_create("fuzz", MFD_CLOEXEC);
-    CHECK(file >= 0);
+    CHECK(file >= 0 && fchmod(file, 0600) == 0); /* else it is refused */
     snprintf(target, sizeof target, "/proc/self/fd/%d", file);
     for (int i = 0; i < 2; i++) {
         char path[100];
@@ -173,6 +176,190 @@ static void check_target(const struct tr_catalog *c, const char *provider,
         CHECK(begins(t.url, "https://other.test/"));
 }
 
+/* ---- rows of ours ----------------------------------------------------- */
+
+/* A key of a row, and where its value belongs. */
+struct place {
+    const char *key;
+    enum { INT, LONG, TEXT, WORD, FLAG, PRICE, PERCENT, LONG_PERCENT } kind;
+    size_t at;
+    int64_t otherwise;    /* when the row does not name it */
+    const char *words[2]; /* WORD: false and true; TEXT: before what is drawn */
+};
+
+#define AT(member) offsetof(struct tr_provider, member)
+static const struct place provider_places[] = {
+    {"base_url", TEXT, AT(base_url), 0, {"https://"}},
+    {"base_url_env", TEXT, AT(base_url_env), 0, {"B"}},
+    {"key_env", TEXT, AT(key_env), 0, {"K"}},
+    {"key_file", TEXT, AT(key_file), 0, {"/"}},
+    {"key", WORD, AT(key_optional), 0, {"required", "optional"}},
+    {"cap", WORD, AT(quirks.old_cap), 0,
+     {"max_completion_tokens", "max_tokens"}},
+    {"schema", WORD, AT(quirks.no_schema), 0, {"true", "false"}},
+    {"cache", WORD, AT(quirks.no_cache), 0, {"yes", "no"}},
+    {"cache_key", WORD, AT(quirks.cache_keys), 0, {"false", "true"}},
+    {"temperature", FLAG, AT(quirks.zero_temperature), 0, {"0"}},
+    {"require_parameters", WORD, AT(quirks.require_parameters), 0,
+     {"no", "yes"}},
+    {"free", WORD, AT(is_free), 0, {"false", "true"}},
+    {"rpm", LONG, AT(rpm), 0, {NULL}},
+    {"tpm", LONG, AT(tpm), 0, {NULL}},
+    {"concurrency", INT, AT(concurrency), 0, {NULL}},
+    {"path", TEXT, AT(path), 0, {"/"}},
+    {"key_header", TEXT, AT(key_header), 0, {"x-"}},
+    {"models", TEXT, AT(models), 0, {"m"}},
+    {"pack", INT, AT(pack), 0, {NULL}},
+    {"questions", INT, AT(questions), 0, {NULL}},
+    {"options", INT, AT(options), 0, {NULL}},
+    {"batch_requests", LONG, AT(batch_requests), 0, {NULL}},
+    {"batch_mb", LONG, AT(batch_mb), 0, {NULL}},
+};
+#undef AT
+#define AT(member) offsetof(struct tr_model, member)
+static const struct place model_places[] = {
+    {"input", PRICE, AT(facts.price_in), -1, {NULL}},
+    {"output", PRICE, AT(facts.price_out), -1, {NULL}},
+    {"cached", PRICE, AT(facts.price_cached), -1, {NULL}},
+    {"cache_write", PRICE, AT(facts.price_cache_write), -1, {NULL}},
+    {"batch", PERCENT, AT(batch_pct), 0, {NULL}},
+    {"context", LONG, AT(facts.context), 0, {NULL}},
+    {"max_output", LONG, AT(facts.max_output), 0, {NULL}},
+    {"long_from", LONG, AT(facts.long_from), 0, {NULL}},
+    {"long_input", LONG_PERCENT, AT(facts.long_in_pct), 100, {NULL}},
+    {"long_output", LONG_PERCENT, AT(facts.long_out_pct), 100, {NULL}},
+    {"cache_min", LONG, AT(facts.cache_min), 0, {NULL}},
+    {"cache_marks", WORD, AT(cache_marks), 0, {"off", "on"}},
+    {"shutdown", TEXT, AT(shutdown), 0, {"2027-01-"}},
+};
+#undef AT
+
+enum { PLACES_MAX = 32 };
+struct drawn {
+    int64_t n[PLACES_MAX];
+    char text[PLACES_MAX][24]; /* "": left out, or no text */
+};
+
+/* The value of a place, and how it is written. */
+static void draw_value(struct fuzz_in *in, const struct place *p,
+                       struct drawn *d, size_t i, FILE *f)
+{
+    int64_t n = (int64_t)fuzz_draw(in, 99999);
+
+    d->n[i] = p->otherwise;
+    d->text[i][0] = '\0';
+    if (fuzz_draw(in, 4) == 0)
+        return;
+    fprintf(f, "    %s: ", p->key);
+    switch (p->kind) {
+    case INT:
+    case LONG:
+        d->n[i] = n;
+        fprintf(f, "%d\n", (int)n);
+        break;
+    case TEXT: /* two digits are the end of a date as well */
+        snprintf(d->text[i], sizeof d->text[i], "%s%02d", p->words[0],
+                 1 + (int)n % 28);
+        fprintf(f, "%s\n", d->text[i]);
+        break;
+    case WORD:
+        d->n[i] = n & 1;
+        fprintf(f, "%s\n", p->words[n & 1]);
+        break;
+    case FLAG:
+        d->n[i] = 1;
+        fprintf(f, "%s\n", p->words[0]);
+        break;
+    case PRICE: /* pico-dollars per token, and USD per million of them */
+        d->n[i] = 1000 + n * 99991;
+        fprintf(f, "%d.%06d\n", (int)(d->n[i] / 1000000),
+                (int)(d->n[i] % 1000000));
+        break;
+    case PERCENT:
+    case LONG_PERCENT:
+        d->n[i] = n % 1000;
+        fprintf(f, "%d.%02d\n", (int)(n % 1000 / 100), (int)(n % 100));
+        break;
+    }
+}
+
+static void check_values(const struct place *p, size_t n,
+                         const struct drawn *d, const void *row)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *at = (const char *)row + p[i].at, *text = NULL;
+        int64_t value = 0;
+
+        switch (p[i].kind) {
+        case INT:
+        case PERCENT:
+            value = *(const int *)(const void *)at;
+            break;
+        case LONG:
+        case PRICE:
+        case LONG_PERCENT:
+            value = *(const int64_t *)(const void *)at;
+            break;
+        case WORD:
+        case FLAG:
+            value = *(const bool *)(const void *)at;
+            break;
+        case TEXT:
+            text = *(const char *const *)(const void *)at;
+            break;
+        }
+        CHECK(value == d->n[i]);
+        CHECK(strcmp(text ? text : "", d->text[i]) == 0);
+    }
+}
+
+#define COUNT(list) (sizeof(list) / sizeof *(list))
+
+/* Keys from any one on, around the list: none depends on those before it. */
+static void draw_row(struct fuzz_in *in, const struct place *p, size_t n,
+                     struct drawn *d, FILE *f)
+{
+    size_t from = fuzz_draw(in, n);
+
+    for (size_t i = 0; i < n; i++)
+        draw_value(in, &p[(from + i) % n], d, (from + i) % n, f);
+}
+
+static void check_drawn(struct fuzz_in *in)
+{
+    struct tr_lane_opts o = {.env = no_env, .config_dir = folders[0]};
+    static struct drawn provider, model;
+    static char text[4096];
+    const struct tr_provider *p;
+    const struct tr_model *m;
+    struct tr_catalog *c;
+    struct tr_err err;
+    FILE *f = fmemopen(text, sizeof text, "w");
+
+    CHECK(f);
+    fprintf(f, "providers:\n  drawn:\n    dialect: gemini\n");
+    draw_row(in, provider_places, COUNT(provider_places), &provider, f);
+    fprintf(f, "models:\n  drawn/m:\n    odd_price: true\n");
+    draw_row(in, model_places, COUNT(model_places), &model, f);
+    for (int i = 2; i < 4; i++) /* what a cache takes costs as all input */
+        model.n[i] = model.n[i] < 0 ? model.n[0] : model.n[i];
+    CHECK(fflush(f) == 0);
+    CHECK(ftruncate(file, 0) == 0);
+    CHECK(pwrite(file, text, strlen(text), 0) == (ssize_t)strlen(text));
+    fclose(f);
+    if (tr_catalog_open(&c, &o, &err) != TR_OK) {
+        fprintf(stderr, "%s%s\n", text, err.text);
+        abort();
+    }
+    p = tr_catalog_provider(c, TR_STR("drawn"));
+    CHECK(p && strcmp(p->dialect, "gemini") == 0);
+    check_values(provider_places, COUNT(provider_places), &provider, p);
+    m = tr_catalog_facts(c, p, "drawn/m");
+    CHECK(m && strcmp(m->name, "drawn/m") == 0);
+    check_values(model_places, COUNT(model_places), &model, m);
+    tr_catalog_close(c);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct fuzz_in in = fuzz_begin(data, n);
@@ -186,6 +373,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     char path[100];
     int rc;
 
+    check_drawn(&in);
     if (which == 2) {
         o.providers_yaml = text;
         snprintf(path, sizeof path, "providers of the task");

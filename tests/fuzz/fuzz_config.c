@@ -23,22 +23,6 @@ static void clean_up(void)
     rmdir(folder);
 }
 
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-    char target[64];
-
-    (void)argc;
-    (void)argv;
-    file = memfd_create("fuzz", MFD_CLOEXEC);
-    CHECK(file >= 0 && mkdtemp(folder));
-    snprintf(target, sizeof target, "/proc/self/fd/%d", file);
-    snprintf(inner, sizeof inner, "%s/trommel", folder);
-    snprintf(path, sizeof path, "%s/config.yaml", inner);
-    CHECK(mkdir(inner, 0700) == 0 && symlink(target, path) == 0);
-    atexit(clean_up);
-    return 0;
-}
-
 static const char *env(const char *name)
 {
     return strcmp(name, "XDG_CONFIG_HOME") == 0 ? folder : NULL;
@@ -49,6 +33,35 @@ static int load(struct tr_config *cfg, struct tr_str text, struct tr_err *err)
     CHECK(ftruncate(file, 0) == 0);
     CHECK(pwrite(file, text.p, text.n, 0) == (ssize_t)text.n);
     return tr_config_load(cfg, env, err);
+}
+
+/* Else nothing of what follows would be read at all. */
+static void check_is_read(void)
+{
+    struct tr_config *cfg = tr_config_new();
+    struct tr_err err;
+
+    CHECK(cfg && load(cfg, TR_STR("pack: 7\n"), &err) == TR_OK);
+    CHECK(strcmp(tr_config_text(cfg, "pack"), "7") == 0);
+    tr_config_free(cfg);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    char target[64];
+
+    (void)argc;
+    (void)argv;
+    file = memfd_create("fuzz", MFD_CLOEXEC);
+    CHECK(file >= 0 && mkdtemp(folder));
+    CHECK(fchmod(file, 0600) == 0); /* else it is refused, unread */
+    snprintf(target, sizeof target, "/proc/self/fd/%d", file);
+    snprintf(inner, sizeof inner, "%s/trommel", folder);
+    snprintf(path, sizeof path, "%s/config.yaml", inner);
+    CHECK(mkdir(inner, 0700) == 0 && symlink(target, path) == 0);
+    atexit(clean_up);
+    check_is_read();
+    return 0;
 }
 
 /* In single quotes, where only the quote itself is doubled; false: it has

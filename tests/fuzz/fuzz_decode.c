@@ -1,6 +1,7 @@
 /* fuzz_decode.c - a dialect reads what a server sent: an outcome of the
  * table, sane usage, a message that may be shown, the same when read again;
- * and whatever it learned, its next request is JSON.
+ * and whatever it learned, its next request is JSON. What a server of the
+ * dialect says in a sound reply is what is heard (said.h).
  *
  * One target for each dialect: FUZZ_DIALECT names it. Input: as the files of
  * tests/replies: lines that begin with '#', status line, headers, blank line,
@@ -11,10 +12,7 @@
  * SPDX-License-Identifier: MIT */
 #include "fuzz.h"
 
-#include "base/buf.h"
-#include "wire/provider.h"
-
-#include <yyjson.h>
+#include "said.h"
 
 #define LEARN_MAX 600 /* replies after which a lane has stopped learning */
 
@@ -195,6 +193,34 @@ static void check_dialect(const struct tr_http_result *r,
     tr_buf_release(&two);
 }
 
+static void check_said(struct fuzz_in *in, const struct tr_question *asked,
+                       const struct tr_quirks *begin)
+{
+    const struct said_form *form = said_forms;
+    struct tr_http_result r = {.net = TR_NET_OK, .sent = true, .status = 200};
+    struct tr_quirks q = *begin;
+    struct tr_buf memory, body, scratch;
+    struct tr_reply reply;
+    struct said said;
+
+    while (form->dialect != &FUZZ_DIALECT)
+        form++;
+    tr_buf_init(&memory, 0);
+    tr_buf_init(&body, 0);
+    tr_buf_init(&scratch, 0);
+    said_draw(in, form, asked, &memory, &said);
+    /* Lines that keep a connection alive come before some. */
+    tr_buf_addz(&body, fuzz_draw(in, 4) ? "{" : "\n\n: PROCESSING\n\n{");
+    form->write(&body, &said);
+    tr_buf_addc(&body, '}');
+    r.body = tr_buf_str(&body);
+    decode(&q, asked, &r, &scratch, &reply);
+    said_check(&said, form, &reply);
+    tr_buf_release(&memory);
+    tr_buf_release(&body);
+    tr_buf_release(&scratch);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const struct tr_quirks begins[] = {
@@ -216,8 +242,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     read_result(&r, fuzz_rest(&in), &headers, &lane);
     /* Learning is many replies long: only now and then. */
     check_dialect(&r, NULL, &begins[lane], fuzz_draw(&in, 64) == 0);
-    for (size_t i = 0; FUZZ_DIALECT.decides && i < 2; i++)
+    check_said(&in, NULL, &begins[lane]);
+    for (size_t i = 0; FUZZ_DIALECT.decides && i < 2; i++) {
         check_dialect(&r, &questions[i], &begins[lane], false);
+        check_said(&in, &questions[i], &begins[lane]);
+    }
     tr_buf_release(&headers);
     return 0;
 }

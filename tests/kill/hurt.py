@@ -186,6 +186,21 @@ def few_descriptors(case):
         case.heals(job, f"{n} descriptors")
 
 
+def few_watches(case):
+    """Sockets are to be had, but not watched: nothing leaves whose answer
+    nobody would see, and it is not the provider that is to blame."""
+    for n in sorted({1, 2, *points(case, case.calm("e"))}):
+        fault = f"e:ENOSPC:{n}+"
+        job = case.world.job("--max-wait", "2s")
+        code = job.run(fault)
+        case.failed(job, code, (0, 74), fault,
+                    "fs.epoll.max_user_watches" if code else "")
+        case.expect(f"{fault}: no answer is paid for and not read",
+                    case.world.bill()["requests"]["total"] == 0 or
+                    job.books()["unknown_nanousd"] == 0, job.said())
+        case.heals(job, fault)
+
+
 def is_local(job):
     """The same job with the local model, which costs nothing and is wrong at
     times; False where it was not built."""
@@ -230,6 +245,40 @@ def little_memory(case):
                 mends_locally(case, job, how)
             else:
                 case.heals(job, how)
+
+
+def show(job, shown, fault, n=None):
+    """Runs it; its output goes to shown[n]. The exit code, or without n the
+    number of calls."""
+    with open(job.path("shown"), "w+") as out:
+        code = job.run(fault, stdout=out, count=n is None)
+        out.seek(0)
+        shown[n] = out.read()
+    return code if n is not None else int(open(job.path("count")).read())
+
+
+def no_memory(case):
+    """Each allocation of the program, of cli/ too, fails once or from there
+    on: there are ten thousand, so with longer steps."""
+    for n in points(case, case.calm("m"), 30 * args.step + 1):
+        for plus in ("", "+"):
+            fault = f"m:fail:{n}{plus}"
+            job = case.world.job("--max-wait", "2s")
+            code = job.run(fault)
+            case.failed(job, code, (0, 69, 70, 74, 75), fault,
+                        "emory" if code else "")
+            case.heals(job, fault)
+    shown = {}
+    job = case.world.job("--dry-run", "--store", "none")
+    calls = show(job, shown, "m:kill:999999999")
+    for n in (*points(case, calls, 10 * args.step + 1),
+              *range(calls - 8, calls + 1)): # what shows it stands at the end
+        code = show(job, shown, f"m:fail:{n}", n)
+        case.failed(job, code, (0, 70), f"preview, m:fail:{n}",
+                    "emory" if code else "")
+        case.expect(f"preview, m:fail:{n}: whole or an error", code or
+                    "costs at most" in shown[n], shown[n])
+    job.close()
 
 
 def no_threads(case):
@@ -681,7 +730,9 @@ CASES = [
     ("full_while_asking", full_while_asking, ["--latency", "20"]),
     ("small_files", small_files, []),
     ("few_descriptors", few_descriptors, []),
+    ("few_watches", few_watches, []),
     ("little_memory", little_memory, []),
+    ("no_memory", no_memory, []),
     ("no_threads", no_threads, []),
     ("read_only", read_only, []),
     ("stuck_reader", stuck_reader, ["--latency", "1"]),

@@ -9,12 +9,14 @@
 #define _GNU_SOURCE
 #include "fault.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <netdb.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,7 +24,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,7 +37,7 @@
 enum deed { GO, KILL, TEAR, SHORT, FAIL, STOP, SPIN, HANG, DOZE };
 
 static struct {
-    char classes[8]; /* "": nothing counts */
+    char classes[10]; /* "": nothing counts */
     enum deed deed;
     int error;
     long at, until;  /* first and last call that it befalls */
@@ -106,7 +111,7 @@ int fault_arm(const char *text)
         return 0;
     if (!range_count)
         dl_iterate_phdr(add_module, NULL);
-    if (sscanf(text, "%7[wsnrclm]:%15[a-zA-Z]:%ld%c", classes, name, &at,
+    if (sscanf(text, "%9[wsnrcliem]:%15[a-zA-Z]:%ld%c", classes, name, &at,
                &more) < 3)
         return -1;
     for (size_t i = 0; i < sizeof deeds / sizeof *deeds; i++) {
@@ -240,12 +245,101 @@ CALL('n', unlink, (const char *path), (path))
 CALL('n', mkdir, (const char *path, mode_t mode), (path, mode))
 CALL('n', mkstemp, (char *path), (path))
 CALL('n', flock, (int fd, int how), (fd, how))
+CALL('n', unlinkat, (int folder, const char *path, int flags),
+     (folder, path, flags))
+CALL('n', fchmod, (int fd, mode_t mode), (fd, mode))
+CALL('n', dup, (int fd), (fd))
+CALL('i', stat, (const char *path, struct stat *st), (path, st))
+CALL('i', stat64, (const char *path, struct stat64 *st), (path, st))
+CALL('i', lstat, (const char *path, struct stat *st), (path, st))
+CALL('i', lstat64, (const char *path, struct stat64 *st), (path, st))
+CALL('i', fstat, (int fd, struct stat *st), (fd, st))
+CALL('i', fstat64, (int fd, struct stat64 *st), (fd, st))
+CALL('i', fstatat, (int folder, const char *path, struct stat *st, int flags),
+     (folder, path, st, flags))
+CALL('i', access, (const char *path, int how), (path, how))
+CALL('e', epoll_create1, (int flags), (flags))
+CALL('e', epoll_ctl, (int fd, int op, int of, struct epoll_event *e),
+     (fd, op, of, e))
+CALL('e', eventfd, (unsigned count, int flags), (count, flags))
+CALL('e', pipe, (int ends[2]), (ends))
+CALL('e', pipe2, (int ends[2], int flags), (ends, flags))
+CALL('e', socketpair, (int domain, int type, int protocol, int ends[2]),
+     (domain, type, protocol, ends))
 CALL('c', socket, (int domain, int type, int protocol),
      (domain, type, protocol))
 CALL('c', connect, (int fd, __CONST_SOCKADDR_ARG to, socklen_t n), (fd, to, n))
+
+/* A name of this machine that libcurl looks up like any other: localhost it
+ * knows by itself. */
+static const char *host_of(const char *name)
+{
+    return name && strcmp(name, "torture.test") == 0 ? "127.0.0.1" : name;
+}
+
 CALL('l', getaddrinfo, (const char *host, const char *service,
      const struct addrinfo *hints, struct addrinfo **out),
-     (host, service, hints, out))
+     (host_of(host), service, hints, out))
+
+/* The same with another word for failure, and what else tells of it. */
+#define OTHER(class, type, failure, name, parameters, arguments)               \
+    type name parameters;                                                      \
+    type name parameters                                                       \
+    {                                                                          \
+        static type(*next) parameters;                                         \
+        enum deed deed = deed_of(class);                                       \
+        type result;                                                           \
+                                                                               \
+        if (deed == FAIL)                                                      \
+            return failure;                                                    \
+        NEXT(name);                                                            \
+        result = next arguments;                                               \
+        if (deed == TEAR)                                                      \
+            die();                                                             \
+        return result;                                                         \
+    }
+
+OTHER('n', int, plan.error, posix_fallocate, (int fd, off_t at, off_t n),
+      (fd, at, n))
+OTHER('e', int, plan.error, posix_spawn,
+      (pid_t *child, const char *path, const posix_spawn_file_actions_t *files,
+       const posix_spawnattr_t *attr, char *const *argv, char *const *env),
+      (child, path, files, attr, argv, env))
+OTHER('n', FILE *, NULL, fopen, (const char *path, const char *how),
+      (path, how))
+OTHER('n', DIR *, NULL, opendir, (const char *path), (path))
+OTHER('n', DIR *, NULL, fdopendir, (int fd), (fd))
+OTHER('i', struct dirent *, NULL, readdir, (DIR *folder), (folder))
+OTHER('i', char *, NULL, realpath, (const char *path, char *out), (path, out))
+OTHER('i', ssize_t, -1, readlink, (const char *path, char *out, size_t n),
+      (path, out, n))
+OTHER('r', size_t, (f->_flags |= _IO_ERR_SEEN, 0), fread,
+      (void *p, size_t size, size_t n, FILE *f), (p, size, n, f))
+
+#define CONTROL(name)                                                          \
+    int name(int fd, int what, ...);                                           \
+    int name(int fd, int what, ...)                                            \
+    {                                                                          \
+        static int (*next)(int fd, int what, ...);                             \
+        enum deed deed = deed_of('i');                                         \
+        void *more;                                                            \
+        va_list ap;                                                            \
+        int result;                                                            \
+                                                                               \
+        if (deed == FAIL)                                                      \
+            return -1;                                                         \
+        NEXT(name);                                                            \
+        va_start(ap, what);                                                    \
+        more = va_arg(ap, void *); /* or an int in the same place */           \
+        va_end(ap);                                                            \
+        result = next(fd, what, more);                                         \
+        if (deed == TEAR)                                                      \
+            die();                                                             \
+        return result;                                                         \
+    }
+
+CONTROL(fcntl)
+CONTROL(fcntl64)
 
 /* The descriptor is gone also when close() fails. */
 int close(int fd)

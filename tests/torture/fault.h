@@ -8,11 +8,17 @@
  * CLASSES  which calls count: letters of
  *          w  bytes into files, pipes and sockets by write() and pwrite()
  *          s  fsync(), fdatasync()
- *          n  names and sizes: open(), mkstemp(), mkdir(), rename(), unlink(),
- *             ftruncate(), close(), flock()
- *          r  read(), pread()
+ *          n  names and sizes: open(), fopen(), opendir(), mkstemp(), mkdir(),
+ *             rename(), unlink(), ftruncate(), posix_fallocate(), fchmod(),
+ *             close(), dup(), flock()
+ *          i  what is asked of them: stat() and its kin, access(), readdir(),
+ *             readlink(), realpath(), fcntl() with its locks
+ *          r  read(), pread(), fread()
  *          c  socket(), connect(), send(), recv()
- *          l  getaddrinfo(), which libcurl calls on a thread of its own
+ *          e  what a process gets from the system beside files: epoll,
+ *             eventfd(), pipe(), socketpair(), posix_spawn()
+ *          l  getaddrinfo(), which libcurl calls on a thread of its own;
+ *             torture.test is this machine
  *          m  memory: malloc() and its kin, of our code and of the libraries
  *             in `careful`; not those of the C++ and the TLS libraries
  * DEED     kill   SIGKILL before the call

@@ -29,6 +29,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "rows/source.h"
+#include "rows/spill.h"
 #include "store/store.h"
 #include "task/task.h"
 
@@ -79,6 +80,8 @@ static char here[64];      /* of everything */
 #define KEY "canary.Zq8/Xw+K3v~T7=mR2pLd5" /* that of tests/canary.py */
 static char config[100];
 static int port;           /* of the fake */
+static int hook_port;      /* of who takes alerts */
+static int tls_port;       /* of the fake behind TLS, 0: there is no TLS */
 static const char *trommel;
 static const char *patience = "20m"; /* --max-wait */
 
@@ -249,6 +252,43 @@ static void gzip(struct play *p)
 static void zstd(struct play *p)
 {
     read_file(p, "in.csv.zst");
+}
+
+/* Two blocks out, and in again in another order. */
+static void spill(struct play *p)
+{
+    struct tr_block *blocks[2] = {tr_block_new(2, 64), tr_block_new(3, 900)};
+    struct tr_spill s;
+    struct tr_err err = {0};
+    int rc = TR_OK;
+
+    tr_spill_init(&s, p->folder);
+    for (size_t i = 0; i < 2; i++) {
+        struct tr_block *b = blocks[i];
+
+        if (!b)
+            TRY(tr_fail(&err, TR_NOMEM, "no memory for a block"));
+        b->row_count = b->row_cap;
+        b->bytes_n = b->bytes_cap;
+        memset(b->rows, 'r' + (int)i, b->row_count * sizeof *b->rows);
+        memset(b->bytes, 'b' + (int)i, b->bytes_n);
+        TRY(tr_spill_put(&s, b, &err));
+    }
+    for (size_t i = 2; i-- > 0;) {
+        struct tr_block *b = blocks[i];
+
+        memset(b->rows, 0, b->row_count * sizeof *b->rows);
+        memset(b->bytes, 0, b->bytes_n);
+        TRY(tr_spill_get(&s, b, &err));
+        say(p, (const char *)b->rows, b->row_count * sizeof *b->rows);
+        say(p, b->bytes, b->bytes_n);
+    }
+out:
+    tr_spill_release(&s);
+    for (size_t i = 0; i < 2; i++)
+        tr_block_free(blocks[i]);
+    if (rc != TR_OK)
+        fail(p, rc, err.text);
 }
 
 static int no_item(void *ctx, const struct tr_store_item *item,
@@ -543,14 +583,167 @@ static void tasked(struct play *p)
     classify(p, options);
 }
 
-static void batch(struct play *p)
+/* The first model is not there: all rows go on to the second. */
+static void chain(struct play *p)
 {
-    static const char *const options[][2] = {
-        {"labels", "refund,bug,question,praise"}, {"batch", "yes"},
-        {"batch-poll", "1ms"}, {"key-env", "OPENAI_API_KEY"}, {NULL, NULL},
+    char nowhere[60];
+    const char *const options[][2] = {
+        {"labels", "refund,bug,question,praise"}, {"base-url", nowhere},
+        {"key-env", "OPENAI_API_KEY"}, {"fallback", "openai/spare"},
+        {NULL, NULL},
     };
 
+    snprintf(nowhere, sizeof nowhere, "http://127.0.0.1:%d/nowhere", port);
     classify(p, options);
+}
+
+/* Over TLS, to a name that is looked up, on a thread: fault.c knows it. */
+static void tls(struct play *p)
+{
+    char url[60];
+    const char *const options[][2] = {
+        {"labels", "refund,bug,question,praise"}, {"base-url", url},
+        {"key-env", "OPENAI_API_KEY"}, {NULL, NULL},
+    };
+
+    snprintf(url, sizeof url, "https://torture.test:%d/v1", tls_port);
+    classify(p, options);
+}
+
+/* Each alert goes to a server and to a program. */
+static void alerts(struct play *p)
+{
+    char hook[60];
+    const char *const options[][2] = {
+        {"labels", "refund,bug,question,praise"}, {"budget", "1"},
+        {"key-env", "OPENAI_API_KEY"}, {"alert-webhook", hook},
+        {"alert-secret-env", "HOOK_SECRET"}, {"alert-command", "/bin/true"},
+        {NULL, NULL},
+    };
+
+    snprintf(hook, sizeof hook, "http://127.0.0.1:%d/hook", hook_port);
+    classify(p, options);
+}
+
+/* An earlier run was stopped by a disk that failed, and what it had paid for
+ * lies beside the store. */
+static const char *const kept_options[][2] = {
+    {"labels", "refund,bug,question,praise"}, {"key-env", "OPENAI_API_KEY"},
+    {NULL, NULL},
+};
+
+static bool is_rescued(struct play *p)
+{
+    char folder[300];
+    DIR *dir = opendir(in_folder(p, "store", folder));
+    struct dirent *e;
+    bool found = false;
+
+    while (dir && (e = readdir(dir)))
+        found |= strstr(e->d_name, ".rescue") != NULL;
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+static void remove_all(const char *folder);
+static int64_t bill(const char *member, bool reset);
+
+static struct play early; /* what runs before a play */
+
+/* Whether nothing ran in the play's folder so far. */
+static bool begin_early(struct play *p)
+{
+    char folder[300];
+
+    memcpy(early.folder, p->folder, sizeof early.folder);
+    early.code = TR_OK;
+    return access(in_folder(p, "store", folder), F_OK) != 0;
+}
+
+static void before_rescued(struct play *p)
+{
+    char plan[40], folder[300];
+
+    if (!begin_early(p))
+        return;
+    for (int n = 1; n < 40; n++) { /* which sync it takes */
+        snprintf(plan, sizeof plan, "s:EIO:%d", n);
+        fault_arm(plan);
+        classify(&early, kept_options);
+        fault_arm(NULL);
+        if (is_rescued(p))
+            return;
+        remove_all(in_folder(p, "store", folder));
+        remove(in_folder(p, "out.csv", folder));
+        bill("nanousd", true);
+    }
+    fail(p, TR_BUG, "nothing lies beside the store");
+}
+
+static void rescued(struct play *p)
+{
+    classify(p, kept_options);
+}
+
+static const char *const batch_options[][2] = {
+    {"labels", "refund,bug,question,praise"}, {"batch", "yes"},
+    {"batch-poll", "1ms"}, {"key-env", "OPENAI_API_KEY"}, {NULL, NULL},
+};
+
+/* An earlier run has made a batch and was left. */
+static void before_adopted(struct play *p)
+{
+    bool fresh = begin_early(p), made = false;
+    trommel_run *run;
+    int rc = open_run(&early, &run, batch_options);
+
+    if (rc == 0)
+        do {
+            rc = trommel_run_step(run, 100);
+            made = trommel_run_count(run, TROMMEL_IN_BATCHES) > 0;
+        } while (rc == TROMMEL_MORE && !made);
+    trommel_run_close(run);
+    if (fresh && !made)
+        fail(p, TR_BUG, "no batch was made");
+}
+
+static void batch(struct play *p)
+{
+    classify(p, batch_options);
+}
+
+/* Some rows are asked, and the estimate rests on them. */
+static void sample(struct play *p)
+{
+    static const enum trommel_estimate sure[] = {
+        TROMMEL_EST_ROWS, TROMMEL_EST_ROWS_KNOWN, TROMMEL_EST_DISTINCT,
+    };
+    const char *set[][2] = {
+        {"labels", "refund,bug,question,praise"}, {"sample", "9"},
+        {"key-env", "OPENAI_API_KEY"}, {NULL, NULL}, {NULL, NULL},
+    };
+
+    for (int dry_run = 0; dry_run < 2 && p->code == TR_OK; dry_run++) {
+        trommel_run *run;
+        int rc;
+
+        if (dry_run) {
+            set[3][0] = "dry-run";
+            set[3][1] = "yes";
+        }
+        rc = open_run(p, &run, (const char *const(*)[2])set);
+        if (rc != 0) {
+            trommel_run_close(run);
+            return;
+        }
+        while ((rc = trommel_run_step(run, 100)) == TROMMEL_MORE)
+            ;
+        for (size_t i = 0; dry_run && rc == TROMMEL_DONE &&
+                           i < sizeof sure / sizeof *sure; i++)
+            say_number(p, trommel_run_estimate(run, sure[i]));
+        end_run(p, run, rc);
+    }
 }
 
 static void dry(struct play *p)
@@ -679,6 +872,7 @@ static const struct scene {
     {"gzip",     gzip,    NULL,           false, false, false, NULL     },
     {"zstd",     zstd,    NULL,           false, false, false, NULL     },
     {"store",    store,   before_store,   false, false, false, NULL     },
+    {"spill",    spill,   NULL,           false, false, false, NULL     },
     {"opening",  opening, NULL,           true,  false, false, NULL     },
     {"listing",  listing, before_listing, true,  false, false, NULL     },
     {"dry",      dry,     NULL,           true,  false, false, NULL     },
@@ -687,6 +881,12 @@ static const struct scene {
     {"tasked",   tasked,  NULL,           true,  true,  false, "out.csv"},
     {"push",     push,    NULL,           true,  true,  false, NULL     },
     {"batch",    batch,   NULL,           true,  true,  false, "out.csv"},
+    {"adopted",  batch,   before_adopted, true,  true,  false, "out.csv"},
+    {"rescued",  rescued, before_rescued, true,  true,  false, "out.csv"},
+    {"chain",    chain,   NULL,           true,  true,  false, "out.csv"},
+    {"tls",      tls,     NULL,           true,  true,  false, "out.csv"},
+    {"alerts",   alerts,  NULL,           true,  true,  false, "out.csv"},
+    {"sample",   sample,  NULL,           true,  true,  false, NULL     },
 };
 
 
@@ -696,7 +896,8 @@ static const char *const series[] = {
     "m:fail:", "w:EIO:", "w:ENOSPC:", "w:EINTR:", "w:short:", "s:EIO:",
     "s:ENOSPC:", "n:EIO:", "n:ENOSPC:", "n:EMFILE:", "n:EINTR:", "r:EIO:",
     "r:EINTR:", "r:short:", "c:ECONNRESET:", "c:EINTR:", "c:short:",
-    "c:EMFILE:",
+    "c:EMFILE:", "i:EIO:", "e:ENOSPC:", "e:EMFILE:",
+    "l:EIO:",
 };
 
 /* ---- the provider ----------------------------------------------------- */
@@ -731,9 +932,30 @@ static int64_t bill(const char *member, bool reset)
     return at ? strtoll(at + strlen(name), NULL, 10) : -1;
 }
 
+/* What a server of ours writes there when it listens; 0: it does not. */
+static int read_port(const char *port_file, pid_t server)
+{
+    char text[20] = "";
+
+    for (int i = 0; i < 3000; i++) {
+        int fd = open(port_file, O_RDONLY | O_CLOEXEC);
+
+        if (fd >= 0) {
+            ssize_t n = read(fd, text, sizeof text - 1);
+
+            text[n > 0 ? n : 0] = '\0';
+            close(fd);
+        }
+        if (atoi(text) || waitpid(server, NULL, WNOHANG) == server)
+            break;
+        poll(NULL, 0, 10 * 20 /* HASTE */);
+    }
+    return atoi(text);
+}
+
 static pid_t start_fake(void)
 {
-    char port_file[100], gold[100], text[20] = "";
+    char port_file[100], gold[100];
     pid_t pid;
 
     snprintf(port_file, sizeof port_file, "%s/port", here);
@@ -748,18 +970,62 @@ static pid_t start_fake(void)
               NULL);
         _exit(127);
     }
-    for (int i = 0; i < 3000 && !port; i++) {
-        int fd = open(port_file, O_RDONLY);
+    port = read_port(port_file, pid);
+    return pid;
+}
 
-        if (fd >= 0) {
-            ssize_t n = read(fd, text, sizeof text - 1);
+/* Without openssl or Python there is none, and its scene is left out. */
+static pid_t start_tls(void)
+{
+    char port_file[100], behind[20], trusted[100];
+    pid_t pid;
 
-            text[n > 0 ? n : 0] = '\0';
-            port = atoi(text);
+    snprintf(port_file, sizeof port_file, "%s/tls-port", here);
+    snprintf(trusted, sizeof trusted, "%s/tls.crt", here);
+    snprintf(behind, sizeof behind, "%d", port);
+    pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        execl(TLS_PY, "tls.py", here, behind, NULL);
+        _exit(127);
+    }
+    tls_port = read_port(port_file, pid);
+    setenv("SSL_CERT_FILE", trusted, 1);
+    return tls_port ? pid : 0;
+}
+
+/* Takes every alert. */
+static pid_t start_hook(void)
+{
+    static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"
+                             "Connection: close\r\n\r\n";
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t at_n = sizeof at;
+    int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char text[4096];
+    pid_t pid;
+
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(server, (struct sockaddr *)&at, sizeof at) != 0 ||
+        listen(server, 16) != 0 ||
+        getsockname(server, (struct sockaddr *)&at, &at_n) != 0)
+        exit(2);
+    hook_port = ntohs(at.sin_port);
+    pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        for (;;) {
+            int fd = accept(server, NULL, NULL);
+            bool whole = false;
+
+            for (ssize_t n; !whole && (n = recv(fd, text, sizeof text, 0)) > 0;)
+                whole = text[n - 1] == '}' || text[n - 1] == '\n';
+            if (send(fd, ok, sizeof ok - 1, MSG_NOSIGNAL) < 0)
+                perror("hook");
             close(fd);
         }
-        poll(NULL, 0, 10);
     }
+    close(server);
     return pid;
 }
 
@@ -794,6 +1060,16 @@ int epoll_wait(int fd, struct epoll_event *events, int n, int ms)
     if (!next)
         *(void **)&next = dlsym(RTLD_NEXT, "epoll_wait");
     return next(fd, events, n, ms > 0 ? (ms + HASTE - 1) / HASTE : ms);
+}
+
+/* SQLite's, which waits ten seconds for a lock that fails. */
+int usleep(useconds_t us)
+{
+    static int (*next)(useconds_t);
+
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "usleep");
+    return next((us + HASTE - 1) / HASTE);
 }
 
 int poll(struct pollfd *fds, nfds_t n, int ms)
@@ -863,7 +1139,8 @@ static void make_files(void)
         "    label: bug\n";
     static const char models[] =
         "as_of: 2026-11-24\nmodels:\n"
-        "  openai/fake: {input: 1, output: 5, batch: 0.5}\n";
+        "  openai/fake: {input: 1, output: 5, batch: 0.5}\n"
+        "  openai/spare: {input: 1, output: 5}\n";
     static const char settings_yaml[] =
         "quota-probe: 10s\nfallback-on: [down, gone]\n";
     static const char *const labels[] = {"refund", "bug", "question"};
@@ -1009,7 +1286,9 @@ static void check_money(struct play *p)
     if (known > billed + 100) /* each request is rounded up by itself */
         complain("the books are above the bill: %s", text);
     snprintf(text, sizeof text, "%" PRId64, twice);
-    if (twice > (strcmp(all->calm.error, "batch") ? PACK * FLIGHT : ROWS))
+    if (twice > (strcmp(all->calm.error, "batch") &&
+                         strcmp(all->calm.error, "adopted")
+                     ? PACK * FLIGHT : ROWS))
         complain("%s texts were paid twice", text);
 }
 
@@ -1032,7 +1311,7 @@ static bool torment(const struct scene *s, const char *kind, const char *plus,
     alarm(PLAY_S);
     /* What fails for good is waited for in vain: not long. In peace a busy
      * machine must not look like an outage. */
-    patience = strchr("cm", kind[0]) ? "10s" : "20m";
+    patience = strchr("cmerl", kind[0]) ? "10s" : "20m";
     play(s, &first, plan);
     patience = "20m";
     reached = fault_count() >= n;
@@ -1166,7 +1445,8 @@ int main(int argc, char **argv)
 {
     const char *only = NULL, *kind = "";
     long step = 1, at = time(NULL) / 86400, from = 0;
-    pid_t fake;
+    pid_t fake, hook, proxy;
+    char spare[60];
 
     for (int i = 2; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--scene"))
@@ -1203,24 +1483,36 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     make_files();
     fake = start_fake();
+    hook = start_hook();
+    proxy = start_tls();
+    snprintf(spare, sizeof spare, "http://127.0.0.1:%d/v1", port);
+    setenv("OPENAI_BASE_URL", spare, 1);
+    setenv("HOOK_SECRET", "of the hook, not a key", 1);
     for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
         const struct scene *s = &scenes[i];
         if (only && strcmp(only, s->name) != 0)
             continue;
+        if (s->play == tls && !tls_port) {
+            printf("tls: skipped: openssl or python3 is missing\n");
+            continue;
+        }
         all->plays = all->absorbed = 0;
         calm_down(s);
         for (size_t k = 0; k < sizeof series / sizeof *series; k++) {
             long every = s->is_long ? step : 1;
 
-            /* A batch that is under way waits a day for its network. */
-            if (strncmp(series[k], kind, strlen(kind)) != 0 ||
-                (series[k][0] == 'c' && s->play == batch))
+            if (strncmp(series[k], kind, strlen(kind)) != 0)
                 continue;
             if (series[k][0] != 'm') /* a hundred calls, not ten thousand */
                 every = (every + 15) / 16;
+            if (series[k][0] == 'l') /* one or two */
+                every = 1;
             if (from)
                 every = step;
             suffer(s, series[k], "", from ? from : 1 + at % every, every);
+            /* A batch that is under way waits a day for its network. */
+            if (strchr("ce", series[k][0]) && s->play == batch)
+                continue;
             suffer(s, series[k], "+", from ? from : 1 + at % every, every);
         }
         printf("%s: %ld faults, %ld of them without effect\n", s->name,
@@ -1228,7 +1520,11 @@ int main(int argc, char **argv)
         fflush(stdout);
     }
     kill(fake, SIGTERM);
+    kill(hook, SIGTERM);
+    if (proxy && kill(proxy, SIGTERM) == 0)
+        waitpid(proxy, NULL, 0);
     waitpid(fake, NULL, 0);
+    waitpid(hook, NULL, 0);
     remove_all(here);
     if (step > 1)
         printf("every %ld calls of long scenes (--step), --at %ld\n", step, at);

@@ -11,6 +11,7 @@
 #include "wire/transport.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -20,10 +21,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -561,9 +564,72 @@ static void want_of_descriptors_is_named(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &whole), 0);
     assert_int_equal(r.net, TR_NET_CONNECT);
     assert_false(r.sent);
+    assert_true(r.ours);
     assert_non_null(strstr(r.message, "open files (ulimit -n)"));
     ask(t, 2, "ok", 5000); /* and is over when there are some */
     assert_int_equal(answer(t).net, TR_NET_OK);
+    t->close(t);
+}
+
+static int watch_error;    /* errno of every epoll_ctl(); 0: it works */
+static int watch_error_op; /* of this one only; 0: of all */
+
+int epoll_ctl(int epoll, int op, int fd, struct epoll_event *e)
+{
+    if (watch_error && (!watch_error_op || op == watch_error_op)) {
+        errno = watch_error;
+        return -1;
+    }
+    return (int)syscall(SYS_epoll_ctl, epoll, op, fd, e);
+}
+
+/* A socket that nothing tells of brings no answer: nothing may be sent. */
+static void a_socket_that_cannot_be_watched_sends_nothing(void **state)
+{
+    static const struct {
+        int error;
+        const char *words;
+    } wants[] = {{ENOSPC, "fs.epoll.max_user_watches"},
+                 {ENOMEM, "with more memory"}};
+    struct tr_transport *t = open_to(port, NULL);
+    struct tr_http_result r;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
+        watch_error = wants[i].error;
+        ask(t, 1, "ok", 2000);
+        r = answer(t);
+        watch_error = 0;
+        assert_int_equal(r.net, TR_NET_CONNECT);
+        assert_false(r.sent);
+        assert_true(r.ours);
+        assert_non_null(strstr(r.message, wants[i].words));
+        assert_int_equal(seen->requests, 0);
+    }
+    ask(t, 2, "ok", 5000); /* and is over when it can */
+    r = answer(t);
+    assert_int_equal(r.net, TR_NET_OK);
+    assert_false(r.ours);
+    t->close(t);
+}
+
+/* It is watched, but not for what it waits for now: the answer is paid for by
+ * then, and is read. */
+static void a_watch_that_cannot_be_changed_costs_no_answer(void **state)
+{
+    struct tr_transport *t = open_to(port, NULL);
+    struct tr_http_result r;
+    (void)state;
+
+    watch_error = EIO;
+    watch_error_op = EPOLL_CTL_MOD;
+    ask(t, 1, "ok", 5000);
+    r = answer(t);
+    assert_int_equal(r.net, TR_NET_OK);
+    ask(t, 2, "ok", 5000);
+    r = answer(t);
+    watch_error = watch_error_op = 0;
+    assert_int_equal(r.net, TR_NET_OK);
     t->close(t);
 }
 
@@ -1000,6 +1066,8 @@ int main(void)
         cmocka_unit_test(nothing_is_sent_twice_in_silence),
         cmocka_unit_test(a_refused_connection_was_not_sent),
         cmocka_unit_test(want_of_descriptors_is_named),
+        cmocka_unit_test(a_socket_that_cannot_be_watched_sends_nothing),
+        cmocka_unit_test(a_watch_that_cannot_be_changed_costs_no_answer),
         cmocka_unit_test(a_server_without_tls_gets_no_request),
         cmocka_unit_test(forbidden_addresses_get_no_connection),
         cmocka_unit_test(link_local_addresses_can_be_allowed),
