@@ -23,6 +23,7 @@ struct tr_feed {
     struct tr_intake *in;
     char *bytes;
     size_t cap, from, to; /* the record in work begins at from */
+    size_t tried;         /* bytes behind from that were no whole header yet */
     bool final;           /* nothing follows bytes[to] */
     bool started;         /* byte order mark and header are behind us */
     bool skipping;        /* in the tail of an over-long record */

@@ -136,12 +136,33 @@ static int open_file(struct tr_source *src, uint32_t file, struct tr_err *err)
                           err);
 }
 
+/* A header is looked for from its beginning each time, so not after each small
+ * piece that a pipe brings: a line must have ended; and of one that goes on
+ * over many lines (a quote that is never closed), a quarter more be there. */
+static bool is_worth_a_try(const struct tr_feed *f)
+{
+    enum { SHORT = 64 << 10 };
+    const char *new = f->bytes + f->from + f->tried;
+    size_t n = f->to - f->from, more = n - f->tried;
+
+    if (f->final || f->tried < 3 || n >= TR_SCAN_BYTES ||
+        (f->tried < SHORT && n >= SHORT))
+        return true;
+    return n < SHORT ? memchr(new, '\n', more) || memchr(new, '\r', more)
+                     : more >= f->tried / 4;
+}
+
 /* Byte order mark and header. 1: done; TR_SOURCE_WAIT only without block. */
 static int start_file(struct tr_source *src, bool block, struct tr_err *err)
 {
     for (;;) {
-        int rc = tr_header_try(src, err);
+        struct tr_feed *f = &src->feed;
+        int rc = 0;
 
+        if (is_worth_a_try(f)) {
+            rc = tr_header_try(src, err);
+            f->tried = f->to - f->from;
+        }
         if (rc == 1) {
             src->feed.started = true;
             forget_record(src);
