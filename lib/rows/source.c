@@ -142,12 +142,13 @@ static int open_file(struct tr_source *src, uint32_t file, struct tr_err *err)
 static bool is_worth_a_try(const struct tr_feed *f)
 {
     enum { SHORT = 64 << 10 };
-    const char *new = f->bytes + f->from + f->tried;
     size_t n = f->to - f->from, more = n - f->tried;
+    const char *new;
 
     if (f->final || f->tried < 3 || n >= TR_SCAN_BYTES ||
         (f->tried < SHORT && n >= SHORT))
         return true;
+    new = f->bytes + f->from + f->tried;
     return n < SHORT ? memchr(new, '\n', more) || memchr(new, '\r', more)
                      : more >= f->tried / 4;
 }

@@ -247,10 +247,8 @@ int tr_layout_whole(struct tr_store *st, struct tr_err *err)
                        "copy both when no run is at work; or, to go on with "
                        "what is left (the rest would be paid again), make an "
                        "empty file of that name", st->path, wal);
-    /* What an earlier run left in the log may not be on the disk although it
-     * can be read: a sync that fails is not repeated by the next one. So
-     * nothing is added to it: it is merged, by writing anew, before this run
-     * trusts it. */
+    /* Nothing is added to what an earlier run left in the log: it is merged
+     * before this run trusts it (renew_log() has put it on the disk). */
     if (!st->read_only)
         TRY(tr_sql_exec(st, "PRAGMA wal_checkpoint = TRUNCATE", err));
 out:

@@ -173,6 +173,7 @@ static void write_line(struct sim *w, struct batch *b, struct line *l)
     l->is_error = is_openai(w) && (!l->done || l->f.status != 200);
     out = &b->results[l->is_error];
     if (strikes(w, L_FOREIGN)) {
+        w->batches->strange = true;
         snprintf(other, sizeof other, "t0123456789abcdef-%d",
                  (int)tr_rng_below(&w->rng, 20));
         add_result(w, out, l, other);

@@ -77,6 +77,8 @@ struct sim_batches {
     size_t ask_n, ask_cap, all_n, all_cap, file_n, file_cap;
     struct tr_buf headers, reply; /* of the result that was taken last */
     int names;
+    bool strange;               /* results name what nobody sent: then nobody
+                                   can tell whose a guessed batch is */
     int used_up_run, since;     /* a run that heard "insufficient_quota", and
                                    how often it made a batch since then */
     /* by attempt, modulo: who asked it, when it was handed to the lane */

@@ -264,7 +264,8 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
      * that was set. */
     for (size_t i = 0; a->kind == LIST && i < all->all_n; i++)
         if (!all->all[i]->told &&
-            (is_murky(w) || a->status == 404 ||
+            (is_murky(w) || (all->strange && !is_openai(w)) ||
+             a->status == 404 ||
              (ok && !is_openai(w) && all->all[i]->clock != w->wall_shift)))
             sim_batch_land(w, all->all[i]);
 }

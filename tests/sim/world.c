@@ -648,7 +648,6 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
 
     snprintf(list, sizeof list, "%.*s", (int)w->labels_list.n,
              w->labels_list.p);
-    open_account(w);
     set_clock(w);
     w->dead = w->disk_failed = w->disk_struck = false;
     w->disk_full = w->io_struck = false;
@@ -678,9 +677,11 @@ static int birth(struct sim *w, const struct tr_env *env, struct tr_err *err)
     }
     if (rc == TR_OK)
         rc = open_store(w, err);
-    if (rc == TR_OK)
+    if (rc == TR_OK) {
+        open_account(w); /* a run that finds no store begins nothing */
         rc = tr_run_open(&w->run, env, &opts, &w->task, w->store, w->lanes,
                          (uint32_t)w->o.lanes, err);
+    }
     if (rc == TR_OK && w->o.slots &&
         w->run->free_slot_count > (uint32_t)w->o.slots)
         w->run->free_slot_count = (uint32_t)w->o.slots;
@@ -1027,8 +1028,10 @@ static void what_is_left(struct sim *w)
         w->marks[M_NAME_LOST] += cut.names_lost;
         w->marks[M_NAME_BACK] += cut.names_back;
     }
-    if (sim_disk_lied(&w->disk) && sim_strike(w, S_EVICT, 200000, 1))
+    if (sim_disk_lied(&w->disk) && sim_strike(w, S_EVICT, 200000, 1)) {
         sim_disk_evict(&w->disk);
+        w->ended_badly = true; /* outcomes that were only saved are gone */
+    }
     if (w->failure[0])
         return;
     sim_check_disk(w);
