@@ -225,7 +225,6 @@ out:
 int tr_layout_whole(struct tr_store *st, struct tr_err *err)
 {
     int64_t in_use, was = tr_lock_commits(st->lock_fd);
-    char wal[sizeof st->path + 4];
     int rc = TR_OK;
 
     if (!st->path[0])
@@ -233,20 +232,19 @@ int tr_layout_whole(struct tr_store *st, struct tr_err *err)
     TRY(read_value(st, "commits", &st->commits, err));
     TRY(read_value(st, TR_IN_USE, &in_use, err));
     st->in_use = in_use != 0;
-    snprintf(wal, sizeof wal, "%s-wal", st->path);
     if (st->commits < was)
-        return tr_fail(err, TR_CONFIG, "%s: of what it held the last %" PRId64
-                       " changes are missing: %s was damaged or removed, or "
-                       "this is an older copy. Restore both files; or, to go "
-                       "on with what is left (the rest would be paid again), "
-                       "remove %.*slock", st->path, was - st->commits, wal,
-                       (int)strlen(st->path) - 2, st->path);
+        return tr_fail(err, TR_CONFIG, "%s: its last %" PRId64 " changes are "
+                       "missing: the -wal file beside it was damaged or "
+                       "removed, or this is an older copy. Restore both; or, "
+                       "to go on with what is left (the rest would be paid "
+                       "again), remove the .lock file beside it", st->path,
+                       was - st->commits);
     if (st->in_use && st->commits != was && !st->had_log)
         return tr_fail(err, TR_CONFIG, "%s was copied while a run was at work, "
-                       "or stands without %s, which holds the last answers: "
-                       "copy both when no run is at work; or, to go on with "
-                       "what is left (the rest would be paid again), make an "
-                       "empty file of that name", st->path, wal);
+                       "or stands without its -wal file, which holds the last "
+                       "answers. Copy both when no run is at work; or, to go "
+                       "on with what is left (the rest would be paid again), "
+                       "make an empty -wal file beside it", st->path);
     /* Nothing is added to what an earlier run left in the log: it is merged
      * before this run trusts it (renew_log() has put it on the disk). */
     if (!st->read_only)

@@ -720,7 +720,7 @@ static void a_copy_made_in_mid_run_is_refused(void **state)
     be_killed(730);
     copy_file(path, copy);
     is_refused(731, "alone", "was copied while a run was at work");
-    is_refused(731, "alone", "make an empty file of that name");
+    is_refused(731, "alone", "make an empty -wal file beside it");
     copy_file(wal, copied_wal);
     assert_true(holds(731, 6));
     /* The run goes on and ends in good order: now the file is all there is. */
