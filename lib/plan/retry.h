@@ -33,6 +33,7 @@ struct tr_rule {
 /* The row of the table for an outcome; static. */
 const struct tr_rule *tr_rule(enum tr_outcome outcome);
 
+#define TR_TRIES_LONG 40       /* from so many on it backs off for longer */
 #define TR_TRIES_ALONE 5       /* failed attempts alone before a row fails */
 #define TR_LANE_TRIES_TOGETHER 3
 
@@ -43,7 +44,6 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome);
  * who goes on (a batch is under way, or --max-wait says so) comes less and less
  * often from TR_TRIES_LONG tries on, every quarter of an hour at last: each
  * try may be billed. */
-#define TR_TRIES_LONG 40
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit);
 
 /* One retry budget per lane: earned a tenth per success, spent one per retry,

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define SAMPLE_BYTES ((size_t)64 << 10) /* looked at when in doubt */
 #define SAMPLE_RECORDS 200u
 #define NAME_SHOWN 40
 #define LIST_SHOWN 400
@@ -297,10 +296,10 @@ static int detect(struct tr_source *src, struct tr_str bytes, bool final)
         src->delimiter = first;
         return STARTED;
     }
-    if (bytes.n < SAMPLE_BYTES && !final)
+    if (bytes.n < TR_DOUBT_BYTES && !final)
         return MORE;
-    if (bytes.n > SAMPLE_BYTES) {
-        bytes.n = SAMPLE_BYTES;
+    if (bytes.n > TR_DOUBT_BYTES) {
+        bytes.n = TR_DOUBT_BYTES;
         final = false;
     }
     src->delimiter = first;

@@ -18,6 +18,9 @@
 /* A record is looked for in this many bytes: the longest one and CR LF. */
 #define TR_SCAN_BYTES ((size_t)TR_RECORD_BYTES_MAX + 2)
 
+/* So much of a file is looked at when its delimiter is in doubt. */
+#define TR_DOUBT_BYTES ((size_t)64 << 10)
+
 /* One input file and the part of it in memory. */
 struct tr_feed {
     struct tr_intake *in;

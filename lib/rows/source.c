@@ -137,20 +137,21 @@ static int open_file(struct tr_source *src, uint32_t file, struct tr_err *err)
 }
 
 /* A header is looked for from its beginning each time, so not after each small
- * piece that a pipe brings: a line must have ended; and of one that goes on
- * over many lines (a quote that is never closed), a quarter more be there. */
+ * piece that a pipe brings: a line must have ended, or there be as much as a
+ * doubt needs; and of one that goes on for longer (a quote that is never
+ * closed) a quarter more. */
 static bool is_worth_a_try(const struct tr_feed *f)
 {
-    enum { SHORT = 64 << 10 };
     size_t n = f->to - f->from, more = n - f->tried;
     const char *new;
 
     if (f->final || f->tried < 3 || n >= TR_SCAN_BYTES ||
-        (f->tried < SHORT && n >= SHORT))
+        (f->tried < TR_DOUBT_BYTES && n >= TR_DOUBT_BYTES))
         return true;
     new = f->bytes + f->from + f->tried;
-    return n < SHORT ? memchr(new, '\n', more) || memchr(new, '\r', more)
-                     : more >= f->tried / 4;
+    return n < TR_DOUBT_BYTES
+               ? memchr(new, '\n', more) || memchr(new, '\r', more)
+               : more >= f->tried / 4;
 }
 
 /* Byte order mark and header. 1: done; TR_SOURCE_WAIT only without block. */
@@ -165,7 +166,7 @@ static int start_file(struct tr_source *src, bool block, struct tr_err *err)
             f->tried = f->to - f->from;
         }
         if (rc == 1) {
-            src->feed.started = true;
+            f->started = true;
             forget_record(src);
         }
         if (rc)

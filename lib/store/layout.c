@@ -10,8 +10,11 @@
 #include "base/bounds.h"
 #include "store/lock.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define APPLICATION_ID 0x54524f4d /* "TROM" */
 #define VALUE_BYTES_MAX (64 << 20) /* one small value: a local fit is 10 MB */
@@ -245,10 +248,57 @@ int tr_layout_whole(struct tr_store *st, struct tr_err *err)
                        "answers. Copy both when no run is at work; or, to go "
                        "on with what is left (the rest would be paid again), "
                        "make an empty -wal file beside it", st->path);
-    /* Nothing is added to what an earlier run left in the log: it is merged
-     * before this run trusts it (renew_log() has put it on the disk). */
-    if (!st->read_only)
-        TRY(tr_sql_exec(st, "PRAGMA wal_checkpoint = TRUNCATE", err));
+out:
+    return rc;
+}
+
+/* ---- what an earlier run left in the log ------------------------------ */
+
+/* Each byte as it is, and on the disk. */
+static bool write_anew(int fd)
+{
+    char bytes[16 << 10];
+    off_t at = 0;
+    ssize_t n;
+
+    while ((n = pread(fd, bytes, sizeof bytes, at)) > 0) {
+        errno = ENOSPC; /* a part of it says nothing */
+        if (pwrite(fd, bytes, (size_t)n, at) != n)
+            return false;
+        at += n;
+    }
+    return n == 0 && (at == 0 || fsync(fd) == 0);
+}
+
+static int renew_log(const struct tr_store *st, struct tr_err *err)
+{
+    char wal[sizeof st->path + 4];
+    bool ok;
+    int fd;
+
+    snprintf(wal, sizeof wal, "%s-wal", st->path);
+    fd = open(wal, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    ok = fd >= 0 && write_anew(fd);
+    if (!ok)
+        tr_fail(err, TR_IO, "%s: %s; check the disk (full, or failing?) and "
+                "run the same command again", wal, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return ok ? TR_OK : TR_IO;
+}
+
+/* A sync that fails is not repeated by the next one: what is in the log can be
+ * read, and may not be on the disk. While it is merged it alone mends a page
+ * that is torn when that fails as well. */
+int tr_layout_merge(struct tr_store *st, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    if (st->temporary || st->read_only)
+        return TR_OK;
+    if (st->had_log)
+        TRY(renew_log(st, err));
+    TRY(tr_sql_exec(st, "PRAGMA wal_checkpoint = TRUNCATE", err));
 out:
     return rc;
 }

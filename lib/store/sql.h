@@ -148,6 +148,9 @@ int tr_layout_configure(struct tr_store *st, struct tr_err *err);
 /* After that and before anything is changed: whether commits are missing that
  * were durable once. Then TR_CONFIG, and the files stay as they are. */
 int tr_layout_whole(struct tr_store *st, struct tr_err *err);
+/* Then what an earlier run left in the log goes into the file, before this one
+ * adds to it. */
+int tr_layout_merge(struct tr_store *st, struct tr_err *err);
 /* Among the small values: 1 in the file itself, not only in its log, while
  * requests may be out. */
 #define TR_IN_USE "in_use"

@@ -261,6 +261,7 @@ static int set_up(struct tr_store *st, struct tr_err *err)
 
     TRY(tr_layout_configure(st, err));
     TRY(tr_layout_whole(st, err));
+    TRY(tr_layout_merge(st, err));
     TRY(tr_layout_check(st, err));
     TRY(tr_sql_prepare(st, err));
     TRY(load(st, err));
@@ -318,35 +319,6 @@ out:
     return rc;
 }
 
-/* A sync that fails is not repeated by the next one: what an earlier run left
- * in the log can be read, and may not be on the disk. Merged into the file, it
- * alone mends a page that is torn when that fails as well. So it is written
- * anew first, each byte as it is. */
-static int renew_log(const char *wal, struct tr_err *err)
-{
-    char bytes[16 << 10];
-    int fd = open(wal, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    ssize_t n = fd < 0 ? -1 : 0;
-
-    for (off_t at = 0; fd >= 0; at += n) {
-        n = pread(fd, bytes, sizeof bytes, at);
-        if (n <= 0)
-            break;
-        if (pwrite(fd, bytes, (size_t)n, at) != n) {
-            n = -1;
-            break;
-        }
-    }
-    if (n == 0 && fsync(fd) != 0)
-        n = -1;
-    if (n < 0)
-        tr_fail(err, TR_IO, "%s: %s; check the disk (full, or failing?) and "
-                "run the same command again", wal, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return n < 0 ? TR_IO : TR_OK;
-}
-
 static int make_file(struct tr_store *st, struct tr_err *err)
 {
     int fd, rc = open_file(st, &fd, err);
@@ -380,8 +352,6 @@ static int make_file(struct tr_store *st, struct tr_err *err)
          (st->had_log && other.st_size &&
           !(stat(journal, &made) == 0 && made.st_size))))
         rc = tr_sql_damaged(st, "its content", err);
-    if (rc == TR_OK && st->had_log && other.st_size && !st->read_only)
-        rc = renew_log(wal, err);
     if (rc == TR_OK && !sb.st_size && !st->read_only) {
         fchmod(fd, 0600); /* whatever the umask */
         tr_dirs_sync(st->path); /* SQLite syncs what matters */
