@@ -427,7 +427,8 @@ static int read_file(const char *path, struct tr_buf *text, struct tr_err *err)
     while ((n = fread(piece, 1, sizeof piece, f)) > 0)
         tr_buf_add(text, piece, n);
     if (ferror(f))
-        rc = tr_fail(err, TR_CONFIG, "%s: %s", path, strerror(errno));
+        rc = tr_fail(err, TR_CONFIG, "%s cannot be read: %s; check the "
+                     "file and its disk", path, strerror(errno));
     else if (text->full)
         rc = tr_fail(err, TR_CONFIG, "%s: larger than %u bytes", path,
                      CONFIG_BYTES_MAX);

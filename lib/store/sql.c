@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static const char *const texts[S_COUNT] = {
@@ -170,11 +171,37 @@ const char *tr_sql_name(const struct tr_store *st)
     return st->path[0] ? st->path : "the temporary store";
 }
 
+/* SQLite calls a file damaged, too, when the system could not read it (EIO,
+ * ENXIO). That one may be whole: whoever moved it away would pay again. */
+static bool unreadable(struct tr_store *st)
+{
+    static const int ops[] = {SQLITE_FCNTL_FILE_POINTER,
+                              SQLITE_FCNTL_JOURNAL_POINTER /* the log */};
+
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+        sqlite3_file *file = NULL;
+        int errnum = 0;
+
+        if (sqlite3_file_control(st->db, "main", ops[i], &file) == SQLITE_OK &&
+                file && file->pMethods &&
+                file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO,
+                                             &errnum) == SQLITE_OK &&
+                (errnum == EIO || errnum == ENXIO))
+            return true;
+    }
+    return false;
+}
+
 int tr_sql_fail(struct tr_store *st, struct tr_err *err, const char *what)
 {
     int rc = sqlite3_errcode(st->db) & 0xff;
-    const char *next;
+    const char *said = sqlite3_errmsg(st->db), *next;
     size_t i = 0;
+
+    if (rc == SQLITE_CORRUPT && unreadable(st)) {
+        rc = SQLITE_IOERR;
+        said = sqlite3_errstr(rc);
+    }
 
     while (advice[i].sqlite != rc && advice[i].sqlite != -1)
         i++;
@@ -182,7 +209,7 @@ int tr_sql_fail(struct tr_store *st, struct tr_err *err, const char *what)
     if (rc == SQLITE_CANTOPEN) /* it may be for want of descriptors */
         next = tr_errno_remedy(sqlite3_system_errno(st->db), next);
     return tr_fail(err, advice[i].code, "%s: %s: %s; %s%s", tr_sql_name(st),
-                   what, sqlite3_errmsg(st->db), next,
+                   what, said, next,
                    advice[i].keeps && st->path[0]
                        ? "; what is committed is safe" : "");
 }

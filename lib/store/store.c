@@ -328,7 +328,8 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     if (fstat(fd, &sb) != 0)
-        rc = tr_fail(err, TR_IO, "%s: %s", st->path, strerror(errno));
+        rc = tr_fail(err, TR_IO, "%s: %s; check the disk and run the same "
+                     "command again", st->path, strerror(errno));
     else if (sb.st_uid != geteuid())
         rc = tr_fail(err, TR_CONFIG, "%s belongs to another user, who may "
                      "have made up its answers: choose another folder with "

@@ -451,8 +451,8 @@ static int read_file(const char *path, struct tr_buf *b, struct tr_err *err)
         b->n += n;
     }
     if (rc == TR_OK && ferror(f))
-        rc = tr_fail(err, TR_NOINPUT, "the task file %s: %s", path,
-                     strerror(errno));
+        rc = tr_fail(err, TR_NOINPUT, "the task file %s cannot be read: %s; "
+                     "check the file and its disk", path, strerror(errno));
     fclose(f);
     return rc;
 }

@@ -70,7 +70,8 @@ static int read_file(const struct tr_layer *s, struct tr_str *text)
     if (!p)
         return tr_fail(s->err, TR_NOMEM, "out of memory");
     if (got < 0)
-        return tr_fail(s->err, TR_CONFIG, "%s: %s", s->file, strerror(errno));
+        return tr_fail(s->err, TR_CONFIG, "%s cannot be read: %s; check the "
+                       "file and its disk", s->file, strerror(errno));
     text->n = (size_t)got;
     if (text->n == CONFIG_BYTES_MAX)
         return tr_fail(s->err, TR_CONFIG, "%s: larger than 1 MiB", s->file);

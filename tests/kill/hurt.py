@@ -670,6 +670,29 @@ def damaged_store(case):
     job.close()
 
 
+def unreadable(case):
+    """A disk that cannot be read, with a whole store on it, or one whose run
+    was killed: that is no damaged file, and nobody is told to move it away and
+    pay for all of it again."""
+    case.calm()
+    for n in points(case, 40):
+        for i, fault in enumerate((f"r:EIO:{n}", f"r:EIO:{n}+")):
+            job = case.world.job(flight=1)
+            run = job.start()
+            if (n + i) % 2:
+                case.world.until_asked(2)
+                run.kill()
+            run.wait()
+            if os.path.exists(job.out):
+                os.remove(job.out)
+            code = job.run(fault)
+            case.failed(job, code, (0, 74, 78), fault)
+            case.expect(f"{fault}: the store is not blamed",
+                        not re.search("malformed|damage|anew", job.said()),
+                        job.said())
+            case.heals(job, fault, again=True)
+
+
 def damaged_log(case):
     """Killed, and the log that holds what is paid for loses a bit, its end or
     itself; an older copy stands in its place; or the file alone was copied in
@@ -749,6 +772,7 @@ CASES = [
     ("two_at_once", two_at_once, ["--latency", "20"]),
     ("newer_store", newer_store, []),
     ("damaged_store", damaged_store, []),
+    ("unreadable", unreadable, ["--latency", "20"]),
     ("damaged_log", damaged_log, ["--latency", "20"]),
 ]
 
