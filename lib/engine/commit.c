@@ -309,6 +309,9 @@ static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
             rc = save(run, err);
             if (rc != TR_OK)
                 return rc;
+            tr_run_tick(run); /* the disk may be slow: what leaves now is paced
+                                 by when it leaves */
+            continue;
         }
         rc = send_one(run, l, err);
         if (rc != TR_OK)

@@ -135,7 +135,8 @@ struct tr_run_lane {
     uint16_t origin;            /* of the last served model */
     char origin_served[96];
     bool origin_known;
-    bool renamed;               /* it was told that another model answers */
+    bool renamed, moved;        /* it was told that another model answers: it
+                                   is called so, or canaries say it */
     bool fitted, fitting;       /* to a sample; a part of that is done */
     bool fit_short;             /* the sample is what a stream had by then */
     int64_t fit_at;             /* no more rows are waited for then; 0: no */

@@ -211,6 +211,21 @@ static void say_smaller(const struct tr_run *run, const struct tr_run_lane *l)
     tr_run_say(run, 1, line);
 }
 
+/* The provider may have put another model behind the name. */
+static void say_moved(const struct tr_run *run, struct tr_run_lane *l)
+{
+    char line[600];
+
+    l->moved = true;
+    snprintf(line, sizeof line, "%s: texts that it had labelled alike before, "
+             "alone and in company, it labels otherwise now, in one request "
+             "after the other: another model may answer under this name, and "
+             "labels may differ. Name a dated model to stay with one; --fresh "
+             "asks all rows again", l->lane->model);
+    tr_run_say(run, 1, line);
+    tr_run_event(run, TR_EVENT_MODEL, l->lane, -1);
+}
+
 /* Its rows are asked again among half of the company, with canaries, or
  * alone. */
 static void doubt(struct tr_run *run, struct tr_pack *p, uint16_t id,
@@ -248,7 +263,8 @@ static uint32_t fresh(const struct tr_pack *p)
 bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
                      const struct tr_item_answer *got)
 {
-    struct tr_guard *g = &p->lane->guard;
+    struct tr_run_lane *l = p->lane;
+    struct tr_guard *g = &l->guard;
     struct tr_guest_said said[TR_GUESTS_MAX] = {{TR_SAID_NOTHING, 0}};
     uint64_t sets[TR_PACK_MAX];
     uint32_t rows = 0;
@@ -271,6 +287,9 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
     verdict = p->n < 2 ? TR_GUARD_FINE
                        : tr_guard_judge(g, p->guests, said, p->guest_count,
                                         sets, rows, p->n);
+    if (tr_guard_moved(g, p->guests, said, p->guest_count, sets, rows) &&
+        !l->moved)
+        say_moved(run, l);
     if (verdict != TR_GUARD_FINE) {
         doubt(run, p, tr_guard_doubt(g, verdict, p->guests, said,
                                      p->guest_count, rows, fresh(p)), got);

@@ -328,8 +328,8 @@ static void say_lane(struct tr_alert *alert, const struct tr_event *e)
                     : ": the quota of its key is used up; add credit";
         break;
     case TR_EVENT_MODEL:
-        what = ": another model answers than before under this name; labels "
-               "may differ";
+        what = ": another model seems to answer than before under this name; "
+               "labels may differ";
         break;
     case TR_EVENT_LANE_UP:
         what = " serves again";

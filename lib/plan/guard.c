@@ -28,6 +28,10 @@ enum {
     TRIALS = 2,            /* packs in which a new canary is tried */
     DOUBTED_NEW = 2,       /* packs doubted in a row that make a canary bad */
     DOUBTED_OLD = 4,       /* company, before and after it passed in one */
+    MOVED_ROW = 3,         /* packs with the same other answer and none with the
+                              right one: not the doing of rows, they change */
+    MOVED_PASSED = 2,      /* of a canary that had been right so often */
+    MOVED_PACKS = 200,     /* and of TR_MOVED of them within so many packs */
     AUDITS_MAX = 32,
     AUDITS_A_PACK = 2,
     HISTOGRAM_ROWS = 8,    /* smaller packs can look like anything */
@@ -683,6 +687,51 @@ void tr_guard_again(struct tr_guard *g, uint16_t doubt)
     d->changed = true;
     if (--d->left == 0)
         end(g, d);
+}
+
+/* ---- another model ------------------------------- */
+
+static int64_t judged(const struct tr_guard *g)
+{
+    return g->counts.packs + g->counts.bare + g->counts.doubts;
+}
+
+/* A canary has the same other answer in one pack after the other. */
+static void has_moved(struct tr_guard *g, uint64_t other)
+{
+    for (int i = TR_MOVED - 1; i > 0; i--)
+        g->moved[i] = g->moved[i - 1];
+    g->moved[0].at = judged(g);
+    g->moved[0].other = other;
+}
+
+bool tr_guard_moved(struct tr_guard *g, const uint8_t *slots,
+                    const struct tr_guest_said *said, uint32_t guests,
+                    const uint64_t *sets_, uint32_t rows)
+{
+    const struct tr_canary_move *last = &g->moved[TR_MOVED - 1];
+    bool two = false;
+
+    for (uint32_t i = 0; i < guests; i++) {
+        struct tr_guest *t = &g->guests[slots[i]];
+
+        if (!is_canary(t) || said[i].said == TR_SAID_NOTHING)
+            continue;
+        if (!is_wrong(t, &said[i]) || said[i].said != TR_SAID_SET) {
+            t->in_row = 0;
+            continue;
+        }
+        /* All rows say it, too: that is an order more likely. */
+        if (!rows || (sets_[0] == said[i].set && all_alike(sets_, rows)))
+            continue;
+        t->in_row = said[i].set == t->other ? t->in_row + 1 : 1;
+        t->other = said[i].set;
+        if (t->in_row == MOVED_ROW && t->passed >= MOVED_PASSED)
+            has_moved(g, t->other);
+    }
+    for (int i = 1; i < TR_MOVED; i++)
+        two = two || g->moved[i].other != g->moved[0].other;
+    return two && last->at && judged(g) - last->at <= MOVED_PACKS;
 }
 
 /* ---- figures ------------------------------- */

@@ -26,7 +26,9 @@ enum {
     TR_GUEST_BYTES = 2048, /* a longer text is neither */
     TR_GUARD_SETS = 256,   /* label sets counted apart; the last: all others.
                               Combinations share the upper half */
-    TR_DOUBTS = 64         /* doubted packs remembered */
+    TR_DOUBTS = 64,        /* doubted packs remembered */
+    TR_MOVED = 3           /* canaries that are answered otherwise for good, and
+                              another model answers */
 };
 
 enum tr_guest_kind {
@@ -46,6 +48,8 @@ struct tr_guest {
     uint32_t passed;    /* packs that came back with the right answer */
     uint32_t doubted;   /* since then: it was right, and they were doubted */
     uint32_t open;      /* of those: it was wrong, and nobody knows yet why */
+    uint64_t other;     /* what it was answered instead, */
+    uint32_t in_row;    /* so many times in a row */
     uint32_t number;    /* of the slot's tenant: slots are used again */
     uint32_t alike;     /* canaries with the same answer, itself included */
 };
@@ -94,6 +98,10 @@ struct tr_guard {
     uint32_t number_last;
     uint32_t histogram_false; /* after three the test is off */
     double drift;       /* of the sequential test on audits */
+    struct tr_canary_move {
+        int64_t at;     /* packs judged by then */
+        uint64_t other; /* its answer now */
+    } moved[TR_MOVED];  /* the last ones */
     struct tr_guard_counts counts;
 };
 
@@ -176,6 +184,13 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
 void tr_guard_reask(struct tr_guard *g, uint16_t doubt, bool changed);
 /* It was doubted again: the first doubt was not for nothing. */
 void tr_guard_again(struct tr_guard *g, uint16_t doubt);
+
+/* Of each pack that was judged. True: canaries are answered otherwise than
+ * before, each in one pack after the other and always alike, but not all with
+ * one label. That is no row's doing, it is another model. */
+bool tr_guard_moved(struct tr_guard *g, const uint8_t *slots,
+                    const struct tr_guest_said *said, uint32_t guests,
+                    const uint64_t *sets, uint32_t rows);
 
 /* Of n audits differ disagreed: 95 % interval of the share, by Wilson. */
 void tr_guard_interval(int64_t n, int64_t differ, double *low, double *high);

@@ -137,9 +137,10 @@ static int open_file(struct tr_source *src, uint32_t file, struct tr_err *err)
 }
 
 /* A header is looked for from its beginning each time, so not after each small
- * piece that a pipe brings: a line must have ended, or there be as much as a
- * doubt needs; and of one that goes on for longer (a quote that is never
- * closed) a quarter more. */
+ * piece that a pipe brings: a line must have ended, and as much have come that
+ * thousands of empty ones are no work; or there be as much as a doubt needs; and
+ * of one that goes on for longer (a quote that is never closed) a quarter
+ * more. */
 static bool is_worth_a_try(const struct tr_feed *f)
 {
     size_t n = f->to - f->from, more = n - f->tried;
@@ -150,7 +151,8 @@ static bool is_worth_a_try(const struct tr_feed *f)
         return true;
     new = f->bytes + f->from + f->tried;
     return n < TR_DOUBT_BYTES
-               ? memchr(new, '\n', more) || memchr(new, '\r', more)
+               ? more >= f->tried / 64 &&
+                     (memchr(new, '\n', more) || memchr(new, '\r', more))
                : more >= f->tried / 4;
 }
 

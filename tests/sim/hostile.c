@@ -98,6 +98,8 @@ struct figure {
     int wrong_most, false_most, cost_most;
 };
 
+enum { SWAP_AFTER = 5000 };
+
 static const struct figure figures[] = {
     {"clean, pack 4", TR_GUARD_ON, 0, 0, 4, 4, false, false, 0, 0, 5, 70},
     {"clean, pack 8", TR_GUARD_ON, 0, 0, 8, 4, false, false, 0, 0, 5, -1},
@@ -160,7 +162,7 @@ static const struct figure figures[] = {
 };
 
 static bool run_one(struct sim *w, const struct figure *f, int guard,
-                    bool isolate, uint64_t seed)
+                    bool isolate, int swap_pct, uint64_t seed)
 {
     struct sim_options o = {
         .seed = seed, .rows = 10000, .labels = f->labels, .pack = f->pack,
@@ -168,6 +170,7 @@ static bool run_one(struct sim *w, const struct figure *f, int guard,
         .lane = {{.latency_ms = 300, .price_pct = 100}}, .words = 60,
         .guard = guard, .hostile = f->hostile, .sly = f->sly,
         .isolate = isolate, .moody = f->moody, .attack = f->attack,
+        .swap_after = swap_pct ? SWAP_AFTER : 0, .swap_pct = swap_pct,
     };
 
     if (sim_run(w, &o, NULL, false))
@@ -176,21 +179,63 @@ static bool run_one(struct sim *w, const struct figure *f, int guard,
     return false;
 }
 
+/* Another model answers behind the name from mid-run on: how many rows are
+ * settled from its first answer until that is said? With those that were under
+ * way. */
+static int swaps(uint64_t from, uint64_t seeds)
+{
+    static const struct {
+        int pack, labels, pct; /* of the texts have another answer there */
+        int most;              /* to reach in each job; -1: told only */
+    } rows[] = {
+        {16, 4, 20, -1}, {16, 4, 40, 500}, {16, 4, 100, 500}, {50, 2, 40, -1},
+        {50, 4, 20, -1}, {50, 4, 40, -1}, {50, 8, 40, 500}, {50, 4, 100, 500},
+    };
+    static struct sim w;
+    int missed = 0;
+
+    printf("%-30s %9s %9s\n", "another model in mid-run", "told", "rows");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct figure f = {"another model", TR_GUARD_ON, 0, 0, rows[i].pack,
+                           rows[i].labels, false, false, 0, -1, -1, -1};
+        int64_t longest = 0, told = 0;
+        char name[64];
+        bool ok = true;
+
+        for (uint64_t seed = from; seed < from + seeds; seed++) {
+            ok = run_one(&w, &f, f.guard, false, rows[i].pct, seed) && ok;
+            told += w.told_at > 0;
+            if (w.told_at - w.swapped_at > longest)
+                longest = w.told_at - w.swapped_at;
+        }
+        ok = ok && (rows[i].most < 0 ||
+                    (told == (int64_t)seeds && longest <= rows[i].most));
+        missed += !ok;
+        snprintf(name, sizeof name, "%d %% otherwise, pack %d, %d labels",
+                 rows[i].pct, rows[i].pack, rows[i].labels);
+        printf("%-34s %2" PRId64 " of %" PRIu64 " %7" PRId64 "%s\n", name, told,
+               seeds, longest, ok ? "" : "  MISSED");
+        fflush(stdout);
+    }
+    return missed;
+}
+
 int sim_hostile_figures(uint64_t from, uint64_t seeds)
 {
     enum { SEEDS = 8, MOST = 64, PACKS = 65 };
     static struct sim w;
     static int64_t plain_of[MOST][PACKS][SIM_LABELS_MAX + 1]; /* tokens
                                 without guard, by pack and number of labels */
-    int missed = 0;
+    int missed;
 
     if (seeds > MOST)
         seeds = SEEDS;
+    missed = swaps(from, seeds);
     printf("%-30s %9s %8s %8s %8s %8s %8s\n", "10,000 rows",
            "wrong/1e5", "packs", "bare", "doubts", "false", "tokens");
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
         const struct figure *f = &figures[i];
-        int64_t innocent = 0, wrong = 0, tokens = 0, plain = 0;
+        int64_t innocent = 0, wrong = 0, tokens = 0, plain = 0, told = 0;
         struct tr_guard_counts sum = {0};
         double per_wrong, per_false, cost;
         bool ok = true;
@@ -201,11 +246,12 @@ int sim_hostile_figures(uint64_t from, uint64_t seeds)
 
             clean.hostile = clean.moody = 0;
             if (!*without) {
-                ok = run_one(&w, &clean, TR_GUARD_OFF, false, seed) && ok;
+                ok = run_one(&w, &clean, TR_GUARD_OFF, false, 0, seed) && ok;
                 *without = w.bill[TR_PURSE_TOKENS];
             }
             plain += *without;
-            ok = run_one(&w, f, f->guard, f->isolate, seed) && ok;
+            ok = run_one(&w, f, f->guard, f->isolate, 0, seed) && ok;
+            told += w.told_at > 0;
             tokens += w.bill[TR_PURSE_TOKENS];
             innocent += w.innocent;
             wrong += w.wrong;
@@ -215,14 +261,14 @@ int sim_hostile_figures(uint64_t from, uint64_t seeds)
         per_false = sum.packs + sum.bare
             ? 1e3 * (double)sum.doubts / (double)(sum.packs + sum.bare) : 0;
         cost = 1e3 * ((double)tokens / (double)plain - 1);
-        ok = ok && (f->wrong_most < 0 || per_wrong <= f->wrong_most) &&
+        ok = ok && !told && (f->wrong_most < 0 || per_wrong <= f->wrong_most) &&
              (f->false_most < 0 || per_false <= f->false_most) &&
              (f->cost_most < 0 || cost <= f->cost_most);
         missed += !ok;
         printf("%-30s %9.1f %8" PRId64 " %8" PRId64 " %8" PRId64 " %8" PRId64
                " %+7.1f%%%s\n", f->name, per_wrong, sum.packs, sum.bare,
                sum.doubts, sum.false_doubts, cost / 10,
-               ok ? "" : "  MISSED");
+               told ? "  ANOTHER MODEL" : ok ? "" : "  MISSED");
         fflush(stdout);
     }
     return missed > 0;

@@ -219,7 +219,7 @@ static const struct field {
     F(guard, INT, 0), F(guard_from, INT, 2), F(isolate, BOOL, 0),
     F(parties, INT, 0),
     F(hostile, INT, 0), F(sly, BOOL, 0), F(moody, INT, 0), F(attack, INT, 0),
-    F(words, INT, 0), F(slots, INT, 0), F(stale, INT, 0),
+    F(swap_after, INT, 0), F(swap_pct, INT, 0), F(words, INT, 0), F(slots, INT, 0), F(stale, INT, 0),
     F(batch, INT, 0), F(batch_pct, INT, 50),
     F(batch_requests, INT, 0), F(batch_kib, INT, 0), F(batch_tokens, INT, 0),
     F(batch_room, INT, 0), F(batch_poll_ms, INT, 30000),

@@ -190,6 +190,20 @@ static bool strikes(struct sim *w, enum sim_site fault)
     return sim_strike(w, fault, rate * 1000, 1) != 0;
 }
 
+/* What the model thinks that was put in the place of the first one. */
+static uint32_t second_opinion(const struct sim *w, int text)
+{
+    struct tr_rng rng = {sim_stream(w->o.seed, 1000000 + (uint64_t)text)};
+    uint32_t mask = w->texts[text].gold;
+
+    if ((int)tr_rng_below(&rng, 100) >= w->o.swap_pct)
+        return mask;
+    do /* of several labels it says one */
+        mask = 1u << tr_rng_below(&rng, (uint64_t)w->o.labels);
+    while (mask == w->texts[text].gold);
+    return mask;
+}
+
 /* What it thinks of each text, and what the texts make of that. */
 static int think(struct sim *w, const struct sim_flight *f, uint32_t *masks,
                  bool *dropped, uint32_t *more_ids, uint32_t *more_masks)
@@ -205,7 +219,12 @@ static int think(struct sim *w, const struct sim_flight *f, uint32_t *masks,
         dropped[i] = false;
         masks[i] = t->moody && sim_chance(w, 300) ? another(w, t->gold)
                                                   : t->gold;
+        if (w->swapped_at)
+            masks[i] = second_opinion(w, texts[i]);
     }
+    w->judged += f->n;
+    if (w->o.swap_after && w->judged >= w->o.swap_after && !w->swapped_at)
+        w->swapped_at = sim_settled(w);
     return w->o.hostile ? sim_obey(w, texts, ids, f->n, masks, dropped,
                                    more_ids, more_masks) : 0;
 }

@@ -329,6 +329,8 @@ struct sim_options {
     bool sly;              /* they do not look so */
     int attack;            /* enum gullible_attack, +1; 0: all kinds */
     int moody;             /* of a thousand texts: another answer at times */
+    int swap_after;        /* texts answered, then another model does: 0: no */
+    int swap_pct;          /* of the texts have another answer there */
     int words;             /* of a text, fewer than; 0: 12 */
     int slots;             /* requests planned or under way, at most; 0: 2048 */
     int stale;             /* of a thousand replies: handed in again, later */
@@ -640,6 +642,9 @@ struct sim {
     char failure[600];           /* the first broken promise; "" none */
     int split;                   /* next part of an attack in two texts */
     int64_t innocent, wrong;     /* rows written; with another's label */
+    int64_t judged;              /* texts answered, by items of requests */
+    int64_t swapped_at, told_at; /* rows settled when another model answered,
+                                    and when the run said so; 0: never */
     /* by minute: requests that arrived, that were answered; texts served */
     int64_t asked[SIM_MINUTES], answers[SIM_MINUTES], served[SIM_MINUTES];
     int64_t retries, quick_retries; /* after a 500; within half a second */
@@ -651,6 +656,8 @@ void sim_fail(struct sim *w, const char *promise, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void sim_trace(struct sim *w, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* Rows of this life that have their label, or their reason. */
+int64_t sim_settled(const struct sim *w);
 /* Every event goes into the hash: kind and two numbers. */
 void sim_event(struct sim *w, int kind, int64_t a, int64_t b);
 

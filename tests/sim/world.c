@@ -328,6 +328,22 @@ static void say(void *ctx, int level, const char *line)
     sim_trace(w, "says %d: %s", level, line);
 }
 
+int64_t sim_settled(const struct sim *w)
+{
+    struct tr_counts counts;
+
+    tr_run_counts(w->run, &counts);
+    return counts.rows_settled;
+}
+
+static void event(void *ctx, const struct tr_event *e)
+{
+    struct sim *w = ctx;
+
+    if (e->kind == TR_EVENT_MODEL && !w->told_at)
+        w->told_at = sim_settled(w);
+}
+
 static void attempt(void *ctx, const struct tr_attempt *a)
 {
     struct sim *w = ctx;
@@ -981,7 +997,7 @@ static void respond(struct sim *w, int exit_code, const char *sentence)
 static const struct tr_env world = {
     .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
     .read = read_row, .write = write_row, .ledger = ledger, .say = say,
-    .attempt = attempt,
+    .event = event, .attempt = attempt,
 };
 
 static int begin_life(struct sim *w, struct tr_err *err)

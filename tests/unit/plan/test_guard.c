@@ -466,6 +466,82 @@ static void a_victim_is_not_retired(void **state)
     assert_int_equal(g.counts.retired, 0);
 }
 
+/* What is said of the canaries "a", "b" and "c" in a pack: '=' its own answer,
+ * a digit another one, ' ' nothing; behind them the labels of rows. */
+static bool moves(const char *says)
+{
+    struct tr_guest_said s[3];
+    uint64_t sets[4];
+    uint32_t rows = 0;
+    bool moved;
+
+    for (uint8_t i = 0; i < 3; i++) {
+        slots[i] = i;
+        s[i] = says[i] == ' ' ? said(TR_SAID_NOTHING, 0)
+             : says[i] == '=' ? said(TR_SAID_SET, g.guests[i].set)
+                              : said(TR_SAID_SET, (uint64_t)(says[i] - '0'));
+    }
+    for (; says[3 + rows]; rows++)
+        sets[rows] = (uint64_t)(says[3 + rows] - '0');
+    moved = tr_guard_moved(&g, slots, s, 3, sets, rows);
+    g.counts.doubts++;
+    return moved;
+}
+
+/* Rows change, and so does what they do; a model does not change back. */
+static void another_model_is_told_from_rows(void **state)
+{
+    static const struct {
+        const char *name, *packs[8];
+        int quiet; /* packs behind the third */
+        bool moved;
+    } cases[] = {
+        {"never", {"===12", "===12", "===12"}, 0, false},
+        {"for good", {"65612", "65612", "65612"}, 0, true},
+        {"two are too few", {"65=12", "65=12", "65=12", "65=12"}, 0, false},
+        {"twice is no habit", {"65612", "65612", "===12"}, 0, false},
+        {"all with one label", {"77712", "77712", "77712"}, 0, false},
+        {"rows as well", {"65655", "65655", "65655"}, 0, false},
+        {"rows as well, and who is otherwise", {"65655", "65655", "65655",
+                                                "5==12", "5==12"}, 0, false},
+        {"no rows", {"656", "656", "656"}, 0, false},
+        {"never alike", {"65612", "56512", "65612", "56512", "65612"}, 0,
+         false},
+        {"right in between", {"65612", "65612", "===12", "65612", "65612"}, 0,
+         false},
+        {"silence says nothing", {"65612", "   12", "65612", "65612"}, 0,
+         true},
+        {"long ago", {"65=12", "65=12", "65=12", "==612", "==612", "==612"},
+         300, false},
+        {"not long ago", {"65=12", "65=12", "65=12", "==612", "==612",
+                          "==612"}, 90, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool moved = false;
+
+        begin(TR_GUARD_ON);
+        admit("a", 1);
+        admit("b", 2);
+        admit("c", 3);
+        for (int passed = 1; passed <= 2; passed++) {
+            for (int k = 0; k < 3; k++)
+                g.guests[k].passed = (uint32_t)passed;
+            g.counts.packs += 1000;
+            moved = false;
+            for (int k = 0; k < 8 && cases[i].packs[k]; k++) {
+                moved = moves(cases[i].packs[k]) || moved;
+                g.counts.packs += k == 2 ? cases[i].quiet : 0;
+            }
+            for (int k = 0; k < 3; k++)
+                g.guests[k].in_row = 0;
+            if (moved != (cases[i].moved && passed == 2))
+                fail_msg("%s, right %d times before", cases[i].name, passed);
+        }
+    }
+}
+
 static void five_answers(void)
 {
     const char *names[] = {"a", "b", "c", "d", "e"};
@@ -783,6 +859,7 @@ int main(void)
         cmocka_unit_test(a_doubt_that_was_right_retires_nobody),
         cmocka_unit_test(bad_company_is_retired),
         cmocka_unit_test(a_victim_is_not_retired),
+        cmocka_unit_test(another_model_is_told_from_rows),
         cmocka_unit_test(an_alarm_begins_and_ends),
         cmocka_unit_test(an_alarm_finds_the_size_of_packs),
         cmocka_unit_test(many_doubts_at_once_are_as_one),
