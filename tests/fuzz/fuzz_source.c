@@ -304,7 +304,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         check_objects(&whole);
     else if (whole.out.n)
         check_delimited(&whole, format == TR_FMT_TSV ? '\t'
-                                                     : delimiter_of(&whole),
+                                : o.delimiter ? o.delimiter
+                                              : delimiter_of(&whole),
                         !(flags & NO_HEADER));
 
     o.read_bytes = 1 + fuzz_draw(&in, 80);
