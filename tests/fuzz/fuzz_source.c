@@ -31,7 +31,7 @@ struct result {
     struct tr_buf raw;
     size_t *ends;            /* of each record in raw */
     bool *kept;              /* it is a bad row */
-    size_t count;
+    size_t count, cap;
     struct tr_err err;
     uint32_t columns;
 };
@@ -95,9 +95,12 @@ static void add_rows(struct result *r, const struct tr_source *src,
         tr_buf_add(&r->rows, block->bytes + row->id_at, row->id_n);
         tr_buf_addc(&r->rows, '\0');
         tr_buf_adds(&r->raw, raw);
-        r->ends = realloc(r->ends, (r->count + 1) * sizeof *r->ends);
-        r->kept = realloc(r->kept, (r->count + 1) * sizeof *r->kept);
-        CHECK(r->ends && r->kept);
+        if (r->count == r->cap) {
+            r->cap = r->cap ? 2 * r->cap : 64;
+            r->ends = realloc(r->ends, r->cap * sizeof *r->ends);
+            r->kept = realloc(r->kept, r->cap * sizeof *r->kept);
+            CHECK(r->ends && r->kept);
+        }
         r->ends[r->count] = r->raw.n;
         r->kept[r->count++] = why != TR_WHY_NONE && why != TR_WHY_EMPTY;
     }
