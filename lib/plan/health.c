@@ -85,6 +85,7 @@ static void shut(struct tr_health *h, enum tr_health_state state, int64_t now)
     h->state = state;
     h->probes = 0;
     h->closed_at = now;
+    h->refused = false;
 }
 
 static void close_as(struct tr_health *h, enum tr_health_state state,
@@ -135,7 +136,7 @@ static void answered(struct tr_health *h, bool probe, int64_t now)
     if ((h->state == TR_LANE_DOWN && (probe || now >= h->wish_until)) ||
         (h->state == TR_LANE_EXHAUSTED && probe) || (h->doubted && probe)) {
         h->state = TR_LANE_OPEN;
-        h->doubted = false;
+        h->doubted = h->refused = false;
         h->probe_at = TR_NEVER;
     }
 }
@@ -155,13 +156,19 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
         /* A doubt is looked into soon, and a used-up quota is not: then what
          * was in flight is left to the quota's own probe. */
         bool later = h->state == TR_LANE_EXHAUSTED && news->served && !probe;
+        bool second = probe && (h->doubted || h->refused);
 
-        if (h->state != TR_LANE_GONE && !later)
+        if (later)
+            h->refused = true;
+        else if (h->state != TR_LANE_GONE)
             close_as(h, TR_LANE_GONE, news, now);
-        else if (probe) /* the second word: it is so */
+        if (second) { /* it is so */
             h->doubted = false;
+            h->probe_at = TR_NEVER;
+        }
     } else if (news->outcome == TR_OUT_EXHAUSTED) {
         h->comes_back = news->retry_after_ms >= 0;
+        h->refused = false; /* a key that has a quota is known */
         if (h->state != TR_LANE_EXHAUSTED)
             close_as(h, TR_LANE_EXHAUSTED, news, now);
     } else if (rule->action == TR_DO_AGAIN) {

@@ -47,6 +47,8 @@ struct tr_health {
     int64_t closed_at;     /* probes that left before were for other trouble */
     int64_t wish_until;    /* the server wants nothing before; 0: no wish */
     bool doubted;          /* gone by one word, and a probe is to tell */
+    bool refused;          /* exhausted, and that word came from one that was
+                              in flight: the probe may bring the second */
 };
 
 struct tr_health_news {

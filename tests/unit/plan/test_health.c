@@ -178,13 +178,15 @@ static void who_has_served_is_gone_at_the_second_word(void **state)
     }
 }
 
-/* A stray refusal of what was in flight when the quota ended brings no earlier
- * probe; that of the quota's own probe counts. */
+/* A refusal of what was in flight when the quota ended brings no earlier probe;
+ * that of the quota's own probe is the second word then, and the first if the
+ * quota was spoken of since. */
 static void a_doubt_is_no_reason_to_probe_a_quota_sooner(void **state)
 {
     (void)state;
 
-    for (int waits = 0; waits < 2; waits++) {
+    for (int i = 0; i < 4; i++) {
+        bool waits = i & 1, known = i & 2;
         struct tr_health h = {0};
         struct tr_health_news n = news(TR_OUT_EXHAUSTED, 402, START);
         int64_t probe_at;
@@ -197,10 +199,14 @@ static void a_doubt_is_no_reason_to_probe_a_quota_sooner(void **state)
         assert_false(tr_health_reply(&h, &n, START + TR_S));
         assert_int_equal(h.state, TR_LANE_EXHAUSTED);
         assert_int_equal(h.probe_at, probe_at);
+        if (known)
+            assert_false(told(&h, TR_OUT_EXHAUSTED, 402, START + 2 * TR_S));
         n.probe = h.probing = true;
         n.sent_at = START + 60 * TR_S;
         assert_true(tr_health_reply(&h, &n, START + 61 * TR_S));
         assert_int_equal(h.state, TR_LANE_GONE);
+        assert_int_equal(h.doubted, known);
+        assert_int_equal(h.probe_at == TR_NEVER, !known);
     }
 }
 
