@@ -238,9 +238,20 @@ static bool is_name(yyjson_val *v)
     return yyjson_is_str(v) && n && n < 60 && !memchr(yyjson_get_str(v), 0, n);
 }
 
-/* A line that names nobody, or that is nested too deeply to be read: it may be
- * anybody's answer, and was paid for. */
-/* Or an id that was never ours: then it is anybody's as well. */
+/* The id of a request of this batch. */
+static bool is_ours(const char *id)
+{
+    uint64_t attempt;
+    bool ours = false;
+
+    if (tr_batch_id_read(id, MARK, &attempt))
+        for (int i = 0; i < REQUESTS; i++)
+            ours = ours || attempt == attempts[i];
+    return ours;
+}
+
+/* A line that names nobody, or no request of this batch, or that is nested too
+ * deeply to be read: it may be anybody's answer, and was paid for. */
 static bool has_nameless(struct tr_str s)
 {
     bool found = false;
@@ -253,13 +264,10 @@ static bool has_nameless(struct tr_str s)
 
         for (size_t i = 0; i < n; i++)
             nested += s.p[i] == '[' || s.p[i] == '{';
-        uint64_t attempt;
+        yyjson_val *id = yyjson_obj_get(root, "custom_id");
 
-        found = n && (nested > 60 ||
-                      !is_name(yyjson_obj_get(root, "custom_id")) ||
-                      !tr_batch_id_read(
-                          yyjson_get_str(yyjson_obj_get(root, "custom_id")),
-                          MARK, &attempt));
+        found = n && (nested > 60 || !is_name(id) ||
+                      !is_ours(yyjson_get_str(id)));
         yyjson_doc_free(doc);
         s = tr_str(s.p + n + (end != NULL), s.n - n - (end != NULL));
     }
