@@ -238,23 +238,15 @@ static bool is_name(yyjson_val *v)
     return yyjson_is_str(v) && n && n < 60 && !memchr(yyjson_get_str(v), 0, n);
 }
 
-/* The id of a request of this batch. */
-static bool is_ours(const char *id)
+/* A line that names nobody, or whom we do not know, or that is nested too deeply
+ * to be read, or lacks its answer: it may be anybody's, and was paid for. */
+static bool has_nameless(const struct tr_batch_form *form, struct tr_str s)
 {
-    uint64_t attempt;
-    bool ours = false;
-
-    if (tr_batch_id_read(id, MARK, &attempt))
-        for (int i = 0; i < REQUESTS; i++)
-            ours = ours || attempt == attempts[i];
-    return ours;
-}
-
-/* A line that names nobody, or no request of this batch, or that is nested too
- * deeply to be read: it may be anybody's answer, and was paid for. */
-static bool has_nameless(struct tr_str s)
-{
+    struct tr_batch_line line;
+    struct tr_buf scratch;
     bool found = false;
+
+    tr_buf_init(&scratch, 0);
 
     while (s.n && !found) {
         const char *end = memchr(s.p, '\n', s.n);
@@ -265,12 +257,15 @@ static bool has_nameless(struct tr_str s)
         for (size_t i = 0; i < n; i++)
             nested += s.p[i] == '[' || s.p[i] == '{';
         yyjson_val *id = yyjson_obj_get(root, "custom_id");
+        uint64_t attempt;
 
         found = n && (nested > 60 || !is_name(id) ||
-                      !is_ours(yyjson_get_str(id)));
+                      !tr_batch_id_read(yyjson_get_str(id), MARK, &attempt) ||
+                      !form->line(&line, tr_str(s.p, n), &scratch));
         yyjson_doc_free(doc);
         s = tr_str(s.p + n + (end != NULL), s.n - n - (end != NULL));
     }
+    tr_buf_release(&scratch);
     return found;
 }
 
@@ -298,7 +293,7 @@ static void check_results(const struct tr_batch_form *form,
 
     /* Where lists show no mark, another's results are no reason to end. */
     if (!run(form, object, 200, results, one)) {
-        CHECK(form->guesses && has_nameless(results));
+        CHECK(form->guesses && has_nameless(form, results));
         release(one);
         return;
     }
@@ -310,7 +305,7 @@ static void check_results(const struct tr_batch_form *form,
         lines = lines_about(results, id);
         CHECK(lines || one[i].outcome == TR_OUT_UNREACHED ||
               (one[i].outcome == TR_OUT_LOST &&
-               (form->guesses || has_nameless(results))));
+               (form->guesses || has_nameless(form, results))));
         distinct = distinct && lines <= 1;
     }
     if (distinct) {
