@@ -40,6 +40,7 @@ struct batch {
     int64_t tokens, completed, errored, takes;
     int64_t clock;              /* how wrong that of its sender was, s */
     int late_was, heard_run;    /* of its end; 0: not yet */
+    int pages;                  /* that came instead of its results */
     const char *failure;
     struct line *lines;
     int n;

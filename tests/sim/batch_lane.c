@@ -207,6 +207,10 @@ static void fetched(struct sim *w, const struct ask *a, size_t n)
                       l->f.items[k].usable ? ", usable" : "");
     }
     w->marks[M_B_AGAIN] += again;
+    /* A page in the place of results says nothing of them: whoever gives them
+     * up has asked three times. */
+    if (last && a->nonsense && is_openai(w) && ++b->pages < 3)
+        return;
     if (last) {
         sim_batch_land(w, b);
         b->heard_run = w->run_number;
