@@ -270,7 +270,7 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
     uint32_t rows = 0;
     enum tr_guard_verdict verdict;
 
-    if (!is_on(p->lane))
+    if (!is_on(l))
         return true;
     for (uint32_t i = 0; i < tr_pack_items(p); i++) {
         bool ok = got[i].result == TR_ITEM_OK;
@@ -296,7 +296,7 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
         return false;
     }
     if (tr_guard_accept(g, p->guests, said, p->guest_count, sets, rows, p->n))
-        say_smaller(run, p->lane);
+        say_smaller(run, l);
     for (uint32_t i = 0; i < tr_pack_items(p); i++) {
         const struct tr_row *row = tr_pack_row(p, i);
 

@@ -137,10 +137,10 @@ static int open_file(struct tr_source *src, uint32_t file, struct tr_err *err)
 }
 
 /* A header is looked for from its beginning each time, so not after each small
- * piece that a pipe brings: a line must have ended, and as much have come that
- * thousands of empty ones are no work; or there be as much as a doubt needs; and
- * of one that goes on for longer (a quote that is never closed) a quarter
- * more. */
+ * piece that a pipe brings: a line must have ended, and there be a sixty-fourth
+ * more than at the last try (thousands of lines may be empty); or there be as
+ * much as a doubt needs; and of one that goes on for longer (a quote that is
+ * never closed) a quarter more. */
 static bool is_worth_a_try(const struct tr_feed *f)
 {
     size_t n = f->to - f->from, more = n - f->tried;

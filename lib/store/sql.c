@@ -195,21 +195,20 @@ static bool unreadable(struct tr_store *st)
 int tr_sql_fail(struct tr_store *st, struct tr_err *err, const char *what)
 {
     int rc = sqlite3_errcode(st->db) & 0xff;
-    const char *said = sqlite3_errmsg(st->db), *next;
+    bool unread = rc == SQLITE_CORRUPT && unreadable(st);
+    const char *next;
     size_t i = 0;
 
-    if (rc == SQLITE_CORRUPT && unreadable(st)) {
+    if (unread)
         rc = SQLITE_IOERR;
-        said = sqlite3_errstr(rc);
-    }
-
     while (advice[i].sqlite != rc && advice[i].sqlite != -1)
         i++;
     next = advice[i].next;
     if (rc == SQLITE_CANTOPEN) /* it may be for want of descriptors */
         next = tr_errno_remedy(sqlite3_system_errno(st->db), next);
     return tr_fail(err, advice[i].code, "%s: %s: %s; %s%s", tr_sql_name(st),
-                   what, said, next,
+                   what, unread ? sqlite3_errstr(rc) : sqlite3_errmsg(st->db),
+                   next,
                    advice[i].keeps && st->path[0]
                        ? "; what is committed is safe" : "");
 }

@@ -247,7 +247,6 @@ static bool has_nameless(const struct tr_batch_form *form, struct tr_str s)
     bool found = false;
 
     tr_buf_init(&scratch, 0);
-
     while (s.n && !found) {
         const char *end = memchr(s.p, '\n', s.n);
         size_t n = end ? (size_t)(end - s.p) : s.n, nested = 0;

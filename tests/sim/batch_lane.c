@@ -209,12 +209,10 @@ static void fetched(struct sim *w, const struct ask *a, size_t n)
     w->marks[M_B_AGAIN] += again;
     /* A page in the place of results says nothing of them: whoever gives them
      * up has asked three times. */
-    if (last && a->nonsense && is_openai(w) && ++b->pages < 3)
+    if (!last || (a->nonsense && is_openai(w) && ++b->pages < 3))
         return;
-    if (last) {
-        sim_batch_land(w, b);
-        b->heard_run = w->run_number;
-    }
+    sim_batch_land(w, b);
+    b->heard_run = w->run_number;
 }
 
 /* What the process now knows. */

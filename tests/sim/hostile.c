@@ -182,7 +182,7 @@ static bool run_one(struct sim *w, const struct figure *f, int guard,
 /* Another model answers behind the name from mid-run on: how many rows are
  * settled from its first answer until that is said? With those that were under
  * way. */
-static int swaps(uint64_t from, uint64_t seeds)
+static int swaps(struct sim *w, uint64_t from, uint64_t seeds)
 {
     static const struct {
         int pack, labels, pct; /* of the texts have another answer there */
@@ -191,10 +191,9 @@ static int swaps(uint64_t from, uint64_t seeds)
         {16, 4, 20, -1}, {16, 4, 40, 500}, {16, 4, 100, 500}, {50, 2, 40, -1},
         {50, 4, 20, -1}, {50, 4, 40, -1}, {50, 8, 40, 500}, {50, 4, 100, 500},
     };
-    static struct sim w;
     int missed = 0;
 
-    printf("%-30s %9s %9s\n", "another model in mid-run", "told", "rows");
+    printf("%-34s %7s %7s\n", "another model in mid-run", "told", "rows");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct figure f = {"another model", TR_GUARD_ON, 0, 0, rows[i].pack,
                            rows[i].labels, false, false, 0, -1, -1, -1};
@@ -203,10 +202,10 @@ static int swaps(uint64_t from, uint64_t seeds)
         bool ok = true;
 
         for (uint64_t seed = from; seed < from + seeds; seed++) {
-            ok = run_one(&w, &f, f.guard, false, rows[i].pct, seed) && ok;
-            told += w.told_at > 0;
-            if (w.told_at - w.swapped_at > longest)
-                longest = w.told_at - w.swapped_at;
+            ok = run_one(w, &f, f.guard, false, rows[i].pct, seed) && ok;
+            told += w->told_at > 0;
+            if (w->told_at - w->swapped_at > longest)
+                longest = w->told_at - w->swapped_at;
         }
         ok = ok && (rows[i].most < 0 ||
                     (told == (int64_t)seeds && longest <= rows[i].most));
@@ -230,7 +229,7 @@ int sim_hostile_figures(uint64_t from, uint64_t seeds)
 
     if (seeds > MOST)
         seeds = SEEDS;
-    missed = swaps(from, seeds);
+    missed = swaps(&w, from, seeds);
     printf("%-30s %9s %8s %8s %8s %8s %8s\n", "10,000 rows",
            "wrong/1e5", "packs", "bare", "doubts", "false", "tokens");
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
