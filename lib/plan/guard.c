@@ -15,7 +15,8 @@
 enum {
     CANARIES_WANTED = 12,
     SETS_WANTED = 4,       /* different answers; else up to TR_CANARIES_MAX */
-    OF_ONE_SET = 8,        /* more add nothing */
+    OF_ONE_SET = 8,        /* more add nothing; once there is a dozen, */
+    LATER_OF_ONE_SET = 2,  /* only answers that nobody has */
     SCOUT_PACKS = 12,      /* fewer rows than so many packs of the smallest
                               kind are not worth the search */
     SCOUT_SHARE = 12,      /* one row in so many packs is asked alone for it */
@@ -24,12 +25,15 @@ enum {
     GROWN = 16,            /* packs after which one doubt is not its own */
     TRUST_PASSED = 1,      /* a pack that came back right allows so many more */
     ROWS_PER_CANARY = 16,  /* of packs of 48 and more; smaller ones have two */
-    WATCHED_WANT = 12,
+    WATCHED_WANT = 16,     /* answers among the canaries of one pack, at most */
+    FIRST_ROWS = 1024,     /* nothing is known yet: canaries of all answers, */
+    FIRST_SHARE = 4,       /* but for so many rows one at most */
     TRIALS = 2,            /* packs in which a new canary is tried */
     DOUBTED_NEW = 2,       /* packs doubted in a row that make a canary bad */
     DOUBTED_OLD = 4,       /* company, before and after it passed in one */
     MOVED_ROW = 3,         /* packs with the same other answer and none with the
                               right one: not the doing of rows, they change */
+    MOVED_VAIN = 2,        /* or so many, and its rows say the same without */
     MOVED_PASSED = 2,      /* of a canary that had been right so often */
     MOVED_PACKS = 200,     /* and of TR_MOVED of them within so many packs */
     AUDITS_MAX = 32,
@@ -137,7 +141,8 @@ bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint64_t set,
     struct tr_guest *t;
 
     if ((g->strangers && !trusted) || g->pool >= TR_CANARIES_MAX ||
-        canaries_of(g, set) >= OF_ONE_SET)
+        canaries_of(g, set) >=
+            (g->pool < CANARIES_WANTED ? OF_ONE_SET : LATER_OF_ONE_SET))
         return false;
     t = seat(g, text, set, TR_GUEST_CANARY);
     if (!t)
@@ -161,10 +166,20 @@ void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint64_t set,
         seat(g, text, set, TR_GUEST_AUDIT);
 }
 
+/* Answers that rows have, as many as a pack has canaries for. */
+static uint32_t kinds_seen(const struct tr_guard *g)
+{
+    uint32_t n = 0;
+
+    for (int i = 0; i < TR_GUARD_SETS && n < WATCHED_WANT; i++)
+        n += g->base[i] > 0;
+    return n;
+}
+
 bool tr_guard_wants_scout(const struct tr_guard *g, int64_t waiting)
 {
     uint32_t n = g->pool + g->scouting;
-    uint32_t kinds = tr_guard_alarmed(g) ? WATCHED_WANT : SETS_WANTED;
+    uint32_t kinds = tr_guard_alarmed(g) ? kinds_seen(g) : SETS_WANTED;
     uint32_t most = g->kinds < kinds ? TR_CANARIES_MAX : CANARIES_WANTED;
 
     if (g->mode == TR_GUARD_OFF || g->strangers ||
@@ -281,11 +296,14 @@ uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
     watched = watched || tr_guard_alarmed(g);
     if (rows < g->from && !watched && g->mode != TR_GUARD_STRICT)
         return rows >= g->from / 2 ? 1 : 0;
-    if (watched) { /* an attack is the likelier here, and may be on any label */
-        kinds = kinds_most(g);
-        if (k < kinds)
-            k = kinds;
+    kinds = kinds_most(g);
+    if (!watched) { /* else an attack is the likelier, and may be on any label */
+        uint32_t few = g->sent < FIRST_ROWS ? rows / FIRST_SHARE : 0;
+
+        kinds = kinds < few ? kinds : few;
     }
+    if (k < kinds)
+        k = kinds;
     return k < 2 ? 2 : k > TR_GUESTS_MAX - AUDITS_A_PACK
                            ? TR_GUESTS_MAX - AUDITS_A_PACK : k;
 }
@@ -369,6 +387,7 @@ uint32_t tr_guard_pick(struct tr_guard *g, uint32_t rows, uint32_t want,
         max = TR_GUESTS_MAX;
     if (want > max)
         want = max;
+    g->sent += rows;
     wide = kinds_most(g) < max ? kinds_most(g) : max;
     sampled = !want && max && tr_rng_unit(&rng) < sample(g, rows);
     want += sampled;
@@ -650,6 +669,20 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
     return d->id;
 }
 
+static int64_t judged(const struct tr_guard *g)
+{
+    return g->counts.packs + g->counts.bare + g->counts.doubts;
+}
+
+/* A canary has the same other answer in one pack after the other. */
+static void has_moved(struct tr_guard *g, uint64_t other)
+{
+    for (int i = TR_MOVED - 1; i > 0; i--)
+        g->moved[i] = g->moved[i - 1];
+    g->moved[0].at = judged(g);
+    g->moved[0].other = other;
+}
+
 static void end(struct tr_guard *g, struct tr_doubt *d)
 {
     if (!d->changed) {
@@ -660,8 +693,11 @@ static void end(struct tr_guard *g, struct tr_doubt *d)
     for (uint32_t i = 0; !d->changed && i < d->wrong; i++) {
         struct tr_guest *t = &g->guests[d->slot[i]];
 
-        if (t->number == d->number[i] && t->kind == TR_GUEST_CANARY)
-            retire(g, t);
+        if (t->number != d->number[i] || t->kind != TR_GUEST_CANARY)
+            continue;
+        if (t->in_row == MOVED_VAIN && t->passed >= MOVED_PASSED)
+            has_moved(g, t->other);
+        retire(g, t);
     }
     close_doubt(g, d);
 }
@@ -690,20 +726,6 @@ void tr_guard_again(struct tr_guard *g, uint16_t doubt)
 }
 
 /* ---- another model ------------------------------- */
-
-static int64_t judged(const struct tr_guard *g)
-{
-    return g->counts.packs + g->counts.bare + g->counts.doubts;
-}
-
-/* A canary has the same other answer in one pack after the other. */
-static void has_moved(struct tr_guard *g, uint64_t other)
-{
-    for (int i = TR_MOVED - 1; i > 0; i--)
-        g->moved[i] = g->moved[i - 1];
-    g->moved[0].at = judged(g);
-    g->moved[0].other = other;
-}
 
 bool tr_guard_moved(struct tr_guard *g, const uint8_t *slots,
                     const struct tr_guest_said *said, uint32_t guests,

@@ -18,9 +18,9 @@ enum tr_guard_mode { TR_GUARD_OFF, TR_GUARD_ON, TR_GUARD_STRICT };
 enum {
     TR_GUARD_PACK = 16,    /* rows from which a pack gets two canaries; from
                               half of it one; below that one in some: samples */
-    TR_GUARD_ALONE = 8,    /* rows of a doubted pack, so few go alone at once */
+    TR_GUARD_ALONE = 16,   /* rows of a doubted pack, so few go alone at once */
     TR_GUARD_QUIET = 4096, /* rows without an attack that end an alarm */
-    TR_GUESTS_MAX = 14,    /* of one pack */
+    TR_GUESTS_MAX = 18,    /* of one pack */
     TR_CANARIES_MAX = 24,
     TR_GUEST_SLOTS = 64,   /* canaries, audits, and retired ones under way */
     TR_GUEST_BYTES = 2048, /* a longer text is neither */
@@ -88,6 +88,7 @@ struct tr_guard {
     uint32_t pack_cap;  /* the audits' wish: rows in a pack; 0: none */
     uint32_t pool, kinds; /* canaries; different answers among them */
     uint32_t scouting;  /* rows under way that may become canaries */
+    int64_t sent;       /* rows that left in packs, attempts all counted */
     int64_t rows;       /* accepted */
     int64_t quiet;      /* rows accepted; a pack that was steered takes half.
                            TR_GUARD_QUIET at most: then there is no alarm */

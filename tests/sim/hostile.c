@@ -108,6 +108,8 @@ static const struct figure figures[] = {
     {"clean, pack 50", TR_GUARD_ON, 0, 0, 50, 4, false, false, 0, 0, 5, 60},
     {"clean, pack 50, 2 % moody", TR_GUARD_ON, 0, 20, 50, 4, false, false, 0,
      0, 5, 60},
+    {"clean, pack 50, 20 labels", TR_GUARD_ON, 0, 0, 50, 20, false, false, 0,
+     0, 5, 60},
     {"clean, pack 50, strict", TR_GUARD_STRICT, 0, 0, 50, 4, false, false, 0,
      0, 5, -1},
     {"1 % plain, off", TR_GUARD_OFF, 10, 0, 50, 4, false, false, 0, -1, -1,
@@ -118,7 +120,7 @@ static const struct figure figures[] = {
     {"1 % sly, off", TR_GUARD_OFF, 10, 0, 50, 4, true, false, 0, -1, -1, -1},
     {"1 % sly, pack 2", TR_GUARD_ON, 10, 0, 2, 4, true, false, 0, 50, -1, -1},
     {"1 % sly, pack 4", TR_GUARD_ON, 10, 0, 4, 4, true, false, 0, 50, -1, -1},
-    {"1 % sly, pack 6", TR_GUARD_ON, 10, 0, 6, 4, true, false, 0, 60, -1, -1},
+    {"1 % sly, pack 6", TR_GUARD_ON, 10, 0, 6, 4, true, false, 0, 50, -1, -1},
     {"1 % sly, pack 8", TR_GUARD_ON, 10, 0, 8, 4, true, false, 0, 50, -1, -1},
     {"1 % sly, pack 12", TR_GUARD_ON, 10, 0, 12, 4, true, false, 0, 50, -1,
      -1},
@@ -139,11 +141,13 @@ static const struct figure figures[] = {
     {"5 % sly, pack 50", TR_GUARD_ON, 50, 0, 50, 4, true, false, 0, 50, -1,
      -1},
     {"1 % sly, pack 16, 8 labels", TR_GUARD_ON, 10, 0, 16, 8, true, false, 0,
-     100, -1, -1},
+     50, -1, -1},
     {"1 % sly, pack 50, 8 labels", TR_GUARD_ON, 10, 0, 50, 8, true, false, 0,
-     100, -1, -1},
+     50, -1, -1},
+    {"1 % sly, pack 16, 20 labels", TR_GUARD_ON, 10, 0, 16, 20, true, false, 0,
+     50, -1, -1},
     {"1 % sly, pack 50, 20 labels", TR_GUARD_ON, 10, 0, 50, 20, true, false, 0,
-     150, -1, -1},
+     50, -1, -1},
     {"1 % one label, pack 8", TR_GUARD_ON, 10, 0, 8, 4, true, false,
      GULLIBLE_ALL + 1, 0, -1, -1},
     {"1 % one label, pack 12", TR_GUARD_ON, 10, 0, 12, 4, true, false,
@@ -189,7 +193,7 @@ static int swaps(struct sim *w, uint64_t from, uint64_t seeds)
         int most;              /* to reach in each job; -1: told only */
     } rows[] = {
         {16, 4, 20, -1}, {16, 4, 40, 500}, {16, 4, 100, 500}, {50, 2, 40, -1},
-        {50, 4, 20, -1}, {50, 4, 40, -1}, {50, 8, 40, 500}, {50, 4, 100, 500},
+        {50, 4, 20, -1}, {50, 4, 40, -1}, {50, 8, 40, 800}, {50, 4, 100, 500},
     };
     int missed = 0;
 

@@ -919,7 +919,7 @@ static void check_company(struct sim *w, const struct sim_flight *f)
     if (w->o.guard == TR_GUARD_STRICT && w->o.pack != 1 && f->n > 1 &&
         canaries + unknown < 2)
         sim_fail(w, "H5", "strict, and %d texts without canaries", f->n);
-    if (guests > 14 + f->n / 16)
+    if (guests > 18 + f->n / 16)
         sim_fail(w, "H6", "%d guests among %d texts", guests, f->n);
 }
 

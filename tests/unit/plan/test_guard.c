@@ -52,7 +52,7 @@ static void packs_have_canaries_by_size(void **state)
         {"47", TR_GUARD_ON, 47, false, 2},
         {"50", TR_GUARD_ON, 50, false, 3},
         {"large", TR_GUARD_ON, 120, false, 7},
-        {"largest", TR_GUARD_ON, 450, false, 12},
+        {"largest", TR_GUARD_ON, 450, false, 16},
     };
 
     (void)state;
@@ -542,6 +542,39 @@ static void another_model_is_told_from_rows(void **state)
     }
 }
 
+/* Alone its rows say the same: so it is the canary's answer that is another
+ * one. Two doubts in vain say what three packs in a row say. */
+static void a_doubt_in_vain_is_a_move(void **state)
+{
+    (void)state;
+    for (int row = 1; row <= 3; row++) {
+        bool moved = false;
+
+        begin(TR_GUARD_ON);
+        g.counts.packs = 1000;
+        for (uint64_t k = 0; k < 3; k++) {
+            const char *names[] = {"a", "b", "c"};
+            struct tr_guest_said s = said(TR_SAID_SET, k + 5);
+            const uint64_t rows[] = {1, 2};
+            uint8_t slot = 0; /* the one before has been retired */
+            uint16_t id = 0;
+
+            admit(names[k], k + 1);
+            g.guests[0].passed = 2;
+            for (int i = 0; i < row; i++) {
+                tr_guard_moved(&g, &slot, &s, 1, rows, 2);
+                id = tr_guard_doubt(&g, TR_GUARD_WRONG, &slot, &s, 1, 1, 0);
+            }
+            assert_int_equal(g.moved[0].at > 0, row > 2 || (k && row > 1));
+            tr_guard_reask(&g, id, false);
+            assert_int_equal(g.moved[k].at > 0, row > 1);
+            assert_int_equal(k < 2 && g.moved[k + 1].at, 0); /* once */
+        }
+        moved = tr_guard_moved(&g, slots, NULL, 0, NULL, 0);
+        assert_int_equal(moved, row > 1);
+    }
+}
+
 static void five_answers(void)
 {
     const char *names[] = {"a", "b", "c", "d", "e"};
@@ -572,6 +605,7 @@ static void an_alarm_begins_and_ends(void **state)
     (void)state;
     five_answers();
     assert_false(tr_guard_alarmed(&g));
+    g.sent = 5000;
     assert_int_equal(tr_guard_want(&g, 16, false), 2);
     id = doubt_a_pack_of(50);
     assert_true(tr_guard_alarmed(&g)); /* while it is not known yet */
@@ -586,6 +620,30 @@ static void an_alarm_begins_and_ends(void **state)
     assert_true(tr_guard_alarmed(&g));
     quiet_rows(1);
     assert_false(tr_guard_alarmed(&g));
+}
+
+/* Nothing is known of a file at first. */
+static void the_first_packs_have_more(void **state)
+{
+    static const struct {
+        int64_t sent;
+        uint32_t rows, want;
+    } cases[] = {{0, 4, 0}, {0, 12, 1}, {0, 16, 4}, {0, 50, 5}, {1023, 50, 5},
+                 {1024, 50, 3}, {1024, 16, 2}};
+    uint32_t n;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        five_answers();
+        g.sent = cases[i].sent;
+        if (tr_guard_want(&g, cases[i].rows, false) != cases[i].want)
+            fail_msg("%u rows behind %d: %u", cases[i].rows, (int)g.sent,
+                     tr_guard_want(&g, cases[i].rows, false));
+    }
+    five_answers();
+    n = tr_guard_pick(&g, 50, 5, 20, 7, slots);
+    assert_int_equal(n, 5);
+    assert_int_equal(g.sent, 50);
 }
 
 /* Packs go to the square root of the distance between two that were steered,
@@ -758,6 +816,30 @@ static void scouts_are_few(void **state)
     assert_false(tr_guard_wants_scout(&g, 10000));
 }
 
+/* Of answers that rows have and no canary has, no longer than it is so; a pool
+ * that is full of one answer would not see the others change places. */
+static void in_an_alarm_scouts_are_sought_for_all_answers(void **state)
+{
+    static const uint64_t seen[] = {1, 2, 3, 4, 5};
+    char text[8];
+
+    (void)state;
+    begin(TR_GUARD_ON);
+    for (uint64_t i = 0; i < 12; i++) {
+        snprintf(text, sizeof text, "t%d", (int)i);
+        assert_true(admit(text, 1 + i % 4));
+    }
+    assert_false(admit("more of the same", 1));
+    tr_guard_accept(&g, slots, NULL, 0, seen, 5, 5);
+    assert_false(tr_guard_wants_scout(&g, 10000));
+    doubt_a_pack_of(50);
+    assert_true(tr_guard_wants_scout(&g, 10000));
+    assert_true(admit("the fifth", 5));
+    assert_false(tr_guard_wants_scout(&g, 10000));
+    assert_true(admit("its heir", 5));
+    assert_false(admit("one too many", 5));
+}
+
 /* 300 audits one after another, of which a share differs. */
 static int alarms(int of_1000)
 {
@@ -860,6 +942,8 @@ int main(void)
         cmocka_unit_test(bad_company_is_retired),
         cmocka_unit_test(a_victim_is_not_retired),
         cmocka_unit_test(another_model_is_told_from_rows),
+        cmocka_unit_test(a_doubt_in_vain_is_a_move),
+        cmocka_unit_test(the_first_packs_have_more),
         cmocka_unit_test(an_alarm_begins_and_ends),
         cmocka_unit_test(an_alarm_finds_the_size_of_packs),
         cmocka_unit_test(many_doubts_at_once_are_as_one),
@@ -868,6 +952,7 @@ int main(void)
         cmocka_unit_test(combinations_far_from_the_usual),
         cmocka_unit_test(a_sorted_file_is_soon_believed),
         cmocka_unit_test(scouts_are_few),
+        cmocka_unit_test(in_an_alarm_scouts_are_sought_for_all_answers),
         cmocka_unit_test(audits_make_packs_smaller),
         cmocka_unit_test(one_row_in_a_hundred_is_audited),
         cmocka_unit_test(the_interval_holds_the_share),
