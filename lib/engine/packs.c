@@ -395,7 +395,7 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     size_t data = 0;
     bool too_long;
     uint32_t n, guests;
-    double rows, bound, alone;
+    double rows, bound, more;
 
     run->bound_said = true;
     if (!r || l->lane->is_local || !tr_priced(&l->lane->facts) ||
@@ -406,19 +406,21 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
         return;
     for (uint32_t i = 0; i < n; i++, r = r->next)
         data += tr_run_text(l, r).n + 9 + l->question_bytes;
-    guests = tr_guard_want(&l->guard, n, false);
+    guests = tr_guard_usual(&l->guard, n);
     guests += guests > 0; /* an audit */
     note_estimate(run, l, n, guests, bytes + data + data / n * guests);
     if (expected < 0)
         return;
     rows = (double)(expected - run->counts.rows_stored - run->counts.rows_twin);
-    alone = (double)tr_guard_scouts(&l->guard, (int64_t)rows) *
-            (double)bound_of(run, l, bytes + data / n, 1);
+    more = (double)tr_guard_scouts(&l->guard, (int64_t)rows) *
+           (double)bound_of(run, l, bytes + data / n, 1);
     bound = (double)bound_of(run, l, bytes + data + data / n * guests,
                              n + guests);
+    more += (double)tr_guard_first(&l->guard, n, (int64_t)rows) *
+             (bound / (n + guests));
     if (!guests) /* samples of small packs, counted as rows */
         bound *= 1 + (double)tr_guard_chance_permille(&l->guard, n) / 1000 / n;
-    tr_money_text((int64_t)(rows / n * bound + alone), cost, sizeof cost);
+    tr_money_text((int64_t)(rows / n * bound + more), cost, sizeof cost);
     snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s "
              "if nothing has to be asked again%s%s",
              l->lane->model, rows, cost,

@@ -287,25 +287,42 @@ uint32_t tr_guard_pack_most(const struct tr_guard *g)
     return g->pack_cap && g->pack_cap < most ? g->pack_cap : most;
 }
 
+static uint32_t at_least_two(uint32_t k)
+{
+    return k < 2 ? 2 : k > TR_GUESTS_MAX - AUDITS_A_PACK
+                           ? TR_GUESTS_MAX - AUDITS_A_PACK : k;
+}
+
+uint32_t tr_guard_usual(const struct tr_guard *g, uint32_t rows)
+{
+    if (g->mode == TR_GUARD_OFF || rows < 2)
+        return 0;
+    if (rows < g->from && g->mode != TR_GUARD_STRICT)
+        return rows >= g->from / 2 ? 1 : 0;
+    return at_least_two(rows / ROWS_PER_CANARY);
+}
+
+int64_t tr_guard_first(const struct tr_guard *g, uint32_t pack, int64_t rows)
+{
+    int64_t left = FIRST_ROWS - g->sent, n = left + pack - 1; /* whole packs */
+
+    if (g->mode == TR_GUARD_OFF || pack < g->from || left <= 0)
+        return 0;
+    return (n < rows ? n : rows) / FIRST_SHARE;
+}
+
 uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
 {
-    uint32_t k = rows / ROWS_PER_CANARY, kinds;
+    uint32_t usual = tr_guard_usual(g, rows), kinds = kinds_most(g);
 
     if (g->mode == TR_GUARD_OFF || rows < 2)
         return 0;
-    watched = watched || tr_guard_alarmed(g);
-    if (rows < g->from && !watched && g->mode != TR_GUARD_STRICT)
-        return rows >= g->from / 2 ? 1 : 0;
-    kinds = kinds_most(g);
-    if (!watched) { /* else an attack is the likelier, and may be on any label */
-        uint32_t few = g->sent < FIRST_ROWS ? rows / FIRST_SHARE : 0;
-
-        kinds = kinds < few ? kinds : few;
-    }
-    if (k < kinds)
-        k = kinds;
-    return k < 2 ? 2 : k > TR_GUESTS_MAX - AUDITS_A_PACK
-                           ? TR_GUESTS_MAX - AUDITS_A_PACK : k;
+    /* An attack is the likelier then, and may be on any label. */
+    if (watched || tr_guard_alarmed(g))
+        return at_least_two(kinds > usual ? kinds : usual);
+    if (kinds > tr_guard_first(g, rows, rows))
+        kinds = (uint32_t)tr_guard_first(g, rows, rows);
+    return kinds > usual ? kinds : usual;
 }
 
 static bool is_in(const uint8_t *slots, uint32_t n, int slot)

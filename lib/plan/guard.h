@@ -142,6 +142,11 @@ uint32_t tr_guard_pack_most(const struct tr_guard *g);
 /* How many canaries a pack of so many rows should have; watched, or alarmed:
  * whatever its size, and of many kinds. 0: none, or one as a sample. */
 uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched);
+/* The same when a run has begun and nothing has happened, */
+uint32_t tr_guard_usual(const struct tr_guard *g, uint32_t rows);
+/* and how many more, at most, the first of so many rows have in packs of that
+ * size. */
+int64_t tr_guard_first(const struct tr_guard *g, uint32_t pack, int64_t rows);
 /* Fills slots with at most max guests for a pack of so many rows: want canaries
  * with as many different answers as there are, at least two, or none; if no
  * more is wanted, one whose answer the rows will hardly all have; if none is,
