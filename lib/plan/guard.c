@@ -661,7 +661,7 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
         g->doubt_last = 1;
     d = &g->doubts[g->doubt_last % TR_DOUBTS];
     close_doubt(g, d); /* an old one that never ended */
-    *d = (struct tr_doubt){.id = g->doubt_last, .left = rows,
+    *d = (struct tr_doubt){.id = g->doubt_last, .rows = rows, .left = rows,
                            .histogram = verdict == TR_GUARD_UNLIKELY};
     if (fresh && !d->histogram) /* odd labels alone may be a sorted file */
         d->took = alarm(g, fresh);
@@ -700,9 +700,19 @@ static void has_moved(struct tr_guard *g, uint64_t other)
     g->moved[0].other = other;
 }
 
+/* No row was steered lately, and so many were in the pack that one would have
+ * been. */
+static bool is_calm(const struct tr_guard *g, const struct tr_doubt *d)
+{
+    return d->rows >= g->from / 2 &&
+           (!g->steered_at || judged(g) - g->steered_at > MOVED_PACKS);
+}
+
 static void end(struct tr_guard *g, struct tr_doubt *d)
 {
-    if (!d->changed) {
+    if (d->changed) {
+        g->steered_at = judged(g);
+    } else {
         quieter(g, d->took);
         g->counts.false_doubts++;
         g->histogram_false += d->histogram;
@@ -712,7 +722,8 @@ static void end(struct tr_guard *g, struct tr_doubt *d)
 
         if (t->number != d->number[i] || t->kind != TR_GUEST_CANARY)
             continue;
-        if (t->in_row == MOVED_VAIN && t->passed >= MOVED_PASSED)
+        if (t->passed >= MOVED_PASSED && t->in_row < MOVED_ROW &&
+            (t->in_row == MOVED_VAIN || is_calm(g, d)))
             has_moved(g, t->other);
         retire(g, t);
     }

@@ -60,7 +60,7 @@ struct tr_doubt {
     bool changed;       /* a row has another label now: the doubt was right */
     bool histogram;
     int64_t took;       /* of the quiet; given back if it was in vain */
-    uint32_t left;      /* rows not answered again yet */
+    uint32_t rows, left; /* in it; not answered again yet */
     uint32_t wrong;     /* canaries that were wrong, and who they were: */
     uint8_t slot[TR_GUESTS_MAX];
     uint32_t number[TR_GUESTS_MAX];
@@ -99,6 +99,7 @@ struct tr_guard {
     uint32_t number_last;
     uint32_t histogram_false; /* after three the test is off */
     double drift;       /* of the sequential test on audits */
+    int64_t steered_at; /* packs judged when a doubt was last right; 0: never */
     struct tr_canary_move {
         int64_t at;     /* packs judged by then */
         uint64_t other; /* its answer now */
