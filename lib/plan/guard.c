@@ -15,8 +15,8 @@
 enum {
     CANARIES_WANTED = 12,
     SETS_WANTED = 4,       /* different answers; else up to TR_CANARIES_MAX */
-    OF_ONE_SET = 8,        /* more add nothing; once there is a dozen, */
-    LATER_OF_ONE_SET = 2,  /* only answers that nobody has */
+    OF_ONE_SET = 8,        /* more add nothing; */
+    LATER_OF_ONE_SET = 2,  /* from a dozen on it is other answers that count */
     SCOUT_PACKS = 12,      /* fewer rows than so many packs of the smallest
                               kind are not worth the search */
     SCOUT_SHARE = 12,      /* one row in so many packs is asked alone for it */
@@ -722,7 +722,7 @@ static void end(struct tr_guard *g, struct tr_doubt *d)
 
         if (t->number != d->number[i] || t->kind != TR_GUEST_CANARY)
             continue;
-        if (t->passed >= MOVED_PASSED && t->in_row < MOVED_ROW &&
+        if (t->passed >= MOVED_PASSED && t->in_row && t->in_row < MOVED_ROW &&
             (t->in_row == MOVED_VAIN || is_calm(g, d)))
             has_moved(g, t->other);
         retire(g, t);
