@@ -548,10 +548,10 @@ static void another_model_is_told_from_rows(void **state)
 static void a_doubt_in_vain_is_a_move(void **state)
 {
     static const struct {
-        int in_row;
+        int in_row; /* 0: it was nonsense */
         uint32_t rows;
         bool attack, moved;
-    } cases[] = {{1, 8, false, true}, {1, 7, false, false},
+    } cases[] = {{0, 8, false, false}, {1, 8, false, true}, {1, 7, false, false},
                  {1, 8, true, false}, {2, 1, true, true}, {2, 8, false, true},
                  {3, 8, true, true}};
     static const char *const names[] = {"a", "b", "c"};
@@ -563,13 +563,14 @@ static void a_doubt_in_vain_is_a_move(void **state)
         g.counts.packs = 1000;
         g.steered_at = cases[i].attack ? 900 : 700;
         for (uint64_t k = 0; k < 3; k++) {
-            struct tr_guest_said s = said(TR_SAID_SET, k + 5);
+            struct tr_guest_said s =
+                said(cases[i].in_row ? TR_SAID_SET : TR_SAID_NONSENSE, k + 5);
             uint8_t slot = 0; /* the one before has been retired */
             uint16_t id = 0;
 
             admit(names[k], k + 1);
             g.guests[0].passed = 2;
-            for (int n = 0; n < cases[i].in_row; n++) {
+            for (int n = 0; n < cases[i].in_row || !n; n++) {
                 tr_guard_moved(&g, &slot, &s, 1, rows, 2);
                 id = tr_guard_doubt(&g, TR_GUARD_WRONG, &slot, &s, 1,
                                     cases[i].rows, 0);
