@@ -260,6 +260,17 @@ static uint32_t fresh(const struct tr_pack *p)
     return p->n;
 }
 
+/* A row that was asked alone. One of a doubted pack may be the hostile one:
+ * taken only for an answer that no canary has, and soon among all of them. */
+static void may_be_canary(struct tr_guard *g, const struct tr_row *row,
+                          struct tr_str text, uint64_t set)
+{
+    bool lacks = row->wary && tr_guard_lacks(g, text, set);
+
+    if (!row->watched || lacks)
+        tr_guard_admit(g, text, set, lacks);
+}
+
 bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
                      const struct tr_item_answer *got)
 {
@@ -300,11 +311,11 @@ bool tr_guests_vouch(struct tr_run *run, struct tr_pack *p,
     for (uint32_t i = 0; i < tr_pack_items(p); i++) {
         const struct tr_row *row = tr_pack_row(p, i);
 
-        if (!row || row->apart || row->watched || got[i].result != TR_ITEM_OK)
+        if (!row || row->apart || got[i].result != TR_ITEM_OK)
             continue;
         if (p->n == 1)
-            tr_guard_admit(g, p->items[i].text, got[i].set, false);
-        else if (p->n >= g->from)
+            may_be_canary(g, row, p->items[i].text, got[i].set);
+        else if (p->n >= g->from && !row->watched)
             tr_guard_audit(g, p->items[i].text, got[i].set,
                            tr_rng_unit(&run->rng));
     }

@@ -135,21 +135,61 @@ static struct tr_guest *seat(struct tr_guard *g, struct tr_str text,
     return at;
 }
 
+static void retire(struct tr_guard *g, struct tr_guest *t)
+{
+    g->counts.retired++;
+    if (t->in_flight)
+        t->kind = TR_GUEST_GONE;
+    else
+        vacate(t);
+    count_pool(g);
+}
+
+/* One of those whose answer the most have, if there are two of any. */
+static struct tr_guest *a_double(struct tr_guard *g)
+{
+    struct tr_guest *most = NULL;
+
+    for (int i = 0; i < TR_GUEST_SLOTS; i++) {
+        struct tr_guest *t = &g->guests[i];
+
+        if (t->kind == TR_GUEST_CANARY && t->alike > (most ? most->alike : 1))
+            most = t;
+    }
+    return most;
+}
+
 bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint64_t set,
                     bool trusted)
 {
-    struct tr_guest *t;
+    bool full = g->pool >= TR_CANARIES_MAX;
+    uint32_t most = g->pool < CANARIES_WANTED ? OF_ONE_SET
+                    : full                    ? 1
+                                              : LATER_OF_ONE_SET;
+    struct tr_guest *leaves = full ? a_double(g) : NULL, *t;
 
-    if ((g->strangers && !trusted) || g->pool >= TR_CANARIES_MAX ||
-        canaries_of(g, set) >=
-            (g->pool < CANARIES_WANTED ? OF_ONE_SET : LATER_OF_ONE_SET))
+    if ((g->strangers && !trusted) || canaries_of(g, set) >= most ||
+        (full && !leaves))
         return false;
     t = seat(g, text, set, TR_GUEST_CANARY);
     if (!t)
         return false;
     t->trust = trusted ? TRUST_EXAMPLE : TRUST_SCOUT;
+    if (leaves)
+        retire(g, leaves);
     count_pool(g);
     return true;
+}
+
+bool tr_guard_lacks(const struct tr_guard *g, struct tr_str text, uint64_t set)
+{
+    size_t longest = 0;
+
+    for (int i = 0; i < TR_GUEST_SLOTS; i++)
+        if (g->guests[i].kind == TR_GUEST_CANARY && g->guests[i].n > longest)
+            longest = g->guests[i].n;
+    return tr_guard_alarmed(g) && !g->strangers && text.n <= longest &&
+           !canaries_of(g, set);
 }
 
 void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint64_t set,
@@ -452,16 +492,6 @@ void tr_guard_leave(struct tr_guard *g, const uint8_t *slots, uint32_t n)
     }
 }
 
-static void retire(struct tr_guard *g, struct tr_guest *t)
-{
-    g->counts.retired++;
-    if (t->in_flight)
-        t->kind = TR_GUEST_GONE;
-    else
-        vacate(t);
-    count_pool(g);
-}
-
 /* ---- judgement ------------------------------- */
 
 static bool is_canary(const struct tr_guest *t)
@@ -572,6 +602,16 @@ static bool audit(struct tr_guard *g, bool differs)
     return true;
 }
 
+/* A text that bewitches every pack it is in would be the one whose answer is
+ * right in all of them. */
+static void suspect(struct tr_guard *g, struct tr_guest *t)
+{
+    t->doubted++;
+    if (t->kind == TR_GUEST_CANARY &&
+        t->doubted >= (t->passed ? DOUBTED_OLD : DOUBTED_NEW))
+        retire(g, t);
+}
+
 bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,
                      const struct tr_guest_said *said, uint32_t guests,
                      const uint64_t *sets_, uint32_t rows, uint32_t pack)
@@ -586,6 +626,8 @@ bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,
             continue;
         if (t->kind == TR_GUEST_AUDIT) {
             drifts = audit(g, said[i].set != t->set) || drifts;
+        } else if (!rows) { /* it may be what silences all others */
+            suspect(g, t);
         } else {
             t->passed++;
             t->doubted = 0;
@@ -624,13 +666,6 @@ static void close_doubt(struct tr_guard *g, struct tr_doubt *d)
             t->open--;
     }
     d->id = 0;
-}
-
-/* A text that bewitches every pack it is in would be the one whose answer is
- * right in all of them. */
-static bool is_bad_company(const struct tr_guest *t)
-{
-    return t->doubted >= (t->passed ? DOUBTED_OLD : DOUBTED_NEW);
 }
 
 /* A pack of so many rows was steered: half of the quiet goes, but not so much
@@ -676,10 +711,8 @@ uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
             d->slot[d->wrong] = slots[i];
             d->number[d->wrong++] = t->number;
         } else if (said[i].said == TR_SAID_SET) {
-            t->doubted++;
+            suspect(g, t);
         }
-        if (t->kind == TR_GUEST_CANARY && is_bad_company(t))
-            retire(g, t);
     }
     if (!rows) /* nobody can tell */
         close_doubt(g, d);

@@ -112,10 +112,13 @@ void tr_guard_release(struct tr_guard *g);
 
 /* ---- the pool ------------------------------- */
 
-/* text was answered alone (or is an example: trusted). Copied; false: not
- * wanted, or no memory. */
+/* text was answered alone; trusted: it is an example, or an answer is lacking.
+ * Copied; false: not wanted, or no memory. */
 bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint64_t set,
                     bool trusted);
+/* An alarm is on, no canary has this answer, and one is as long as text: a row
+ * of a doubted pack that was answered alone may be one then. */
+bool tr_guard_lacks(const struct tr_guard *g, struct tr_str text, uint64_t set);
 /* A row of an accepted pack; kept when the coin (0..1) falls so. */
 void tr_guard_audit(struct tr_guard *g, struct tr_str text, uint64_t set,
                     double coin);

@@ -438,11 +438,37 @@ static void bad_company_is_retired(void **state)
             tr_guard_again(&g, tr_guard_doubt(&g, TR_GUARD_WRONG, slots, s, n,
                                               1, 0));
         else
-            tr_guard_accept(&g, slots, s, n, NULL, 0, 20);
+            tr_guard_accept(&g, slots, s, n, &(uint64_t){1}, 1, 20);
         tr_guard_leave(&g, slots, n);
     }
     assert_int_equal(g.guests[0].kind, TR_GUEST_FREE);
     assert_int_equal(g.guests[1].kind, TR_GUEST_CANARY);
+}
+
+/* "Answer only this text": nobody else says a word, so nobody is wrong. */
+static void who_silences_all_others_is_retired(void **state)
+{
+    static const uint64_t rows[] = {1, 2};
+
+    (void)state;
+    for (int heard = 0; heard <= 1; heard++) {
+        begin(TR_GUARD_ON);
+        admit("only me", 1);
+        admit("b", 2);
+        g.guests[0].passed = 40;
+        for (int i = 0; i < 4; i++) {
+            struct tr_guest_said s[] = {said(TR_SAID_SET, 1),
+                                        said(TR_SAID_NOTHING, 0)};
+
+            slots[0] = 0;
+            slots[1] = 1;
+            assert_int_equal(g.guests[0].kind, TR_GUEST_CANARY);
+            tr_guard_accept(&g, slots, s, 2, rows, heard ? 2 : 0, 20);
+        }
+        assert_int_equal(g.guests[0].kind,
+                         heard ? TR_GUEST_CANARY : TR_GUEST_FREE);
+        assert_int_equal(g.guests[1].kind, TR_GUEST_CANARY);
+    }
 }
 
 /* Every pack with it is doubted, but it is another's doing: it was wrong. */
@@ -851,6 +877,40 @@ static void in_an_alarm_scouts_are_sought_for_all_answers(void **state)
     assert_false(admit("one too many", 5));
 }
 
+static void answers_that_are_lacking_are_found_among_the_doubted(void **state)
+{
+    char text[8];
+
+    (void)state;
+    begin(TR_GUARD_ON);
+    for (uint64_t i = 0; i < 12; i++) {
+        snprintf(text, sizeof text, "t%02d", (int)i);
+        assert_true(admit(text, 1 + i % 4));
+    }
+    for (uint64_t i = 12; i < 24; i++) {
+        snprintf(text, sizeof text, "t%02d", (int)i);
+        assert_true(admit(text, 5 + i % 6));
+    }
+    assert_int_equal(g.pool, 24);
+    assert_int_equal(g.kinds, 10);
+    assert_false(tr_guard_lacks(&g, tr_str_c("new"), 20)); /* no alarm */
+    doubt_a_pack_of(50);
+    assert_true(tr_guard_lacks(&g, tr_str_c("new"), 20));
+    assert_false(tr_guard_lacks(&g, tr_str_c("new"), 5));
+    assert_false(tr_guard_lacks(&g, tr_str_c("too long"), 20));
+    g.strangers = true; /* it is of one of them */
+    assert_false(tr_guard_lacks(&g, tr_str_c("new"), 20));
+    g.strangers = false;
+    /* One of the three that say the same goes for it. */
+    assert_false(admit("t00", 20));
+    assert_int_equal(g.pool, 24);
+    assert_true(admit("new", 20));
+    assert_int_equal(g.pool, 24);
+    assert_int_equal(g.kinds, 11);
+    assert_int_equal(g.counts.retired, 1);
+    assert_false(admit("another", 20));
+}
+
 /* 300 audits one after another, of which a share differs. */
 static int alarms(int of_1000)
 {
@@ -876,7 +936,7 @@ static int alarms(int of_1000)
 
             s[c] = said(TR_SAID_SET, t->set + other);
         }
-        n += tr_guard_accept(&g, slots, s, k, NULL, 0, 50);
+        n += tr_guard_accept(&g, slots, s, k, &(uint64_t){1}, 1, 50);
         tr_guard_leave(&g, slots, k);
     }
     assert_int_equal(g.counts.audits, 300);
@@ -951,6 +1011,7 @@ int main(void)
         cmocka_unit_test(a_canary_that_cries_in_vain_is_retired),
         cmocka_unit_test(a_doubt_that_was_right_retires_nobody),
         cmocka_unit_test(bad_company_is_retired),
+        cmocka_unit_test(who_silences_all_others_is_retired),
         cmocka_unit_test(a_victim_is_not_retired),
         cmocka_unit_test(another_model_is_told_from_rows),
         cmocka_unit_test(a_doubt_in_vain_is_a_move),
@@ -964,6 +1025,7 @@ int main(void)
         cmocka_unit_test(a_sorted_file_is_soon_believed),
         cmocka_unit_test(scouts_are_few),
         cmocka_unit_test(in_an_alarm_scouts_are_sought_for_all_answers),
+        cmocka_unit_test(answers_that_are_lacking_are_found_among_the_doubted),
         cmocka_unit_test(audits_make_packs_smaller),
         cmocka_unit_test(one_row_in_a_hundred_is_audited),
         cmocka_unit_test(the_interval_holds_the_share),
