@@ -185,7 +185,7 @@ static bool run_one(struct sim *w, const struct figure *f, int guard,
 
 /* Another model answers behind the name from mid-run on: how many rows are
  * settled from its first answer until that is said? With those that were under
- * way. To reach: within so many rows, in three jobs of four. */
+ * way. To reach: within so many rows, in two jobs of three. */
 static int swaps(struct sim *w, uint64_t from, uint64_t seeds)
 {
     enum { ROWS = 500, ROWS_LARGE = 800 };
@@ -219,7 +219,7 @@ static int swaps(struct sim *w, uint64_t from, uint64_t seeds)
             soon += took <= (rows[i].within ? rows[i].within : ROWS);
             longest = took > longest ? took : longest;
         }
-        ok = ok && (!rows[i].within || 4 * soon >= 3 * (int64_t)seeds);
+        ok = ok && (!rows[i].within || 3 * soon >= 2 * (int64_t)seeds);
         missed += !ok;
         snprintf(name, sizeof name, "%d %% otherwise, pack %d, %d labels",
                  rows[i].pct, rows[i].pack, rows[i].labels);
