@@ -577,9 +577,9 @@ static void a_doubt_in_vain_is_a_move(void **state)
         int in_row; /* 0: it was nonsense */
         uint32_t rows;
         bool attack, moved;
-    } cases[] = {{0, 8, false, false}, {1, 8, false, true}, {1, 7, false, false},
-                 {1, 8, true, false}, {2, 1, true, true}, {2, 8, false, true},
-                 {3, 8, true, true}};
+    } cases[] = {{0, 8, false, false}, {1, 8, false, true},
+                 {1, 7, false, false}, {1, 8, true, false}, {2, 1, true, true},
+                 {2, 8, false, true}, {3, 8, true, true}};
     static const char *const names[] = {"a", "b", "c"};
     static const uint64_t rows[] = {1, 2};
 
