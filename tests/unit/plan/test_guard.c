@@ -24,6 +24,17 @@ static bool admit(const char *text, uint64_t set)
     return tr_guard_admit(&g, tr_str_c(text), set, false);
 }
 
+/* With so many answers by turns, from first on. */
+static void admit_twelve(const char *name, uint64_t first, uint64_t answers)
+{
+    char text[8];
+
+    for (uint64_t i = 0; i < 12; i++) {
+        snprintf(text, sizeof text, "%s%02d", name, (int)i);
+        assert_true(admit(text, first + i % answers));
+    }
+}
+
 /* They have been in packs before: no trials any more. */
 static void all_are_known(void)
 {
@@ -858,14 +869,10 @@ static void scouts_are_few(void **state)
 static void in_an_alarm_scouts_are_sought_for_all_answers(void **state)
 {
     static const uint64_t seen[] = {1, 2, 3, 4, 5};
-    char text[8];
 
     (void)state;
     begin(TR_GUARD_ON);
-    for (uint64_t i = 0; i < 12; i++) {
-        snprintf(text, sizeof text, "t%d", (int)i);
-        assert_true(admit(text, 1 + i % 4));
-    }
+    admit_twelve("t", 1, 4);
     assert_false(admit("more of the same", 1));
     tr_guard_accept(&g, slots, NULL, 0, seen, 5, 5);
     assert_false(tr_guard_wants_scout(&g, 10000));
@@ -879,18 +886,10 @@ static void in_an_alarm_scouts_are_sought_for_all_answers(void **state)
 
 static void answers_that_are_lacking_are_found_among_the_doubted(void **state)
 {
-    char text[8];
-
     (void)state;
     begin(TR_GUARD_ON);
-    for (uint64_t i = 0; i < 12; i++) {
-        snprintf(text, sizeof text, "t%02d", (int)i);
-        assert_true(admit(text, 1 + i % 4));
-    }
-    for (uint64_t i = 12; i < 24; i++) {
-        snprintf(text, sizeof text, "t%02d", (int)i);
-        assert_true(admit(text, 5 + i % 6));
-    }
+    admit_twelve("t", 1, 4);
+    admit_twelve("s", 5, 6);
     assert_int_equal(g.pool, 24);
     assert_int_equal(g.kinds, 10);
     assert_false(tr_guard_lacks(&g, tr_str_c("new"), 20)); /* no alarm */
