@@ -33,7 +33,6 @@ enum {
     DOUBTED_OLD = 4,       /* company, before and after it passed in one */
     MOVED_ROW = 3,         /* packs with the same other answer and none with the
                               right one: not the doing of rows, they change */
-    MOVED_VAIN = 2,        /* or so many, and its rows say the same without */
     MOVED_PASSED = 2,      /* of a canary that had been right so often */
     MOVED_PACKS = 200,     /* and of TR_MOVED of them within so many packs */
     AUDITS_MAX = 32,
@@ -756,7 +755,7 @@ static void end(struct tr_guard *g, struct tr_doubt *d)
         if (t->number != d->number[i] || t->kind != TR_GUEST_CANARY)
             continue;
         if (t->passed >= MOVED_PASSED && t->in_row && t->in_row < MOVED_ROW &&
-            (t->in_row == MOVED_VAIN || is_calm(g, d)))
+            is_calm(g, d))
             has_moved(g, t->other);
         retire(g, t);
     }

@@ -580,8 +580,7 @@ static void another_model_is_told_from_rows(void **state)
 }
 
 /* Alone its rows say the same: so it is the canary's answer that is another
- * one. In an attack it may have been a swap that no row of the pack fell for:
- * then it takes two. */
+ * one. Not in an attack: that may swap what no row of the pack has. */
 static void a_doubt_in_vain_is_a_move(void **state)
 {
     static const struct {
@@ -589,8 +588,9 @@ static void a_doubt_in_vain_is_a_move(void **state)
         uint32_t rows;
         bool attack, moved;
     } cases[] = {{0, 8, false, false}, {1, 8, false, true},
-                 {1, 7, false, false}, {1, 8, true, false}, {2, 1, true, true},
-                 {2, 8, false, true}, {3, 8, true, true}};
+                 {1, 7, false, false}, {1, 8, true, false},
+                 {2, 8, false, true},  {2, 8, true, false},
+                 {3, 8, true, true}};
     static const char *const names[] = {"a", "b", "c"};
     static const uint64_t rows[] = {1, 2};
 
