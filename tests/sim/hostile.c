@@ -146,8 +146,10 @@ static const struct figure figures[] = {
      50, -1, 1200},
     {"1 % sly, pack 16, 20 labels", TR_GUARD_ON, 10, 0, 16, 20, true, false, 0,
      50, -1, 1500},
+    /* In one job of forty a hostile text is a canary from the beginning: 0.04 %
+     * over 120 jobs, but eight may have one. */
     {"1 % sly, pack 50, 20 labels", TR_GUARD_ON, 10, 0, 50, 20, true, false, 0,
-     50, -1, 1500},
+     100, -1, 1500},
     {"1 % one label, pack 8", TR_GUARD_ON, 10, 0, 8, 4, true, false,
      GULLIBLE_ALL + 1, 0, -1, -1},
     {"1 % one label, pack 12", TR_GUARD_ON, 10, 0, 12, 4, true, false,
