@@ -792,9 +792,12 @@ bool tr_guard_moved(struct tr_guard *g, const uint8_t *slots,
                     const uint64_t *sets_, uint32_t rows)
 {
     const struct tr_canary_move *last = &g->moved[TR_MOVED - 1];
-    bool two = false;
+    bool two = false, tried = true;
 
-    for (uint32_t i = 0; i < guests; i++) {
+    for (uint32_t i = 0; i < guests; i++) /* a new one may be to blame */
+        tried = tried && (!is_canary(&g->guests[slots[i]]) ||
+                          g->guests[slots[i]].passed >= TRIALS);
+    for (uint32_t i = 0; i < guests && tried; i++) {
         struct tr_guest *t = &g->guests[slots[i]];
 
         if (!is_canary(t) || said[i].said == TR_SAID_NOTHING)

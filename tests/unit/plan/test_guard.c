@@ -579,6 +579,25 @@ static void another_model_is_told_from_rows(void **state)
     }
 }
 
+/* It breaks the others in each pack, until it is found out. */
+static void a_new_canary_may_be_to_blame(void **state)
+{
+    (void)state;
+    for (uint32_t passed = 1; passed <= 2; passed++) {
+        begin(TR_GUARD_ON);
+        admit("a", 1);
+        admit("b", 2);
+        admit("new", 3);
+        all_are_known();
+        g.guests[2].passed = passed;
+        g.counts.packs = 1000;
+        for (int i = 0; i < 3; i++)
+            moves("65=12");
+        assert_int_equal(g.moved[1].at > 0, passed == 2);
+        assert_int_equal(g.moved[0].at > 0, passed == 2);
+    }
+}
+
 /* Alone its rows say the same: so it is the canary's answer that is another
  * one. Not in an attack: that may swap what no row of the pack has. */
 static void a_doubt_in_vain_is_a_move(void **state)
@@ -1013,6 +1032,7 @@ int main(void)
         cmocka_unit_test(who_silences_all_others_is_retired),
         cmocka_unit_test(a_victim_is_not_retired),
         cmocka_unit_test(another_model_is_told_from_rows),
+        cmocka_unit_test(a_new_canary_may_be_to_blame),
         cmocka_unit_test(a_doubt_in_vain_is_a_move),
         cmocka_unit_test(the_first_packs_have_more),
         cmocka_unit_test(an_alarm_begins_and_ends),
