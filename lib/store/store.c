@@ -319,17 +319,31 @@ out:
     return rc;
 }
 
+static int no_disk(const char *path, struct tr_err *err)
+{
+    return tr_fail(err, TR_IO, "%s: %s; check the disk and run the same "
+                   "command again", path, strerror(errno));
+}
+
+/* Whether the file is there; that nobody can say is no "no". */
+static int look_at(const char *path, bool *there, struct stat *sb,
+                   struct tr_err *err)
+{
+    *there = stat(path, sb) == 0;
+    return *there || errno == ENOENT ? TR_OK : no_disk(path, err);
+}
+
 static int make_file(struct tr_store *st, struct tr_err *err)
 {
     int fd, rc = open_file(st, &fd, err);
     char wal[4200], journal[4200];
     struct stat sb, other, made;
+    bool has_journal = false;
 
     if (rc != TR_OK)
         return rc;
     if (fstat(fd, &sb) != 0)
-        rc = tr_fail(err, TR_IO, "%s: %s; check the disk and run the same "
-                     "command again", st->path, strerror(errno));
+        rc = no_disk(st->path, err);
     else if (sb.st_uid != geteuid())
         rc = tr_fail(err, TR_CONFIG, "%s belongs to another user, who may "
                      "have made up its answers: choose another folder with "
@@ -343,16 +357,26 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     st->inode = sb.st_ino;
     snprintf(wal, sizeof wal, "%s-wal", st->path);
     snprintf(journal, sizeof journal, "%s-journal", st->path);
-    st->had_log = stat(wal, &other) == 0;
+    if (rc == TR_OK)
+        rc = look_at(wal, &st->had_log, &other, err);
+    if (rc == TR_OK)
+        rc = look_at(journal, &has_journal, &made, err);
     /* SQLite would take an empty file for a new one: all would be paid again,
      * and what the file beside it still holds be thrown away. A rollback
      * journal is there only until the file is made: nothing was ever kept in
      * it. */
     if (rc == TR_OK && !sb.st_size &&
-        (st->was_made ||
-         (st->had_log && other.st_size &&
-          !(stat(journal, &made) == 0 && made.st_size))))
+        (st->was_made || (st->had_log && other.st_size &&
+                          !(has_journal && made.st_size))))
         rc = tr_sql_damaged(st, "its content", err);
+    /* SQLite removes both, the journal first: a log that is left would look
+     * like one that holds something. */
+    if (rc == TR_OK && !sb.st_size && st->had_log && other.st_size &&
+        !st->read_only) {
+        st->had_log = false;
+        if (unlink(wal) < 0)
+            rc = no_disk(wal, err);
+    }
     if (rc == TR_OK && !sb.st_size && !st->read_only) {
         fchmod(fd, 0600); /* whatever the umask */
         tr_dirs_sync(st->path); /* SQLite syncs what matters */
