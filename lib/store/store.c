@@ -329,8 +329,10 @@ static int no_disk(const char *path, struct tr_err *err)
 static int look_at(const char *path, bool *there, struct stat *sb,
                    struct tr_err *err)
 {
-    *there = stat(path, sb) == 0;
-    return *there || errno == ENOENT ? TR_OK : no_disk(path, err);
+    bool found = stat(path, sb) == 0;
+
+    *there = found || errno != ENOENT;
+    return found || !*there ? TR_OK : no_disk(path, err);
 }
 
 static int make_file(struct tr_store *st, struct tr_err *err)
@@ -357,6 +359,7 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     st->inode = sb.st_ino;
     snprintf(wal, sizeof wal, "%s-wal", st->path);
     snprintf(journal, sizeof journal, "%s-journal", st->path);
+    st->had_log = true; /* an empty one is not ours to remove */
     if (rc == TR_OK)
         rc = look_at(wal, &st->had_log, &other, err);
     if (rc == TR_OK)
