@@ -25,7 +25,6 @@ enum {
     GROWN = 16,            /* packs after which one doubt is not its own */
     TRUST_PASSED = 1,      /* a pack that came back right allows so many more */
     ROWS_PER_CANARY = 16,  /* of packs of 48 and more; smaller ones have two */
-    WATCHED_WANT = 16,     /* answers among the canaries of one pack, at most */
     FIRST_ROWS = 1024,     /* nothing is known yet: canaries of all answers, */
     FIRST_SHARE = 4,       /* but for so many rows one at most */
     TRIALS = 2,            /* packs in which a new canary is tried */
@@ -37,6 +36,7 @@ enum {
     MOVED_PACKS = 200,     /* and of TR_MOVED of them within so many packs */
     AUDITS_MAX = 32,
     AUDITS_A_PACK = 2,
+    CANARIES_A_PACK = TR_GUESTS_MAX - AUDITS_A_PACK,
     HISTOGRAM_ROWS = 8,    /* smaller packs can look like anything */
     HISTOGRAM_BASE = 200,  /* rows before there is a usual */
     HISTOGRAM_FALSE = 3,
@@ -176,7 +176,8 @@ bool tr_guard_admit(struct tr_guard *g, struct tr_str text, uint64_t set,
     t->trust = trusted ? TRUST_EXAMPLE : TRUST_SCOUT;
     if (leaves)
         retire(g, leaves);
-    count_pool(g);
+    else
+        count_pool(g);
     return true;
 }
 
@@ -210,7 +211,7 @@ static uint32_t kinds_seen(const struct tr_guard *g)
 {
     uint32_t n = 0;
 
-    for (int i = 0; i < TR_GUARD_SETS && n < WATCHED_WANT; i++)
+    for (int i = 0; i < TR_GUARD_SETS && n < CANARIES_A_PACK; i++)
         n += g->base[i] > 0;
     return n;
 }
@@ -298,7 +299,7 @@ bool tr_guard_will_be(const struct tr_guard *g)
 
 static uint32_t kinds_most(const struct tr_guard *g)
 {
-    return g->kinds < WATCHED_WANT ? g->kinds : WATCHED_WANT;
+    return g->kinds < CANARIES_A_PACK ? g->kinds : CANARIES_A_PACK;
 }
 
 static void quieter(struct tr_guard *g, int64_t rows)
@@ -326,10 +327,9 @@ uint32_t tr_guard_pack_most(const struct tr_guard *g)
     return g->pack_cap && g->pack_cap < most ? g->pack_cap : most;
 }
 
-static uint32_t at_least_two(uint32_t k)
+static uint32_t two_or_more(uint32_t k)
 {
-    return k < 2 ? 2 : k > TR_GUESTS_MAX - AUDITS_A_PACK
-                           ? TR_GUESTS_MAX - AUDITS_A_PACK : k;
+    return k < 2 ? 2 : k < CANARIES_A_PACK ? k : CANARIES_A_PACK;
 }
 
 uint32_t tr_guard_usual(const struct tr_guard *g, uint32_t rows)
@@ -338,7 +338,7 @@ uint32_t tr_guard_usual(const struct tr_guard *g, uint32_t rows)
         return 0;
     if (rows < g->from && g->mode != TR_GUARD_STRICT)
         return rows >= g->from / 2 ? 1 : 0;
-    return at_least_two(rows / ROWS_PER_CANARY);
+    return two_or_more(rows / ROWS_PER_CANARY);
 }
 
 int64_t tr_guard_first(const struct tr_guard *g, uint32_t pack, int64_t rows)
@@ -352,16 +352,17 @@ int64_t tr_guard_first(const struct tr_guard *g, uint32_t pack, int64_t rows)
 
 uint32_t tr_guard_want(const struct tr_guard *g, uint32_t rows, bool watched)
 {
-    uint32_t usual = tr_guard_usual(g, rows), kinds = kinds_most(g);
+    uint32_t usual = tr_guard_usual(g, rows), kinds = kinds_most(g), first;
 
     if (g->mode == TR_GUARD_OFF || rows < 2)
         return 0;
     /* An attack is the likelier then, and may be on any label. */
     if (watched || tr_guard_alarmed(g))
-        return at_least_two(kinds > usual ? kinds : usual);
-    if (kinds > tr_guard_first(g, rows, rows))
-        kinds = (uint32_t)tr_guard_first(g, rows, rows);
-    return kinds > usual ? kinds : usual;
+        return two_or_more(kinds > usual ? kinds : usual);
+    first = (uint32_t)tr_guard_first(g, rows, rows);
+    if (first > kinds)
+        first = kinds;
+    return first > usual ? first : usual;
 }
 
 static bool is_in(const uint8_t *slots, uint32_t n, int slot)
@@ -787,16 +788,24 @@ void tr_guard_again(struct tr_guard *g, uint16_t doubt)
 
 /* ---- another model ------------------------------- */
 
+/* Else the new one may be to blame for what others say. */
+static bool all_tried(const struct tr_guard *g, const uint8_t *slots,
+                      uint32_t guests)
+{
+    for (uint32_t i = 0; i < guests; i++)
+        if (is_canary(&g->guests[slots[i]]) &&
+            g->guests[slots[i]].passed < TRIALS)
+            return false;
+    return true;
+}
+
 bool tr_guard_moved(struct tr_guard *g, const uint8_t *slots,
                     const struct tr_guest_said *said, uint32_t guests,
                     const uint64_t *sets_, uint32_t rows)
 {
     const struct tr_canary_move *last = &g->moved[TR_MOVED - 1];
-    bool two = false, tried = true;
+    bool two = false, tried = all_tried(g, slots, guests);
 
-    for (uint32_t i = 0; i < guests; i++) /* a new one may be to blame */
-        tried = tried && (!is_canary(&g->guests[slots[i]]) ||
-                          g->guests[slots[i]].passed >= TRIALS);
     for (uint32_t i = 0; i < guests && tried; i++) {
         struct tr_guest *t = &g->guests[slots[i]];
 

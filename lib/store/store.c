@@ -325,25 +325,55 @@ static int no_disk(const char *path, struct tr_err *err)
                    "command again", path, strerror(errno));
 }
 
-/* Whether the file is there; that nobody can say is no "no". */
-static int look_at(const char *path, bool *there, struct stat *sb,
-                   struct tr_err *err)
+/* Bytes of a file, -1 where there is none; that nobody can say is no "none". */
+static int size_of(const char *path, int64_t *n, struct tr_err *err)
 {
-    bool found = stat(path, sb) == 0;
+    struct stat sb;
+    bool found = stat(path, &sb) == 0;
 
-    *there = found || errno != ENOENT;
-    return found || !*there ? TR_OK : no_disk(path, err);
+    *n = found ? sb.st_size : -1;
+    return found || errno == ENOENT ? TR_OK : no_disk(path, err);
+}
+
+/* What an earlier run left beside the file. */
+static int look_beside(struct tr_store *st, bool empty, struct tr_err *err)
+{
+    char wal[4200], journal[4200];
+    int64_t log, made;
+    int rc = TR_OK;
+
+    snprintf(wal, sizeof wal, "%s-wal", st->path);
+    snprintf(journal, sizeof journal, "%s-journal", st->path);
+    TRY(size_of(wal, &log, err));
+    TRY(size_of(journal, &made, err));
+    st->had_log = log >= 0;
+    if (!empty)
+        return TR_OK;
+    /* SQLite would take an empty file for a new one: all would be paid again,
+     * and what the file beside it still holds be thrown away. A rollback
+     * journal is there only until the file is made: nothing was ever kept in
+     * it. */
+    if (st->was_made || (log > 0 && made <= 0))
+        return tr_sql_damaged(st, "its content", err);
+    /* SQLite removes both, the journal first: a log that is left would look
+     * like one that holds something. */
+    if (log > 0 && !st->read_only) {
+        st->had_log = false;
+        if (unlink(wal) < 0)
+            return no_disk(wal, err);
+    }
+out:
+    return rc;
 }
 
 static int make_file(struct tr_store *st, struct tr_err *err)
 {
     int fd, rc = open_file(st, &fd, err);
-    char wal[4200], journal[4200];
-    struct stat sb, other, made;
-    bool has_journal = false;
+    struct stat sb;
 
     if (rc != TR_OK)
         return rc;
+    st->had_log = true; /* until we know: an empty one is not ours to remove */
     if (fstat(fd, &sb) != 0)
         rc = no_disk(st->path, err);
     else if (sb.st_uid != geteuid())
@@ -355,31 +385,10 @@ static int make_file(struct tr_store *st, struct tr_err *err)
                      "which another run would not know of this one: remove "
                      "that name, or put a copy of the file in the place of "
                      "this one", st->path);
+    else
+        rc = look_beside(st, !sb.st_size, err);
     st->device = sb.st_dev;
     st->inode = sb.st_ino;
-    snprintf(wal, sizeof wal, "%s-wal", st->path);
-    snprintf(journal, sizeof journal, "%s-journal", st->path);
-    st->had_log = true; /* an empty one is not ours to remove */
-    if (rc == TR_OK)
-        rc = look_at(wal, &st->had_log, &other, err);
-    if (rc == TR_OK)
-        rc = look_at(journal, &has_journal, &made, err);
-    /* SQLite would take an empty file for a new one: all would be paid again,
-     * and what the file beside it still holds be thrown away. A rollback
-     * journal is there only until the file is made: nothing was ever kept in
-     * it. */
-    if (rc == TR_OK && !sb.st_size &&
-        (st->was_made || (st->had_log && other.st_size &&
-                          !(has_journal && made.st_size))))
-        rc = tr_sql_damaged(st, "its content", err);
-    /* SQLite removes both, the journal first: a log that is left would look
-     * like one that holds something. */
-    if (rc == TR_OK && !sb.st_size && st->had_log && other.st_size &&
-        !st->read_only) {
-        st->had_log = false;
-        if (unlink(wal) < 0)
-            rc = no_disk(wal, err);
-    }
     if (rc == TR_OK && !sb.st_size && !st->read_only) {
         fchmod(fd, 0600); /* whatever the umask */
         tr_dirs_sync(st->path); /* SQLite syncs what matters */
