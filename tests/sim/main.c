@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -451,8 +452,26 @@ struct command {
 /* What came of some seeds. */
 struct sums {
     uint64_t seeds, rows, events, failed, history;
+    uint64_t slowest; /* the seed that took most of its process's time, */
+    double slowest_s; /* so long: a few such may cost more than all others */
     int64_t marks[M_COUNT];
 };
+
+static double seconds(clockid_t clock)
+{
+    struct timespec t;
+
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void note_time(struct sums *s, uint64_t seed, double took)
+{
+    if (took <= s->slowest_s)
+        return;
+    s->slowest = seed;
+    s->slowest_s = took;
+}
 
 static bool draw(const struct command *c, uint64_t seed, struct sim_options *o)
 {
@@ -467,6 +486,7 @@ static bool one_seed(const struct command *c, uint64_t seed, struct sums *s)
 {
     static struct sim w;
     struct sim_options o;
+    double began = seconds(CLOCK_PROCESS_CPUTIME_ID);
     bool ok;
 
     if (!draw(c, seed, &o))
@@ -489,6 +509,7 @@ static bool one_seed(const struct command *c, uint64_t seed, struct sums *s)
             sim_fail(&w, "determinism", "another history on a repeat");
         ok = ok && w.hash == hash;
     }
+    note_time(s, seed, seconds(CLOCK_PROCESS_CPUTIME_ID) - began);
     if (!ok) {
         s->failed++;
         sim_options_print(&o);
@@ -513,6 +534,7 @@ static void add(struct sums *to, const struct sums *s)
     to->events += s->events;
     to->failed += s->failed;
     to->history += s->history;
+    note_time(to, s->slowest, s->slowest_s);
     for (int i = 0; i < M_COUNT; i++)
         to->marks[i] += s->marks[i];
 }
@@ -563,22 +585,19 @@ static void all_seeds(const struct command *c, struct sums *s)
 static int many(const struct command *c)
 {
     static struct sums s;
-    struct timespec began, ended;
-    double took;
+    double began = seconds(CLOCK_MONOTONIC), took;
 
-    clock_gettime(CLOCK_MONOTONIC, &began);
     if (c->jobs > 1)
         all_seeds(c, &s);
     else
         some_seeds(c, 0, &s);
-    clock_gettime(CLOCK_MONOTONIC, &ended);
-    took = (double)(ended.tv_sec - began.tv_sec) +
-           (double)(ended.tv_nsec - began.tv_nsec) / 1e9;
+    took = seconds(CLOCK_MONOTONIC) - began;
     printf("sim: %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " rows, %" PRIu64
            " events, %" PRIu64 " failed, history %016" PRIx64 "\n", s.seeds,
            c->from, s.rows, s.events, s.failed, s.history);
-    fprintf(stderr, "sim: %.0f s, %.0f worlds a second\n", took,
-            (double)s.seeds / took);
+    fprintf(stderr, "sim: %.0f s, %.0f worlds a second; the slowest, seed %"
+            PRIu64 ", took %.1f s\n", took, (double)s.seeds / took, s.slowest,
+            s.slowest_s);
     return !s.failed && (c->set_count || marks_met(s.marks, c->seeds)) ? 0 : 1;
 }
 
@@ -588,6 +607,10 @@ int main(int argc, char **argv)
     struct sim_options o;
     int rc = 0;
 
+    /* Worlds take and release the same megabytes: they need not go back to the
+     * kernel each time, which took a third of all time. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
     sim_vfs_init();
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;

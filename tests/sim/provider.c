@@ -1125,14 +1125,17 @@ static void count_try(const struct sim_flight *f, struct sim_seen *seen)
 }
 
 /* What the process now knows for certain. A result of a batch may be heard
- * again, by another life. */
+ * again by another life: if the first one did not live to keep it, or when all
+ * batches are read to find one that is missing. */
 void sim_hear(struct sim *w, struct sim_flight *f)
 {
-    bool again = f->heard;
+    bool again = f->heard, settled = again && !w->died_at[f->heard_run];
 
     if (w->o.guard && !again)
         compare(w, f);
     f->heard = true;
+    if (!again)
+        f->heard_run = w->run_number;
     sim_land(w, f);
     w->answers[minute_of(w)] += f->net == TR_NET_OK && f->status == 200;
     for (int i = 0; i < f->n; i++) {
@@ -1168,7 +1171,7 @@ void sim_hear(struct sim *w, struct sim_flight *f)
         } else if (f->n == 1 && !f->excused && !again) {
             seen->alone_bad++;
         }
-        if (f->blocked && f->n == 1 && f->net == TR_NET_OK) {
+        if (f->blocked && f->n == 1 && f->net == TR_NET_OK && !settled) {
             seen->blocked = seen->blocked_run == w->run_number
                                 ? seen->blocked + 1 : 1;
             seen->blocked_run = w->run_number;

@@ -316,7 +316,7 @@ struct sim_options {
     int disk_ms;           /* what a sync takes, at most */
     int wal_pages;         /* the log is merged so often; 0: never */
     int cache_pages;       /* SQLite's; 0: as the store has it */
-    int audit_pct;         /* of rows shown and requests sent */
+    int audit_pct;         /* of rows shown and requests sent; see audit() */
     bool again;            /* the job is done: one more run, nothing to do */
     bool disk_lies;        /* syncs do nothing: never drawn, must be found */
     int full_output_pct;   /* a slow consumer */
@@ -461,7 +461,8 @@ struct sim_flight {
     bool doubt;               /* sent to find out whether the key is good */
     bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
     bool landed;              /* its rows are not in flight any more */
-    bool heard;               /* by some process */
+    bool heard;               /* by some process, first in that run */
+    int heard_run;
     bool stale;               /* it was handed in before */
     enum tr_net net;
     bool sent;
@@ -589,6 +590,7 @@ struct sim {
     bool settles;                /* a run after the job is done */
     struct sim_stored stored;    /* as read last, when the disk had */
     uint64_t stored_syncs;       /* been synced so often */
+    int looks;                   /* at what a power cut would leave */
     struct sim_key *keys;        /* of texts and models, sorted */
     int key_count;
 
