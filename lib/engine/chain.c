@@ -164,6 +164,11 @@ bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
            !leads_on(run, TR_ON_BLOCKED);
 }
 
+bool tr_chain_gets_round(const struct tr_run *run, const struct tr_run_lane *l)
+{
+    return l->place + 1 < run->lane_count && !leads_on(run, TR_ON_BLOCKED);
+}
+
 void tr_chain_sends(struct tr_run *run, const struct tr_pack *p)
 {
     struct tr_run_lane *l = p->lane;
@@ -400,8 +405,9 @@ static int heed_wish(struct tr_run *run, struct tr_run_lane *l,
                  l->lane->model, l->lane->host, span,
                  run->opts.max_wait_ms / 1000, tr_run_kept(run),
                  who_said(run, l));
-        if (run->trouble_lane == l) /* it is left alone: no trouble any more */
-            run->trouble_since = 0;
+        if (run->trouble_lane == l && run->trouble_since)
+            run->trouble_since += /* that time is no trouble */
+                until - (before > run->now ? before : run->now);
     }
     if (closed)
         tr_run_event(run, TR_EVENT_LANE_DOWN, l->lane, s);
@@ -419,6 +425,14 @@ static int heed_wish(struct tr_run *run, struct tr_run_lane *l,
     return closed ? clear(run, l, err) : TR_OK;
 }
 
+/* The first lane gets rows, now or when there is room for them: what is
+ * answered leaves. */
+static bool has_input(const struct tr_run *run)
+{
+    return !run->input_ended && (!run->window_full || run->answered.n ||
+                                 tr_window_moves(&run->window));
+}
+
 int tr_chain_mind(struct tr_run *run, struct tr_err *err)
 {
     bool stuck = false, any_hope = false, busy = false;
@@ -428,7 +442,7 @@ int tr_chain_mind(struct tr_run *run, struct tr_err *err)
         TRY(heed_wish(run, l, err));
     for (uint32_t i = 0; i < run->lane_count; i++) {
         const struct tr_run_lane *l = &run->lanes[i];
-        bool work = l->fresh.n || l->redo.n || (i == 0 && !run->input_ended);
+        bool work = l->fresh.n || l->redo.n || (i == 0 && has_input(run));
         bool hope = hopes(run, i);
 
         stuck = stuck || (work && !hope);

@@ -145,6 +145,7 @@ struct tr_run_lane {
     bool cache_known;
     bool warming;               /* one request is out, the others wait for it */
 
+    uint32_t refused_in_row;    /* for the pace, since the last answer */
     int64_t successes, bad_requests;
     bool taken;        /* a request was taken as it was: answered, or blocked
                           for what its texts say */
@@ -163,6 +164,7 @@ struct tr_run {
     struct tr_keymap open_keys; /* key -> first unsettled row with it */
     struct tr_store_find find;
     bool input_ended, input_waits, new_block;
+    bool window_full;           /* no room for the next row */
 
     struct tr_keymap seats;     /* key -> struct tr_seat still free; dry run:
                                    keys of rows in batches */
@@ -500,6 +502,10 @@ struct tr_key tr_chain_key(const struct tr_run_lane *l,
 /* A row that its own lane has refused, which l may not be asked about. */
 bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
                         const struct tr_row *row);
+/* Other lanes may come to be asked what l refuses, though refusals do not go
+ * on: as l closes. */
+bool tr_chain_gets_round(const struct tr_run *run,
+                         const struct tr_run_lane *l);
 /* A pack leaves: its rows will never go back before this lane. */
 void tr_chain_sends(struct tr_run *run, const struct tr_pack *p);
 /* What a reply says about its lane's health, and what follows. */

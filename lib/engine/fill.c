@@ -128,7 +128,7 @@ int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err)
     size_t n = 0;
     int rc = TR_OK;
 
-    run->input_waits = false;
+    run->input_waits = run->window_full = false;
     if (run->stopping)
         return TR_OK;
     while (!run->input_ended && n < FILL_ROWS) {
@@ -137,6 +137,7 @@ int tr_run_fill(struct tr_run *run, bool *moved, struct tr_err *err)
         run->new_block = false;
         if (!b) {
             rc = err->code;
+            run->window_full = rc == TR_OK;
             break;
         }
         rc = run->env->read(run->env->ctx, b, err);

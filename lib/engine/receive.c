@@ -32,11 +32,19 @@ static void put_aside(struct tr_run *run, struct tr_pack *p, int64_t wait)
 static void again(struct tr_run *run, struct tr_pack *p,
                   const struct tr_reply *reply)
 {
-    int64_t wait = tr_backoff_ns(p->tries++, reply->retry_after_ms,
-                                 tr_rng_unit(&run->rng));
+    uint32_t tries = p->tries++;
+    int64_t wait;
 
-    if (p->lane->lane->in_batches && reply->retry_after_ms == 0) {
-        /* It had no luck in its batch: the next one is wait enough. */
+    /* A pack that was refused for the pace waits for its turn, not longer the
+     * more often it was others' turn: only refusals in a row are a reason. */
+    if (tr_rule(reply->outcome)->slows && p->lane->refused_in_row < tries)
+        tries = p->lane->refused_in_row;
+    wait = tr_backoff_ns(tries, reply->retry_after_ms, tr_rng_unit(&run->rng));
+
+    if (p->lane->lane->in_batches && reply->retry_after_ms == 0 &&
+        p->tries <= TR_TRIES_ALONE) {
+        /* It had no luck in its batch: the next one is wait enough, for some
+         * times. */
         run->counts.retried[reply->outcome]++;
         put_aside(run, p, 0);
         return;
@@ -436,6 +444,31 @@ static bool guests_right(const struct tr_run *run, const struct tr_pack *p,
     return true;
 }
 
+/* A refusal, which nobody gets round: the row is asked once more, and alone. One
+ * that is yet to be read would be asked by whoever is open then, so where that
+ * may be another it is refused for good. */
+static int refused_alone(struct tr_run *run, struct tr_pack *p,
+                         struct tr_err *err)
+{
+    struct tr_verdict refused = {
+        .why = TR_WHY_BLOCKED,
+        .origin = p->lane->origin_known ? p->lane->origin : TR_NO_ORIGIN,
+        .confidence = TR_NO_CONFIDENCE,
+    };
+    bool canary;
+    uint64_t set;
+
+    if (p->rows[0]) {
+        p->rows[0]->refused = true;
+        p->rows[0]->company = 1; /* nobody looks for it among others */
+        return TR_OK;
+    }
+    if (!tr_chain_gets_round(run, p->lane) ||
+        tr_guests_is_key(&p->seats[0].key, &canary, &set))
+        return TR_OK;
+    return keep(run, &p->seats[0].key, refused, err);
+}
+
 /* Whatever does not settle is asked anew, as if it never had been. */
 static int on_adopted(struct tr_run *run, struct tr_pack *p,
                       const struct tr_reply *reply, struct tr_err *err)
@@ -473,11 +506,8 @@ static int on_adopted(struct tr_run *run, struct tr_pack *p,
         }
         p->rows[p->order[i]] = NULL;
     }
-    if (p->n == 1 && p->rows[0] && /* which nobody gets round */
-        tr_rule(reply->outcome)->why == TR_WHY_BLOCKED) {
-        p->rows[0]->refused = true;
-        p->rows[0]->company = 1; /* nobody looks for it among others */
-    }
+    if (p->n == 1 && tr_rule(reply->outcome)->why == TR_WHY_BLOCKED)
+        TRY(refused_alone(run, p, err));
     for (uint32_t i = 0; i < p->n; i++)
         run->counts.items_reasked += p->rows[i] != NULL;
     tr_run_give_back(run, p);
@@ -506,8 +536,13 @@ static void note_trouble(struct tr_run *run, const struct tr_pack *p,
     struct tr_run_lane *l = p->lane;
     int64_t since = l->lane->in_batches ? run->now : p->sent_at;
 
+    /* A lane that closes mends nothing for the one in trouble. */
+    if (rule->action == TR_DO_STOP && run->trouble_since &&
+        run->trouble_lane != l)
+        return;
     if (rule->action != TR_DO_AGAIN && rule->action != TR_DO_NOW &&
-        !(reply->outcome == TR_OUT_BAD_REQUEST && never_served(l))) {
+        !(reply->outcome == TR_OUT_BAD_REQUEST && never_served(l) &&
+          !l->lane->in_batches)) { /* there, their number tells: on_refused() */
         run->last_served_at = run->now;
         run->trouble_since = 0;
         run->trouble_again = false;
@@ -634,8 +669,10 @@ static int on_reply(struct tr_run *run, struct tr_run_lane *from,
     log_reply(run, p, reply);
     TRY(tr_run_book(run, p, reply, run->now, err));
     note_trouble(run, p, reply);
+    l->refused_in_row += tr_rule(reply->outcome)->slows;
     if (action == TR_DO_CHECK) {
         l->successes++;
+        l->refused_in_row = 0;
         tr_retry_budget_earn(&l->retries);
     }
     l->taken = l->taken || taken;

@@ -224,3 +224,13 @@ bool tr_window_empty(const struct tr_window *w)
     return !w->head || (w->head == w->tail &&
                         w->head->written == w->head->row_count);
 }
+
+bool tr_window_moves(const struct tr_window *w)
+{
+    const struct tr_block *b = w->head;
+
+    if (w->as_completed)
+        return w->done_head != NULL;
+    return b && b->written < b->row_count &&
+           (!in_memory(b) || b->rows[b->written].state == TR_ROW_SETTLED);
+}

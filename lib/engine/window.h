@@ -42,5 +42,7 @@ int tr_window_next(struct tr_window *w, struct tr_row **row,
  * are read into it. */
 void tr_window_wrote(struct tr_window *w, struct tr_row *row);
 bool tr_window_empty(const struct tr_window *w); /* every row was written */
+/* Some row is settled and waits to be written: there will be room. */
+bool tr_window_moves(const struct tr_window *w);
 
 #endif

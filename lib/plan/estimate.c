@@ -476,7 +476,8 @@ static void top_of_climb(struct tr_estimate *e, double rate, double taken,
 
     /* Something else may have held us below what the climb allowed. */
     rate = fmin(rate, 2 * fmax(lately, e->most));
-    e->size = fmax(taken, e->most);
+    if (e->phase == TR_EST_START || !tr_estimate_is_tight(e))
+        e->size = fmax(taken, e->most); /* a limit that is raised stays tight */
     e->tuned = e->suspected = e->cleared = false;
     e->trusted = e->passed = rate;
     e->dark_from = sent_at;

@@ -540,7 +540,8 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
         if (units <= 0)
             continue;
         if (!blind || !is_estimated(p, u) ||
-            (blamed && !tr_estimate_explains(e, sent_at))) {
+            (blamed && !tr_estimate_explains(e, sent_at) &&
+             !(e->phase == TR_EST_FIND && tr_estimate_is_tight(e)))) {
             tr_estimate_uncount(e, times * units, sent_at);
             continue;
         }
@@ -548,8 +549,8 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
         taught = true;
     }
     rescale(p, before, now);
-    if (first)
-        forgive_debt(p, now);
+    if (first && taught && p->buckets[TR_PACE_REQUESTS].ceiling <= 0)
+        forgive_debt(p, now); /* what a stated limit asks for is no such debt */
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
         heed_hold(p, u, now);
     return taught;

@@ -54,6 +54,22 @@ static bool is_final(enum tr_outcome outcome)
            outcome == TR_OUT_TOO_BIG || outcome == TR_OUT_REFUSED;
 }
 
+/* The quota is used up: what has been gathered by now need not find that out
+ * batch by batch. What is begun later is meant to. */
+static void give_up_unmade(struct tr_batch_lane *l, const struct tr_reply *reply)
+{
+    for (size_t i = 0; i < l->group_count; i++) {
+        struct tr_group *g = l->groups[i];
+
+        if (g->step <= TR_GROUP_CLOSED)
+            tr_group_fail(g, reply);
+        g->in_vain = g->step == TR_GROUP_UPLOADING;
+        if (g->in_vain)
+            g->fail = *reply;
+    }
+    l->filling = NULL;
+}
+
 /* Nothing was made: the attempts go back, and nobody is charged. What is said
  * is about the batch, not about a row of it. */
 static void refuse_group(struct tr_batch_lane *l, struct tr_group *g,
@@ -69,6 +85,8 @@ static void refuse_group(struct tr_batch_lane *l, struct tr_group *g,
     else if (!is_final(reply->outcome) && reply->outcome != TR_OUT_THROTTLED)
         reply->outcome = TR_OUT_UNREACHED;
     tr_group_fail(g, reply);
+    if (reply->outcome == TR_OUT_EXHAUSTED)
+        give_up_unmade(l, reply);
 }
 
 /* ---- asking ------------------------------------------------------------ */
@@ -91,6 +109,7 @@ static void ask(struct tr_batch_lane *l, struct tr_group *g,
     struct tr_err err;
 
     g->id = ++l->next_id; /* an answer that comes again is to nobody */
+    g->asked_at = tr_clock_mono_ns();
     if (t->ask(t, g->id, a, deadline_ms, &err) == TR_OK) {
         g->asked = true;
         return;
@@ -182,14 +201,14 @@ static int64_t age_s(const struct tr_group *g)
 }
 
 /* It was to be cancelled, and whoever was told so has had his time; with
- * nobody to say how it is doing, more of it. */
+ * nobody to say how it is doing, more of it. Time is up when the question was
+ * asked later: what is said while a machine sleeps is heard when it wakes. */
 static bool is_overdue(const struct tr_group *g, bool heard)
 {
-    int64_t now = tr_clock_mono_ns();
-
     return g->cancel_from && !g->ended &&
-           (now > g->cancel_from + UNHEARD_NS ||
-            (heard && g->cancelled_at && now > g->cancelled_at + GIVE_UP_NS));
+           (g->asked_at > g->cancel_from + UNHEARD_NS ||
+            (heard && g->cancelled_at &&
+             g->asked_at > g->cancelled_at + GIVE_UP_NS));
 }
 
 void tr_group_poll(struct tr_batch_lane *l, struct tr_group *g)
@@ -269,6 +288,11 @@ static void on_uploaded(struct tr_batch_lane *l, struct tr_group *g,
 {
     struct tr_reply reply;
 
+    if (g->in_vain) {
+        reply = g->fail;
+        tr_group_fail(g, &reply);
+        return;
+    }
     if (is_success(r) && tr_batch_file_read(g->batch.file,
                                             sizeof g->batch.file, r->body)) {
         tr_group_create(l, g);

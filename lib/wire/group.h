@@ -47,6 +47,7 @@ struct tr_group {
     uint64_t id;             /* of its requests; never repeats */
     enum tr_group_step step;
     bool asked;              /* a request is under way */
+    int64_t asked_at;        /* the last one left then, ns; 0: none has */
     bool maybe;              /* LOOKING: something like it was seen */
     bool guessed;            /* its name may be another's: no result came yet */
     int64_t known_at;        /* made or picked up, ns */
@@ -73,10 +74,11 @@ struct tr_group {
                                   a line in this fetch */
     bool any_ours;             /* a line in this fetch is of this batch */
     bool held_back, second;    /* refusals wait until all answers are read */
+    bool in_vain;              /* UPLOADING: it is not to be made, see fail */
     char stranger[80];         /* an id in it that is not */
     struct tr_buf body;        /* of the request under way */
     char errors[300], next[300];
-    struct tr_reply fail;      /* FAILING: what everyone gets */
+    struct tr_reply fail;      /* FAILING, in_vain: what everyone gets */
 };
 
 struct tr_batch_lane {

@@ -80,8 +80,8 @@ struct sim_batches {
     int names;
     bool strange;               /* results name what nobody sent: then nobody
                                    can tell whose a guessed batch is */
-    int used_up_run, since;     /* a run that heard "insufficient_quota", and
-                                   how often it made a batch since then */
+    int used_up_run;            /* the last one that heard "insufficient_quota" */
+    int looked_run;             /* the last one that looked for a batch */
     /* by attempt, modulo: who asked it, when it was handed to the lane */
     struct { uint64_t attempt; int period, account; } owners[OWNERS];
 };

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <yyjson.h>
 
-#define MADE_IN_VAIN 100 /* batches; more than were gathered by then */
+#define MANY 200  /* batches: whoever guesses gives up after 256 */
+#define LOOKS 2.5 /* poll intervals, for all looks: tr_batch_look_ms() */
 
 /* ---- the transport ------------------------------- */
 
@@ -92,16 +93,14 @@ static void prepare(struct sim *w, struct ask *a)
     yyjson_doc_free(doc);
 }
 
-/* P4: whoever has heard that the quota is used up makes what it has gathered,
- * and then no more. */
+/* P4: whoever has heard that the quota is used up makes no more batches, not
+ * even those that it has gathered. */
 static void check_quota(struct sim *w)
 {
-    struct sim_batches *all = w->batches;
-
-    if (all->used_up_run == w->run_number && !w->o.wait_for_quota &&
-        !w->providers[0].o->quota_is_day && ++all->since > MADE_IN_VAIN)
-        sim_fail(w, "P4", "the %dth batch is made after the word that the "
-                 "quota is used up", all->since);
+    if (w->batches->used_up_run == w->run_number && !w->o.wait_for_quota &&
+        !w->providers[0].o->quota_is_day)
+        sim_fail(w, "P4", "a batch is made after the word that the quota is "
+                 "used up");
 }
 
 static int ask(struct tr_transport *t, uint64_t tag,
@@ -152,6 +151,8 @@ static int ask(struct tr_transport *t, uint64_t tag,
         a->batch = sim_batch_named(all, a->name);
     if (a->kind == POLL)
         sim_audit_poll(w, a->name);
+    if (a->kind == LIST)
+        all->looked_run = w->run_number;
     if (strikes(w, B_UNREACHED)) {
         a->stage = ON_WAY_BACK;
         a->net = TR_NET_CONNECT;
@@ -247,11 +248,8 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
     if (a->kind == CREATE && ok && b->name[0])
         b->known = true;
     if (a->kind == CREATE && a->net == TR_NET_OK && a->status == 429 &&
-        strstr(a->reply.p, "insufficient_quota") &&
-        all->used_up_run != w->run_number) {
+        strstr(a->reply.p, "insufficient_quota"))
         all->used_up_run = w->run_number;
-        all->since = 0;
-    }
     if (a->kind == CREATE && b->state == NEVER_MADE && !b->known &&
         (a->net == TR_NET_CONNECT || (a->status >= 400 && a->status < 500))) {
         b->known = b->told = true;
@@ -263,11 +261,11 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
     }
     w->marks[M_B_IN_VAIN] += a->kind == LIST && ok && !b;
     /* Whether it was made cannot be known, nor which one it is with a clock
-     * that was set. */
+     * that was set, or among so many. */
     for (size_t i = 0; a->kind == LIST && i < all->all_n; i++)
         if (!all->all[i]->told &&
             (is_murky(w) || (all->strange && !is_openai(w)) ||
-             a->status == 404 ||
+             a->status == 404 || (all->all_n >= MANY && !is_openai(w)) ||
              (ok && !is_openai(w) && all->all[i]->clock != w->wall_shift)))
             sim_batch_land(w, all->all[i]);
 }
@@ -522,6 +520,9 @@ double sim_batches_patience_s(const struct sim *w)
             allowed += 200 + (LATE_MOST + 3) * poll_s +
                        (double)(b->stuck ? 28 * 3600 : b->takes);
     }
+    /* What an earlier run knew of it may be lost. */
+    if (all && all->looked_run == w->run_number)
+        allowed += 200 + LOOKS * poll_s;
     return allowed;
 }
 

@@ -75,12 +75,12 @@ static void check_tries(struct sim *w, const struct sim_provider *p,
                         const struct sim_text *t)
 {
     const struct sim_seen *seen = &t->at[p->place];
-    int lost = w->o.batch != 0;
+    int lost = w->o.batch ? 3 : 0; /* results that were read for another */
 
     if (seen->tries_run != w->run_number || t->rows > 1)
         return;
-    if (seen->tries >= TR_TRIES_ALONE + lost || seen->refused >= 2 ||
-        seen->rejected >= 1)
+    if (seen->tries >= TR_TRIES_ALONE + lost || seen->refused >= 2 + lost ||
+        seen->rejected >= 1 + lost)
         sim_fail(w, "I8", "text %d is asked again at provider %d; alone it had "
                  "%d answers, %d of them refusals, and %d bad requests",
                  (int)(t - w->texts), p->place, seen->tries, seen->refused,
@@ -102,7 +102,7 @@ void sim_check_ask(struct sim *w, const struct sim_provider *p,
     t->asked_at = p->place;
     check_tries(w, p, t);
     for (int i = 0; i < p->place; i++)
-        if (t->at[i].blocked_run == w->run_number && t->at[i].blocked >= 1 &&
+        if (t->at[i].blocked_run == w->run_number && t->rows == 1 &&
             !(w->o.fallback_on & 1 << TR_ON_BLOCKED))
             sim_fail(w, "K", "text %d, which provider %d refused, is asked at "
                      "%d", number, i, p->place);
@@ -492,7 +492,10 @@ void sim_check_time(struct sim *w, int64_t born)
         if (p->o->hidden_rpm > 0 && (rpm <= 0 || p->o->hidden_rpm < rpm))
             rpm = p->o->hidden_rpm;
         allowed += n * (0.02 + 0.015 * p->o->latency_ms);
-        allowed += rpm > 0 ? 2 * n * 60 / rpm : 0;
+        /* What holds not even one request looks like a limit of tokens, too. */
+        allowed += rpm <= 0 ? 0
+                   : p->o->hidden_rpm * p->o->hidden_burst_s >= 60
+                       ? 2 * n * 60 / rpm : 4 * n * 60 / rpm;
         allowed += 2 * sim_door_tokens_s(w, p);
         if (p->told_exhausted || p->recovered || /* it was waited for */
             (p->o->quota_is_day && p->o->quota_after))

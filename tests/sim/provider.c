@@ -1125,19 +1125,22 @@ static void count_try(const struct sim_flight *f, struct sim_seen *seen)
 }
 
 /* What the process now knows for certain. A result of a batch may be heard
- * again by another life: if the first one did not live to keep it, or when all
- * batches are read to find one that is missing. */
+ * again, by another life or when all batches are read to find one that is
+ * missing: then it may be no news, and say nothing of a row that is new. */
 void sim_hear(struct sim *w, struct sim_flight *f)
 {
-    bool again = f->heard, settled = again && !w->died_at[f->heard_run];
+    bool again = f->heard;
 
     if (w->o.guard && !again)
         compare(w, f);
     f->heard = true;
-    if (!again)
-        f->heard_run = w->run_number;
     sim_land(w, f);
     w->answers[minute_of(w)] += f->net == TR_NET_OK && f->status == 200;
+    if (f->net == TR_NET_OK && f->status == 400 && !f->excused) {
+        f->p->bad_first = f->p->bad_run == w->run_number ? f->p->bad_first : 0;
+        f->p->bad_first += f->p->served_run != w->run_number;
+        f->p->bad_run = w->run_number;
+    }
     for (int i = 0; i < f->n; i++) {
         const struct sim_item *it = &f->items[i];
         struct sim_text *t = &w->texts[it->text];
@@ -1165,17 +1168,15 @@ void sim_hear(struct sim *w, struct sim_flight *f)
         }
         if (it->usable) {
             w->served[minute_of(w)]++;
-            f->p->served_run = w->run_number;
+            if (!again)
+                f->p->served_run = w->run_number;
             t->answered_at = sim_awake(w);
             t->answered_run = w->run_number;
         } else if (f->n == 1 && !f->excused && !again) {
             seen->alone_bad++;
         }
-        if (f->blocked && f->n == 1 && f->net == TR_NET_OK && !settled) {
-            seen->blocked = seen->blocked_run == w->run_number
-                                ? seen->blocked + 1 : 1;
+        if (f->blocked && f->n == 1 && f->net == TR_NET_OK && !again)
             seen->blocked_run = w->run_number;
-        }
     }
 }
 

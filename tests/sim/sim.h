@@ -401,8 +401,7 @@ struct sim_seen {
     bool mended;            /* it was K_REJECTED before */
     int tries_run;          /* last run that tried it alone, and in that run: */
     int tries, refused, rejected; /* answered whole; so; as a bad request */
-    int blocked_run;        /* last run that heard it refused alone, and */
-    int blocked;            /* how often in that run */
+    int blocked_run;        /* last run that heard it refused alone */
     int alone_run;          /* answered alone in this run, ... */
     uint32_t alone_mask;    /* ... so */
 };
@@ -461,8 +460,7 @@ struct sim_flight {
     bool doubt;               /* sent to find out whether the key is good */
     bool json, sends_new_cap, excused; /* excused: says nothing of its rows */
     bool landed;              /* its rows are not in flight any more */
-    bool heard;               /* by some process, first in that run */
-    int heard_run;
+    bool heard;               /* by some process */
     bool stale;               /* it was handed in before */
     enum tr_net net;
     bool sent;
@@ -506,6 +504,8 @@ struct sim_provider {
     int after_told;              /* requests sent since, in flight now */
     bool key_refused;            /* until a person mends it */
     int served_run;              /* last run that heard a usable answer */
+    int bad_run, bad_first;      /* last run that heard a bad request, and how
+                                    many before anybody was served */
     bool refused;                /* a batch failed for good, for this run */
 };
 

@@ -18,7 +18,8 @@
 
 enum {
     STEPS_MAX = 400000,
-    SAME_TIME_MAX = 3000  /* steps that ask to be called at once */
+    SAME_TIME_MAX = 3000, /* steps that ask to be called at once */
+    BAD_IN_BATCHES = 5    /* bad requests and no answer: see receive.c */
 };
 #define RUN_NS_MAX (48 * 3600 * TR_S)
 #define TOLD_OFF_MAX_S (27 * 3600) /* a day, and a tenth */
@@ -876,24 +877,43 @@ static int live(struct sim *w, struct tr_err *err)
     return TR_RUN_MORE;
 }
 
-/* Every request was refused as bad, and a provider never said anything about
- * any text: then it was right to stop, and the person asks it to take them. Of
- * what it said to other jobs, or about other rows, this run knows nothing. */
+static bool is_batch(const struct sim *w, int place)
+{
+    return w->o.batch && place == 0;
+}
+
+/* Did a provider take any text of this run, as far as the run can know? Of what
+ * it said to other jobs, or about other rows, it knows nothing. In batches whole
+ * days may go by until it speaks: a handful of bad requests before anybody is
+ * served are enough. */
+static bool took_any(const struct sim *w, int place)
+{
+    const struct sim_provider *p = &w->providers[place];
+    bool whole = !w->job && w->rows_n == w->o.rows, batch = is_batch(w, place);
+
+    if (batch && p->bad_run == w->run_number && p->bad_first >= BAD_IN_BATCHES)
+        return false;
+    for (int i = 0; i < w->text_count; i++)
+        if (batch ? w->texts[i].maybe_run == w->run_number
+                  : whole && w->texts[i].at[place].said_count > 0)
+            return true;
+    return p->served_run == w->run_number;
+}
+
+/* Every request was refused as bad: then it was right to stop, and the person
+ * asks the provider to take such texts. */
 static bool mend_rejected(struct sim *w)
 {
-    bool whole = !w->job && w->rows_n == w->o.rows, any = false, batch;
+    bool any = false;
 
     for (int p = 0; p < w->o.lanes; p++) {
-        bool said = w->providers[p].served_run == w->run_number;
+        bool took = took_any(w, p);
 
-        batch = w->o.batch && p == 0; /* whole days may go by until it speaks */
-        for (int i = 0; i < w->text_count; i++)
-            said = said || (batch ? w->texts[i].maybe_run == w->run_number
-                                  : whole && w->texts[i].at[p].said_count > 0);
-        for (int i = 0; !said && i < w->text_count; i++) {
+        for (int i = 0; i < w->text_count && !took; i++) {
             struct sim_seen *seen = &w->texts[i].at[p];
 
-            if (seen->kind != K_REJECTED || (!seen->alone_bad && !batch))
+            if (seen->kind != K_REJECTED ||
+                (!seen->alone_bad && !is_batch(w, p)))
                 continue;
             seen->kind = K_PLAIN;
             seen->mended = true;
