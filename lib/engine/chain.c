@@ -380,6 +380,17 @@ static const char *who_said(const struct tr_run *run,
                ? run->last_trouble : "said to another run with this key";
 }
 
+/* The time until then is no trouble, but it ends none: what there was of it goes
+ * on counting afterwards. */
+static void spare_trouble(struct tr_run *run, int64_t until)
+{
+    int64_t since = run->trouble_since;
+    int64_t had = run->now > since ? run->now - since : 0;
+
+    if (since && until - had > since)
+        run->trouble_since = until - had;
+}
+
 /* Long, and the user waits for less: the lane is left alone at once, and what
  * its own requests in flight bring changes nothing. Long, and he does wait:
  * that is told, once. */
@@ -405,9 +416,8 @@ static int heed_wish(struct tr_run *run, struct tr_run_lane *l,
                  l->lane->model, l->lane->host, span,
                  run->opts.max_wait_ms / 1000, tr_run_kept(run),
                  who_said(run, l));
-        if (run->trouble_lane == l && run->trouble_since)
-            run->trouble_since += /* that time is no trouble */
-                until - (before > run->now ? before : run->now);
+        if (run->trouble_lane == l)
+            spare_trouble(run, until);
     }
     if (closed)
         tr_run_event(run, TR_EVENT_LANE_DOWN, l->lane, s);

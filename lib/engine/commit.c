@@ -282,7 +282,9 @@ static int send_of(struct tr_run *run, struct tr_run_lane *l, int64_t *wake,
     while (l->ready.n && !run->stopping) {
         int64_t now = run->now;
         int64_t wait = l->lane->in_batches
-            ? 0 : tr_pace_wait(&l->pace, now);
+            ? 0
+            : l->ready.head->probe ? tr_pace_probe_wait(&l->pace, now)
+                                   : tr_pace_wait(&l->pace, now);
         int rc;
 
         if (wait == TR_PACE_FULL || waits_for_first(l, now, wake))

@@ -182,13 +182,14 @@ static double burst_s(const struct tr_pace *p, int unit, double r)
 }
 
 /* The rate may grow with time: what was sent is paid at the rate of then. */
-static int64_t bucket_wait(const struct tr_pace *p, int unit, int64_t now)
+static int64_t bucket_wait(const struct tr_pace *p, int unit, bool probe,
+                           int64_t now)
 {
     const struct tr_bucket *b = &p->buckets[unit];
     double r = rate(p, unit, now);
     int64_t from;
 
-    if (is_estimated(p, unit) && b->estimate.hold_until > now)
+    if (!probe && is_estimated(p, unit) && b->estimate.hold_until > now)
         return b->estimate.hold_until - now;
     if (r <= 0 || b->due_at <= now)
         return 0;
@@ -278,7 +279,7 @@ static void follow_clock(struct tr_pace *p, int64_t now)
 
 /* ---- sending ------------------------------- */
 
-int64_t tr_pace_wait(const struct tr_pace *p, int64_t now)
+static int64_t wait_as(const struct tr_pace *p, bool probe, int64_t now)
 {
     int64_t wait;
 
@@ -290,12 +291,22 @@ int64_t tr_pace_wait(const struct tr_pace *p, int64_t now)
         return 0;
     wait = p->hold_until > now ? p->hold_until - now : 0;
     for (int u = 0; u < TR_PACE_UNITS; u++) {
-        int64_t more = bucket_wait(p, u, now);
+        int64_t more = bucket_wait(p, u, probe, now);
 
         if (more > wait)
             wait = more;
     }
     return wait;
+}
+
+int64_t tr_pace_wait(const struct tr_pace *p, int64_t now)
+{
+    return wait_as(p, false, now);
+}
+
+int64_t tr_pace_probe_wait(const struct tr_pace *p, int64_t now)
+{
+    return wait_as(p, true, now);
 }
 
 int64_t tr_pace_patience(const struct tr_pace *p)
@@ -397,7 +408,7 @@ static void heed_used_up(struct tr_pace *p, int unit, const struct tr_limit *l,
         return;
     if (b->due_at > reset_at)
         b->due_at = reset_at;
-    wait = bucket_wait(p, unit, now);
+    wait = bucket_wait(p, unit, false, now);
     if (wait <= FAR_MS * TR_MS)
         return;
     wish(p, wait, now);
@@ -885,7 +896,7 @@ double tr_pace_learned_rate(const struct tr_pace *p, int kind, int64_t now)
 bool tr_pace_is_short(const struct tr_pace *p, int kind, int64_t now)
 {
     for (int u = 0; u < TR_PACE_UNITS; u++)
-        if (kind_of(u) == kind && bucket_wait(p, u, now) > 0)
+        if (kind_of(u) == kind && bucket_wait(p, u, false, now) > 0)
             return true;
     return false;
 }

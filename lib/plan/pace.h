@@ -83,6 +83,9 @@ void tr_pace_init(struct tr_pace *p, const struct tr_pace_opts *opts,
  * wait after it; TR_PACE_FULL: as many as allowed are in flight; else
  * nanoseconds to wait. */
 int64_t tr_pace_wait(const struct tr_pace *p, int64_t now);
+/* The same for the one request that finds out whether a closed lane answers
+ * again: windows and gaps that are only estimated do not hold it back. */
+int64_t tr_pace_probe_wait(const struct tr_pace *p, int64_t now);
 /* A request under way for so long hangs, probably. */
 int64_t tr_pace_patience(const struct tr_pace *p);
 /* So many hang now: they keep no place, but no more than the window holds may

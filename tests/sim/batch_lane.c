@@ -261,7 +261,11 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
     }
     w->marks[M_B_IN_VAIN] += a->kind == LIST && ok && !b;
     /* Whether it was made cannot be known, nor which one it is with a clock
-     * that was set, or among so many. */
+     * that was set, or among so many; and one that was guessed may be stuck. */
+    for (size_t i = 0; a->kind == POLL && !is_openai(w) && b && b->stuck &&
+                       i < all->all_n; i++)
+        if (!all->all[i]->told)
+            sim_batch_land(w, all->all[i]);
     for (size_t i = 0; a->kind == LIST && i < all->all_n; i++)
         if (!all->all[i]->told &&
             (is_murky(w) || (all->strange && !is_openai(w)) ||

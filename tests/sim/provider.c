@@ -18,7 +18,8 @@
 
 enum {
     ITEMS_MAX = 512, FLIGHTS_MAX = 2100, LABEL_BYTES = 16,
-    LONG_WAIT_S = 900 /* as wire/reply.c has it */
+    LONG_WAIT_S = 900, /* as wire/reply.c has it */
+    TOLD_OFF_MOST = 20 /* in one world */
 };
 
 static struct sim_provider *provider_of(struct tr_transport *t)
@@ -578,7 +579,7 @@ static void refuse_quota(struct sim_provider *p, struct sim_flight *f,
            "Rate limit reached for requests per day (RPD)");
 }
 
-/* Up to twenty minutes, a day, or ten days and more. */
+/* Up to twenty minutes, a day, or ten days and more; not for ever. */
 static bool tells_off(struct sim *w, struct sim_flight *f,
                       struct tr_buf *headers)
 {
@@ -586,8 +587,9 @@ static bool tells_off(struct sim *w, struct sim_flight *f,
     int64_t s = sim_strike(w, S_TOLD_OFF, w->o.long_retry_after * 1000,
                            1000000);
 
-    if (!s)
+    if (!s || w->told_off >= TOLD_OFF_MOST)
         return false;
+    w->told_off++;
     f->wait_s = 60 + s % spans[s % 3];
     f->excused = true;
     tr_buf_addf(headers, "retry-after: %" PRId64 "\n", f->wait_s);
@@ -931,6 +933,7 @@ void sim_leave(struct sim *w, struct sim_flight *f)
         const struct sim_seen *seen;
 
         it->guest = sim_check_guest(w, text, f->n);
+        it->maybe = text->maybe_run == w->run_number;
         if (!it->guest) {
             sim_check_ask(w, f->p, text);
             text->in_flight++;
@@ -1080,7 +1083,7 @@ static void compare(struct sim *w, struct sim_flight *f)
         uint32_t mask;
         bool known = knew(f, i, &mask);
 
-        doubtful = doubtful || it->guest ||
+        doubtful = doubtful || it->guest || it->maybe ||
                    w->texts[it->text].maybe_run == w->run_number;
         audited = audited || (it->guest && !known);
         vouched = vouched || (known && it->states);
@@ -1138,9 +1141,11 @@ void sim_hear(struct sim *w, struct sim_flight *f)
     w->answers[minute_of(w)] += f->net == TR_NET_OK && f->status == 200;
     if (f->net == TR_NET_OK && f->status == 400 && !f->excused) {
         f->p->bad_first = f->p->bad_run == w->run_number ? f->p->bad_first : 0;
-        f->p->bad_first += f->p->served_run != w->run_number;
+        f->p->bad_first += f->p->taken_run != w->run_number;
         f->p->bad_run = w->run_number;
     }
+    if (f->net == TR_NET_OK && f->status == 200 && !again)
+        f->p->taken_run = w->run_number;
     for (int i = 0; i < f->n; i++) {
         const struct sim_item *it = &f->items[i];
         struct sim_text *t = &w->texts[it->text];

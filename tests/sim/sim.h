@@ -434,6 +434,7 @@ struct sim_item {
     bool guest;      /* it has its answer: asked only to compare */
     bool canary;     /* it had it alone, when it went into a batch: */
     uint32_t canary_mask;
+    bool maybe;               /* its sender may have known its label */
 };
 
 enum sim_stage { FREE, ON_WIRE, ON_WAY_BACK };
@@ -504,8 +505,9 @@ struct sim_provider {
     int after_told;              /* requests sent since, in flight now */
     bool key_refused;            /* until a person mends it */
     int served_run;              /* last run that heard a usable answer */
+    int taken_run;               /* last run that heard a 200 of any kind */
     int bad_run, bad_first;      /* last run that heard a bad request, and how
-                                    many before anybody was served */
+                                    many before any was taken */
     bool refused;                /* a batch failed for good, for this run */
 };
 
@@ -591,6 +593,7 @@ struct sim {
     struct sim_stored stored;    /* as read last, when the disk had */
     uint64_t stored_syncs;       /* been synced so often */
     int looks;                   /* at what a power cut would leave */
+    int told_off;                /* requests: to wait for long */
     struct sim_key *keys;        /* of texts and models, sorted */
     int key_count;
 

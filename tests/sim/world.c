@@ -17,7 +17,8 @@
 #include <stdlib.h>
 
 enum {
-    STEPS_MAX = 400000,
+    STEPS_MAX = 400000,   /* and in batches, whose lists are long, */
+    BATCH_STEPS_MAX = 2000000,
     SAME_TIME_MAX = 3000, /* steps that ask to be called at once */
     BAD_IN_BATCHES = 5    /* bad requests and no answer: see receive.c */
 };
@@ -834,7 +835,7 @@ static int live(struct sim *w, struct tr_err *err)
         w->quiet_since = w->now;
     }
     w->most_steps += w->run_number == 1;
-    if (++w->steps > STEPS_MAX || w->now - w->born_at > most_ns(w)) {
+    if (++w->steps > (w->o.batch ? BATCH_STEPS_MAX : STEPS_MAX) || w->now - w->born_at > most_ns(w)) {
         sim_fail(w, "I9", "no end after %" PRId64 " steps, %.0f s", w->steps,
                  (double)(w->now - w->born_at) / TR_S);
         return TR_BUG;
