@@ -549,7 +549,9 @@ static void note_trouble(struct tr_run *run, const struct tr_pack *p,
         return;
     }
     run->trouble_again |= run->trouble_since && p->sent_at > run->trouble_since;
-    if (!run->trouble_since)
+    /* While one lane is left alone as it wished, another's trouble begins. */
+    if (!run->trouble_since ||
+        (run->trouble_since > run->now && run->trouble_lane != l))
         run->trouble_since = since > run->last_served_at ? since
                                                          : run->last_served_at;
     run->trouble_lane = l;

@@ -35,6 +35,7 @@
 #define TIGHT_FOLD_S 20.0
 #define TIGHT_HOLD_S 50.0
 #define DARK_S 2.0
+#define DARK_LATE_S 60.0
 #define WINDOW_QUICK_S 5.0 /* one window's quota is spent in so long, once */
 #define WINDOW_USE 0.997
 #define WINDOW_PROBE_S 0.25
@@ -524,11 +525,14 @@ static bool refused_tight(struct tr_estimate *e, double rate, double taken,
     return false;
 }
 
-/* Longer than a bucket of the trusted rate takes to fill? */
+/* Longer than a bucket of the trusted rate takes to fill? What the climb
+ * reached need not be borne: not more than was accepted so far. */
 static bool is_long(const struct tr_estimate *e, int64_t at)
 {
-    return seconds(at - e->dark_from) >
-           fmax(DARK_S, 8 * e->most / e->trusted);
+    double mean = e->taken.sum / fmax(seconds(at - e->began_at), 1e-3);
+    double rate = fmin(e->trusted, fmax(mean, 8 * e->most / DARK_LATE_S));
+
+    return seconds(at - e->dark_from) > fmax(DARK_S, 8 * e->most / rate);
 }
 
 /* Refused, and nothing was accepted since the last refusal. True: for too long

@@ -119,6 +119,22 @@ static void a_bucket_of_one_is_met_from_below(void **state)
     }
 }
 
+/* The same at a few requests a minute, once the limit has been raised. */
+static void a_slow_bucket_of_one_stays_one(void **state)
+{
+    struct world w = silent(0.2, 5);
+    (void)state;
+
+    w.changes_at_s = 600;
+    w.factor = 1.5;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        drive(&w, seed, 3000);
+        if (world_used(&result, &w, 1200, 3000) < 0.9)
+            fail_msg("seed %d: used %.4f", (int)seed,
+                     world_used(&result, &w, 1200, 3000));
+    }
+}
+
 /* Tokens are limited, and every request takes another number of them. */
 static void a_limit_of_tokens_is_found(void **state)
 {
@@ -417,6 +433,7 @@ int main(void)
         cmocka_unit_test(a_limit_that_changes_is_followed),
         cmocka_unit_test(fixed_windows_are_recognised),
         cmocka_unit_test(a_bucket_of_one_is_met_from_below),
+        cmocka_unit_test(a_slow_bucket_of_one_stays_one),
         cmocka_unit_test(a_limit_of_tokens_is_found),
         cmocka_unit_test(a_hidden_frame_is_lived_with),
         cmocka_unit_test(refusals_at_any_rate_are_no_limit),

@@ -220,7 +220,93 @@ static void the_users_ceiling_stands_above_all(void **state)
     assert_true(result.refusals < 30);
 }
 
+/* Headers state a limit just above the user's, and every second request is
+ * refused all the same: that makes no room. */
+static void refusals_beside_headers_forgive_nothing(void **state)
+{
+    struct tr_pace_opts opts = {.rpm = 834, .concurrency = 1};
+    struct tr_limits l = {{840, 0, 72, 60000}, NOTHING, NOTHING, NOTHING};
+    int64_t now = START;
+    int sent = 0;
+    (void)state;
+
+    tr_pace_init(&pace, &opts, now);
+    for (; now < START + 60 * TR_S; sent++) {
+        struct tr_pace_news news = {
+            .outcome = sent % 2 ? TR_OUT_THROTTLED : TR_OUT_OK,
+            .status = sent % 2 ? 429 : 200, .tokens_estimate = 10,
+            .tokens_true = 10, .limits = &l, .retry_after_ms = -1};
+
+        now += tr_pace_wait(&pace, now);
+        news.sent_at = now;
+        tr_pace_sent(&pace, 10, now);
+        now += 2 * TR_MS;
+        tr_pace_reply(&pace, &news, now);
+    }
+    assert_in_range(sent, 700, 834 + 3);
+}
+
+/* One request at a time, a few a minute, and each of another size: that is no
+ * limit of tokens. The limit is raised in the middle. */
+static void a_slow_bucket_of_one_is_no_limit_of_tokens(void **state)
+{
+    int good = 0;
+    (void)state;
+
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct tr_rng rng = {seed};
+        double level = 1, rate = 0.2;
+        int64_t now = START, level_at = now;
+        int served = 0;
+
+        tr_pace_init(&pace, &(struct tr_pace_opts){.concurrency = 4}, now);
+        while (now < START + 2400 * TR_S) {
+            int64_t tokens = tr_rng_below(&rng, 12)
+                                 ? 100 + (int64_t)tr_rng_below(&rng, 300) : 4000;
+            struct tr_pace_news news = {
+                .tokens_estimate = tokens, .tokens_true = tokens,
+                .limits = &silent, .retry_after_ms = -1};
+            int64_t wait = tr_pace_wait(&pace, now);
+
+            now += wait ? wait : TR_MS;
+            rate = now < START + 600 * TR_S ? 0.2 : 0.3;
+            news.sent_at = now;
+            tr_pace_sent(&pace, tokens, now);
+            now += 3 * TR_MS;
+            level = fmin(1, level + rate * (double)(now - level_at) / TR_S);
+            level_at = now;
+            news.outcome = level >= 1 ? TR_OUT_OK : TR_OUT_THROTTLED;
+            news.status = level >= 1 ? 200 : 429;
+            level -= level >= 1;
+            served += news.outcome == TR_OUT_OK && now > START + 900 * TR_S;
+            tr_pace_reply(&pace, &news, now);
+        }
+        good += served > 1500 * 0.3 / 3;
+    }
+    assert_in_range(good, 18, 20); /* one is taken for a window of an hour */
+}
+
 /* ---- one decision each ------------------------------- */
+
+/* A window of an hour that is only estimated does not keep a closed lane's
+ * probe; the user's own limit and the server's word do. */
+static void a_probe_waits_for_no_estimate(void **state)
+{
+    struct tr_pace_opts opts = {.rpm = 60};
+    (void)state;
+
+    tr_pace_init(&pace, &opts, START);
+    pace.buckets[TR_PACE_TOKENS].estimate.hold_until = START + 3600 * TR_S;
+    assert_int_equal(tr_pace_wait(&pace, START), 3600 * TR_S);
+    assert_int_equal(tr_pace_probe_wait(&pace, START), 0);
+    for (int i = 0; i < 5; i++)
+        tr_pace_sent(&pace, 10, START);
+    pace.in_flight = 0;
+    assert_in_range(tr_pace_probe_wait(&pace, START), 3 * TR_S, 6 * TR_S);
+    pace.hold_until = START + 90 * TR_S;
+    assert_int_equal(tr_pace_probe_wait(&pace, START), 90 * TR_S);
+}
+
 
 static void reply(struct tr_pace *p, enum tr_outcome o, int64_t sent_at,
                   int64_t retry_after_ms, int64_t now)
@@ -756,6 +842,9 @@ int main(void)
         cmocka_unit_test(a_stated_window_needs_no_guess),
         cmocka_unit_test(input_and_output_are_limited_apart),
         cmocka_unit_test(the_users_ceiling_stands_above_all),
+        cmocka_unit_test(refusals_beside_headers_forgive_nothing),
+        cmocka_unit_test(a_probe_waits_for_no_estimate),
+        cmocka_unit_test(a_slow_bucket_of_one_is_no_limit_of_tokens),
         cmocka_unit_test(explicit_concurrency_is_start_and_ceiling),
         cmocka_unit_test(retry_after_holds_the_whole_lane),
         cmocka_unit_test(a_wish_is_told_from_other_holds),
