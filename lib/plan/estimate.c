@@ -36,6 +36,7 @@
 #define TIGHT_HOLD_S 50.0
 #define DARK_S 2.0
 #define DARK_LATE_S 60.0
+#define DARK_MOST_S 120.0
 #define WINDOW_QUICK_S 5.0 /* one window's quota is spent in so long, once */
 #define WINDOW_USE 0.997
 #define WINDOW_PROBE_S 0.25
@@ -340,7 +341,7 @@ static void wait_for_length(struct tr_estimate *e, int64_t now)
 /* Nothing is accepted any more. Each probe that is refused costs one; the
  * window's end is found to a third of the time gone by, or better where the
  * quota is large. Once it is known, a quarter of the doubt is enough. */
-static void dark_wait(struct tr_estimate *e, double wait_s, int64_t now)
+static void await_dawn(struct tr_estimate *e, double wait_s, int64_t now)
 {
     double gap = fmin(0.5 * seconds(now - e->dark_from),
                       4000 * e->most / fmax(e->taken.sum, 1));
@@ -362,6 +363,17 @@ static void dark_wait(struct tr_estimate *e, double wait_s, int64_t now)
     }
     gap = fmax(fmax(gap, WINDOW_PROBE_S), wait_s);
     e->hold_until = later(now, nanos(fmin(gap, 30)));
+}
+
+/* However sure that is: a request every two minutes costs little, and shows
+ * when it was no window. */
+static void dark_wait(struct tr_estimate *e, double wait_s, int64_t now)
+{
+    int64_t most = later(now, nanos(DARK_MOST_S));
+
+    await_dawn(e, wait_s, now);
+    if (e->hold_until > most)
+        e->hold_until = most;
 }
 
 static void dark(struct tr_estimate *e, int64_t from, double wait_s,

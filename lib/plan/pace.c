@@ -478,15 +478,17 @@ static bool is_blind(const struct tr_pace *p)
     return true;
 }
 
-/* No more requests are owed than are under way: the debt of the start was made
- * at a far lower rate than the one that rescaling takes it for. */
-static void forgive_debt(struct tr_pace *p, int64_t now)
+/* No more is owed than is under way: what was sent at another rate, or held
+ * back for a moment at a high one, is no debt of hours at a low one. What a
+ * limit of the user's asks for is none of these. */
+static void forgive_debt(struct tr_pace *p, int unit, int64_t now)
 {
-    struct tr_bucket *b = &p->buckets[TR_PACE_REQUESTS];
-    double r = rate(p, TR_PACE_REQUESTS, now);
-    int64_t most = later(now, span_ns((p->in_flight + 2) / r));
+    struct tr_bucket *b = &p->buckets[unit];
+    double r = rate(p, unit, now);
+    int64_t most = later(now, span_ns((p->in_flight + 2) * b->estimate.most /
+                                      r));
 
-    if (r > 0 && b->due_at > most)
+    if (is_estimated(p, unit) && b->ceiling <= 0 && r > 0 && b->due_at > most)
         b->due_at = most;
 }
 
@@ -560,8 +562,10 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
         taught = true;
     }
     rescale(p, before, now);
-    if (first && taught && p->buckets[TR_PACE_REQUESTS].ceiling <= 0)
-        forgive_debt(p, now); /* what a stated limit asks for is no such debt */
+    if (first && taught)
+        forgive_debt(p, TR_PACE_REQUESTS, now);
+    if (taught)
+        forgive_debt(p, TR_PACE_TOKENS, now);
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
         heed_hold(p, u, now);
     return taught;
