@@ -132,7 +132,7 @@ add_executable(sim ${simulator} ${CMAKE_SOURCE_DIR}/cli/fake/gullible.c)
 target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR}/tests/sim
     ${CMAKE_SOURCE_DIR}/cli)
 target_link_libraries(sim PRIVATE tr_core yyjson PkgConfig::SQLITE)
-foreach(name tr_store_commit tr_store_save tr_store_job_finish sqlite3_exec
+foreach(name tr_store_commit tr_store_save tr_store_job_finish sqlite3_exec sqlite3_wal_hook
         open __open_2 close read write rename stat lstat fstat fchmod fsync mkdir flock ftruncate pwrite pread
         posix_fallocate nanosleep mkstemp unlink fcntl tr_clock_mono_ns
         tr_clock_wall_s tr_random_fill)

@@ -152,6 +152,24 @@ out:
 
 /* ---- settings --------------------------------------------------------- */
 
+/* A log of some length is merged into the file. SQLite's own hook does that as
+ * well and keeps errors for itself: the sync of a log that nobody synced before
+ * (answers are saved so) may fail there, the kernel calls those pages clean,
+ * and a commit behind them would be lost with them. The commit that is told so
+ * is in the log all the same. What else fails is tried again. */
+static int merge_log(void *ctx, sqlite3 *db, const char *name, int pages)
+{
+    (void)ctx;
+
+    if (pages < TR_LOG_PAGES)
+        return SQLITE_OK;
+    if (sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL,
+                                  NULL) == SQLITE_OK)
+        return SQLITE_OK;
+    return sqlite3_extended_errcode(db) == SQLITE_IOERR_FSYNC
+               ? SQLITE_IOERR_FSYNC : SQLITE_OK;
+}
+
 int tr_layout_configure(struct tr_store *st, struct tr_err *err)
 {
     /* Enough for our own statements; a file from elsewhere gets no more. */
@@ -194,9 +212,10 @@ int tr_layout_configure(struct tr_store *st, struct tr_err *err)
     if (st->temporary || st->read_only)
         return TR_OK;
     snprintf(pragma, sizeof pragma, "PRAGMA journal_mode = WAL;"
-             "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = %d;"
-             "PRAGMA wal_autocheckpoint = %d;", TR_LOG_BYTES, TR_LOG_PAGES);
+             "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = %d;",
+             TR_LOG_BYTES);
     TRY(tr_sql_exec(st, pragma, err));
+    sqlite3_wal_hook(st->db, merge_log, NULL);
 out:
     return rc;
 }

@@ -104,11 +104,15 @@ def outcomes(answers):
 def play(script):
     """What is wrong with what came of it, as sentences; and what came. libcurl
     may let go of a kept connection for reasons of its own (8.14 does now and
-    then), and on a new one the script begins anew: then it is played again."""
+    then), and on a new one the script begins anew; on a busy machine the end of
+    an idle one may come when the next request has left. Then it is played
+    again."""
     for _ in range(8):
         wrong, got, said, connections = play_once(script)
-        if not (wrong and "," in got and connections > 1 and
-                set(got.split(",")) == {"ok/usage"}):
+        anew = connections > 1 and set(got.split(",")) == {"ok/usage"}
+        late = script.name.startswith("reuse_idle") and got.endswith(
+            ",lost/unknown")
+        if not (wrong and "," in got and (anew or late)):
             break
     return wrong, got, said
 

@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: MIT */
 #include "sim.h"
 
+#include "base/bounds.h"
 #include "engine/engine.h"
 #include "rows/source.h"
 
@@ -371,6 +372,12 @@ int __real_tr_store_save(SAVE_ARGS);
 int __wrap_tr_store_save(SAVE_ARGS);
 int __real_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
+void *__real_sqlite3_wal_hook(sqlite3 *db,
+                              int (*each)(void *, sqlite3 *, const char *, int),
+                              void *ctx);
+void *__wrap_sqlite3_wal_hook(sqlite3 *db,
+                              int (*each)(void *, sqlite3 *, const char *, int),
+                              void *ctx);
 int __real_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
                         void *ctx, char **error);
 int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
@@ -518,9 +525,24 @@ int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
                  w->o.cache_pages);
         __real_sqlite3_exec(db, pragma, NULL, NULL, NULL);
     }
-    if (w->o.wal_pages && strstr(sql, "wal_autocheckpoint"))
-        sqlite3_wal_autocheckpoint(db, w->o.wal_pages);
     return rc;
+}
+
+static int (*merge)(void *ctx, sqlite3 *db, const char *name, int pages);
+
+static int merge_soon(void *ctx, sqlite3 *db, const char *name, int pages)
+{
+    int most = living ? living->o.wal_pages : 0;
+
+    return merge(ctx, db, name, most && pages >= most ? TR_LOG_PAGES : pages);
+}
+
+void *__wrap_sqlite3_wal_hook(sqlite3 *db,
+                              int (*each)(void *, sqlite3 *, const char *, int),
+                              void *ctx)
+{
+    merge = each;
+    return __real_sqlite3_wal_hook(db, merge_soon, ctx);
 }
 
 /* ---- one process ------------------------------- */
