@@ -251,7 +251,8 @@ static int ledger(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err)
     if (rc != TR_OK)
         return rc;
     *file = next;
-    sim_tick(w);
+    if (ask->op == TR_LEDGER_JOIN) /* others say nothing of the day */
+        sim_tick(w);
     if (sim_point(w))
         return tr_fail(err, TR_IO, "the process died after the ledger");
     return TR_OK;
