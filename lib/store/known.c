@@ -402,8 +402,10 @@ static bool counts(const struct tr_store *st, const struct tr_store_find *how,
     const struct tr_origin *o = tr_store_origin_at(st, v->origin);
     int64_t at = o ? o->run_at : 0;
 
-    return at >= how->not_before &&
-           (v->why == TR_WHY_NONE || at >= how->failures_not_before) &&
+    /* 0 means no bound: a clock may show a year before 1970. */
+    return (!how->not_before || at >= how->not_before) &&
+           (v->why == TR_WHY_NONE || !how->failures_not_before ||
+            at >= how->failures_not_before) &&
            (!o || o->prompt_version >= how->min_prompt);
 }
 
