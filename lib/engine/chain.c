@@ -88,6 +88,15 @@ struct tr_key tr_chain_key(const struct tr_run_lane *l,
     return l->place ? tr_run_key(l, row) : row->key;
 }
 
+struct tr_verdict tr_chain_failure(const struct tr_run_lane *l, enum tr_why why)
+{
+    return (struct tr_verdict){
+        .why = (uint16_t)why,
+        .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
+        .confidence = TR_NO_CONFIDENCE,
+    };
+}
+
 /* The lane's failure is stored as if the row had ended there: no later run,
  * and no equal row, asks this lane again. False: no memory. */
 static bool keep_failure(struct tr_run *run, const struct tr_run_lane *l,
@@ -101,10 +110,7 @@ static bool keep_failure(struct tr_run *run, const struct tr_run_lane *l,
                     run->passed_count + 1, sizeof *run->passed, &err) != TR_OK)
         return false;
     run->passed[run->passed_count++] = (struct tr_store_put){
-        tr_chain_key(l, row),
-        {.why = (uint16_t)why,
-         .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
-         .confidence = TR_NO_CONFIDENCE}};
+        tr_chain_key(l, row), tr_chain_failure(l, why)};
     if (!run->flush.oldest_at)
         run->flush.oldest_at = run->now;
     return true;
@@ -133,11 +139,7 @@ static bool next_row(struct tr_run *run, struct tr_run_lane *l,
 void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
                      struct tr_row *row, enum tr_why why)
 {
-    struct tr_verdict verdict = {
-        .why = (uint16_t)why,
-        .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
-        .confidence = TR_NO_CONFIDENCE,
-    };
+    struct tr_verdict verdict = tr_chain_failure(l, why);
 
     if (next_row(run, l, row, why))
         return;
@@ -162,11 +164,6 @@ bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
 {
     return row->refused && row->lane != l->place &&
            !leads_on(run, TR_ON_BLOCKED);
-}
-
-bool tr_chain_gets_round(const struct tr_run *run, const struct tr_run_lane *l)
-{
-    return l->place + 1 < run->lane_count && !leads_on(run, TR_ON_BLOCKED);
 }
 
 void tr_chain_sends(struct tr_run *run, const struct tr_pack *p)

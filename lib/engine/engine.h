@@ -496,16 +496,15 @@ void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
 /* Would it go on, with a failure that the store knows? */
 bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
                         enum tr_why why);
+/* Nobody is sure of it, and who never answered anybody has no name yet. */
+struct tr_verdict tr_chain_failure(const struct tr_run_lane *l,
+                                   enum tr_why why);
 /* The key under which a lane's verdict on a row is stored. */
 struct tr_key tr_chain_key(const struct tr_run_lane *l,
                            const struct tr_row *row);
 /* A row that its own lane has refused, which l may not be asked about. */
 bool tr_chain_withholds(const struct tr_run *run, const struct tr_run_lane *l,
                         const struct tr_row *row);
-/* Other lanes may come to be asked what l refuses, though refusals do not go
- * on: as l closes. */
-bool tr_chain_gets_round(const struct tr_run *run,
-                         const struct tr_run_lane *l);
 /* A pack leaves: its rows will never go back before this lane. */
 void tr_chain_sends(struct tr_run *run, const struct tr_pack *p);
 /* What a reply says about its lane's health, and what follows. */

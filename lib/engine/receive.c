@@ -446,15 +446,11 @@ static bool guests_right(const struct tr_run *run, const struct tr_pack *p,
 
 /* A refusal, which nobody gets round: the row is asked once more, and alone. One
  * that is yet to be read would be asked by whoever is open then, so where that
- * may be another it is refused for good. */
+ * may be a lane to which refusals do not lead it is refused for good. */
 static int refused_alone(struct tr_run *run, struct tr_pack *p,
                          struct tr_err *err)
 {
-    struct tr_verdict refused = {
-        .why = TR_WHY_BLOCKED,
-        .origin = p->lane->origin_known ? p->lane->origin : TR_NO_ORIGIN,
-        .confidence = TR_NO_CONFIDENCE,
-    };
+    const struct tr_run_lane *l = p->lane;
     bool canary;
     uint64_t set;
 
@@ -463,10 +459,11 @@ static int refused_alone(struct tr_run *run, struct tr_pack *p,
         p->rows[0]->company = 1; /* nobody looks for it among others */
         return TR_OK;
     }
-    if (!tr_chain_gets_round(run, p->lane) ||
+    if (l->place + 1 == run->lane_count ||
+        tr_chain_goes_past(run, l, TR_WHY_BLOCKED) ||
         tr_guests_is_key(&p->seats[0].key, &canary, &set))
         return TR_OK;
-    return keep(run, &p->seats[0].key, refused, err);
+    return keep(run, &p->seats[0].key, tr_chain_failure(l, TR_WHY_BLOCKED), err);
 }
 
 /* Whatever does not settle is asked anew, as if it never had been. */

@@ -53,16 +53,6 @@ static double seconds(int64_t ns)
     return (double)ns / TR_S;
 }
 
-static int64_t nanos(double s)
-{
-    return s < 0 ? 0 : s > 86400 ? 86400 * TR_S : (int64_t)(s * TR_S);
-}
-
-static int64_t later(int64_t t, int64_t by)
-{
-    return t > INT64_MAX - by ? INT64_MAX : t + by;
-}
-
 void tr_estimate_init(struct tr_estimate *e, int64_t now)
 {
     memset(e, 0, sizeof *e);
@@ -261,7 +251,7 @@ static void cruise(struct tr_estimate *e, int64_t now)
      * looking upwards costs many refusals. */
     hold = fmax(tr_estimate_is_tight(e) ? 0 : 1.5 * span, HOLD_MIN_S);
     hold = fmin(hold, fmax(HOLD_MIN_S, e->most / (REFUSALS * base)));
-    e->hold_s_ns = nanos(fmin(hold, HOLD_MAX_S));
+    e->hold_s_ns = tr_nanos(fmin(hold, HOLD_MAX_S));
     enter(e, TR_EST_CRUISE, base, now);
 }
 
@@ -289,7 +279,7 @@ static bool cruise_tight(struct tr_estimate *e, double rate, int64_t now)
     }
     e->high = rate;
     e->low = (1 - 2 * e->cut) * rate;
-    e->hold_s_ns = nanos(e->cut > 2 * TIGHT_CUT ? HOLD_MIN_S : TIGHT_HOLD_S);
+    e->hold_s_ns = tr_nanos(e->cut > 2 * TIGHT_CUT ? HOLD_MIN_S : TIGHT_HOLD_S);
     e->tuned = true;
     enter(e, TR_EST_CRUISE, (1 - e->cut) * rate, now);
     return true;
@@ -303,7 +293,7 @@ static const double lengths_s[] = {5, 10, 15, 20, 30, 60, 120, 300, 600, 3600};
 
 static int64_t window_start(const struct tr_estimate *e, int64_t at)
 {
-    int64_t length = nanos(e->window_s);
+    int64_t length = tr_nanos(e->window_s);
 
     return e->boundary + (at - e->boundary) / length * length;
 }
@@ -311,7 +301,7 @@ static int64_t window_start(const struct tr_estimate *e, int64_t at)
 static void window(struct tr_estimate *e, double quota, int64_t now)
 {
     e->quota = fmax(quota, e->most);
-    e->hold_s_ns = nanos(HOLD_MAX_S);
+    e->hold_s_ns = tr_nanos(HOLD_MAX_S);
     enter(e, TR_EST_WINDOW, WINDOW_USE * e->quota / e->window_s, now);
 }
 
@@ -327,9 +317,9 @@ static double count_window(const struct tr_estimate *e, int64_t from,
  * is only so often something to try. */
 static void wait_for_length(struct tr_estimate *e, int64_t now)
 {
-    e->hold_until = later(now, nanos(600));
+    e->hold_until = tr_later(now, tr_nanos(600));
     for (size_t i = 0; i < LENGTHS; i++) {
-        int64_t end = later(e->boundary, nanos(lengths_s[i]) + 50 * TR_MS);
+        int64_t end = tr_later(e->boundary, tr_nanos(lengths_s[i]) + 50 * TR_MS);
 
         if (end > now) {
             e->hold_until = end;
@@ -351,8 +341,8 @@ static void await_dawn(struct tr_estimate *e, double wait_s, int64_t now)
         return;
     }
     if (e->window_s > 0) {
-        int64_t end = later(window_start(e, e->dark_from),
-                            nanos(e->window_s));
+        int64_t end = tr_later(window_start(e, e->dark_from),
+                            tr_nanos(e->window_s));
 
         if (now < end - e->slack) {
             e->hold_until = end - e->slack;
@@ -362,14 +352,14 @@ static void await_dawn(struct tr_estimate *e, double wait_s, int64_t now)
             gap = seconds(e->slack) / 4;
     }
     gap = fmax(fmax(gap, WINDOW_PROBE_S), wait_s);
-    e->hold_until = later(now, nanos(fmin(gap, 30)));
+    e->hold_until = tr_later(now, tr_nanos(fmin(gap, 30)));
 }
 
 /* However sure that is: a request every two minutes costs little, and shows
  * when it was no window. */
 static void dark_wait(struct tr_estimate *e, double wait_s, int64_t now)
 {
-    int64_t most = later(now, nanos(DARK_MOST_S));
+    int64_t most = tr_later(now, tr_nanos(DARK_MOST_S));
 
     await_dawn(e, wait_s, now);
     if (e->hold_until > most)
@@ -394,8 +384,8 @@ static void measure(struct tr_estimate *e, int64_t sent_at, int64_t now)
     e->boundary = sent_at;
     e->slack = sent_at - e->dark_last;
     e->quota = fmax(e->most, sum_at(e, e->dark_from) -
-                                 sum_at(e, e->dark_last - nanos(60)));
-    e->hold_s_ns = nanos(HOLD_MAX_S);
+                                 sum_at(e, e->dark_last - tr_nanos(60)));
+    e->hold_s_ns = tr_nanos(HOLD_MAX_S);
     enter(e, TR_EST_WINDOW, fmin(e->trusted, e->quota / WINDOW_QUICK_S), now);
 }
 
@@ -466,7 +456,7 @@ static void gap(struct tr_estimate *e, double rate, double wait_s, int64_t now)
     double factor = pow(e->low > 0 ? 2 : 4, fmin(e->misses, 20));
     double span = wait_s >= 0 ? wait_s : factor * e->most / rate;
 
-    e->hold_until = later(now, nanos(fmin(span, 5)));
+    e->hold_until = tr_later(now, tr_nanos(fmin(span, 5)));
 }
 
 /* The rate to look around with: what the bounds allow at most, or below what
@@ -484,7 +474,7 @@ static void top_of_climb(struct tr_estimate *e, double rate, double taken,
                          int64_t sent_at, int64_t now)
 {
     double span = fmin(2, seconds(now - e->began_at));
-    double lately = (e->taken.sum - sum_at(e, now - nanos(span))) /
+    double lately = (e->taken.sum - sum_at(e, now - tr_nanos(span))) /
                     fmax(span, 1e-3);
 
     /* Something else may have held us below what the climb allowed. */
@@ -496,7 +486,7 @@ static void top_of_climb(struct tr_estimate *e, double rate, double taken,
     e->dark_from = sent_at;
     e->misses = 0;
     if (seconds(e->turn) * rate > 0.5 * e->most)
-        e->hold_until = later(now, e->turn + e->turn / 10);
+        e->hold_until = tr_later(now, e->turn + e->turn / 10);
     find(e, rate, now);
 }
 
@@ -528,7 +518,7 @@ static bool refused_tight(struct tr_estimate *e, double rate, double taken,
         e->run = fmax(e->run, (taken - e->size) /
                                   seconds(e->anchors[e->anchor_count - 1].at -
                                           e->anchors[e->anchor_count - 2].at));
-    e->hold_until = later(now - e->turn, nanos(e->most / rate));
+    e->hold_until = tr_later(now - e->turn, tr_nanos(e->most / rate));
     if (cruise_tight(e, rate, now))
         return true;
     e->cleared = e->suspected;
@@ -573,8 +563,8 @@ static void react(struct tr_estimate *e, double taken, double wait_s,
     e->reacted_at = now;
     e->passed = rate;
     e->turn = now <= sent_at ? 0
-              : now - sent_at < nanos(TURN_MOST_S) ? now - sent_at
-                                                   : nanos(TURN_MOST_S);
+              : now - sent_at < tr_nanos(TURN_MOST_S) ? now - sent_at
+                                                   : tr_nanos(TURN_MOST_S);
     e->probe_at = 0;
     if ((e->phase == TR_EST_WINDOW || e->phase == TR_EST_RAMP) &&
         e->window_s > 0) {
@@ -606,7 +596,7 @@ static void react(struct tr_estimate *e, double taken, double wait_s,
     if (!none) {
         e->misses = 0;
         e->blank = false;
-        e->hold_until = later(sent_at, nanos(e->most / rate));
+        e->hold_until = tr_later(sent_at, tr_nanos(e->most / rate));
     }
     if (e->low > 0 && e->high < SURE * e->low)
         cruise(e, now);
@@ -665,7 +655,7 @@ static void exceeded(struct tr_estimate *e, int64_t sent_at, int64_t now)
     double n = sum_at(e, sent_at) - e->anchors[0].sum;
     double flow = n / fmax(seconds(sent_at - e->anchors[0].at), 1e-3);
     double span = fmin(60, fmax(1, seconds(now - e->began_at)));
-    double mean = (e->taken.sum - sum_at(e, now - nanos(span))) / span;
+    double mean = (e->taken.sum - sum_at(e, now - tr_nanos(span))) / span;
     double hold = e->phase != TR_EST_CRUISE
                       ? HOLD_MIN_S
                       : seconds(e->hold_s_ns) *
@@ -675,7 +665,7 @@ static void exceeded(struct tr_estimate *e, int64_t sent_at, int64_t now)
     if (e->low <= 0)
         flow = fmax(flow, rate / 2);
     e->reacted_at = now;
-    e->hold_s_ns = nanos(fmin(hold, HOLD_MAX_S));
+    e->hold_s_ns = tr_nanos(fmin(hold, HOLD_MAX_S));
     e->anchors[0] = (struct tr_mark){now, e->taken.sum};
     enter(e, TR_EST_CRUISE, fmin(rate, fmax(flow, mean / 2)), now);
 }
@@ -743,7 +733,7 @@ static void probe(struct tr_estimate *e, int64_t now)
         return;
     }
     e->probe_at = now;
-    e->hold_until = later(now, e->turn + e->turn / 4);
+    e->hold_until = tr_later(now, e->turn + e->turn / 4);
 }
 
 /* Nothing was sent for longer than the rate or a wait, if they held us back: we
@@ -775,7 +765,7 @@ void tr_estimate_sent(struct tr_estimate *e, double units, bool held,
         e->since += now - e->last_at;
     if (!held && now > e->last_at)
         e->idle_ns += now - e->last_at;
-    if (e->idle_ns > nanos(IDLE_S) && e->low <= 0 && !e->usual.known)
+    if (e->idle_ns > tr_nanos(IDLE_S) && e->low <= 0 && !e->usual.known)
         e->anchor_count = 0;
     if (e->phase == TR_EST_DARK)
         dark_wait(e, -1, now);

@@ -97,11 +97,6 @@ bool tr_retry_budget_take(struct tr_retry_budget *b)
 #define SHARE 9                  /* nine parts of work for one of syncing */
 #define AGE_MAX_NS (200 * TR_MS) /* nothing paid for lies longer unsynced */
 
-static int64_t later(int64_t t, int64_t by)
-{
-    return t > INT64_MAX - by ? INT64_MAX : t + by;
-}
-
 bool tr_flush_due(const struct tr_flush *f, bool starved, uint32_t pending,
                   int64_t now)
 {
@@ -130,15 +125,15 @@ int64_t tr_flush_wake(const struct tr_flush *f)
     int64_t cost = f->last_cost < INT64_MAX / (2 * SHARE)
                        ? f->last_cost
                        : INT64_MAX / (2 * SHARE);
-    int64_t by_share = later(f->last_at, SHARE * cost);
+    int64_t by_share = tr_later(f->last_at, SHARE * cost);
     int64_t by_age, rest;
 
     if (f->oldest_at == 0)
         return by_share;
     /* On a disk so slow that the age would mean syncing all the time, half
      * the time must do. */
-    by_age = later(f->oldest_at, AGE_MAX_NS);
-    rest = later(f->last_at, cost);
+    by_age = tr_later(f->oldest_at, AGE_MAX_NS);
+    rest = tr_later(f->last_at, cost);
     if (by_age < rest)
         by_age = rest;
     return by_share < by_age ? by_share : by_age;

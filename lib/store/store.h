@@ -90,8 +90,8 @@ int tr_store_set_add(struct tr_store *st, struct tr_str names,
  * in key order inside. Verdicts whose
  * origin.run_at < not_before (--fresh) are passed over, and so are failures
  * older than failures_not_before (--retry-failed), each unless that is 0;
- * prompt versions below min_prompt too. A verdict is seen from its commit on. One that was changed on
- * disk is an error (TR_CONFIG), but for 1 in 8,192. */
+ * prompt versions below min_prompt too. A verdict is seen from its commit on.
+ * One that was changed on disk is an error (TR_CONFIG), but for 1 in 8,192. */
 struct tr_store_find {
     int64_t not_before, failures_not_before;
     int32_t min_prompt;

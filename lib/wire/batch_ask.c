@@ -289,8 +289,7 @@ static void on_uploaded(struct tr_batch_lane *l, struct tr_group *g,
     struct tr_reply reply;
 
     if (g->in_vain) {
-        reply = g->fail;
-        tr_group_fail(g, &reply);
+        tr_group_fail(g, &g->fail);
         return;
     }
     if (is_success(r) && tr_batch_file_read(g->batch.file,

@@ -222,6 +222,7 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
     struct sim_batches *all = w->batches;
     bool ok = a->net == TR_NET_OK && a->status == 200 && !a->nonsense;
     bool told = a->kind == POLL || (a->kind == CANCEL && ok); /* how it is */
+    bool guesses = !is_openai(w), lost;
     struct batch *b = a->batch;
 
     if (a->kind == FETCH && (ok || a->nonsense) && b)
@@ -262,15 +263,14 @@ static void heard(struct sim *w, const struct ask *a, size_t saved)
     w->marks[M_B_IN_VAIN] += a->kind == LIST && ok && !b;
     /* Whether it was made cannot be known, nor which one it is with a clock
      * that was set, or among so many; and one that was guessed may be stuck. */
-    for (size_t i = 0; a->kind == POLL && !is_openai(w) && b && b->stuck &&
-                       i < all->all_n; i++)
-        if (!all->all[i]->told)
-            sim_batch_land(w, all->all[i]);
-    for (size_t i = 0; a->kind == LIST && i < all->all_n; i++)
+    lost = a->kind == LIST &&
+           (is_murky(w) || a->status == 404 ||
+            (guesses && (all->strange || all->all_n >= MANY)));
+    lost = lost || (a->kind == POLL && guesses && b && b->stuck);
+    for (size_t i = 0; i < all->all_n; i++)
         if (!all->all[i]->told &&
-            (is_murky(w) || (all->strange && !is_openai(w)) ||
-             a->status == 404 || (all->all_n >= MANY && !is_openai(w)) ||
-             (ok && !is_openai(w) && all->all[i]->clock != w->wall_shift)))
+            (lost || (a->kind == LIST && ok && guesses &&
+                      all->all[i]->clock != w->wall_shift)))
             sim_batch_land(w, all->all[i]);
 }
 

@@ -11,7 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { LOOKS_OFTEN = 16 };
+enum { LOOKS_OFTEN = 16 }; /* of one world, before they become rarer */
 
 /* An answer is durable after so long at most, however rare the commits are:
  * the age of tr_flush_due(), some looks at a sluggish clock, its commit and

@@ -609,8 +609,8 @@ int main(int argc, char **argv)
 
     /* Worlds take and release the same megabytes: they need not go back to the
      * kernel each time, which took a third of all time. */
-    mallopt(M_MMAP_THRESHOLD, 1 << 30);
-    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
     sim_vfs_init();
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;

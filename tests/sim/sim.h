@@ -434,7 +434,7 @@ struct sim_item {
     bool guest;      /* it has its answer: asked only to compare */
     bool canary;     /* it had it alone, when it went into a batch: */
     uint32_t canary_mask;
-    bool maybe;               /* its sender may have known its label */
+    bool maybe;      /* its sender may have known its label */
 };
 
 enum sim_stage { FREE, ON_WIRE, ON_WAY_BACK };
@@ -593,11 +593,11 @@ struct sim {
     struct sim_stored stored;    /* as read last, when the disk had */
     uint64_t stored_syncs;       /* been synced so often */
     int looks;                   /* at what a power cut would leave */
-    int told_off;                /* requests: to wait for long */
     struct sim_key *keys;        /* of texts and models, sorted */
     int key_count;
 
     /* what strikes */
+    int told_off;                /* requests that were to wait for long */
     const struct sim_script *script; /* NULL: drawn */
     int64_t calls[SIM_SITES];
     int script_next[SIM_SITES];

@@ -373,12 +373,9 @@ int __real_tr_store_save(SAVE_ARGS);
 int __wrap_tr_store_save(SAVE_ARGS);
 int __real_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
 int __wrap_tr_store_job_finish(struct tr_store *st, struct tr_err *err);
-void *__real_sqlite3_wal_hook(sqlite3 *db,
-                              int (*each)(void *, sqlite3 *, const char *, int),
-                              void *ctx);
-void *__wrap_sqlite3_wal_hook(sqlite3 *db,
-                              int (*each)(void *, sqlite3 *, const char *, int),
-                              void *ctx);
+typedef int wal_hook(void *ctx, sqlite3 *db, const char *name, int pages);
+void *__real_sqlite3_wal_hook(sqlite3 *db, wal_hook *each, void *ctx);
+void *__wrap_sqlite3_wal_hook(sqlite3 *db, wal_hook *each, void *ctx);
 int __real_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
                         void *ctx, char **error);
 int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
@@ -529,7 +526,7 @@ int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, sqlite3_callback each,
     return rc;
 }
 
-static int (*merge)(void *ctx, sqlite3 *db, const char *name, int pages);
+static wal_hook *merge;
 
 static int merge_soon(void *ctx, sqlite3 *db, const char *name, int pages)
 {
@@ -538,9 +535,7 @@ static int merge_soon(void *ctx, sqlite3 *db, const char *name, int pages)
     return merge(ctx, db, name, most && pages >= most ? TR_LOG_PAGES : pages);
 }
 
-void *__wrap_sqlite3_wal_hook(sqlite3 *db,
-                              int (*each)(void *, sqlite3 *, const char *, int),
-                              void *ctx)
+void *__wrap_sqlite3_wal_hook(sqlite3 *db, wal_hook *each, void *ctx)
 {
     merge = each;
     return __real_sqlite3_wal_hook(db, merge_soon, ctx);
@@ -858,7 +853,8 @@ static int live(struct sim *w, struct tr_err *err)
         w->quiet_since = w->now;
     }
     w->most_steps += w->run_number == 1;
-    if (++w->steps > (w->o.batch ? BATCH_STEPS_MAX : STEPS_MAX) || w->now - w->born_at > most_ns(w)) {
+    if (++w->steps > (w->o.batch ? BATCH_STEPS_MAX : STEPS_MAX) ||
+        w->now - w->born_at > most_ns(w)) {
         sim_fail(w, "I9", "no end after %" PRId64 " steps, %.0f s", w->steps,
                  (double)(w->now - w->born_at) / TR_S);
         return TR_BUG;

@@ -119,22 +119,6 @@ static void a_bucket_of_one_is_met_from_below(void **state)
     }
 }
 
-/* The same at a few requests a minute, once the limit has been raised. */
-static void a_slow_bucket_of_one_stays_one(void **state)
-{
-    struct world w = silent(0.2, 5);
-    (void)state;
-
-    w.changes_at_s = 600;
-    w.factor = 1.5;
-    for (uint64_t seed = 1; seed <= 8; seed++) {
-        drive(&w, seed, 3000);
-        if (world_used(&result, &w, 1200, 3000) < 0.9)
-            fail_msg("seed %d: used %.4f", (int)seed,
-                     world_used(&result, &w, 1200, 3000));
-    }
-}
-
 /* Tokens are limited, and every request takes another number of them. */
 static void a_limit_of_tokens_is_found(void **state)
 {
@@ -345,6 +329,17 @@ static void hours_between_refusals_are_no_limit(void **state)
     }
 }
 
+/* Nothing is accepted any more, and windows are taken to last an hour. */
+static void in_the_dark(struct tr_estimate *e, int64_t now)
+{
+    tr_estimate_init(e, now);
+    e->phase = TR_EST_DARK;
+    e->window_s = 3600;
+    e->quota = 4;
+    e->trusted = 2;
+    e->boundary = e->dark_from = e->dark_last = e->last_at = now;
+}
+
 /* A process that slept while a window's length was measured: not that long. */
 static void sleep_is_no_window(void **state)
 {
@@ -352,18 +347,48 @@ static void sleep_is_no_window(void **state)
     int64_t now = WORLD_START;
     (void)state;
 
-    tr_estimate_init(&e, now);
-    e.phase = TR_EST_DARK;
+    in_the_dark(&e, now);
     e.measuring = true;
-    e.window_s = 3600;
-    e.quota = 4;
-    e.trusted = 2;
-    e.boundary = e.dark_from = e.dark_last = e.last_at = now;
     e.hold_until = now + 120 * TR_S;
     now += 5500 * TR_S;
     tr_estimate_sent(&e, 1, true, now);
     tr_estimate_accepted(&e, now, now + 50 * TR_MS);
     assert_true(tr_estimate_rate(&e, true, now) > 0.1);
+}
+
+/* An hour's window may be none: somebody looks every two minutes. */
+static void darkness_is_looked_at(void **state)
+{
+    struct tr_estimate e;
+    int64_t now = WORLD_START;
+    (void)state;
+
+    in_the_dark(&e, now);
+    now += 60 * TR_S;
+    tr_estimate_sent(&e, 1, true, now);
+    tr_estimate_refused(&e, 1, -1, now, now + 50 * TR_MS);
+    assert_in_range(e.hold_until - now, TR_S, 121 * TR_S);
+}
+
+/* What a bucket of one accepts while its raised limit is looked for came one by
+ * one: it did not grow. */
+static void a_raised_limit_makes_no_larger_bucket(void **state)
+{
+    struct tr_estimate e;
+    int64_t now = WORLD_START;
+    (void)state;
+
+    tr_estimate_init(&e, now);
+    e.phase = TR_EST_RAMP;
+    e.base = 0.2;
+    e.size = 1;
+    for (int i = 0; i < 18; i++) {
+        now += 5 * TR_S;
+        tr_estimate_sent(&e, 1, true, now);
+    }
+    tr_estimate_refused(&e, 1, -1, now, now + 50 * TR_MS);
+    assert_int_equal(e.phase, TR_EST_FIND);
+    assert_true(tr_estimate_is_tight(&e));
 }
 
 /* A process that slept for an hour finds a refusal: not an hour's round trip. */
@@ -433,7 +458,6 @@ int main(void)
         cmocka_unit_test(a_limit_that_changes_is_followed),
         cmocka_unit_test(fixed_windows_are_recognised),
         cmocka_unit_test(a_bucket_of_one_is_met_from_below),
-        cmocka_unit_test(a_slow_bucket_of_one_stays_one),
         cmocka_unit_test(a_limit_of_tokens_is_found),
         cmocka_unit_test(a_hidden_frame_is_lived_with),
         cmocka_unit_test(refusals_at_any_rate_are_no_limit),
@@ -444,6 +468,8 @@ int main(void)
         cmocka_unit_test(rare_requests_are_no_slow_limit),
         cmocka_unit_test(hours_between_refusals_are_no_limit),
         cmocka_unit_test(sleep_is_no_window),
+        cmocka_unit_test(darkness_is_looked_at),
+        cmocka_unit_test(a_raised_limit_makes_no_larger_bucket),
         cmocka_unit_test(a_refusal_found_after_sleep_is_not_waited_for),
         cmocka_unit_test(nothing_breaks_it),
     };

@@ -308,7 +308,6 @@ static void a_probe_waits_for_no_estimate(void **state)
     assert_int_equal(tr_pace_probe_wait(&pace, START), 90 * TR_S);
 }
 
-
 static void reply(struct tr_pace *p, enum tr_outcome o, int64_t sent_at,
                   int64_t retry_after_ms, int64_t now)
 {
