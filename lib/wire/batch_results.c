@@ -106,17 +106,6 @@ static struct tr_group *owner_of(struct tr_batch_lane *l, const char *id)
     return NULL;
 }
 
-/* Nobody's batch of ours was found; or its ids are not what we sent. */
-static void doubt(struct tr_batch_lane *l)
-{
-    for (size_t i = 0; i < l->group_count; i++) {
-        struct tr_group *g = l->groups[i];
-
-        g->maybe |= g->step == TR_GROUP_CREATING ||
-                    g->step == TR_GROUP_LOOKING || g->guessed;
-    }
-}
-
 /* The batch that was found for g is another's, who gets its name. g goes on
  * looking. */
 static void give_name(struct tr_batch_lane *l, struct tr_group *g)
@@ -136,7 +125,7 @@ static void give_name(struct tr_batch_lane *l, struct tr_group *g)
                          "whether the batch was made cannot be found out: too "
                          "many of the same size are there");
     if (!owner) {
-        doubt(l);
+        tr_group_doubt(l); /* or its ids are not what we sent */
         tr_group_stranger(l, news.name);
     } else if (owner->step == TR_GROUP_LOOKING || owner->guessed) {
         if (owner->asked) /* about another one */

@@ -72,6 +72,16 @@ void tr_group_stranger(struct tr_batch_lane *l, const char *name)
              sizeof l->strangers[0], "%s", name);
 }
 
+void tr_group_doubt(struct tr_batch_lane *l)
+{
+    for (size_t i = 0; i < l->group_count; i++) {
+        struct tr_group *g = l->groups[i];
+
+        g->maybe |= g->step == TR_GROUP_CREATING ||
+                    g->step == TR_GROUP_LOOKING || g->guessed;
+    }
+}
+
 void tr_group_free(struct tr_batch_lane *l, struct tr_group *g)
 {
     size_t i = 0;
@@ -80,6 +90,8 @@ void tr_group_free(struct tr_batch_lane *l, struct tr_group *g)
         i++;
     if (l->form->guesses && g->batch.name[0] && !g->guessed)
         tr_group_stranger(l, g->batch.name); /* it is nobody else's */
+    else if (g->guessed)
+        tr_group_doubt(l); /* whose it was was never said */
     l->groups[i] = l->groups[--l->group_count];
     if (l->filling == g)
         l->filling = NULL;

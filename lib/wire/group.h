@@ -124,6 +124,8 @@ int tr_group_file(struct tr_batch_lane *l, int *fd, struct tr_err *err);
 struct tr_group *tr_group_new(struct tr_batch_lane *l, struct tr_err *err);
 /* A batch of that name is none of those that are looked for. */
 void tr_group_stranger(struct tr_batch_lane *l, const char *name);
+/* A batch that was seen may be that of any of those. */
+void tr_group_doubt(struct tr_batch_lane *l);
 void tr_group_free(struct tr_batch_lane *l, struct tr_group *g);
 /* NULL: the attempt is not in it. */
 struct tr_entry *tr_group_entry(struct tr_group *g, uint64_t attempt);

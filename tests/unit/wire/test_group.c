@@ -284,6 +284,48 @@ static void a_name_comes_while_the_wrong_results_do(void **state)
     lane->vt->close(lane);
 }
 
+/* One batch is there, what it brought cannot be read, and two look for theirs.
+ * Whoever found it first gives up while the other turns the list's last page:
+ * it may have been his. */
+static void whoever_guessed_in_vain_leaves_a_doubt(void **state)
+{
+    static const char pages[] = "{\"data\":[" OBJECT("2") "],\"has_more\":true,"
+                                "\"last_id\":\"msgbatch_2\"}";
+    struct tr_lane *lane = open_lane("anthropic");
+    struct tr_reply reply;
+    int turned = 0, heard = 0;
+    (void)state;
+
+    adopt(lane, (struct tr_batch){.state = TR_BATCH_CREATING, .mark = MARK}, 7);
+    adopt(lane, (struct tr_batch){.state = TR_BATCH_CREATING, .mark = OTHER},
+          8);
+    for (int i = 0; heard != (1 << 7 | 1 << 8); i++, now_ns += TR_S / 10) {
+        bool got = next(lane, &reply);
+
+        assert_in_range(i, 0, 10000);
+        for (size_t k = 0; k < wire.n && !got; k++) {
+            struct asked *a = &wire.asked[k];
+            bool last = strstr(a->url, "after") != NULL;
+            const char *body = last ? "{\"data\":[]}" : a->save_fd >= 0 ? "{"
+                             : strstr(a->url, "msgbatch_2") ? OBJECT("2")
+                             : pages;
+
+            turned += last && !a->over;
+            if (a->over || (last && turned > 5 && !heard) ||
+                (a->save_fd >= 0 && turned <= 5))
+                continue;
+            got = answer(lane, a, 200, body, &reply);
+        }
+        if (!got)
+            continue;
+        assert_int_equal(reply.outcome, TR_OUT_LOST);
+        assert_int_equal(reply.billing, TR_BILL_UNKNOWN);
+        assert_int_equal(reply.tag, heard ? 8 : 7);
+        heard |= 1 << reply.tag;
+    }
+    lane->vt->close(lane);
+}
+
 /* ---- room in the provider's queue -------------------------------------- */
 
 static void hand_in(struct tr_lane *lane)
@@ -470,6 +512,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_are_fetched_from_the_lanes_server),
         cmocka_unit_test(a_name_comes_while_the_wrong_results_do),
+        cmocka_unit_test(whoever_guessed_in_vain_leaves_a_doubt),
         cmocka_unit_test(an_adopted_batch_counts),
         cmocka_unit_test(whoever_fills_the_queue_is_awaited),
         cmocka_unit_test(room_comes_back),
