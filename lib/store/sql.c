@@ -206,11 +206,15 @@ int tr_sql_fail(struct tr_store *st, struct tr_err *err, const char *what)
     next = advice[i].next;
     if (rc == SQLITE_CANTOPEN) /* it may be for want of descriptors */
         next = tr_errno_remedy(sqlite3_system_errno(st->db), next);
-    return tr_fail(err, advice[i].code, "%s: %s: %s; %s%s", tr_sql_name(st),
-                   what, unread ? sqlite3_errstr(rc) : sqlite3_errmsg(st->db),
-                   next,
-                   advice[i].keeps && st->path[0]
-                       ? "; what is committed is safe" : "");
+    tr_fail(err, advice[i].code, "%s: %s: %s; %s%s", tr_sql_name(st), what,
+            unread ? sqlite3_errstr(rc) : sqlite3_errmsg(st->db), next,
+            advice[i].keeps && st->path[0] ? "; what is committed is safe"
+                                           : "");
+    /* SQLite undoes all that was under way, be it a read that failed; what
+     * came then would be a transaction each. */
+    if (st->in_transaction && sqlite3_get_autocommit(st->db))
+        tr_sql_give_up(st, advice[i].code, err);
+    return advice[i].code;
 }
 
 int tr_sql_damaged(const struct tr_store *st, const char *what,
