@@ -175,7 +175,7 @@ set_tests_properties(hostile PROPERTIES TIMEOUT 600)
 
 # Nightly: the same at length, and planted bugs that the simulator must find.
 add_test(NAME sim_long COMMAND sim --seeds 2000000 --from 1000000 --jobs ${cores})
-add_test(NAME sim_calls_long COMMAND sim --calls 100)
+add_test(NAME sim_calls_long COMMAND sim --calls 100 --jobs ${cores})
 add_test(NAME sim_hostile_long COMMAND sim --hostile)
 add_test(NAME sim_brownout_long COMMAND sim --brownout --seeds 500)
 add_test(NAME sim_mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/sim/mutants

@@ -290,12 +290,13 @@ static int every_call_of(struct every *e)
     return e->failed || w.disk_calls < 100;
 }
 
-/* With few power cuts the jobs share the numbers of the calls. */
-static int every_call(uint64_t seed, int cuts)
+/* With few power cuts the jobs share the numbers of the calls. Each process
+ * takes every processes-th job. */
+static int every_call(uint64_t seed, int cuts, int first, int processes)
 {
     int rc = 0;
 
-    for (int i = 0; i < CALLED; i++) {
+    for (int i = first; i < CALLED; i += processes) {
         struct every e = {.set = i, .cuts = cuts, .whole = cuts >= 100};
 
         sim_options_none(&e.o);
@@ -308,6 +309,26 @@ static int every_call(uint64_t seed, int cuts)
         e.o.faulty_runs = 3;
         rc |= every_call_of(&e);
     }
+    return rc;
+}
+
+static int every_call_at_once(uint64_t seed, int cuts, int processes)
+{
+    int rc = 0, status;
+
+    for (int i = 1; i < processes; i++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            rc = every_call(seed, cuts, i, processes);
+            fflush(stdout);
+            _exit(rc);
+        }
+        rc |= pid < 0;
+    }
+    rc |= every_call(seed, cuts, 0, processes);
+    while (wait(&status) > 0)
+        rc |= status != 0;
     return rc;
 }
 
@@ -412,10 +433,10 @@ static int usage(void)
           "       sim --shrink SEED [--to FILE] [--set NAME=VALUE]...\n"
           "  --seeds N   worlds to run (1000)\n"
           "  --from S    first seed (1)\n"
-          "  --jobs N    processes that share the seeds (1)\n"
-          "  --calls N   small jobs that die at each call to the disk, in N\n"
-          "              ways, fail at each, and are told to stop; below 100\n"
-          "              they share the calls\n"
+          "  --jobs N    processes that share the seeds or small jobs (1)\n"
+          "  --calls N   four small jobs that die at each call to the disk, in\n"
+          "              N ways, fail at each, and are told to stop; below\n"
+          "              100 they share the calls\n"
           "  --caps      a job of 200 rows under every cap there can be\n"
           "  --twins     two stores at a time, one budget, N pairs\n"
           "  --files     a ledger and an output that die and fail at each call,\n"
@@ -435,12 +456,14 @@ static int usage(void)
     return 2;
 }
 
-enum mode { SEEDS, CAPS, TWINS, FILES, HOSTILE, BROWNOUT, LIMITS, SHRINK };
+enum mode {
+    SEEDS, CALLS, CAPS, TWINS, FILES, HOSTILE, BROWNOUT, LIMITS, SHRINK
+};
 
 struct command {
     enum mode mode;
     uint64_t seeds, from;
-    int jobs;
+    int jobs, cuts;
     const char *sets[64];
     int set_count;
     bool verbose, first_only;
@@ -642,7 +665,7 @@ int main(int argc, char **argv)
         else if (strcmp(a, "--play") == 0)
             return sim_playbook_table(value);
         else if (strcmp(a, "--calls") == 0)
-            return every_call(c.from, atoi(value));
+            c.mode = CALLS, c.cuts = atoi(value);
         else if (strcmp(a, "--seeds") == 0)
             c.seeds = strtoull(value, NULL, 10);
         else if (strcmp(a, "--from") == 0)
@@ -660,6 +683,8 @@ int main(int argc, char **argv)
             return usage();
     }
     switch (c.mode) {
+    case CALLS:
+        return every_call_at_once(c.from, c.cuts, c.jobs);
     case CAPS:
         return every_cap(c.from);
     case TWINS:
