@@ -188,7 +188,6 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
 {
     double before[TR_PACE_UNITS];
     bool taught = false, blamed = false, blind = is_blind(p);
-    bool first = p->buckets[TR_PACE_REQUESTS].estimate.phase == TR_EST_START;
 
     tr_pace_rates(p, before, now);
     if (blind && times > 0)
@@ -213,12 +212,11 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
         taught = true;
     }
     tr_pace_rescale(p, before, now);
-    if (first && taught)
-        forgive_debt(p, TR_PACE_REQUESTS, now);
-    if (taught)
-        forgive_debt(p, TR_PACE_TOKENS, now);
-    for (int u = 0; u <= TR_PACE_TOKENS; u++)
+    for (int u = 0; u <= TR_PACE_TOKENS; u++) {
+        if (taught)
+            forgive_debt(p, u, now);
         tr_pace_heed_hold(p, u, now);
+    }
     return taught;
 }
 
