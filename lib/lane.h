@@ -96,7 +96,8 @@ struct tr_batch_keep {
     /* Before the provider may hear of it; sets batch->id. */
     int (*creating)(void *ctx, struct tr_batch *batch,
                     const uint64_t *attempts, size_t n, struct tr_err *err);
-    /* Before the first question about it. */
+    /* Before the first question about it. Name "": the one that was guessed is
+     * gone, and the batch is looked for again. */
     int (*opened)(void *ctx, const struct tr_batch *batch, struct tr_err *err);
 };
 

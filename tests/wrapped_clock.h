@@ -9,7 +9,8 @@
 
 #include "base/clock.h"
 
-static int64_t now_ns; /* since the start of both clocks */
+static int64_t now_ns;   /* since the start of both clocks, awake */
+static int64_t asleep_s; /* and so long asleep */
 
 int64_t __wrap_tr_clock_mono_ns(void);
 int64_t __wrap_tr_clock_wall_s(void);
@@ -21,7 +22,7 @@ int64_t __wrap_tr_clock_mono_ns(void)
 
 int64_t __wrap_tr_clock_wall_s(void)
 {
-    return 1764500000 + now_ns / TR_S;
+    return 1764500000 + now_ns / TR_S + asleep_s;
 }
 
 #endif

@@ -277,7 +277,8 @@ int tr_store_batch_opened(struct tr_store *st, const struct tr_batch *batch,
     int rc = TR_OK;
 
     TRY(tr_sql_begin(st, err));
-    sqlite3_bind_int64(s, 1, TR_BATCH_OPEN);
+    sqlite3_bind_int64(s, 1, batch->name[0] ? TR_BATCH_OPEN
+                                            : TR_BATCH_CREATING);
     tr_sql_bind_text(st, S_BATCH_OPENED, 2, tr_str_c(batch->name));
     tr_sql_bind_text(st, S_BATCH_OPENED, 3, tr_str_c(batch->file));
     sqlite3_bind_int64(s, 4, batch->id);

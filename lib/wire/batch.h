@@ -23,6 +23,8 @@ struct tr_batch_news {
     char output[300], errors[300]; /* file names or addresses; "": none */
     int64_t worked;               /* requests that were worked on: they have an
                                      answer or an error; -1: unsaid */
+    int64_t created_at;           /* Unix s by the server's clock; -1: unsaid,
+                                     or never asked for */
     struct tr_wire_error error;   /* FAILED: the first one */
 };
 

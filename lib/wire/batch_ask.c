@@ -200,6 +200,19 @@ static int64_t age_s(const struct tr_group *g)
     return wall > known ? wall : known;
 }
 
+/* One that was guessed may be another's, who alone may cancel it in time. */
+static bool has_aged(const struct tr_group *g, const struct tr_batch_news *news,
+                     const struct tr_http_result *r)
+{
+    int64_t now = tr_wire_date_s(tr_wire_header(r->headers, "date"));
+    int64_t known = (tr_clock_mono_ns() - g->known_at) / TR_S;
+
+    if (now < 0)
+        now = tr_clock_wall_s();
+    return (news->created_at < 0 ? known : now - news->created_at) >
+           WINDOW_S + MARGIN_S;
+}
+
 /* It was to be cancelled, and whoever was told so has had his time; with
  * nobody to say how it is doing, more of it. Time is up when the question was
  * asked later: what is said while a machine sleeps is heard when it wakes. */
@@ -217,7 +230,8 @@ void tr_group_poll(struct tr_batch_lane *l, struct tr_group *g)
 
     /* A clock that was set forward cancels too early, which loses time, never
      * an answer. */
-    if (age_s(g) > WINDOW_S + MARGIN_S && !g->cancel_from) {
+    if (age_s(g) > WINDOW_S + MARGIN_S && !g->cancel_from &&
+        (!g->guessed || g->aged)) {
         g->cancel_from = tr_clock_mono_ns();
         g->cancel_next = true;
     }
@@ -319,6 +333,7 @@ void tr_group_opened(struct tr_batch_lane *l, struct tr_group *g,
     g->step = TR_GROUP_OPEN;
     g->polls = g->empty = g->rereads = 0; /* it may have had another's name */
     g->cancel_from = g->cancelled_at = 0;
+    g->aged = false;
     g->ended = false;
     tr_group_poll_later(l, g, -1);
 }
@@ -343,13 +358,46 @@ void tr_group_search(struct tr_batch_lane *l, struct tr_group *g)
         tr_group_poll_later(l, g, -1);
     else if (ms < 0 && g->maybe)
         tr_group_fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
-                         "whether the batch was made cannot be found out: one "
-                         "of the same size is there, and the clocks differ");
+                         "whether the batch was made cannot be found out: it "
+                         "may be another one of the list");
     else if (ms < 0)
         tr_group_fail_as(g, TR_OUT_UNREACHED, TR_BILL_NONE, "the provider does "
                          "not know the batch that was to be made");
     else
         again_in(g, ms);
+}
+
+void tr_group_look_on(struct tr_batch_lane *l, struct tr_group *g)
+{
+    g->batch.name[0] = '\0';
+    g->guessed = g->found = false;
+    g->looks = 0;
+    if (++g->wrong < TR_BATCH_STRANGERS)
+        tr_group_search(l, g);
+    else
+        tr_group_fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
+                         "whether the batch was made cannot be found out: too "
+                         "many of the same size are there");
+}
+
+/* What was found for g is gone, whosever it was: who looks next need not stop
+ * at that. An adopted name is another matter, for then the key may be wrong. */
+static bool is_gone(struct tr_batch_lane *l, struct tr_group *g,
+                    const struct tr_http_result *r)
+{
+    char name[sizeof g->batch.name];
+    struct tr_err err;
+
+    if (r->status != 404 || !g->guessed || !g->found)
+        return false;
+    snprintf(name, sizeof name, "%s", g->batch.name);
+    tr_group_look_on(l, g);
+    tr_group_doubt(l);
+    tr_group_stranger(l, name);
+    g->batch.state = TR_BATCH_CREATING;
+    if (l->keep.opened(l->keep.ctx, &g->batch, &err) != TR_OK)
+        tr_group_stop_with(l, err.text);
+    return true;
 }
 
 static void on_created(struct tr_batch_lane *l, struct tr_group *g,
@@ -418,13 +466,16 @@ static bool is_other(void *ctx, const char *name)
 }
 
 /* When it was made, if it was: our clock may be wrong, and may have been set
- * since; the server says what its own shows. */
+ * since; the server says what its own shows. The earlier one of two: while the
+ * machine sleeps only one clock goes on. */
 static int64_t made_s(const struct tr_group *g, const struct tr_http_result *r)
 {
     int64_t server = tr_wire_date_s(tr_wire_header(r->headers, "date"));
-    int64_t ago = g->made_at ? (tr_clock_mono_ns() - g->made_at) / TR_S
-                             : tr_clock_wall_s() - g->batch.created_at;
+    int64_t ago = tr_clock_wall_s() - g->batch.created_at;
+    int64_t awake = (tr_clock_mono_ns() - g->made_at) / TR_S;
 
+    if (g->made_at && ago < awake)
+        ago = awake;
     return server < 0 ? g->batch.created_at : server - ago;
 }
 
@@ -432,34 +483,41 @@ static void on_looked(struct tr_batch_lane *l, struct tr_group *g,
                       const struct tr_http_result *r)
 {
     struct others others = {l, g};
-    struct tr_batch_wanted wanted = {&g->batch, made_s(g, r), is_other,
-                                     &others, false};
+    struct tr_batch_wanted wanted = {
+        .batch = &g->batch, .created_at = made_s(g, r), .is_other = is_other,
+        .ctx = &others,
+    };
+    bool date = tr_wire_header(r->headers, "date").n > 0, valid = false;
     struct tr_batch_news news;
-    bool valid = false;
 
     if (is_success(r) && l->form->find(&news, &wanted, r->body, g->next,
                                        sizeof g->next, &valid)) {
-        g->guessed = l->form->guesses;
+        g->guessed = g->found = l->form->guesses;
         tr_group_opened(l, g, &news);
         return;
     }
-    /* With its own clock the server tells when it was, unless ours was set
-     * before we were. */
-    g->maybe |= wanted.maybe && !g->made_at;
-    if (!is_success(r)) {
-        if (r->status == 404 || r->status == 405)
-            tr_group_fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
-                             "whether the batch was made cannot be found out");
-        else
-            ask_again(l, g, r);
-        return;
-    }
-    if (!valid)
+    /* With its own clock the server tells when it was, unless it does not say,
+     * or ours was set before we were. */
+    g->maybe |= wanted.maybe && (!g->made_at || !date);
+    if (valid)
+        g->unheard_from = 0;
+    else if (!g->unheard_from)
+        g->unheard_from = tr_clock_mono_ns();
+    if (r->status == 404 || r->status == 405 || r->status == 501 ||
+        (!valid && g->asked_at > g->unheard_from + UNHEARD_NS))
+        tr_group_fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
+                         "whether the batch was made cannot be found out: the "
+                         "server lists no batches");
+    else if (!is_success(r))
+        ask_again(l, g, r);
+    else if (!valid)
         tr_group_poll_later(l, g, -1);
     else if (g->next[0] && ++g->pages < PAGES)
         g->due_at = 0;
-    else
+    else {
+        g->maybe |= g->next[0] != '\0'; /* it may be farther down */
         tr_group_search(l, g);
+    }
 }
 
 static void on_failed(struct tr_batch_lane *l, struct tr_group *g,
@@ -486,7 +544,7 @@ static void on_ended(struct tr_batch_lane *l, struct tr_group *g,
         tr_group_learn_room(l, g);
     g->ended = true;
     if (!news->output[0] && !news->errors[0]) {
-        bool any = news->worked > 0 || g->guessed;
+        bool any = news->worked != 0 || g->guessed; /* -1: nobody says */
 
         if (any && ++g->empty < EMPTY_POLLS) {
             tr_group_poll_later(l, g, -1); /* the results come a little later */
@@ -538,8 +596,10 @@ static void on_polled(struct tr_batch_lane *l, struct tr_group *g,
         tr_group_fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                          "the batch did not end within its time");
     } else if (!is_success(r)) {
-        ask_again(l, g, r);
+        if (!is_gone(l, g, r))
+            ask_again(l, g, r);
     } else {
+        g->aged = has_aged(g, &news, r);
         g->cancel_next = g->cancel_from && !g->cancelled_at;
         tr_group_poll_later(l, g, -1);
     }
@@ -567,6 +627,8 @@ static void on_fetched(struct tr_batch_lane *l, struct tr_group *g,
         tr_group_stop_with(l, "the results of a batch cannot be written to a "
                            "temporary file; free space or set TMPDIR to a "
                            "larger disk, then run the same command again");
+    else if (is_gone(l, g, r))
+        return;
     else if (r->status == 404)
         tr_group_fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
                          "the results of the batch are not there any more");

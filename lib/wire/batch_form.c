@@ -113,7 +113,7 @@ static bool openai_object(struct tr_batch_news *news, yyjson_val *o)
                                         NULL};
     yyjson_val *errors = yyjson_obj_get(yyjson_obj_get(o, "errors"), "data");
 
-    *news = (struct tr_batch_news){.stage = TR_STAGE_RUNNING};
+    *news = (struct tr_batch_news){.stage = TR_STAGE_RUNNING, .created_at = -1};
     copy_name(news->name, sizeof news->name, yyjson_obj_get(o, "id"));
     copy(news->status, sizeof news->status, yyjson_obj_get(o, "status"));
     copy_name(news->output, sizeof news->output,
@@ -124,7 +124,9 @@ static bool openai_object(struct tr_batch_news *news, yyjson_val *o)
                           "failed");
     if (is_one_of(news->status, ended))
         news->stage = TR_STAGE_ENDED;
-    if (strcmp(news->status, "failed") == 0) {
+    if (strcmp(news->status, "failed") == 0 && news->worked > 0) {
+        news->stage = TR_STAGE_ENDED; /* what is done is paid for */
+    } else if (strcmp(news->status, "failed") == 0) {
         news->stage = TR_STAGE_FAILED;
         tr_wire_error_value(&news->error, yyjson_arr_get_first(errors));
     }
@@ -161,9 +163,11 @@ static bool openai_find(struct tr_batch_news *news,
         found = openai_object(news, o);
         break;
     }
-    if (yyjson_is_true(yyjson_obj_get(root, "has_more")))
+    if (yyjson_is_true(yyjson_obj_get(root, "has_more"))) {
         copy_name(next, next_n, yyjson_obj_get(yyjson_arr_get_last(data),
                                                "id"));
+        *valid = next[0] != '\0';
+    }
     yyjson_doc_free(doc);
     return found;
 }
@@ -210,8 +214,10 @@ static void anthropic_request(struct tr_buf *out, const char *id,
 static bool anthropic_object(struct tr_batch_news *news, yyjson_val *o)
 {
     yyjson_val *counts = yyjson_obj_get(o, "request_counts");
+    const char *at = yyjson_get_str(yyjson_obj_get(o, "created_at"));
 
     *news = (struct tr_batch_news){.stage = TR_STAGE_RUNNING};
+    news->created_at = at ? tr_wire_date_s(tr_str_c(at)) : -1;
     copy_name(news->name, sizeof news->name, yyjson_obj_get(o, "id"));
     copy(news->status, sizeof news->status,
          yyjson_obj_get(o, "processing_status"));
@@ -250,7 +256,6 @@ static bool anthropic_find(struct tr_batch_news *news,
     *valid = yyjson_is_arr(data);
     yyjson_arr_foreach(data, i, n, o) {
         yyjson_val *counts = yyjson_obj_get(o, "request_counts");
-        yyjson_val *at = yyjson_obj_get(o, "created_at");
         struct tr_batch_news one;
         int64_t requests = 0;
 
@@ -259,20 +264,22 @@ static bool anthropic_find(struct tr_batch_news *news,
 
             requests += c > 0 ? c : 0;
         }
-        if (requests != wanted->batch->requests || !yyjson_is_str(at) ||
+        if (requests != wanted->batch->requests ||
             !anthropic_object(&one, o) ||
+            !yyjson_is_str(yyjson_obj_get(o, "created_at")) ||
             (wanted->is_other && wanted->is_other(wanted->ctx, one.name)))
             continue;
         wanted->maybe = true;
-        if (tr_wire_date_s(tr_str_c(yyjson_get_str(at))) <
-            wanted->created_at - 60)
+        if (one.created_at < wanted->created_at - 60)
             continue;
         *news = one;
         found = true;
         break;
     }
-    if (yyjson_is_true(yyjson_obj_get(root, "has_more")))
+    if (yyjson_is_true(yyjson_obj_get(root, "has_more"))) {
         copy_name(next, next_n, yyjson_obj_get(root, "last_id"));
+        *valid = next[0] != '\0';
+    }
     yyjson_doc_free(doc);
     return found;
 }

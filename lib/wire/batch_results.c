@@ -115,25 +115,20 @@ static void give_name(struct tr_batch_lane *l, struct tr_group *g)
     struct tr_transport *t = tr_group_transport(l);
 
     snprintf(news.name, sizeof news.name, "%s", g->batch.name);
-    g->batch.name[0] = '\0';
-    g->guessed = false;
-    g->looks = 0;
-    if (++g->wrong < TR_BATCH_STRANGERS)
-        tr_group_search(l, g);
-    else
-        tr_group_fail_as(g, TR_OUT_LOST, TR_BILL_UNKNOWN,
-                         "whether the batch was made cannot be found out: too "
-                         "many of the same size are there");
-    if (!owner) {
+    tr_group_look_on(l, g);
+    if (!owner)
         tr_group_doubt(l); /* or its ids are not what we sent */
-        tr_group_stranger(l, news.name);
-    } else if (owner->step == TR_GROUP_LOOKING || owner->guessed) {
+    else if (owner->step == TR_GROUP_LOOKING || owner->guessed) {
         if (owner->asked) /* about another one */
             t->drop(t, owner->id);
         owner->id = ++l->next_id; /* it may have come already */
-        owner->asked = owner->guessed = false;
+        owner->asked = owner->guessed = owner->found = false;
         tr_group_opened(l, owner, &news);
+        return;
+    } else if (!owner->batch.name[0]) {
+        return; /* it will hear of it */
     }
+    tr_group_stranger(l, news.name); /* or made twice, of one that has its own */
 }
 
 bool tr_group_hand_line(struct tr_batch_lane *l, struct tr_group *g,

@@ -50,9 +50,12 @@ struct tr_group {
     int64_t asked_at;        /* the last one left then, ns; 0: none has */
     bool maybe;              /* LOOKING: something like it was seen */
     bool guessed;            /* its name may be another's: no result came yet */
+    bool found;              /* that name, by this process */
+    int64_t unheard_from;    /* LOOKING: no list since then, ns; 0: one came */
     int64_t known_at;        /* made or picked up, ns */
     int64_t made_at;         /* when we began to make it; 0: an earlier run */
     int64_t cancel_from, cancelled_at; /* ns: wanted, heard of; 0: not */
+    bool aged;               /* guessed: it is overdue as the server dates it */
     bool cancel_next;        /* the last time brought nothing */
     bool ended;              /* it has: its results are awaited, however long */
     bool errors_next;        /* FETCHING, READING: the error file comes next */
@@ -168,6 +171,8 @@ void tr_group_opened(struct tr_batch_lane *l, struct tr_group *g,
                      const struct tr_batch_news *news);
 /* Whether it was made is not known: it is looked for, or given up. */
 void tr_group_search(struct tr_batch_lane *l, struct tr_group *g);
+/* What was found for it is another's: it looks on. */
+void tr_group_look_on(struct tr_batch_lane *l, struct tr_group *g);
 /* The results are there: from their first line. */
 void tr_group_read(struct tr_group *g);
 /* What came of the request that was under way. */

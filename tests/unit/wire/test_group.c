@@ -80,6 +80,8 @@ static void wire_cancel(struct tr_transport *t)
 /* ---- a lane and its batches -------------------------------------------- */
 
 static size_t made[ASKS], made_n; /* requests in each batch */
+static char last_mark[24];        /* of the last one */
+static char opened[120];          /* the last name that was kept */
 
 static int keep_creating(void *ctx, struct tr_batch *batch,
                          const uint64_t *attempts, size_t n,
@@ -88,13 +90,15 @@ static int keep_creating(void *ctx, struct tr_batch *batch,
     (void)ctx, (void)attempts, (void)err;
     assert_int_equal(batch->tokens, (int64_t)n * OURS); /* durable with it */
     made[made_n++] = n;
+    snprintf(last_mark, sizeof last_mark, "%s", batch->mark);
     return TR_OK;
 }
 
 static int keep_opened(void *ctx, const struct tr_batch *batch,
                        struct tr_err *err)
 {
-    (void)ctx, (void)batch, (void)err;
+    (void)ctx, (void)err;
+    snprintf(opened, sizeof opened, "%s", batch->name);
     return TR_OK;
 }
 
@@ -114,6 +118,7 @@ static struct tr_lane *open_lane(const char *form)
     struct tr_err err;
 
     now_ns = TR_S;
+    asleep_s = 0;
     made_n = 0;
     wire = (struct wire){.t = {.ask = wire_ask, .next = wire_next,
                                .drop = wire_drop, .cancel = wire_cancel,
@@ -136,6 +141,17 @@ static void adopt(struct tr_lane *lane, struct tr_batch batch,
                                      &err), TR_OK);
 }
 
+static void hand_in(struct tr_lane *lane)
+{
+    struct tr_shot shot = {.tokens = OURS, .body = TR_STR("{}")};
+    struct tr_err err;
+
+    for (uint64_t i = 1; i <= HAND_IN; i++) {
+        shot.tag = shot.attempt = i;
+        assert_int_equal(lane->vt->start(lane, &shot, &err), TR_OK);
+    }
+}
+
 static bool next(struct tr_lane *lane, struct tr_reply *reply)
 {
     memset(reply, 0, sizeof *reply);
@@ -156,12 +172,14 @@ static struct asked *await(struct tr_lane *lane)
 }
 
 /* What comes of it; a file is written as the transport writes it. */
-static bool answer(struct tr_lane *lane, struct asked *a, int status,
-                   const char *body, struct tr_reply *reply)
+static bool answer_with(struct tr_lane *lane, struct asked *a, int status,
+                        const char *headers, const char *body,
+                        struct tr_reply *reply)
 {
     a->over = true;
     wire.result = (struct tr_http_result){.tag = a->tag, .sent = true,
-                                          .status = status};
+                                          .status = status,
+                                          .headers = tr_str_c(headers)};
     wire.has_result = true;
     if (a->save_fd >= 0 && status == 200) {
         wire.result.saved_bytes = (int64_t)strlen(body);
@@ -171,6 +189,55 @@ static bool answer(struct tr_lane *lane, struct asked *a, int status,
         wire.result.body = tr_str_c(body);
     }
     return next(lane, reply);
+}
+
+static bool answer(struct tr_lane *lane, struct asked *a, int status,
+                   const char *body, struct tr_reply *reply)
+{
+    return answer_with(lane, a, status, "", body, reply);
+}
+
+/* What a server says about an address that ends or goes on so. */
+struct says {
+    const char *url, *body; /* url NULL: the end of the list */
+    int status;             /* 0: 200 */
+    const char *headers;    /* NULL: none */
+    int times;              /* it was asked */
+};
+
+/* Until a reply comes; false: none did for so long. */
+static bool serve_until(struct tr_lane *lane, struct says *says, int64_t most_s,
+                        struct tr_reply *reply)
+{
+    int64_t step = most_s > 3600 ? 60 * TR_S : TR_S / 10;
+
+    for (int64_t t = 0; t < most_s * TR_S; t += step, now_ns += step) {
+        bool got = next(lane, reply);
+        size_t open = 0;
+
+        for (size_t k = 0; k < wire.n && !got; k++) {
+            struct asked *a = &wire.asked[k];
+            struct says *said = says;
+
+            if (a->over)
+                continue;
+            while (said->url && !strstr(a->url, said->url))
+                said++;
+            if (!said->url)
+                fail_msg("nobody knows %s", a->url);
+            said->times++;
+            got = answer_with(lane, a, said->status ? said->status : 200,
+                              said->headers ? said->headers : "", said->body,
+                              reply);
+        }
+        if (got)
+            return true;
+        for (size_t k = 0; k < wire.n; k++)
+            if (!wire.asked[k].over)
+                wire.asked[open++] = wire.asked[k];
+        wire.n = open;
+    }
+    return false;
 }
 
 /* ---- where results are ------------------------------------------------- */
@@ -326,18 +393,244 @@ static void whoever_guessed_in_vain_leaves_a_doubt(void **state)
     lane->vt->close(lane);
 }
 
-/* ---- room in the provider's queue -------------------------------------- */
+/* ---- was it made? ------------------------------------------------------ */
 
-static void hand_in(struct tr_lane *lane)
+#define RUNNING(n, at, count)                                                  \
+    "{\"id\":\"msgbatch_" n "\",\"processing_status\":\"in_progress\","         \
+    "\"created_at\":\"2025-1" at "Z\",\"request_counts\":{"                     \
+    "\"processing\":" count "}}"
+#define LIST(items) "{\"data\":[" items "]}"
+
+static void adopt_lost(struct tr_lane *lane)
 {
-    struct tr_shot shot = {.tokens = OURS, .body = TR_STR("{}")};
-    struct tr_err err;
+    adopt(lane, (struct tr_batch){.state = TR_BATCH_CREATING, .mark = MARK}, 7);
+}
 
-    for (uint64_t i = 1; i <= HAND_IN; i++) {
-        shot.tag = shot.attempt = i;
-        assert_int_equal(lane->vt->start(lane, &shot, &err), TR_OK);
+/* Made at 10:53:21 by our clock, and nobody heard of it. */
+static void a_batch_is_found_by_its_time(void **state)
+{
+    static const struct {
+        const char *what;
+        int64_t asleep_s; /* before the list is asked for */
+        const char *date, *made_at;
+        bool found;
+    } rows[] = {
+        {"at once", 0, "date: Sun, 30 Nov 2025 10:53:30 GMT\n", "1-30T10:53:22",
+         true},
+        {"the machine slept", 3 * 3600,
+         "date: Sun, 30 Nov 2025 13:53:30 GMT\n", "1-30T10:53:22", true},
+        {"our clock is fast", 0, "date: Sun, 30 Nov 2025 10:51:30 GMT\n",
+         "1-30T10:51:22", true},
+        {"our clock is fast, and the server does not say", 0, "", "1-30T10:51:22",
+         false},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tr_lane *lane = open_lane("anthropic");
+        struct says says[] = {
+            {.url = "?limit", .headers = rows[i].date},
+            {.url = "/msgbatch_1", .body = RUNNING("1", "1-30T10:53:22", "4")},
+            {0},
+        };
+        struct tr_reply reply;
+        char list[300];
+
+        snprintf(list, sizeof list, LIST(RUNNING("1", "%s", "4")),
+                 rows[i].made_at);
+        says[0].body = list;
+        hand_in(lane);
+        assert_false(answer(lane, await(lane), 0, "", &reply));
+        asleep_s = rows[i].asleep_s;
+        if (serve_until(lane, says, 300, &reply) == rows[i].found ||
+            !says[1].times == rows[i].found)
+            fail_msg("%s", rows[i].what);
+        if (!rows[i].found)
+            assert_int_equal(reply.billing, TR_BILL_UNKNOWN);
+        lane->vt->close(lane);
     }
 }
+
+/* Two days later somebody's batch has as many requests. It may be cancelled by
+ * him alone. */
+static void nobody_elses_batch_is_cancelled(void **state)
+{
+    struct tr_lane *lane = open_lane("anthropic");
+    struct says says[] = {
+        {.url = "?limit", .body = LIST(RUNNING("9", "2-02T10:50:00", "1"))},
+        {.url = "/cancel", .body = RUNNING("9", "2-02T10:50:00", "1")},
+        {.url = "/msgbatch_9", .body = RUNNING("9", "2-02T10:50:00", "1")},
+        {0},
+    };
+    struct tr_reply reply;
+    (void)state;
+
+    asleep_s = 48 * 3600;
+    adopt_lost(lane);
+    assert_false(serve_until(lane, says, 300, &reply));
+    assert_true(says[2].times > 0);
+    assert_int_equal(says[1].times, 0);
+    lane->vt->close(lane);
+}
+
+/* Then it may have been made and may have been paid for. */
+static void what_no_list_tells_is_in_doubt(void **state)
+{
+    static const struct {
+        const char *what, *list;
+        int status;
+        int64_t within_s;
+    } rows[] = {
+        {"more than we turn over",
+         "{\"data\":[{\"id\":\"a\"}],\"last_id\":\"a\",\"has_more\":true}", 200,
+         300},
+        {"more, and no word where", "{\"data\":[],\"has_more\":true}", 200,
+         25 * 3600},
+        {"no list", "[]", 200, 25 * 3600},
+        {"trouble", "", 503, 25 * 3600},
+        {"no such address", "{}", 404, 300},
+        {"not implemented", "{}", 501, 300},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof *rows; i++) {
+        struct tr_lane *lane = open_lane(i % 2 ? "openai" : "anthropic");
+        struct says says[] = {
+            {.url = "?limit", .status = rows[i / 2].status,
+             .body = rows[i / 2].list},
+            {0},
+        };
+        struct tr_reply reply;
+
+        adopt_lost(lane);
+        if (!serve_until(lane, says, rows[i / 2].within_s, &reply) ||
+            reply.outcome != TR_OUT_LOST || reply.billing != TR_BILL_UNKNOWN)
+            fail_msg("%s: %s", rows[i / 2].what, reply.message);
+        lane->vt->close(lane);
+    }
+}
+
+/* Somebody's batch of the same size was found first, and he deletes it. */
+static void a_guess_that_is_gone_is_looked_past(void **state)
+{
+    (void)state;
+
+    for (int results = 0; results < 2; results++) {
+        struct tr_lane *lane = open_lane("anthropic");
+        struct says says[] = {
+            {.url = "?limit", .body = LIST(OBJECT("9") "," OBJECT("1"))},
+            {.url = "/msgbatch_9/results", .body = "{}", .status = 404},
+            {.url = "/msgbatch_9", .body = results ? OBJECT("9") : "{}",
+             .status = results ? 200 : 404},
+            {.url = "/msgbatch_1/results", .body = LINE(MARK "-7")},
+            {.url = "/msgbatch_1", .body = OBJECT("1")},
+            {0},
+        };
+        struct tr_reply reply;
+
+        adopt_lost(lane);
+        assert_true(serve_until(lane, says, 300, &reply));
+        assert_string_equal(reply.message, MARK "-7");
+        assert_int_equal(says[1].times + says[2].times, 1 + results);
+        assert_string_equal(opened, "msgbatch_1");
+        lane->vt->close(lane);
+    }
+}
+
+/* The next process does not ask for what is gone, either. */
+static void a_guess_that_is_gone_is_forgotten(void **state)
+{
+    struct tr_lane *lane = open_lane("anthropic");
+    struct says says[] = {
+        {.url = "?limit", .body = LIST(OBJECT("9"))},
+        {.url = "/msgbatch_9", .body = "{}", .status = 404},
+        {0},
+    };
+    struct tr_reply reply;
+    (void)state;
+
+    adopt_lost(lane);
+    assert_true(serve_until(lane, says, 300, &reply));
+    assert_string_equal(opened, "");
+    assert_int_equal(reply.outcome, TR_OUT_LOST); /* it may have been ours */
+    lane->vt->close(lane);
+}
+
+/* A gateway made a batch of ours twice; its second name is nobody's. */
+static void a_batch_made_twice_is_looked_past(void **state)
+{
+    struct tr_lane *lane = open_lane("anthropic");
+    char line[400];
+    struct says says[] = {
+        {.url = "?limit", .body = LIST(OBJECT("9") "," OBJECT("1"))},
+        {.url = "/msgbatch_9/results", .body = line},
+        {.url = "/msgbatch_9", .body = OBJECT("9")},
+        {.url = "/msgbatch_1/results", .body = LINE(MARK "-7")},
+        {.url = "/msgbatch_1", .body = OBJECT("1")},
+        {.url = "/msgbatch_5", .body = RUNNING("5", "1-30T10:53:22", "4")},
+        {0},
+    };
+    struct tr_reply reply;
+    (void)state;
+
+    hand_in(lane);
+    assert_false(answer(lane, await(lane), 200, says[5].body, &reply));
+    snprintf(line, sizeof line, LINE("%s-1"), last_mark, last_mark);
+    adopt_lost(lane);
+    assert_true(serve_until(lane, says, 300, &reply));
+    assert_string_equal(reply.message, MARK "-7");
+    assert_int_equal(says[1].times, 1);
+    lane->vt->close(lane);
+}
+
+/* ---- how it ended ------------------------------------------------------ */
+
+/* What was worked on may be paid for, whatever the server calls the end. */
+static void what_was_worked_on_counts(void **state)
+{
+    static const char line[] = "{\"custom_id\":\"t" MARK "-7\",\"response\":{"
+        "\"status_code\":400,\"body\":{\"error\":{\"message\":\"x\"}}}}\n";
+    static const struct {
+        const char *what, *object;
+        enum tr_outcome outcome;
+        enum tr_billing billing;
+    } rows[] = {
+        {"failed, and one is done", "{\"id\":\"batch_1\",\"status\":\"failed\","
+         "\"output_file_id\":\"file-2\",\"request_counts\":{\"completed\":1}}",
+         TR_OUT_BAD_REQUEST, TR_BILL_NONE},
+        {"failed", "{\"id\":\"batch_1\",\"status\":\"failed\","
+         "\"request_counts\":{\"completed\":0}}", TR_OUT_FATAL,
+         TR_BILL_NONE},
+        {"done, and nobody says how much", "{\"id\":\"batch_1\",\"status\":"
+         "\"completed\"}", TR_OUT_LOST, TR_BILL_UNKNOWN},
+        {"ended before its turn", "{\"id\":\"batch_1\",\"status\":\"expired\","
+         "\"request_counts\":{\"completed\":0,\"failed\":0}}",
+         TR_OUT_UNREACHED, TR_BILL_NONE},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tr_lane *lane = open_lane("openai");
+        struct says says[] = {
+            {.url = "/batches/batch_1", .body = rows[i].object},
+            {.url = "/files/file-2/content", .body = line},
+            {0},
+        };
+        struct tr_reply reply;
+
+        adopt(lane, (struct tr_batch){.state = TR_BATCH_OPEN, .mark = MARK,
+                                      .name = "batch_1"}, 7);
+        if (!serve_until(lane, says, 3600, &reply))
+            fail_msg("%s: nothing came", rows[i].what);
+        if (reply.outcome != rows[i].outcome ||
+            reply.billing != rows[i].billing)
+            fail_msg("%s: %s, %s", rows[i].what, tr_outcome_word(reply.outcome),
+                     reply.message);
+        lane->vt->close(lane);
+    }
+}
+
+/* ---- room in the provider's queue -------------------------------------- */
 
 /* An OpenAI server that fails what exceeds its queue; the rest ends without an
  * answer after a minute, batch_0 (of an earlier run) when it is told to. */
@@ -513,6 +806,13 @@ int main(void)
         cmocka_unit_test(results_are_fetched_from_the_lanes_server),
         cmocka_unit_test(a_name_comes_while_the_wrong_results_do),
         cmocka_unit_test(whoever_guessed_in_vain_leaves_a_doubt),
+        cmocka_unit_test(a_batch_is_found_by_its_time),
+        cmocka_unit_test(nobody_elses_batch_is_cancelled),
+        cmocka_unit_test(what_no_list_tells_is_in_doubt),
+        cmocka_unit_test(a_guess_that_is_gone_is_looked_past),
+        cmocka_unit_test(a_guess_that_is_gone_is_forgotten),
+        cmocka_unit_test(a_batch_made_twice_is_looked_past),
+        cmocka_unit_test(what_was_worked_on_counts),
         cmocka_unit_test(an_adopted_batch_counts),
         cmocka_unit_test(whoever_fills_the_queue_is_awaited),
         cmocka_unit_test(room_comes_back),
