@@ -611,8 +611,12 @@ static int on_refused(struct tr_run *run, struct tr_pack *p,
     /* Halving down to single rows would take a day each time in batches. */
     if (unproved && l->lane->in_batches && ++l->bad_requests >= BAD_REQUESTS)
         return refused_for_good(run, p, reply, err);
-    if (unproved && !l->lane->in_batches && p->n == 1 && !p->rows[0]->went_on)
-        return blame_nobody(run, p, reply, err);
+    if (unproved && p->n == 1 && !p->rows[0]->went_on) {
+        if (!l->lane->in_batches)
+            return blame_nobody(run, p, reply, err);
+        again(run, p, reply); /* until one is served, or so many are not */
+        return TR_OK;
+    }
     if (reply->outcome == TR_OUT_BAD_REQUEST && !unproved && p->n == 1)
         warn_of_refusals(run, l, reply);
     halve(run, p, why_refused(reply), tries_for(reply->outcome));

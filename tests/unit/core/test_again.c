@@ -15,16 +15,18 @@
 
 enum { ASKED = 64 };
 
-/* The first row fails as it is told to; of the others one comes every second
- * and is answered at once. */
+/* The first row fails as it is told to, or all do; of the others one comes
+ * every second and is answered at once. */
 struct world {
     struct tr_lane lane;     /* first */
+    struct tr_store *store;
+    bool all;
     enum tr_outcome outcome; /* of the first row, ... */
     int64_t retry_after_ms;
     int fails;               /* ... so often; then it is answered */
     int asked;               /* it was, by now */
     int64_t now, answered_at;
-    int rows, read, written;
+    int rows, read, written, failed;
     struct {
         uint64_t tag;
         int id, text;
@@ -67,12 +69,12 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
 {
     struct world *w = (struct world *)lane;
     int at = w->begin % ASKED;
-    bool fails;
+    bool fails = w->all;
 
     if (w->begin == w->end)
         return 0;
     w->begin++;
-    fails = w->shots[at].text == 0 && w->asked <= w->fails;
+    fails |= w->shots[at].text == 0 && w->asked <= w->fails;
     if (w->shots[at].text == 0 && !fails)
         w->answered_at = w->now;
     snprintf(w->answer, sizeof w->answer, "%d a\n", w->shots[at].id);
@@ -143,13 +145,14 @@ static int write_row(void *ctx, const struct tr_block *b,
                      const struct tr_row *row, struct tr_err *err)
 {
     (void)b;
-    (void)row;
     (void)err;
     ((struct world *)ctx)->written++;
+    ((struct world *)ctx)->failed += row->verdict.why != 0;
     return 1;
 }
 
-static void run_for(struct world *w, int64_t most)
+/* The exit code; -1: it would have gone on. */
+static int run_for(struct world *w, int64_t most)
 {
     const struct tr_env env = {
         .ctx = w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
@@ -161,26 +164,32 @@ static void run_for(struct world *w, int64_t most)
         .grace_ms = 1000, .request_timeout_ms = 1000, .job = "j",
     };
     struct tr_lane *lane = &w->lane;
-    struct tr_store *store;
     struct tr_task task;
     struct tr_run *run;
     struct tr_err err;
     int64_t until = w->now + most;
+    const char *sentence;
+    int code = -1;
 
-    assert_int_equal(tr_store_open_memory(&store, &err), TR_OK);
+    if (!w->store)
+        assert_int_equal(tr_store_open_memory(&w->store, &err), TR_OK);
+    w->read = w->written = w->failed = 0;
     assert_int_equal(tr_task_from_labels(&task, "a,b", &err), TR_OK);
-    if (tr_run_open(&run, &env, &opts, &task, store, &lane, 1, &err) != TR_OK)
+    if (tr_run_open(&run, &env, &opts, &task, w->store, &lane, 1, &err) != TR_OK)
         fail_msg("%s", err.text);
-    while (w->written < w->rows && w->now < until) {
+    while (code < 0 && w->now < until) {
         int64_t wait;
+        int rc = tr_run_step(run, &wait, &err);
 
-        if (tr_run_step(run, &wait, &err) < 0)
+        if (rc < 0)
             fail_msg("%s", err.text);
+        if (rc == TR_RUN_DONE)
+            code = tr_run_exit(run, &sentence);
         w->now += wait && wait < TR_S ? wait : wait ? TR_S : TR_MS / 10;
     }
     tr_run_close(run);
     tr_task_release(&task);
-    tr_store_close(store);
+    return code;
 }
 
 static struct world world(bool in_batches)
@@ -207,6 +216,7 @@ static void a_text_that_fails_in_batches_waits_longer_and_longer(void **state)
     w.fails = 1 << 20;
     run_for(&w, 1800 * TR_S);
     assert_in_range(w.asked, 10, 30);
+    tr_store_close(w.store);
 }
 
 /* A server that is full says so to this row twenty times, and answers the
@@ -222,6 +232,28 @@ static void a_refusal_for_pace_waits_as_long_as_refusals_do(void **state)
     run_for(&w, 1800 * TR_S);
     assert_int_equal(w.asked, 21);
     assert_in_range(w.answered_at / TR_S, 20, 200);
+    tr_store_close(w.store);
+}
+
+/* A wrong setting, say: it is no row's fault, and later it is mended. */
+static void whoever_takes_nothing_fails_no_row(void **state)
+{
+    (void)state;
+
+    for (int in_batches = 0; in_batches < 2; in_batches++) {
+        struct world w = world(in_batches);
+
+        w.rows = 10;
+        w.all = true;
+        w.outcome = TR_OUT_BAD_REQUEST;
+        w.retry_after_ms = -1;
+        assert_int_equal(run_for(&w, 3600 * TR_S), 77);
+        w.all = false;
+        assert_int_equal(run_for(&w, 3600 * TR_S), 0);
+        assert_int_equal(w.written, 10);
+        assert_int_equal(w.failed, 0);
+        tr_store_close(w.store);
+    }
 }
 
 int main(void)
@@ -229,6 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_that_fails_in_batches_waits_longer_and_longer),
         cmocka_unit_test(a_refusal_for_pace_waits_as_long_as_refusals_do),
+        cmocka_unit_test(whoever_takes_nothing_fails_no_row),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
