@@ -86,6 +86,7 @@ struct tr_pack {
     int64_t sent_at, due_at;
     uint32_t tries;            /* attempts without success, for back-off */
     uint32_t lane_tries;       /* of those, charged to the lane */
+    uint32_t learns;           /* of those, by which the lane learned */
     int64_t lane_tries_since;  /* run->successes when the first happened */
     struct tr_pack *next;         /* queue link */
 };

@@ -572,27 +572,6 @@ static int on_answer(struct tr_run *run, struct tr_pack *p,
     return TR_OK;
 }
 
-/* The lane has learned how it wants to be asked. What was built before that
- * would be refused as well. */
-static int on_learned(struct tr_run *run, struct tr_pack *p,
-                      const struct tr_reply *reply, struct tr_err *err)
-{
-    struct tr_run_lane *l = p->lane;
-    int rc = tr_run_unplan(run, &l->planned, false, err);
-
-    if (rc == TR_OK)
-        rc = tr_run_unplan(run, &l->ready, true, err);
-    if (rc != TR_OK)
-        return rc;
-    if (p->tries++ >= LEARNS_MAX) {
-        again(run, p, reply); /* it keeps learning the same: slow down */
-        return TR_OK;
-    }
-    run->counts.retried[reply->outcome]++;
-    put_aside(run, p, 0);
-    return TR_OK;
-}
-
 /* A limit of this key's, or what was asked for the answer, may be what a text
  * does not fit: another day it does. */
 static enum tr_why why_refused(const struct tr_reply *reply)
@@ -620,6 +599,30 @@ static int on_refused(struct tr_run *run, struct tr_pack *p,
     if (reply->outcome == TR_OUT_BAD_REQUEST && !unproved && p->n == 1)
         warn_of_refusals(run, l, reply);
     halve(run, p, why_refused(reply), tries_for(reply->outcome));
+    return TR_OK;
+}
+
+/* The lane has learned how it wants to be asked. What was built before that
+ * would be refused as well. */
+static int on_learned(struct tr_run *run, struct tr_pack *p,
+                      const struct tr_reply *reply, struct tr_err *err)
+{
+    struct tr_run_lane *l = p->lane;
+    int rc = tr_run_unplan(run, &l->planned, false, err);
+
+    if (rc == TR_OK)
+        rc = tr_run_unplan(run, &l->ready, true, err);
+    if (rc != TR_OK)
+        return rc;
+    p->tries++;
+    if (p->learns++ >= LEARNS_MAX) { /* it is learned: a text is at fault */
+        struct tr_reply refusal = *reply;
+
+        refusal.outcome = TR_OUT_BAD_REQUEST;
+        return on_refused(run, p, &refusal, err);
+    }
+    run->counts.retried[reply->outcome]++;
+    put_aside(run, p, 0);
     return TR_OK;
 }
 

@@ -21,6 +21,8 @@
 #define WRAPS_MAX 3       /* quotes or marks around a line or an id */
 #define TAKE_BACKS_MAX 16 /* prose lines about claimed ids: then it is no
                              answer but a discussion */
+#define PROSE_BYTES_MAX 4096 /* so is a longer line about one: all labels are
+                                looked for in it */
 
 /* ---- one line ----------------------------------------------------------- */
 
@@ -285,7 +287,7 @@ static void read_prose(struct tr_reading *r, struct tr_str line, int *left)
                    : tr_find_item(r, id);
         if (item < 0 || r->said[item].result != TR_ITEM_OK)
             continue;
-        if (--*left < 0)
+        if (--*left < 0 || line.n > PROSE_BYTES_MAX)
             r->void_why = "a discussion instead of an answer";
         else if (mentions_other_label(r, line, r->said[item].set))
             r->said[item].result = TR_ITEM_INVALID;
@@ -362,19 +364,25 @@ static bool read_json_lines(struct tr_reading *r, struct tr_str text,
     return any;
 }
 
-/* What reasoning models put before their answer. */
+/* What reasoning models put before their answer. Where the template of a model
+ * writes the opening tag, only the closing one is in the text. */
 static size_t skip_thoughts(struct tr_str text)
 {
     static const char open[] = "<think>", close[] = "</think>";
     struct tr_str s = tr_trim_wide(text);
+    bool opened = s.n >= sizeof open - 1 &&
+                  memcmp(s.p, open, sizeof open - 1) == 0;
+    size_t at = opened ? text.n : 0;
 
-    if (s.n < sizeof open - 1 || memcmp(s.p, open, sizeof open - 1) != 0)
-        return 0;
-    for (size_t i = 0; i + sizeof close - 1 <= text.n; i++)
-        if (text.p[i] == '<' &&
-            memcmp(text.p + i, close, sizeof close - 1) == 0)
-            return i + sizeof close - 1;
-    return text.n;
+    for (size_t i = 0; i + sizeof close - 1 <= text.n; i++) {
+        if (text.p[i] != '<' ||
+            memcmp(text.p + i, close, sizeof close - 1) != 0)
+            continue;
+        at = i + sizeof close - 1;
+        if (opened)
+            break;
+    }
+    return at;
 }
 
 /* One text was asked about, and the whole answer is one label. */

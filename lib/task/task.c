@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/near.h"
 #include "base/utf8.h"
+#include "task/reading.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -110,6 +111,9 @@ static const char *label_fault(struct tr_str name)
         return "has a line break, TAB or control character in it";
     if (tr_str_trim(name).n != name.n)
         return "has blanks around it";
+    if (tr_trim_wide(name).n != name.n)
+        return "has an invisible character at its beginning or end (a "
+               "non-breaking space, say)";
     if (memchr(name.p, '|', name.n))
         return "has a '|' in it, which separates several labels";
     if (tr_str_eq_c(name, "-"))

@@ -94,6 +94,21 @@ void tr_reply_error(const struct tr_http_result *r, struct tr_wire_error *e,
     tr_wire_classify(r, e, reply);
 }
 
+/* Reasoning that stands in the text, and goes on to its end? */
+static bool is_thought(struct tr_str text)
+{
+    static const char open[] = "<think>", close[] = "</think>";
+
+    text = tr_str_trim(text);
+    if (text.n < sizeof open - 1 || memcmp(text.p, open, sizeof open - 1) != 0)
+        return false;
+    for (size_t i = 0; i + sizeof close - 1 <= text.n; i++)
+        if (text.p[i] == '<' &&
+            memcmp(text.p + i, close, sizeof close - 1) == 0)
+            return false;
+    return true;
+}
+
 void tr_reply_say(struct tr_reply *reply, const struct tr_buf *scratch,
                   enum tr_outcome outcome, bool has_reasoning)
 {
@@ -117,8 +132,9 @@ void tr_reply_say(struct tr_reply *reply, const struct tr_buf *scratch,
                                 : "the answer is empty";
     tr_reply_set(reply, outcome, message);
     /* Nothing but reasoning came: the usage need not say so. */
-    if (has_reasoning && reply->usage.reasoning < 0 &&
-        !tr_str_trim(reply->text).n)
+    if (reply->usage.reasoning < 0 &&
+        ((has_reasoning && !tr_str_trim(reply->text).n) ||
+         (outcome == TR_OUT_CUT_SHORT && is_thought(reply->text))))
         reply->usage.reasoning = reply->usage.out;
 }
 

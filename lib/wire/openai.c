@@ -119,7 +119,8 @@ static const struct tr_field_word fields[] = {
     {"response_format", TR_FIELD_SCHEMA},
     {"json_schema", TR_FIELD_SCHEMA},
     {"requested parameters", TR_FIELD_SCHEMA}, /* OpenRouter, no provider */
-    {"reasoning", TR_FIELD_EFFORT},
+    {"easoning is mandatory", TR_FIELD_OFF}, /* OpenRouter: "Reasoning ..." */
+    {"easoning", TR_FIELD_EFFORT},
     {"thinking", TR_FIELD_EFFORT},
     {"chat_template_kwargs", TR_FIELD_EFFORT},
     {"temperature", TR_FIELD_TEMPERATURE},

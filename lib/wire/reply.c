@@ -466,15 +466,11 @@ static const struct rule {
     {400, 403, "moderation", TR_OUT_REFUSED},
     {400, 403, "flagged", TR_OUT_REFUSED},
     {400, 400, "refusal", TR_OUT_REFUSED},
-    /* permission and address */
-    {403, 403, NULL, TR_OUT_FATAL},
-    {404, 405, NULL, TR_OUT_FATAL},
-    {410, 410, NULL, TR_OUT_FATAL},
-    {400, 400, "model_not_found", TR_OUT_FATAL},
-    {400, 400, "invalid model", TR_OUT_FATAL},
-    {400, 400, "failed_precondition", TR_OUT_FATAL}, /* Gemini: region */
-    {300, 399, NULL, TR_OUT_FATAL}, /* redirects are not followed */
-    /* size */
+    {400, 422, "content filtering policy", TR_OUT_REFUSED}, /* Anthropic */
+    {400, 422, "content exists risk", TR_OUT_REFUSED}, /* DeepSeek */
+    {400, 403, "usage guidelines", TR_OUT_REFUSED}, /* xAI */
+    {400, 403, "safety_check", TR_OUT_REFUSED},
+    /* size, some with 403 (Together) */
     {413, 413, NULL, TR_OUT_TOO_BIG},
     {400, 422, "context_length_exceeded", TR_OUT_TOO_BIG},
     {400, 422, "exceed_context_size", TR_OUT_TOO_BIG},
@@ -489,7 +485,18 @@ static const struct rule {
     {400, 422, "max_tokens_exceeded", TR_OUT_TOO_BIG},
     {400, 422, "token_limit_exceeded", TR_OUT_TOO_BIG},
     {400, 422, "too large for model", TR_OUT_TOO_BIG},
+    {400, 422, "exceed context limit", TR_OUT_TOO_BIG}, /* Anthropic */
+    {400, 422, "maximum prompt length", TR_OUT_TOO_BIG}, /* xAI */
+    {400, 422, "max_new_tokens must be", TR_OUT_TOO_BIG}, /* TGI, Together */
     {429, 429, "request too large", TR_OUT_TOO_BIG},
+    /* permission and address */
+    {403, 403, NULL, TR_OUT_FATAL},
+    {404, 405, NULL, TR_OUT_FATAL},
+    {410, 410, NULL, TR_OUT_FATAL},
+    {400, 400, "model_not_found", TR_OUT_FATAL},
+    {400, 400, "invalid model", TR_OUT_FATAL},
+    {400, 400, "failed_precondition", TR_OUT_FATAL}, /* Gemini: region */
+    {300, 399, NULL, TR_OUT_FATAL}, /* redirects are not followed */
     /* a day or month used up */
     {429, 429, "perday", A_DAY},
     {429, 429, "per day", A_DAY},
@@ -507,6 +514,8 @@ static const struct rule {
     {498, 498, NULL, TR_OUT_THROTTLED},
     {503, 503, NULL, TR_OUT_THROTTLED},
     {529, 529, NULL, TR_OUT_THROTTLED},
+    /* OpenAI, where nothing but reasoning fitted under the cap */
+    {400, 400, "output limit was reached", TR_OUT_CUT_SHORT},
     /* try again */
     {400, 400, "json_validate_failed", TR_OUT_TRANSIENT},
     {501, 501, NULL, TR_OUT_FATAL}, /* the server has no such endpoint */
@@ -637,5 +646,7 @@ void tr_wire_classify(const struct tr_http_result *r,
     if (reply->outcome == TR_OUT_BAD_REQUEST &&
         tr_str_eq_c(tr_wire_header(r->headers, "x-should-retry"), "true"))
         reply->outcome = TR_OUT_TRANSIENT;
+    if (reply->outcome == TR_OUT_CUT_SHORT)
+        reply->usage.reasoning = 1; /* some, and no word of the answer */
     say(r, e, reply);
 }

@@ -57,7 +57,8 @@ static int encode(const char *model, const struct tr_quirks *q,
 static const struct tr_field_word fields[] = {
     {"text.format", TR_FIELD_SCHEMA},
     {"json_schema", TR_FIELD_SCHEMA},
-    {"reasoning", TR_FIELD_EFFORT},
+    {"easoning is mandatory", TR_FIELD_OFF}, /* OpenRouter: "Reasoning ..." */
+    {"easoning", TR_FIELD_EFFORT},
     {"temperature", TR_FIELD_TEMPERATURE},
     {"prompt_cache", TR_FIELD_CACHE},
     {NULL, 0},

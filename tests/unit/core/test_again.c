@@ -256,12 +256,31 @@ static void whoever_takes_nothing_fails_no_row(void **state)
     }
 }
 
+/* A field was refused and learned; a text whose refusal names it, too, goes
+ * back a few times and fails. */
+static void what_brings_the_same_lesson_each_time_fails(void **state)
+{
+    struct world w = world(false);
+    (void)state;
+
+    w.rows = 10;
+    w.outcome = TR_OUT_ADAPT;
+    w.retry_after_ms = -1;
+    w.fails = 1 << 20;
+    assert_int_equal(run_for(&w, 3600 * TR_S), 1);
+    assert_int_equal(w.written, 10);
+    assert_int_equal(w.failed, 1);
+    assert_in_range(w.asked, 2, 20);
+    tr_store_close(w.store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_that_fails_in_batches_waits_longer_and_longer),
         cmocka_unit_test(a_refusal_for_pace_waits_as_long_as_refusals_do),
         cmocka_unit_test(whoever_takes_nothing_fails_no_row),
+        cmocka_unit_test(what_brings_the_same_lesson_each_time_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,6 +119,8 @@ static void single_labels(void **state)
         {"<think>\n417 bug? no, 999 refund\n</think>\n417 refund\n230 bug",
          BOTH},
         {"<think>\n417 refund\n230 bug", "417=- 230=-"},
+        {"417: maybe a bug, no\n</think>\n\n417 refund\n230 bug", BOTH},
+        {"417 bug\n</think> Hm.\n</think>\n417 refund\n230 bug", BOTH},
         /* JSON though lines were asked for */
         {"{\"a\":[[417,\"refund\"],[230,\"bug\"]]}", BOTH},
         {"```json\n{\"a\": [\n  [417, \"refund\"],\n  [230, \"bug\"]\n]}\n```",

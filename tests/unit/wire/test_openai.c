@@ -221,6 +221,19 @@ static void the_effort_climbs_until_it_is_taken(void **state)
     }
 }
 
+/* OpenRouter's words: not the field is refused but its value. */
+static void who_must_reason_does_so_as_little_as_may_be(void **state)
+{
+    struct tr_quirks q = {.effort = TR_EFFORT_none, .efforts = 0x7f,
+                          .effort_style = TR_STYLE_object};
+    (void)state;
+
+    assert_int_equal(refuse(&q, 400, "null", "400", "Reasoning is mandatory "
+                            "for this endpoint and cannot be disabled."),
+                     TR_OUT_ADAPT);
+    assert_int_equal(q.effort, TR_EFFORT_minimal);
+}
+
 static void a_chosen_effort_is_never_changed(void **state)
 {
     struct tr_quirks q = {.effort = TR_EFFORT_max, .efforts = 0x7f,
@@ -341,6 +354,7 @@ int main(void)
         cmocka_unit_test(a_body_that_does_not_fit_is_an_error),
         cmocka_unit_test(a_refused_cap_is_renamed_once),
         cmocka_unit_test(the_effort_climbs_until_it_is_taken),
+        cmocka_unit_test(who_must_reason_does_so_as_little_as_may_be),
         cmocka_unit_test(a_chosen_effort_is_never_changed),
         cmocka_unit_test(stale_refusals_end),
         cmocka_unit_test(other_refusals_teach_nothing),

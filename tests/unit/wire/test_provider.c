@@ -75,6 +75,7 @@ static void try_again(void **state)
         {"Try again in 60 seconds. Passed model=x", 60000},
         {"try again in 2 minutes", 120000},
         {"try again in 9", 9000},
+        {"Please try again in 2 days.", 86400000}, /* no wait is longer */
         {"Please retry after 3s", 3000},
         {"please try again later", -1},
         {"try again in a while", -1},
@@ -334,6 +335,49 @@ static void bare_statuses(void **state)
             reply.billing != cases[i].billing || !reply.message[0])
             fail_msg("%d: %s, billing %d", cases[i].status,
                      tr_outcome_word(reply.outcome), reply.billing);
+    }
+}
+
+/* As providers word what is no fault of the key, the model or the server. */
+static void words_decide(void **state)
+{
+    static const struct {
+        int status;
+        const char *message;
+        enum tr_outcome outcome;
+    } cases[] = {
+        {403, "Content violates usage guidelines. Failed check: "
+         "SAFETY_CHECK_TYPE_BIO", TR_OUT_REFUSED},
+        {403, "input tokens and max_tokens exceed the model's context length",
+         TR_OUT_TOO_BIG},
+        {403, "Your team lacks access to this model", TR_OUT_FATAL},
+        {400, "Output blocked by content filtering policy", TR_OUT_REFUSED},
+        {400, "Content Exists Risk", TR_OUT_REFUSED},
+        {400, "input length and `max_tokens` exceed context limit: 199 + 10 > "
+         "200", TR_OUT_TOO_BIG},
+        {400, "This model's maximum prompt length is 131072", TR_OUT_TOO_BIG},
+        {422, "`inputs` tokens + `max_new_tokens` must be <= 8193",
+         TR_OUT_BAD_REQUEST}, /* the sum stands in no known words */
+        {422, "max_new_tokens must be <= 8193", TR_OUT_TOO_BIG},
+        {400, "Could not finish the message because max_tokens or model output "
+         "limit was reached. Please try again with higher max_tokens.",
+         TR_OUT_CUT_SHORT},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_http_result r = {.sent = true, .status = cases[i].status};
+        struct tr_wire_error e = {0};
+        struct tr_reply reply = {.retry_after_ms = -1,
+                                 .usage = {-1, -1, -1, -1, -1}};
+
+        snprintf(e.message, sizeof e.message, "%s", cases[i].message);
+        tr_wire_classify(&r, &e, &reply);
+        if (reply.outcome != cases[i].outcome ||
+            reply.billing != TR_BILL_NONE ||
+            (reply.usage.reasoning > 0) != (reply.outcome == TR_OUT_CUT_SHORT))
+            fail_msg("%s: %s", cases[i].message,
+                     tr_outcome_word(reply.outcome));
     }
 }
 
@@ -1118,6 +1162,7 @@ int main(void)
         cmocka_unit_test(days_until_a_date_are_counted_by_the_calendar),
         cmocka_unit_test(durations),
         cmocka_unit_test(try_again),
+        cmocka_unit_test(words_decide),
         cmocka_unit_test(any_retry_after_is_bounded),
         cmocka_unit_test(limits_of_every_family),
         cmocka_unit_test(redaction),
