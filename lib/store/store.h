@@ -164,7 +164,8 @@ struct tr_job {
     int64_t fresh_at, retry_at; /* what is older does not count, or no failure
                                that is: 0 where nobody asked */
     int64_t run_at;         /* Unix s of this run; later than any before, so
-                               that two runs within a second stay apart */
+                               that two runs within a second stay apart, and
+                               no earlier than the three above */
     int64_t spent_nano;     /* settled, this round */
     int64_t unknown_nano;   /* bounds of unknown outcomes, this round */
     int64_t unknown_count;

@@ -1317,6 +1317,62 @@ static void a_round_keeps_since_when_it_asks_again(void **state)
     }
 }
 
+/* A clock that was ahead began the round, and nothing was answered by then.
+ * What a later run of it is told counts for it all the same. */
+static void answers_count_after_a_clock_was_ahead(void **state)
+{
+    static const struct {
+        unsigned first, again;
+    } cases[] = {
+        {TR_AGAIN_ALL,    TR_AGAIN_ALL},
+        {TR_AGAIN_FAILED, TR_AGAIN_FAILED},
+        {0,               TR_AGAIN_ALL},
+        {0,               TR_AGAIN_ALL | TR_AGAIN_FAILED},
+    };
+    (void)state;
+
+    for (uint64_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_store_opts look = {.folder = folder, .task = key_of(220 + i),
+                                     .read_only = true};
+        struct tr_store *st = open_task(220 + i);
+        struct tr_store_put put;
+        struct tr_verdict v;
+        struct tr_job job, ahead;
+        struct tr_err err;
+
+        assert_int_equal(tr_store_job(st, "j", 5000, cases[i].first, &job,
+                                      &err), TR_OK);
+        tr_store_close(st);
+        assert_int_equal(tr_store_open(&st, &look, &err), TR_OK);
+        assert_int_equal(tr_store_job_ahead(st, "j", 3000, cases[i].again,
+                                            &ahead, &err), TR_OK);
+        tr_store_close(st);
+        st = open_task(220 + i);
+        assert_int_equal(tr_store_job(st, "j", 3000, cases[i].again, &job,
+                                      &err), TR_OK);
+        assert_true(job.run_at >= job.started_at);
+        assert_true(job.run_at >= job.fresh_at);
+        assert_true(job.run_at >= job.retry_at);
+        assert_int_equal(ahead.run_at, job.run_at);
+        put = put_of(1, origin_at(st, job.run_at));
+        put.verdict.why = TR_WHY_INVALID; /* --retry-failed asks for it, too */
+        assert_int_equal(commit(st, &put, 1), TR_OK);
+        for (int opened = 0; opened < 2; opened++) {
+            struct tr_store_find how = {
+                .not_before = job.fresh_at,
+                .failures_not_before = job.retry_at};
+
+            assert_true(has(st, 1, &how, &v));
+            tr_store_close(st);
+            st = open_task(220 + i);
+            assert_int_equal(tr_store_job(st, "j", 3001, cases[i].again, &job,
+                                          &err), TR_OK);
+            assert_true(job.run_at > 5000); /* apart from the one before */
+        }
+        tr_store_close(st);
+    }
+}
+
 static void money_of_open_attempts_becomes_unknown(void **state)
 {
     struct tr_store *st = open_task(6);
@@ -2201,6 +2257,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_log_stays_short),
         cmocka_unit_test(no_reader_makes_the_log_grow),
         cmocka_unit_test(a_round_keeps_since_when_it_asks_again),
+        cmocka_unit_test(answers_count_after_a_clock_was_ahead),
         cmocka_unit_test(money_of_open_attempts_becomes_unknown),
         cmocka_unit_test(attempts_in_batches_outlive_the_process),
         cmocka_unit_test(a_changed_request_of_a_batch_is_refused),
