@@ -1905,6 +1905,81 @@ static void what_comes_after_a_failure_is_found_later(void **state)
     }
 }
 
+/* The store is moved away in mid-run, and its last answers come; then the
+ * command is repeated before it is back. */
+static void a_rescue_waits_for_the_store_it_belongs_to(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(240)};
+    struct tr_store *st = open_task(240);
+    struct tr_store_put put = put_of(1, origin_at(st, 100));
+    char path[4096], other[4096], wal[4200], away[4200], away_wal[4300],
+        lock[4200], rescue[200];
+    struct tr_err err;
+    struct tr_verdict v;
+    uint64_t attempt;
+    (void)state;
+
+    snprintf(path, sizeof path, "%s", tr_store_path(st));
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    snprintf(away, sizeof away, "%s/away", folder);
+    snprintf(away_wal, sizeof away_wal, "%s-wal", away);
+    snprintf(lock, sizeof lock, "%.*slock", (int)strlen(path) - 2, path);
+    assert_int_equal(commit(st, &put, 1), TR_OK);
+    assert_int_equal(intend(st, &attempt), TR_OK);
+    assert_int_equal(rename(path, away), 0);
+    put = put_of(2, put.verdict.origin);
+    assert_int_equal(commit(st, &put, 1), TR_IO);
+    assert_int_equal(tr_store_rescue(st, &put, 1, NULL, 0, &err), TR_OK);
+    tr_store_close(st);
+    assert_int_equal(rename(wal, away_wal), 0);
+
+    for (int again = 0; again < 2; again++) { /* nothing is made meanwhile */
+        assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
+        assert_non_null(strstr(err.text, "put it back"));
+        assert_int_equal(access(path, F_OK), -1);
+        assert_true(rescue_file(240, rescue, sizeof rescue) > 60);
+    }
+    /* One that knows less stands in its place, and nobody counted. */
+    path_of(241, other, sizeof other);
+    assert_int_equal(unlink(lock), 0);
+    copy_file(other, path);
+    is_refused(240, "another", "put it back");
+    assert_true(rescue_file(240, rescue, sizeof rescue) > 60);
+
+    assert_int_equal(rename(away, path), 0);
+    assert_int_equal(rename(away_wal, wal), 0);
+    st = open_task(240);
+    assert_true(has(st, 1, &any, &v));
+    assert_true(has(st, 2, &any, &v));
+    assert_int_equal(rescue_file(240, rescue, sizeof rescue), -1);
+    tr_store_close(st);
+}
+
+/* A label set that no list has is no set of the store it was meant for. */
+static void a_rescued_set_waits_for_the_sets_before_it(void **state)
+{
+    struct tr_rescue r;
+    struct tr_err err;
+    struct tr_store *st;
+    char path[4096], rescue[200];
+    (void)state;
+
+    path_of(242, path, sizeof path);
+    for (uint32_t at = 0; at < 2; at++) {
+        tr_rescue_init(&r);
+        assert_int_equal(tr_rescue_reserve(&r, path, &err), TR_OK);
+        tr_rescue_set(&r, 1 - at, TR_STR("a|b"));
+        assert_int_equal(tr_rescue_write(&r, &err), TR_OK);
+        tr_rescue_close(&r, path);
+        if (!at)
+            is_refused(242, "a later set", "put it back");
+    }
+    assert_true(rescue_file(242, rescue, sizeof rescue) > 60);
+    st = open_task(242);
+    lists_sets(st, "a|b ");
+    tr_store_close(st);
+}
+
 /* A cut or a changed bit in a record: it is as if it had not been written. */
 static void half_a_record_is_no_record(void **state)
 {
@@ -2266,6 +2341,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_was_committed_survives_sigkill),
         cmocka_unit_test(a_full_disk_is_an_error_and_loses_nothing),
         cmocka_unit_test(what_comes_after_a_failure_is_found_later),
+        cmocka_unit_test(a_rescue_waits_for_the_store_it_belongs_to),
+        cmocka_unit_test(a_rescued_set_waits_for_the_sets_before_it),
         cmocka_unit_test(half_a_record_is_no_record),
         cmocka_unit_test(nothing_leaves_without_room_for_its_answer),
         cmocka_unit_test(behaves_like_an_array_with_commits),
