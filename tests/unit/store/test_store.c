@@ -4,6 +4,7 @@
 #include "store/verdict.h"
 
 #include "base/bounds.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
@@ -45,6 +46,14 @@ static struct tr_store *open_task(uint64_t task)
     if (tr_store_open(&st, &o, &err) != TR_OK)
         fail_msg("%s", err.text);
     return st;
+}
+
+static void path_of(uint64_t task, char *path, size_t size)
+{
+    struct tr_store *st = open_task(task);
+
+    snprintf(path, size, "%s", tr_store_path(st));
+    tr_store_close(st);
 }
 
 static struct tr_store_put put_of(uint64_t n, uint16_t origin)
@@ -261,6 +270,38 @@ static void a_run_waits_for_readers_not_for_runs(void **state)
     tr_store_close(reader);
 }
 
+/* An estimate keeps the store open for as long as its input takes. */
+static void a_reader_that_stays_is_not_waited_for(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(3),
+                              .task_name = "a,b"};
+    struct tr_store_opts look = {.folder = folder, .task = key_of(3),
+                                 .read_only = true};
+    struct tr_store *reader, *st;
+    struct tr_err err;
+    char path[4096];
+    int64_t began;
+    (void)state;
+
+    path_of(3, path, sizeof path);
+    assert_int_equal(tr_store_open(&reader, &look, &err), TR_OK);
+    began = tr_clock_mono_ns();
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_STOPPED);
+    assert_non_null(strstr(err.text, "reads its store"));
+    assert_null(strstr(err.text, "process"));
+    assert_int_equal(tr_store_remove(path, &err), TR_STOPPED);
+    assert_true(tr_clock_mono_ns() - began < 20 * TR_S);
+    o.waits = true; /* and comes again itself: a step may not take long */
+    began = tr_clock_mono_ns();
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_STORE_HELD);
+    assert_true(tr_clock_mono_ns() - began < TR_S);
+    assert_non_null(strstr(err.text, "reads its store"));
+    assert_non_null(strstr(err.text, "waiting for it"));
+    tr_store_close(reader);
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
+    tr_store_close(st);
+}
+
 static void reading_changes_nothing(void **state)
 {
     struct tr_store_opts o = {.folder = folder, .task = key_of(131),
@@ -273,14 +314,6 @@ static void reading_changes_nothing(void **state)
     tr_store_close(open_task(131));
     assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
     assert_int_equal(tr_store_set(st, "x", TR_STR("y"), &err), TR_IO);
-    tr_store_close(st);
-}
-
-static void path_of(uint64_t task, char *path, size_t size)
-{
-    struct tr_store *st = open_task(task);
-
-    snprintf(path, size, "%s", tr_store_path(st));
     tr_store_close(st);
 }
 
@@ -2306,6 +2339,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_second_process_is_told_who_holds_it),
         cmocka_unit_test(who_waits_hears_who_holds_it),
         cmocka_unit_test(a_run_waits_for_readers_not_for_runs),
+        cmocka_unit_test(a_reader_that_stays_is_not_waited_for),
         cmocka_unit_test(reading_changes_nothing),
         cmocka_unit_test(only_the_owner_may_read),
         cmocka_unit_test(folders_are_made_and_links_are_not_followed),
