@@ -53,8 +53,8 @@ struct tr_drive {
     char *spill_folder;
 
     bool has_task, source_waits, done, dry_run;
-    bool awaits_store;        /* --wait-lock: another run holds it, and what
-                                 needs it is not open yet */
+    bool awaits_store;        /* --wait-lock: another run holds or reads it,
+                                 and what needs it is not open yet */
     int exit_code;
 
     struct tr_buf pushed;     /* id_len, text_len, id, text; repeated */

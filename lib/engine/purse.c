@@ -84,6 +84,8 @@ static int join(struct tr_run *run, struct tr_err *err)
             m->cap += m->spent + m->unknown - run->unasked[i];
         else if (!alone)
             m->cap += a.earlier[i];
+        if (m->cap < 0) /* more was used than the budget is now; -1: none */
+            m->cap = 0;
         if (!alone && tr_money_left(m) > 0)
             m->withheld = tr_money_left(m);
     }

@@ -17,7 +17,8 @@ struct tr_money {
     int64_t unknown;   /* bounds of outcomes nobody knows */
     int64_t reserved;  /* bounds of attempts with an intent */
     int64_t budget;    /* what the user said, -1: nothing; cap is the same in
-                          the terms of spent, which may be older */
+                          the terms of spent, which may be older; 0 where
+                          more than the budget was used before */
     int64_t withheld;  /* of the cap: not ours to reserve (plan/ledger.h) */
 };
 
@@ -33,7 +34,8 @@ static inline bool tr_priced(const struct tr_model_facts *f)
     return f->price_in >= 0 && f->price_out >= 0;
 }
 
-/* Of the budget: used, by this store, in the period it covers. */
+/* Of the budget: used, by this store, in the period it covers. Where cap is 0
+ * that is the whole budget and what came since. */
 static inline int64_t tr_money_used(const struct tr_money *m)
 {
     int64_t earlier = m->cap < 0 ? 0 : m->cap - m->budget;

@@ -32,6 +32,11 @@ static int pledged(struct tr_store *st, struct tr_job *job, struct tr_err *err)
     return rc;
 }
 
+static int64_t latest(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 static int64_t after_all(const struct tr_store *st, int64_t now_s)
 {
     for (size_t i = 0; i < st->origin_count; i++)
@@ -58,7 +63,7 @@ static int asks_since(struct tr_store *st, const char *what, int64_t id,
     sqlite3_reset(get);
     if (*at && *at >= job->started_at)
         goto out;
-    *at = job->run_at > job->started_at ? job->run_at : job->started_at;
+    *at = latest(job->run_at, job->started_at);
     if (st->read_only)
         goto out;
     tr_sql_bind_text(st, S_VALUE_SET, 1, tr_str_c(name));
@@ -78,6 +83,10 @@ static int ask_again(struct tr_store *st, int64_t id, unsigned again,
         TRY(asks_since(st, "fresh", id, job, &job->fresh_at, err));
     if (again & TR_AGAIN_FAILED)
         TRY(asks_since(st, "retry", id, job, &job->retry_at, err));
+    /* The clock was ahead when the round began, or began to ask again: what
+     * this run is told must count for it. */
+    job->run_at = latest(latest(job->run_at, job->started_at),
+                        latest(job->fresh_at, job->retry_at));
 out:
     return rc;
 }

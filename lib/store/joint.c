@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "store/joint.h"
 
+#include "base/clock.h"
 #include "base/dirs.h"
 #include "store/lock.h"
 
@@ -14,7 +15,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+enum {
+    PAUSE_MS = 5,
+    STUCK_S = 10 /* nothing is written for so long: its holder is stopped */
+};
 
 static int cannot(const char *path, const char *what, struct tr_err *err)
 {
@@ -42,6 +50,40 @@ static int read_all(const char *path, struct tr_buf *text, struct tr_err *err)
                                      path);
 }
 
+/* While the file changes others have their turn, and ours comes. Pauses count
+ * and not the time that passes: we may have been suspended together with the
+ * holder. Its lock is not taken from it, as that of share/share.c is: what it
+ * writes when it goes on is money. */
+static int take_turn(const struct tr_joint *j, const char *lock,
+                     struct tr_err *err)
+{
+    struct stat seen = {0}, now;
+    int waited_ms = 0;
+
+    while (flock(j->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        struct timespec pause = {0, PAUSE_MS * TR_MS};
+
+        if (errno == EINTR) /* no answer */
+            continue;
+        if (errno != EWOULDBLOCK)
+            return cannot(lock, "locked", err);
+        if (stat(j->path, &now) == 0 && (now.st_ino != seen.st_ino ||
+                                         now.st_mtime != seen.st_mtime)) {
+            seen = now;
+            waited_ms = 0;
+        }
+        if (waited_ms >= STUCK_S * 1000)
+            return tr_fail(err, TR_STOPPED, "another run holds %s and has "
+                           "done nothing for %d s: let it go on (it may be "
+                           "suspended), or end it, and run the same command "
+                           "again", lock, STUCK_S);
+        while (nanosleep(&pause, &pause) != 0 && errno == EINTR)
+            ; /* who tells us to stop is heard when the step is over */
+        waited_ms += PAUSE_MS;
+    }
+    return TR_OK;
+}
+
 int tr_joint_open(struct tr_joint *j, const char *folder, const char *name,
                   struct tr_buf *text, struct tr_err *err)
 {
@@ -56,12 +98,8 @@ int tr_joint_open(struct tr_joint *j, const char *folder, const char *name,
     j->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (j->lock_fd < 0)
         return cannot(lock, "made", err);
-    do
-        rc = flock(j->lock_fd, LOCK_EX);
-    while (rc != 0 && errno == EINTR);
-    if (rc != 0)
-        return cannot(lock, "locked", err);
-    return read_all(j->path, text, err);
+    rc = take_turn(j, lock, err);
+    return rc == TR_OK ? read_all(j->path, text, err) : rc;
 }
 
 bool tr_joint_exists(const char *folder, const char *name)

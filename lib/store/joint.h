@@ -21,7 +21,8 @@ struct tr_joint {
 };
 
 /* Waits for its turn (moments: nobody holds it for longer than a write), and
- * reads; an absent file reads as empty. tr_joint_close() in any case. */
+ * reads; an absent file reads as empty. TR_STOPPED: who holds it has done
+ * nothing for ten seconds. tr_joint_close() in any case. */
 int tr_joint_open(struct tr_joint *j, const char *folder, const char *name,
                   struct tr_buf *text, struct tr_err *err);
 int tr_joint_write(struct tr_joint *j, struct tr_str text, struct tr_err *err);

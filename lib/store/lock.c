@@ -24,7 +24,8 @@ enum {
     HOLDER_BYTES = 400,   /* who holds it; the mark stands behind */
     COUNT_AT = HOLDER_BYTES + 1, /* behind the mark, in the same sector */
     COUNT_BYTES = 32,     /* hexadecimal: the number, and all its bits turned */
-    POLL_READER_MS = 10   /* a reader is gone in a moment */
+    POLL_READER_MS = 10,  /* most readers are gone in a moment, ... */
+    READER_MS = 2000      /* ... and who stays is told of */
 };
 
 static void lock_path(char *out, const char *db_path)
@@ -137,11 +138,23 @@ int tr_lock_held(const char *db_path, const struct tr_holder *who, bool waits,
                    db_path);
 }
 
+/* Shared by many, who leave no name. */
+static int held_by_readers(const char *db_path, bool waits, struct tr_err *err)
+{
+    return tr_fail(err, waits ? TR_LOCK_HELD : TR_STOPPED,
+                   "an estimate or a dry run of this task reads its store: %s; "
+                   "the store is %s",
+                   waits ? "waiting for it"
+                         : "end it or let it end, and run the same command "
+                           "again (classify waits with --wait-lock)",
+                   db_path);
+}
+
 int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
                  struct tr_err *err)
 {
     char name[LOCK_PATH];
-    int rc;
+    int rc, waited_ms = 0;
 
     lock_path(name, db_path);
     for (;;) {
@@ -182,7 +195,6 @@ int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
                          strerror(errno));
             break;
         }
-        /* Shared by others: only readers, who never stay. */
         if (flock(*fd, LOCK_SH | LOCK_NB) != 0) {
             struct tr_holder who;
 
@@ -190,12 +202,18 @@ int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
             rc = tr_lock_held(db_path, &who, waits, err);
             break;
         }
+        /* Shared by others, so only read. */
+        if (waits || waited_ms >= READER_MS) {
+            rc = held_by_readers(db_path, waits, err);
+            break;
+        }
         close(*fd);
         if (nanosleep(&pause, NULL) != 0) {
             *fd = -1;
-            return tr_fail(err, TR_STOPPED, "stopped while waiting for the "
-                           "run that holds %s", db_path);
+            return tr_fail(err, TR_STOPPED, "stopped while waiting for who "
+                           "reads %s", db_path);
         }
+        waited_ms += POLL_READER_MS;
     }
     close(*fd);
     *fd = -1;

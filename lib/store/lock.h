@@ -1,8 +1,9 @@
 /* lock.h - who holds a store: an advisory lock beside its file.
  *
- * The writer holds it exclusively for as long as its store is open; ls, show
- * and offline readers share it for a moment. The kernel lets go of the lock
- * when the process dies, however it dies.
+ * The writer holds it exclusively for as long as its store is open. Readers
+ * share it: ls and show for a moment, estimates and dry runs for as long as
+ * they read their input. The kernel lets go of the lock when the process dies,
+ * however it dies.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_STORE_LOCK_H
@@ -22,7 +23,8 @@ struct tr_holder {
 /* Takes the lock of the store at db_path ("….db" gets "….lock") and writes
  * into it who we are; *fd is closed to let go. Held by another run:
  * TR_STOPPED, or for who waits TR_LOCK_HELD with the words for it: ask again
- * from time to time. Readers are waited for, until a signal comes. */
+ * from time to time. By readers: the same, but who does not wait gives them
+ * two seconds, or until a signal comes. */
 enum { TR_LOCK_HELD = 1 };
 int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
                  struct tr_err *err);

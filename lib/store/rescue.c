@@ -368,6 +368,16 @@ int tr_rescue_read(const char *db_path,
     return rc;
 }
 
+int tr_rescue_foreign(const char *db_path, struct tr_err *err)
+{
+    char path[PATH];
+
+    rescue_path(path, db_path);
+    return tr_fail(err, TR_CONFIG, "%s holds answers for a store that is not "
+                   "here: put it back (with its -wal file, if it has one), or "
+                   "remove that file (they would be paid again)", path);
+}
+
 int tr_rescue_clear(const char *db_path, struct tr_err *err)
 {
     char path[PATH];

@@ -55,6 +55,8 @@ int tr_rescue_read(const char *db_path,
                    int (*each)(void *ctx, const struct tr_rescued *item,
                                struct tr_err *err),
                    void *ctx, bool *any, struct tr_err *err);
+/* TR_CONFIG and the sentence for what names things that the store has not. */
+int tr_rescue_foreign(const char *db_path, struct tr_err *err);
 /* What was read stands in the store now. Before anything newer does: it must
  * never be read again. No file: nothing. */
 int tr_rescue_clear(const char *db_path, struct tr_err *err);

@@ -183,7 +183,9 @@ int tr_store_commit_pending(struct tr_store *st, struct tr_err *err)
 
 /* ---- after a crash ---------------------------------------------------- */
 
-/* An item of the rescue file, where it belongs. A reader only counts. */
+/* An item of the rescue file, where it belongs. A reader only counts. What
+ * names things that are neither here nor listed before it is meant for another
+ * store, and waits for that. */
 static int take_rescued(void *ctx, const struct tr_rescued *item,
                         struct tr_err *err)
 {
@@ -195,18 +197,23 @@ static int take_rescued(void *ctx, const struct tr_rescued *item,
         TRY(tr_sql_begin(st, err));
     switch (item->kind) {
     case TR_RESCUED_ORIGIN:
-        if (item->index != st->origin_count) /* it was in the file after all */
+        if (item->index > st->origin_count)
+            TRY(tr_rescue_foreign(st->path, err));
+        if (item->index < st->origin_count) /* it was in the file after all */
             break;
         TRY(tr_known_add_origin(st, &item->origin, !st->read_only, err));
         break;
     case TR_RESCUED_SET:
-        if (item->index != st->set_count)
+        if (item->index > st->set_count)
+            TRY(tr_rescue_foreign(st->path, err));
+        if (item->index < st->set_count)
             break;
         TRY(tr_known_add_set(st, item->names, !st->read_only, err));
         break;
     case TR_RESCUED_PUT:
-        if (tr_known_origin(st, item->put.verdict.origin) &&
-            st->put_count < 2 * TR_STAGED_MAX)
+        if (!tr_known_origin(st, item->put.verdict.origin))
+            TRY(tr_rescue_foreign(st->path, err));
+        if (st->put_count < 2 * TR_STAGED_MAX)
             TRY(tr_known_take(st, &item->put, 1, err));
         break;
     case TR_RESCUED_OUTCOME:
@@ -294,14 +301,25 @@ static int make_folder(const char *folder, struct tr_err *err)
     return TR_OK;
 }
 
+static int without_store(void *ctx, const struct tr_rescued *item,
+                         struct tr_err *err)
+{
+    const struct tr_store *st = ctx;
+
+    (void)item;
+    return tr_rescue_foreign(st->path, err);
+}
+
 /* Made with its mode before SQLite sees it: never readable by others, not
  * even for a moment. SQLite gives its other files the same mode. */
 static int open_file(struct tr_store *st, int *fd, struct tr_err *err)
 {
     int flags = st->read_only ? O_RDONLY : O_RDWR, rc = TR_OK;
+    bool any;
 
     *fd = open(st->path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (*fd < 0 && errno == ENOENT && !st->read_only) {
+        TRY(tr_rescue_read(st->path, without_store, st, &any, err));
         /* Somebody took it away to begin anew. What a power cut leaves of the
          * new one must not be taken for the old one, emptied. */
         if (st->was_made)

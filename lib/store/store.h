@@ -29,13 +29,14 @@ struct tr_store_opts {
     struct tr_key task;    /* file name: its hex + ".db" */
     const char *task_name; /* for people: labels or task file name */
     bool waits;            /* TR_STORE_HELD instead of TR_STOPPED */
-    bool read_only;        /* for ls and show: nothing changes; a run that
-                              starts meanwhile waits until it is closed */
+    bool read_only;        /* for ls, show and forecasts: nothing changes; no
+                              run can begin until it is closed */
 };
 
 /* Errors: TR_STOPPED when another process holds it (text names its pid and
- * since when), TR_CONFIG for a newer layout, a foreign or damaged file,
- * TR_CANTCREATE, TR_IO, TR_NOINPUT (read_only and not there). For who waits
+ * since when) or reads it for longer than two seconds, TR_CONFIG for a newer
+ * layout, a foreign or damaged file, TR_CANTCREATE, TR_IO, TR_NOINPUT
+ * (read_only and not there). For who waits
  * TR_STORE_HELD, with the words for it: open it again in a moment. */
 enum { TR_STORE_HELD = 1 };
 int tr_store_open(struct tr_store **out, const struct tr_store_opts *o,
@@ -164,7 +165,8 @@ struct tr_job {
     int64_t fresh_at, retry_at; /* what is older does not count, or no failure
                                that is: 0 where nobody asked */
     int64_t run_at;         /* Unix s of this run; later than any before, so
-                               that two runs within a second stay apart */
+                               that two runs within a second stay apart, and
+                               no earlier than the three above */
     int64_t spent_nano;     /* settled, this round */
     int64_t unknown_nano;   /* bounds of unknown outcomes, this round */
     int64_t unknown_count;

@@ -4,6 +4,7 @@
 #include "store/verdict.h"
 
 #include "base/bounds.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
@@ -45,6 +46,14 @@ static struct tr_store *open_task(uint64_t task)
     if (tr_store_open(&st, &o, &err) != TR_OK)
         fail_msg("%s", err.text);
     return st;
+}
+
+static void path_of(uint64_t task, char *path, size_t size)
+{
+    struct tr_store *st = open_task(task);
+
+    snprintf(path, size, "%s", tr_store_path(st));
+    tr_store_close(st);
 }
 
 static struct tr_store_put put_of(uint64_t n, uint16_t origin)
@@ -261,6 +270,38 @@ static void a_run_waits_for_readers_not_for_runs(void **state)
     tr_store_close(reader);
 }
 
+/* An estimate keeps the store open for as long as its input takes. */
+static void a_reader_that_stays_is_not_waited_for(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(3),
+                              .task_name = "a,b"};
+    struct tr_store_opts look = {.folder = folder, .task = key_of(3),
+                                 .read_only = true};
+    struct tr_store *reader, *st;
+    struct tr_err err;
+    char path[4096];
+    int64_t began;
+    (void)state;
+
+    path_of(3, path, sizeof path);
+    assert_int_equal(tr_store_open(&reader, &look, &err), TR_OK);
+    began = tr_clock_mono_ns();
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_STOPPED);
+    assert_non_null(strstr(err.text, "reads its store"));
+    assert_null(strstr(err.text, "process"));
+    assert_int_equal(tr_store_remove(path, &err), TR_STOPPED);
+    assert_true(tr_clock_mono_ns() - began < 20 * TR_S);
+    o.waits = true; /* and comes again itself: a step may not take long */
+    began = tr_clock_mono_ns();
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_STORE_HELD);
+    assert_true(tr_clock_mono_ns() - began < TR_S);
+    assert_non_null(strstr(err.text, "reads its store"));
+    assert_non_null(strstr(err.text, "waiting for it"));
+    tr_store_close(reader);
+    assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
+    tr_store_close(st);
+}
+
 static void reading_changes_nothing(void **state)
 {
     struct tr_store_opts o = {.folder = folder, .task = key_of(131),
@@ -273,14 +314,6 @@ static void reading_changes_nothing(void **state)
     tr_store_close(open_task(131));
     assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
     assert_int_equal(tr_store_set(st, "x", TR_STR("y"), &err), TR_IO);
-    tr_store_close(st);
-}
-
-static void path_of(uint64_t task, char *path, size_t size)
-{
-    struct tr_store *st = open_task(task);
-
-    snprintf(path, size, "%s", tr_store_path(st));
     tr_store_close(st);
 }
 
@@ -1317,6 +1350,62 @@ static void a_round_keeps_since_when_it_asks_again(void **state)
     }
 }
 
+/* A clock that was ahead began the round, and nothing was answered by then.
+ * What a later run of it is told counts for it all the same. */
+static void answers_count_after_a_clock_was_ahead(void **state)
+{
+    static const struct {
+        unsigned first, again;
+    } cases[] = {
+        {TR_AGAIN_ALL,    TR_AGAIN_ALL},
+        {TR_AGAIN_FAILED, TR_AGAIN_FAILED},
+        {0,               TR_AGAIN_ALL},
+        {0,               TR_AGAIN_ALL | TR_AGAIN_FAILED},
+    };
+    (void)state;
+
+    for (uint64_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_store_opts look = {.folder = folder, .task = key_of(220 + i),
+                                     .read_only = true};
+        struct tr_store *st = open_task(220 + i);
+        struct tr_store_put put;
+        struct tr_verdict v;
+        struct tr_job job, ahead;
+        struct tr_err err;
+
+        assert_int_equal(tr_store_job(st, "j", 5000, cases[i].first, &job,
+                                      &err), TR_OK);
+        tr_store_close(st);
+        assert_int_equal(tr_store_open(&st, &look, &err), TR_OK);
+        assert_int_equal(tr_store_job_ahead(st, "j", 3000, cases[i].again,
+                                            &ahead, &err), TR_OK);
+        tr_store_close(st);
+        st = open_task(220 + i);
+        assert_int_equal(tr_store_job(st, "j", 3000, cases[i].again, &job,
+                                      &err), TR_OK);
+        assert_true(job.run_at >= job.started_at);
+        assert_true(job.run_at >= job.fresh_at);
+        assert_true(job.run_at >= job.retry_at);
+        assert_int_equal(ahead.run_at, job.run_at);
+        put = put_of(1, origin_at(st, job.run_at));
+        put.verdict.why = TR_WHY_INVALID; /* --retry-failed asks for it, too */
+        assert_int_equal(commit(st, &put, 1), TR_OK);
+        for (int opened = 0; opened < 2; opened++) {
+            struct tr_store_find how = {
+                .not_before = job.fresh_at,
+                .failures_not_before = job.retry_at};
+
+            assert_true(has(st, 1, &how, &v));
+            tr_store_close(st);
+            st = open_task(220 + i);
+            assert_int_equal(tr_store_job(st, "j", 3001, cases[i].again, &job,
+                                          &err), TR_OK);
+            assert_true(job.run_at > 5000); /* apart from the one before */
+        }
+        tr_store_close(st);
+    }
+}
+
 static void money_of_open_attempts_becomes_unknown(void **state)
 {
     struct tr_store *st = open_task(6);
@@ -1849,6 +1938,81 @@ static void what_comes_after_a_failure_is_found_later(void **state)
     }
 }
 
+/* The store is moved away in mid-run, and its last answers come; then the
+ * command is repeated before it is back. */
+static void a_rescue_waits_for_the_store_it_belongs_to(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(240)};
+    struct tr_store *st = open_task(240);
+    struct tr_store_put put = put_of(1, origin_at(st, 100));
+    char path[4096], other[4096], wal[4200], away[4200], away_wal[4300],
+        lock[4200], rescue[200];
+    struct tr_err err;
+    struct tr_verdict v;
+    uint64_t attempt;
+    (void)state;
+
+    snprintf(path, sizeof path, "%s", tr_store_path(st));
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    snprintf(away, sizeof away, "%s/away", folder);
+    snprintf(away_wal, sizeof away_wal, "%s-wal", away);
+    snprintf(lock, sizeof lock, "%.*slock", (int)strlen(path) - 2, path);
+    assert_int_equal(commit(st, &put, 1), TR_OK);
+    assert_int_equal(intend(st, &attempt), TR_OK);
+    assert_int_equal(rename(path, away), 0);
+    put = put_of(2, put.verdict.origin);
+    assert_int_equal(commit(st, &put, 1), TR_IO);
+    assert_int_equal(tr_store_rescue(st, &put, 1, NULL, 0, &err), TR_OK);
+    tr_store_close(st);
+    assert_int_equal(rename(wal, away_wal), 0);
+
+    for (int again = 0; again < 2; again++) { /* nothing is made meanwhile */
+        assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
+        assert_non_null(strstr(err.text, "put it back"));
+        assert_int_equal(access(path, F_OK), -1);
+        assert_true(rescue_file(240, rescue, sizeof rescue) > 60);
+    }
+    /* One that knows less stands in its place, and nobody counted. */
+    path_of(241, other, sizeof other);
+    assert_int_equal(unlink(lock), 0);
+    copy_file(other, path);
+    is_refused(240, "another", "put it back");
+    assert_true(rescue_file(240, rescue, sizeof rescue) > 60);
+
+    assert_int_equal(rename(away, path), 0);
+    assert_int_equal(rename(away_wal, wal), 0);
+    st = open_task(240);
+    assert_true(has(st, 1, &any, &v));
+    assert_true(has(st, 2, &any, &v));
+    assert_int_equal(rescue_file(240, rescue, sizeof rescue), -1);
+    tr_store_close(st);
+}
+
+/* A label set that no list has is no set of the store it was meant for. */
+static void a_rescued_set_waits_for_the_sets_before_it(void **state)
+{
+    struct tr_rescue r;
+    struct tr_err err;
+    struct tr_store *st;
+    char path[4096], rescue[200];
+    (void)state;
+
+    path_of(242, path, sizeof path);
+    for (uint32_t at = 0; at < 2; at++) {
+        tr_rescue_init(&r);
+        assert_int_equal(tr_rescue_reserve(&r, path, &err), TR_OK);
+        tr_rescue_set(&r, 1 - at, TR_STR("a|b"));
+        assert_int_equal(tr_rescue_write(&r, &err), TR_OK);
+        tr_rescue_close(&r, path);
+        if (!at)
+            is_refused(242, "a later set", "put it back");
+    }
+    assert_true(rescue_file(242, rescue, sizeof rescue) > 60);
+    st = open_task(242);
+    lists_sets(st, "a|b ");
+    tr_store_close(st);
+}
+
 /* A cut or a changed bit in a record: it is as if it had not been written. */
 static void half_a_record_is_no_record(void **state)
 {
@@ -2175,6 +2339,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_second_process_is_told_who_holds_it),
         cmocka_unit_test(who_waits_hears_who_holds_it),
         cmocka_unit_test(a_run_waits_for_readers_not_for_runs),
+        cmocka_unit_test(a_reader_that_stays_is_not_waited_for),
         cmocka_unit_test(reading_changes_nothing),
         cmocka_unit_test(only_the_owner_may_read),
         cmocka_unit_test(folders_are_made_and_links_are_not_followed),
@@ -2201,6 +2366,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_log_stays_short),
         cmocka_unit_test(no_reader_makes_the_log_grow),
         cmocka_unit_test(a_round_keeps_since_when_it_asks_again),
+        cmocka_unit_test(answers_count_after_a_clock_was_ahead),
         cmocka_unit_test(money_of_open_attempts_becomes_unknown),
         cmocka_unit_test(attempts_in_batches_outlive_the_process),
         cmocka_unit_test(a_changed_request_of_a_batch_is_refused),
@@ -2209,6 +2375,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_was_committed_survives_sigkill),
         cmocka_unit_test(a_full_disk_is_an_error_and_loses_nothing),
         cmocka_unit_test(what_comes_after_a_failure_is_found_later),
+        cmocka_unit_test(a_rescue_waits_for_the_store_it_belongs_to),
+        cmocka_unit_test(a_rescued_set_waits_for_the_sets_before_it),
         cmocka_unit_test(half_a_record_is_no_record),
         cmocka_unit_test(nothing_leaves_without_room_for_its_answer),
         cmocka_unit_test(behaves_like_an_array_with_commits),
