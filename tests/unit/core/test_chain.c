@@ -14,7 +14,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { LANES = 2, SHOTS = 512, ITEMS = 64, TEXTS = 400 };
+enum { LANES = 2, SHOTS = 512, ITEMS = 64, TEXTS = 600 };
 
 /* What a script may say besides outcomes: an answer without any item. */
 #define SILENCE TR_OUT_COUNT
@@ -50,7 +50,7 @@ struct world {
     bool ends;           /* the input does, after these rows */
     const char *task;    /* NULL: two labels, a and b */
     struct tr_run_opts opts;
-    int64_t now;
+    int64_t now, paused_at;
     int rows, read, written;
     enum tr_why why[TEXTS]; /* of each row that is written, */
     int by[TEXTS];          /* and the lane that said it */
@@ -433,12 +433,74 @@ static void a_probe_that_no_body_holds_makes_room_for_another(void **state)
     free(w);
 }
 
+/* ---- a stream that pauses ----------------------------------------------- */
+
+/* Row 0 is never answered. It has used up its tries, each time while others
+ * were answered, when a last failure is all that is heard. */
+enum { ROWS_STREAM = 600, LAST = ROWS_STREAM - 1, PATIENCE = 15 };
+
+static enum tr_outcome first_fails(struct world *w, int lane,
+                                   const struct shot *shot)
+{
+    bool hiccup = w->opts.fallback_on && shot->text[0] == LAST &&
+                  w->lanes[0].asked[LAST] == 1;
+
+    return lane == 0 && (shot->text[0] == 0 || hiccup) ? TR_OUT_TRANSIENT
+                                                       : TR_OUT_OK;
+}
+
+/* One row a second, as long as row 0 is asked about; the last one 20 minutes
+ * later. */
+static bool pauses(struct world *w, int text)
+{
+    if (w->lanes[0].asked[0] >= PATIENCE && w->read < LAST) {
+        w->read = LAST;
+        w->paused_at = w->now;
+    }
+    return w->read < LAST ? w->now >= text * TR_S
+                          : w->now >= w->paused_at + 1200 * TR_S;
+}
+
+static void trouble_ends_when_nobody_is_asked(void **state)
+{
+    struct world *w = world(1, ROWS_STREAM, first_fails);
+    (void)state;
+
+    w->opts.fallback_on = 0;
+    w->is_there = pauses;
+    play(w);
+    assert_int_equal(w->lanes[0].asked[0], PATIENCE);
+    assert_int_equal(w->exit, 1); /* not that of an outage */
+    check_why(w, 0, TR_WHY_NO_ANSWER);
+    check_why(w, LAST, TR_WHY_NONE);
+    free(w);
+}
+
+/* Two failures over a minute call a lane down, but not those on both sides of
+ * a pause. */
+static void failures_before_a_pause_call_no_lane_down(void **state)
+{
+    struct world *w = world(2, ROWS_STREAM, first_fails);
+    (void)state;
+
+    w->is_there = pauses;
+    play(w);
+    assert_int_equal(w->lanes[0].asked[0], PATIENCE);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->by[0], 1);
+    assert_int_equal(w->by[LAST], 0);
+    assert_int_equal(w->lanes_down, 0);
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_too_long_for_a_body_fails_alone),
         cmocka_unit_test(texts_too_many_for_a_body_go_in_several),
         cmocka_unit_test(a_probe_that_no_body_holds_makes_room_for_another),
+        cmocka_unit_test(trouble_ends_when_nobody_is_asked),
+        cmocka_unit_test(failures_before_a_pause_call_no_lane_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
