@@ -139,10 +139,16 @@ static bool next_row(struct tr_run *run, struct tr_run_lane *l,
 void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
                      struct tr_row *row, enum tr_why why)
 {
-    struct tr_verdict verdict = tr_chain_failure(l, why);
+    struct tr_verdict verdict;
 
+    /* A later failure of another kind is no way around a refusal, neither in
+     * this run nor, from the store, in the next. */
+    if (row->refused && row->lane == l->place &&
+        !leads_on(run, TR_ON_BLOCKED))
+        why = TR_WHY_BLOCKED;
     if (next_row(run, l, row, why))
         return;
+    verdict = tr_chain_failure(l, why);
     row->lane = (uint8_t)l->place;
     if (!run->opts.dry_run) {
         tr_run_answer(run, row, verdict);

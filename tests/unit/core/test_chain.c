@@ -47,6 +47,8 @@ struct world {
     const char *tail;    /* of text tailed, or NULL */
     size_t tail_n;
     int tailed;          /* -1: all */
+    enum tr_outcome turns[8]; /* for in_turn() */
+    int turn_n;
     bool ends;           /* the input does, after these rows */
     const char *task;    /* NULL: two labels, a and b */
     struct tr_run_opts opts;
@@ -493,6 +495,63 @@ static void failures_before_a_pause_call_no_lane_down(void **state)
     free(w);
 }
 
+/* ---- refusals ----------------------------------------------------------- */
+
+/* Each answer of the first lane to text 0, in turn; the last one for ever. The
+ * other texts and lanes are answered. */
+static enum tr_outcome in_turn(struct world *w, int lane,
+                               const struct shot *shot)
+{
+    int at = w->lanes[0].asked[0] - 1;
+
+    if (lane || shot->text[0] != 0)
+        return TR_OUT_OK;
+    return w->turns[at < w->turn_n ? at : w->turn_n - 1];
+}
+
+/* So that a lane is known to serve others between two tries. */
+static bool once_a_second(struct world *w, int text)
+{
+    return w->now >= text * TR_S;
+}
+
+static struct world *refused_then(uint32_t lanes, enum tr_outcome then)
+{
+    struct world *w = world(lanes, 500, in_turn);
+
+    w->is_there = once_a_second;
+    w->turns[0] = TR_OUT_REFUSED;
+    w->turns[1] = then;
+    w->turn_n = 2;
+    return w;
+}
+
+static void a_refusal_is_not_got_round_by_failing_otherwise(void **state)
+{
+    static const enum tr_outcome thens[] = {
+        SILENCE, TR_OUT_CUT_SHORT, TR_OUT_TRANSIENT, TR_OUT_TOO_BIG};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof thens / sizeof *thens; i++) {
+        struct world *w = refused_then(2, thens[i]);
+
+        play(w);
+        check_why(w, 0, TR_WHY_BLOCKED);
+        assert_int_equal(w->by[0], 0);
+        assert_int_equal(w->lanes[1].asked[0], 0);
+        assert_int_equal(w->exit, 1);
+        free(w);
+
+        w = refused_then(2, thens[i]); /* asked for, it is */
+        w->opts.fallback_on |= 1u << TR_ON_BLOCKED;
+        play(w);
+        check_why(w, 0, TR_WHY_NONE);
+        assert_int_equal(w->by[0], 1);
+        assert_int_equal(w->exit, 0);
+        free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +560,7 @@ int main(void)
         cmocka_unit_test(a_probe_that_no_body_holds_makes_room_for_another),
         cmocka_unit_test(trouble_ends_when_nobody_is_asked),
         cmocka_unit_test(failures_before_a_pause_call_no_lane_down),
+        cmocka_unit_test(a_refusal_is_not_got_round_by_failing_otherwise),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
