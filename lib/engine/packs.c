@@ -173,6 +173,8 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
     if (run->opts.apart && limit > 1)
         limit = gather_party(q, limit);
     for (const struct tr_row *r = q->head; r && n < limit; r = r->next) {
+        if (n && tr_chain_withholds(run, l, r))
+            break;
         bytes[n] = (uint32_t)tr_run_text(l, r).n;
         company[n++] = r->company;
     }
@@ -202,7 +204,7 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
     uint32_t n = 0;
 
     while (q->n) {
-        /* It goes alone, so it comes to stand in front. */
+        /* take_count() stops before it, so it comes to stand in front. */
         if (tr_chain_withholds(run, l, q->head)) {
             struct tr_run_lane *by = &run->lanes[q->head->lane];
 

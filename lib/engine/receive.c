@@ -456,7 +456,7 @@ static int refused_alone(struct tr_run *run, struct tr_pack *p,
 
     if (p->rows[0]) {
         p->rows[0]->refused = true;
-        p->rows[0]->company = 1; /* nobody looks for it among others */
+        p->rows[0]->company = 1; /* others would be refused with it */
         return TR_OK;
     }
     if (l->place + 1 == run->lane_count ||

@@ -552,6 +552,46 @@ static void a_refusal_is_not_got_round_by_failing_otherwise(void **state)
     }
 }
 
+/* The first lane answers row 0 with nothing valid, refuses row 1, and is used
+ * up then: both wait to be asked again, 0 first. */
+static enum tr_outcome used_up_then(struct world *w, int lane,
+                                    const struct shot *shot)
+{
+    (void)w;
+    if (lane || shot->text[0] > 2)
+        return TR_OUT_OK;
+    return shot->text[0] == 0 ? SILENCE
+           : shot->text[0] == 1 ? TR_OUT_REFUSED : TR_OUT_EXHAUSTED;
+}
+
+/* The local lane takes rows by the dozen, so the refused one is in their
+ * midst. */
+static void a_local_lane_gets_no_text_that_was_refused(void **state)
+{
+    struct world *w = world(2, 5, used_up_then);
+    (void)state;
+
+    w->lanes[1].lane.is_local = true;
+    w->opts.concurrency = 3;
+    play(w);
+    check_why(w, 0, TR_WHY_NONE);
+    check_why(w, 1, TR_WHY_BLOCKED);
+    assert_int_equal(w->by[0], 1);
+    assert_int_equal(w->by[1], 0);
+    assert_int_equal(w->lanes[1].asked[1], 0);
+    assert_int_equal(w->exit, 1);
+    free(w);
+
+    w = world(2, 5, used_up_then); /* asked for, it does */
+    w->lanes[1].lane.is_local = true;
+    w->opts.concurrency = 3;
+    w->opts.fallback_on |= 1u << TR_ON_BLOCKED;
+    play(w);
+    assert_int_equal(w->by[1], 1);
+    assert_int_equal(w->exit, 0);
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -561,6 +601,7 @@ int main(void)
         cmocka_unit_test(trouble_ends_when_nobody_is_asked),
         cmocka_unit_test(failures_before_a_pause_call_no_lane_down),
         cmocka_unit_test(a_refusal_is_not_got_round_by_failing_otherwise),
+        cmocka_unit_test(a_local_lane_gets_no_text_that_was_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
