@@ -185,6 +185,7 @@ void tr_chain_sends(struct tr_run *run, const struct tr_pack *p)
         if (left->health.state != TR_LANE_OPEN)
             left->counts.moved[tr_trigger_of_state(left->health.state)]++;
         row->lane = (uint8_t)l->place;
+        row->refused = false; /* another lane's word */
         row->alone_tries = 0;
         row->verdict.spare = 0; /* another lane's doubt */
     }

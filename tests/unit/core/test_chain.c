@@ -47,8 +47,7 @@ struct world {
     const char *tail;    /* of text tailed, or NULL */
     size_t tail_n;
     int tailed;          /* -1: all */
-    enum tr_outcome turns[8]; /* for in_turn() */
-    int turn_n;
+    const char *turns;   /* for in_turn() */
     bool ends;           /* the input does, after these rows */
     const char *task;    /* NULL: two labels, a and b */
     struct tr_run_opts opts;
@@ -497,16 +496,23 @@ static void failures_before_a_pause_call_no_lane_down(void **state)
 
 /* ---- refusals ----------------------------------------------------------- */
 
-/* Each answer of the first lane to text 0, in turn; the last one for ever. The
- * other texts and lanes are answered. */
+/* What the first lane makes of text 0, try for try; the last letter holds for
+ * all further ones. The other texts and lanes are answered. */
 static enum tr_outcome in_turn(struct world *w, int lane,
                                const struct shot *shot)
 {
-    int at = w->lanes[0].asked[0] - 1;
+    int at = w->lanes[0].asked[0] - 1, last = (int)strlen(w->turns) - 1;
 
     if (lane || shot->text[0] != 0)
         return TR_OUT_OK;
-    return w->turns[at < w->turn_n ? at : w->turn_n - 1];
+    switch (w->turns[at < last ? at : last]) {
+    case 'r': return TR_OUT_REFUSED;
+    case 'i': return SILENCE; /* invalid */
+    case 'c': return TR_OUT_CUT_SHORT;
+    case 'f': return TR_OUT_TRANSIENT; /* fails */
+    case 'l': return TR_OUT_TOO_BIG;   /* too long */
+    default: return TR_OUT_OK;
+    }
 }
 
 /* So that a lane is known to serve others between two tries. */
@@ -515,25 +521,22 @@ static bool once_a_second(struct world *w, int text)
     return w->now >= text * TR_S;
 }
 
-static struct world *refused_then(uint32_t lanes, enum tr_outcome then)
+static struct world *turns(uint32_t lanes, const char *turns)
 {
     struct world *w = world(lanes, 500, in_turn);
 
     w->is_there = once_a_second;
-    w->turns[0] = TR_OUT_REFUSED;
-    w->turns[1] = then;
-    w->turn_n = 2;
+    w->turns = turns;
     return w;
 }
 
 static void a_refusal_is_not_got_round_by_failing_otherwise(void **state)
 {
-    static const enum tr_outcome thens[] = {
-        SILENCE, TR_OUT_CUT_SHORT, TR_OUT_TRANSIENT, TR_OUT_TOO_BIG};
+    static const char *const cases[] = {"ri", "rc", "rf", "rl"};
     (void)state;
 
-    for (size_t i = 0; i < sizeof thens / sizeof *thens; i++) {
-        struct world *w = refused_then(2, thens[i]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = turns(2, cases[i]);
 
         play(w);
         check_why(w, 0, TR_WHY_BLOCKED);
@@ -542,7 +545,7 @@ static void a_refusal_is_not_got_round_by_failing_otherwise(void **state)
         assert_int_equal(w->exit, 1);
         free(w);
 
-        w = refused_then(2, thens[i]); /* asked for, it is */
+        w = turns(2, cases[i]); /* asked for, it is */
         w->opts.fallback_on |= 1u << TR_ON_BLOCKED;
         play(w);
         check_why(w, 0, TR_WHY_NONE);
@@ -592,6 +595,58 @@ static void a_local_lane_gets_no_text_that_was_refused(void **state)
     free(w);
 }
 
+static void blocked_is_who_was_refused_twice_alone(void **state)
+{
+    static const struct {
+        const char *turns;
+        enum tr_why why;
+        int asked;
+    } cases[] = {
+        {"ra",     TR_WHY_NONE,    2},
+        {"rra",    TR_WHY_BLOCKED, 2},
+        {"ira",    TR_WHY_NONE,    3},
+        {"iiira",  TR_WHY_NONE,    5},
+        {"rira",   TR_WHY_BLOCKED, 3},
+        {"iiiira", TR_WHY_BLOCKED, 5}, /* its last try */
+        {"fffra",  TR_WHY_NONE,    5},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = turns(1, cases[i].turns);
+
+        play(w);
+        if (w->why[0] != cases[i].why ||
+            w->lanes[0].asked[0] != cases[i].asked)
+            fail_msg("%s: %s after %d", cases[i].turns,
+                     tr_why_code(w->why[0]), w->lanes[0].asked[0]);
+        free(w);
+    }
+}
+
+/* Where refusals lead on, the next lane's word counts as its own only. */
+static enum tr_outcome refused_once_each(struct world *w, int lane,
+                                         const struct shot *shot)
+{
+    const int *asked = w->lanes[lane].asked;
+
+    if (shot->text[0] == 0 && asked[0] == 1)
+        return TR_OUT_REFUSED;
+    return lane == 0 && shot->text[0] == 0 ? TR_OUT_EXHAUSTED : TR_OUT_OK;
+}
+
+static void one_refusal_each_by_two_lanes_is_not_two(void **state)
+{
+    struct world *w = world(2, 5, refused_once_each);
+    (void)state;
+
+    w->opts.fallback_on |= 1u << TR_ON_BLOCKED;
+    play(w);
+    check_why(w, 0, TR_WHY_NONE);
+    assert_int_equal(w->by[0], 1);
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -602,6 +657,8 @@ int main(void)
         cmocka_unit_test(failures_before_a_pause_call_no_lane_down),
         cmocka_unit_test(a_refusal_is_not_got_round_by_failing_otherwise),
         cmocka_unit_test(a_local_lane_gets_no_text_that_was_refused),
+        cmocka_unit_test(blocked_is_who_was_refused_twice_alone),
+        cmocka_unit_test(one_refusal_each_by_two_lanes_is_not_two),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
