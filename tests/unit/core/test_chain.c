@@ -694,6 +694,55 @@ static void a_suspect_text_is_alone_wherever_it_is_asked(void **state)
     free(w);
 }
 
+/* Answers all with a, also the canary that is b: the pack is doubted. Then its
+ * rows come alone: what the first lane makes of text 3, and of any other. */
+static enum tr_outcome doubted_then(struct world *w, int lane,
+                                    const struct shot *shot)
+{
+    if (lane || shot->n > 1)
+        return TR_OUT_OK;
+    switch (w->turns[shot->text[0] != 3]) {
+    case 'r': return TR_OUT_REFUSED;
+    case 'i': return SILENCE;
+    case 'x': return TR_OUT_EXHAUSTED;
+    default: return TR_OUT_OK;
+    }
+}
+
+/* Else its canaries would be kept from packs as long as it is open. */
+static void a_doubt_ends_when_its_rows_end_anyhow(void **state)
+{
+    static const struct {
+        const char *turns;
+        enum tr_why why;
+        int by;
+    } cases[] = {
+        {"aa", TR_WHY_NONE,    0}, /* nothing changed: in vain */
+        {"ra", TR_WHY_BLOCKED, 0}, /* one fails */
+        {"ia", TR_WHY_NONE,    1}, /* one goes on */
+        {"xx", TR_WHY_NONE,    1}, /* all do */
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(2, 8, doubted_then);
+
+        w->opts.pack = 8;
+        w->opts.guard = TR_GUARD_ON;
+        w->task = "labels: [a, b]\nexamples:\n"
+                  "- {text: guest one, label: a}\n"
+                  "- {text: guest two, label: b}\n";
+        w->turns = cases[i].turns;
+        play(w);
+        check_why(w, 3, cases[i].why);
+        assert_int_equal(w->by[3], cases[i].by);
+        assert_int_equal(w->counts.guard.doubts, 1);
+        if (w->counts.guard.false_doubts != 1)
+            fail_msg("%s: the doubt is open", cases[i].turns);
+        free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -707,6 +756,7 @@ int main(void)
         cmocka_unit_test(blocked_is_who_was_refused_twice_alone),
         cmocka_unit_test(one_refusal_each_by_two_lanes_is_not_two),
         cmocka_unit_test(a_suspect_text_is_alone_wherever_it_is_asked),
+        cmocka_unit_test(a_doubt_ends_when_its_rows_end_anyhow),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
