@@ -116,6 +116,16 @@ static bool keep_failure(struct tr_run *run, const struct tr_run_lane *l,
     return true;
 }
 
+/* The lane that doubted the pack of a row will not hear of the row again: for
+ * all it knows, nothing has changed. A doubt that never ends would keep
+ * canaries from their packs. */
+static void end_doubt(struct tr_run *run, struct tr_row *row)
+{
+    if (row->wary)
+        tr_guard_reask(&run->lanes[row->lane].guard, row->verdict.spare, false);
+    row->verdict.spare = 0;
+}
+
 /* A row that would end so at l goes on to the next lane; false: it ends. */
 static bool next_row(struct tr_run *run, struct tr_run_lane *l,
                      struct tr_row *row, enum tr_why why)
@@ -131,7 +141,6 @@ static bool next_row(struct tr_run *run, struct tr_run_lane *l,
     row->refused = false;
     row->alone_tries = 0;
     row->company = 0;
-    row->verdict.spare = 0; /* another lane's doubt */
     tr_run_wait(run, row);
     return true;
 }
@@ -139,10 +148,17 @@ static bool next_row(struct tr_run *run, struct tr_run_lane *l,
 void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
                      struct tr_row *row, enum tr_why why)
 {
-    struct tr_verdict verdict = tr_chain_failure(l, why);
+    struct tr_verdict verdict;
 
+    /* A later failure of another kind is no way around a refusal, neither in
+     * this run nor, from the store, in the next. */
+    if (row->refused && row->lane == l->place &&
+        !leads_on(run, TR_ON_BLOCKED))
+        why = TR_WHY_BLOCKED;
+    end_doubt(run, row);
     if (next_row(run, l, row, why))
         return;
+    verdict = tr_chain_failure(l, why);
     row->lane = (uint8_t)l->place;
     if (!run->opts.dry_run) {
         tr_run_answer(run, row, verdict);
@@ -178,9 +194,10 @@ void tr_chain_sends(struct tr_run *run, const struct tr_pack *p)
             continue;
         if (left->health.state != TR_LANE_OPEN)
             left->counts.moved[tr_trigger_of_state(left->health.state)]++;
+        end_doubt(run, row);
         row->lane = (uint8_t)l->place;
+        row->refused = false; /* another lane's word */
         row->alone_tries = 0;
-        row->verdict.spare = 0; /* another lane's doubt */
     }
 }
 

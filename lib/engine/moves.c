@@ -40,16 +40,30 @@ struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row)
 
 /* ---- a row waits ------------------------------------------------------ */
 
+/* Looks at it as each lane would get it that puts texts together: the first may
+ * close and leave the row to any of those behind it. */
+static void judge(struct tr_run *run, struct tr_row *row)
+{
+    size_t judged = 0;
+
+    for (uint32_t i = row->lane; i < run->lane_count && !row->apart; i++) {
+        struct tr_run_lane *l = &run->lanes[i];
+        struct tr_str text = tr_run_text(l, row);
+
+        if (l->guard.mode == TR_GUARD_OFF || text.n <= judged)
+            continue;
+        judged = text.n;
+        row->apart = tr_suspect(text, run->task->labels,
+                                run->task->label_count);
+        l->guard.counts.isolated += row->apart;
+    }
+}
+
 void tr_run_wait(struct tr_run *run, struct tr_row *row)
 {
     struct tr_run_lane *l = &run->lanes[row->lane];
 
-    if (l->guard.mode != TR_GUARD_OFF && !row->apart &&
-        tr_suspect(tr_run_text(l, row), run->task->labels,
-                   run->task->label_count)) {
-        row->apart = true;
-        l->guard.counts.isolated++;
-    }
+    judge(run, row);
     if (row->apart) {
         tr_run_wait_again(run, l, row, 1);
         return;

@@ -33,8 +33,10 @@ static struct tr_str cache_key(const struct tr_run_lane *l,
 }
 
 /* Draws ids and order anew and writes the request: every attempt has its own,
- * so that no row's author can know a neighbour's id or place. */
-static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
+ * so that no row's author can know a neighbour's id or place. Not fits: there
+ * is more to say than a request body may hold. */
+static int build(struct tr_run *run, struct tr_pack *p, bool *fits,
+                 struct tr_err *err)
 {
     struct tr_buf *user = &run->user;
     struct tr_run_lane *l = p->lane;
@@ -44,6 +46,7 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     char key[48];
     int rc = TR_OK;
 
+    *fits = true;
     p->seed = run->env->random(run->env->ctx);
     tr_pack_draw(p->seed, n, p->order, ids);
     for (uint32_t i = 0; i < n; i++) {
@@ -84,6 +87,9 @@ static int build(struct tr_run *run, struct tr_pack *p, struct tr_err *err)
     tr_buf_clear(&p->body);
     rc = l->lane->vt->encode(l->lane, &call, &p->body, err);
     run->body_bytes += p->body.cap;
+    *fits = !user->full && !p->body.full;
+    if (!*fits) /* whatever encode() made of it */
+        return TR_OK;
     TRY(rc);
     if (!tr_buf_ok(user) || !tr_buf_ok(&p->body))
         TRY(tr_fail(err, TR_NOMEM, "out of memory for a request"));
@@ -167,6 +173,8 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
     if (run->opts.apart && limit > 1)
         limit = gather_party(q, limit);
     for (const struct tr_row *r = q->head; r && n < limit; r = r->next) {
+        if (n && tr_chain_withholds(run, l, r))
+            break;
         bytes[n] = (uint32_t)tr_run_text(l, r).n;
         company[n++] = r->company;
     }
@@ -196,7 +204,7 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
     uint32_t n = 0;
 
     while (q->n) {
-        /* It goes alone, so it comes to stand in front. */
+        /* take_count() stops before it, so it comes to stand in front. */
         if (tr_chain_withholds(run, l, q->head)) {
             struct tr_run_lane *by = &run->lanes[q->head->lane];
 
@@ -443,6 +451,24 @@ static bool others_work(const struct tr_run *run, const struct tr_run_lane *l)
     return false;
 }
 
+/* The rows of a pack that no request body holds: only writing it tells, since
+ * escapes make bytes of a text several times as many. Halves are tried then,
+ * and a row alone is too long. Nothing is reserved for it yet. */
+static void split(struct tr_run *run, struct tr_pack *p)
+{
+    uint16_t company = (uint16_t)((p->n + 1) / 2);
+
+    if (p->probe)
+        p->lane->health.probing = false;
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (p->n > 1)
+            tr_run_wait_again(run, p->lane, p->rows[i], company);
+        else
+            tr_run_fail_row(run, p->lane, p->rows[i], TR_WHY_TOO_LONG);
+    }
+    tr_pack_free(run, p);
+}
+
 static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
                     struct tr_err *err)
 {
@@ -450,7 +476,7 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
     bool open = l->health.state == TR_LANE_OPEN;
     uint32_t want = open ? ahead_wanted(l) : 1;
     struct tr_pack *p;
-    bool ready, reserved;
+    bool ready, fits, reserved;
     int rc;
 
     if ((!open && !tr_health_wants_probe(&l->health, run->now)) ||
@@ -480,12 +506,16 @@ static int plan_for(struct tr_run *run, struct tr_run_lane *l, bool *moved,
         p->probe = !open;
         if (p->probe)
             l->health.probing = true;
-        rc = build(run, p, err);
+        rc = build(run, p, &fits, err);
         if (rc != TR_OK) {
             tr_run_give_back(run, p);
             return rc;
         }
         *moved = true;
+        if (!fits) {
+            split(run, p);
+            continue;
+        }
         if (run->opts.dry_run) {
             rc = tr_run_preview_pack(run, p, err);
             if (rc != TR_OK)

@@ -59,7 +59,8 @@ static void again(struct tr_run *run, struct tr_pack *p,
 }
 
 /* The pack is at fault, or one row of it: halves find out which. A row alone
- * is charged with one of its tries and in the end fails with why. */
+ * is charged with one of its tries and in the end fails with why: at once when
+ * it is refused a second time, which is certain to come again. */
 static void halve(struct tr_run *run, struct tr_pack *p, enum tr_why why,
                   uint32_t tries_max)
 {
@@ -72,9 +73,10 @@ static void halve(struct tr_run *run, struct tr_pack *p, enum tr_why why,
         }
     } else {
         struct tr_row *row = p->rows[0];
+        bool twice = row->refused && why == TR_WHY_BLOCKED;
 
         row->refused = row->refused || why == TR_WHY_BLOCKED;
-        if (++row->alone_tries >= tries_max)
+        if (++row->alone_tries >= tries_max || twice)
             tr_run_fail_row(run, p->lane, row, why);
         else
             tr_run_wait_again(run, p->lane, row, 1);
@@ -91,8 +93,6 @@ static uint32_t tries_for(enum tr_outcome outcome)
     case TR_OUT_TOO_BIG:
     case TR_OUT_BAD_REQUEST:
         return 1;
-    case TR_OUT_REFUSED:
-        return 2;
     default:
         return TR_TRIES_ALONE;
     }
@@ -456,7 +456,7 @@ static int refused_alone(struct tr_run *run, struct tr_pack *p,
 
     if (p->rows[0]) {
         p->rows[0]->refused = true;
-        p->rows[0]->company = 1; /* nobody looks for it among others */
+        p->rows[0]->company = 1; /* others would be refused with it */
         return TR_OK;
     }
     if (l->place + 1 == run->lane_count ||

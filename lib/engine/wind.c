@@ -188,6 +188,16 @@ static bool is_idle(const struct tr_run *run)
            !load.sent;
 }
 
+/* What failed before a pause is no part of the trouble after it: nobody was
+ * asked meanwhile. */
+static void rest(struct tr_run *run)
+{
+    run->trouble_since = 0;
+    run->trouble_again = false;
+    TR_EACH_LANE(run, l)
+        tr_health_rest(&l->health);
+}
+
 /* Whoever waits for a quota looks rarely: one probe that fails is no outage. */
 static bool awaits_second_probe(const struct tr_run *run)
 {
@@ -204,8 +214,11 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
     int64_t more = run->trouble_since ? batches_take(run) : TR_NEVER;
     char text[900];
 
-    if (more == TR_NEVER || local_is_at_work(run) || is_idle(run) ||
-        awaits_second_probe(run))
+    if (is_idle(run)) {
+        rest(run);
+        return;
+    }
+    if (more == TR_NEVER || local_is_at_work(run) || awaits_second_probe(run))
         return;
     limit += more;
     if (now < limit) {

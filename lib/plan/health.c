@@ -126,10 +126,15 @@ static void failed(struct tr_health *h, const struct tr_health_news *news,
         close_as(h, TR_LANE_DOWN, news, now);
 }
 
-static void answered(struct tr_health *h, bool probe, int64_t now)
+void tr_health_rest(struct tr_health *h)
 {
     h->failures = 0;
     h->failing_since = 0;
+}
+
+static void answered(struct tr_health *h, bool probe, int64_t now)
+{
+    tr_health_rest(h);
     h->answered_at = now;
     /* What was in flight when the quota ended, or when the server asked to be
      * left alone, says nothing of that. */

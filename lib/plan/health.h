@@ -76,6 +76,9 @@ bool tr_health_reply(struct tr_health *h, const struct tr_health_news *news,
  * for it. */
 bool tr_health_wish(struct tr_health *h, int64_t until, int64_t patience_ns,
                     int64_t now);
+/* Nothing waits or is under way anywhere: failures until now and those to come
+ * are not of one time without an answer. A lane that is closed stays so. */
+void tr_health_rest(struct tr_health *h);
 /* May a probe leave now? Its begin and, if it never left, its end. */
 static inline bool tr_health_wants_probe(const struct tr_health *h, int64_t now)
 {

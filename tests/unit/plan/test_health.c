@@ -262,6 +262,20 @@ static void one_success_forgets_failures(void **state)
                           i % 4 == 3 ? 200 : 500, START + i * TR_S));
 }
 
+static void a_rest_forgets_failures_and_opens_nothing(void **state)
+{
+    struct tr_health h = {0};
+    (void)state;
+
+    assert_false(told(&h, TR_OUT_TRANSIENT, 500, START));
+    tr_health_rest(&h);
+    assert_false(told(&h, TR_OUT_TRANSIENT, 500, START + 1200 * TR_S));
+    assert_false(told(&h, TR_OUT_TRANSIENT, 500, START + 1259 * TR_S));
+    assert_true(told(&h, TR_OUT_TRANSIENT, 500, START + 1260 * TR_S));
+    tr_health_rest(&h);
+    assert_int_equal(h.state, TR_LANE_DOWN);
+}
+
 static void who_is_alone_is_never_down(void **state)
 {
     struct tr_health h = {0};
@@ -470,6 +484,7 @@ int main(void)
         cmocka_unit_test(a_doubt_is_no_reason_to_probe_a_quota_sooner),
         cmocka_unit_test(failures_are_weighed_against_time),
         cmocka_unit_test(one_success_forgets_failures),
+        cmocka_unit_test(a_rest_forgets_failures_and_opens_nothing),
         cmocka_unit_test(who_is_alone_is_never_down),
         cmocka_unit_test(down_is_half_open_and_recovers),
         cmocka_unit_test(a_long_wish_is_trouble_at_once),
