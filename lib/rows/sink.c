@@ -72,44 +72,55 @@ static bool same_file(const struct stat *a, const struct stat *b)
 }
 
 /* A regular file that is also read would be lost or grow without end. */
-static int refuse_input(const struct stat *st, const char *path,
-                        const char *const *inputs, size_t input_count,
-                        struct tr_err *err)
+static int refuse_read(const struct stat *st, const char *path,
+                       const char *option, const char *const *reads,
+                       size_t read_count, struct tr_err *err)
 {
     if (!S_ISREG(st->st_mode))
         return TR_OK;
-    for (size_t i = 0; i < input_count; i++) {
-        bool standard = strcmp(inputs[i], "-") == 0;
+    for (size_t i = 0; i < read_count; i++) {
+        bool standard = strcmp(reads[i], "-") == 0;
         struct stat in;
 
-        if ((standard ? fstat(STDIN_FILENO, &in) : stat(inputs[i], &in)) < 0)
+        if ((standard ? fstat(STDIN_FILENO, &in) : stat(reads[i], &in)) < 0)
             continue;
         if (same_file(st, &in))
             return tr_fail(err, TR_CANTCREATE,
-                           "%s is the same file as the input %s; name another "
-                           "file with -o",
-                           path, standard ? "standard input" : inputs[i]);
+                           "%s is the same file as %s, which this run reads; "
+                           "name another file with %s",
+                           path, standard ? "standard input" : reads[i],
+                           option);
     }
     return TR_OK;
 }
 
+int tr_sink_refuse(const char *path, const char *option,
+                   const char *const *reads, size_t read_count,
+                   struct tr_err *err)
+{
+    struct stat st;
+
+    return stat(path, &st) < 0
+        ? TR_OK : refuse_read(&st, path, option, reads, read_count, err);
+}
+
 static int open_stream(struct tr_sink *sink, bool standard,
-                       const char *const *inputs, size_t input_count,
+                       const char *const *reads, size_t read_count,
                        struct tr_err *err)
 {
     struct stat st;
     int rc;
 
     sink->stream = true;
-    /* It may be a descriptor of a file: emptied once it is known not to be an
-     * input. */
+    /* It may be a descriptor of a file: emptied once it is known not to be one
+     * that is read. */
     sink->fd = standard ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
                         : open(sink->path,
                                O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
     if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
         return cannot_create(sink->path, err);
     sink->regular = S_ISREG(st.st_mode);
-    rc = refuse_input(&st, sink->path, inputs, input_count, err);
+    rc = refuse_read(&st, sink->path, "-o", reads, read_count, err);
     if (rc == TR_OK && !standard && S_ISREG(st.st_mode) &&
         ftruncate(sink->fd, 0) < 0)
         rc = cannot_create(sink->path, err);
@@ -141,8 +152,8 @@ static bool is_ours(const struct tr_sink *sink, int fd)
 /* What an earlier run left. It is never written to, as its name may be a
  * second one of some other file: it goes. *fd, -1 when there is none, keeps
  * other runs away until ours has a lock of its own. */
-static int clear_the_way(struct tr_sink *sink, const char *const *inputs,
-                         size_t input_count, int *fd, struct tr_err *err)
+static int clear_the_way(struct tr_sink *sink, const char *const *reads,
+                         size_t read_count, int *fd, struct tr_err *err)
 {
     struct stat st;
     int rc;
@@ -162,7 +173,7 @@ static int clear_the_way(struct tr_sink *sink, const char *const *inputs,
         return tr_fail(err, TR_CANTCREATE, "%s is in the way and belongs to "
                        "another user, who could read what is written there; "
                        "remove it", sink->partial);
-    rc = refuse_input(&st, sink->partial, inputs, input_count, err);
+    rc = refuse_read(&st, sink->partial, "-o", reads, read_count, err);
     if (rc != TR_OK)
         return rc;
     if (!is_ours(sink, *fd))
@@ -171,12 +182,12 @@ static int clear_the_way(struct tr_sink *sink, const char *const *inputs,
         ? TR_OK : cannot_create(sink->partial, err);
 }
 
-static int open_partial(struct tr_sink *sink, const char *const *inputs,
-                        size_t input_count, struct tr_err *err)
+static int open_partial(struct tr_sink *sink, const char *const *reads,
+                        size_t read_count, struct tr_err *err)
 {
     int before, rc;
 
-    TRY(clear_the_way(sink, inputs, input_count, &before, err));
+    TRY(clear_the_way(sink, reads, read_count, &before, err));
     sink->fd = open(sink->partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW |
                                    O_CLOEXEC | O_NOCTTY, 0666);
     if (sink->fd < 0 && errno != EEXIST)
@@ -257,8 +268,8 @@ static int find_target(struct tr_sink *sink, struct stat *st,
     }
 }
 
-static int open_named(struct tr_sink *sink, const char *const *inputs,
-                      size_t input_count, struct tr_err *err)
+static int open_named(struct tr_sink *sink, const char *const *reads,
+                      size_t read_count, struct tr_err *err)
 {
     struct stat st;
     size_t n;
@@ -269,21 +280,21 @@ static int open_named(struct tr_sink *sink, const char *const *inputs,
         TRY(tr_fail(err, TR_CANTCREATE, "%s is a folder; name a file in it "
                     "with -o", sink->path));
     if (st.st_mode && !S_ISREG(st.st_mode))
-        return open_stream(sink, false, inputs, input_count, err);
-    TRY(refuse_input(&st, sink->path, inputs, input_count, err));
+        return open_stream(sink, false, reads, read_count, err);
+    TRY(refuse_read(&st, sink->path, "-o", reads, read_count, err));
     n = strlen(sink->target);
     sink->partial = tr_alloc(n + sizeof suffix);
     if (!sink->partial)
         return tr_fail(err, TR_NOMEM, "no memory to write %s", sink->path);
     memcpy(sink->partial, sink->target, n);
     memcpy(sink->partial + n, suffix, sizeof suffix);
-    rc = open_partial(sink, inputs, input_count, err);
+    rc = open_partial(sink, reads, read_count, err);
 out:
     return rc;
 }
 
 int tr_sink_open(struct tr_sink **out, const char *path,
-                 const char *const *inputs, size_t input_count,
+                 const char *const *reads, size_t read_count,
                  struct tr_err *err)
 {
     bool standard = !path || strcmp(path, "-") == 0;
@@ -304,12 +315,12 @@ int tr_sink_open(struct tr_sink **out, const char *path,
     if (!sink->path || !sink->target || !sink->bytes) {
         rc = tr_fail(err, TR_NOMEM, "no memory to write %s", path);
     } else if (standard) {
-        rc = open_stream(sink, true, inputs, input_count, err);
+        rc = open_stream(sink, true, reads, read_count, err);
     } else if (!n) {
         rc = tr_fail(err, TR_CANTCREATE, "the output has no name; name a file "
                                          "with -o");
     } else {
-        rc = open_named(sink, inputs, input_count, err);
+        rc = open_named(sink, reads, read_count, err);
     }
     if (rc == TR_OK) {
         *out = sink;

@@ -108,17 +108,17 @@ static void refusals(void **state)
         const char *path, *input, *sentence;
     } table[] = {
         {"in.csv", "in.csv",
-         "in.csv is the same file as the input in.csv; name another file with "
-         "-o"},
-        {"./in.csv", "hard.csv",
-         "./in.csv is the same file as the input hard.csv; name another file "
-         "with -o"},
-        {"link.csv", "in.csv",
-         "link.csv is the same file as the input in.csv; name another file "
-         "with -o"},
-        {"x.csv", "x.csv.partial",
-         "x.csv.partial is the same file as the input x.csv.partial; name "
+         "in.csv is the same file as in.csv, which this run reads; name "
          "another file with -o"},
+        {"./in.csv", "hard.csv",
+         "./in.csv is the same file as hard.csv, which this run reads; name "
+         "another file with -o"},
+        {"link.csv", "in.csv",
+         "link.csv is the same file as in.csv, which this run reads; name "
+         "another file with -o"},
+        {"x.csv", "x.csv.partial",
+         "x.csv.partial is the same file as x.csv.partial, which this run "
+         "reads; name another file with -o"},
         {"none/out.csv", "in.csv",
          "none/out.csv.partial cannot be created: No such file or directory; "
          "create its folder first, or name another place with -o"},
