@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -104,24 +105,24 @@ int tr_sink_refuse(const char *path, const char *option,
         ? TR_OK : refuse_read(&st, path, option, reads, read_count, err);
 }
 
-static int open_stream(struct tr_sink *sink, bool standard,
-                       const char *const *reads, size_t read_count,
-                       struct tr_err *err)
+/* own: a descriptor of ours, or -1. It is written where it stands, as whoever
+ * opened it wants; a file that is opened here begins anew. */
+static int open_stream(struct tr_sink *sink, int own, const char *const *reads,
+                       size_t read_count, struct tr_err *err)
 {
     struct stat st;
     int rc;
 
     sink->stream = true;
-    /* It may be a descriptor of a file: emptied once it is known not to be one
-     * that is read. */
-    sink->fd = standard ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
+    /* Emptied once it is known not to be one that is read. */
+    sink->fd = own >= 0 ? fcntl(own, F_DUPFD_CLOEXEC, 3)
                         : open(sink->path,
                                O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
     if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
         return cannot_create(sink->path, err);
     sink->regular = S_ISREG(st.st_mode);
     rc = refuse_read(&st, sink->path, "-o", reads, read_count, err);
-    if (rc == TR_OK && !standard && S_ISREG(st.st_mode) &&
+    if (rc == TR_OK && own < 0 && S_ISREG(st.st_mode) &&
         ftruncate(sink->fd, 0) < 0)
         rc = cannot_create(sink->path, err);
     return rc;
@@ -215,6 +216,19 @@ static bool is_descriptor(const char *link)
     return statfs(folder, &fs) == 0 && fs.f_type == PROC;
 }
 
+/* Which descriptor of ours that link leads to, or -1: to another process's. */
+static int own_descriptor(const char *link)
+{
+    const char *name = strrchr(link, '/') + 1;
+    struct stat ours, theirs;
+    char *end;
+    long n = strtol(name, &end, 10);
+
+    return end > name && !*end && n >= 0 && n <= INT_MAX &&
+           fstat((int)n, &ours) == 0 && stat(link, &theirs) == 0 &&
+           same_file(&ours, &theirs) ? (int)n : -1;
+}
+
 /* One symbolic link on from *path, which is replaced. */
 static int follow(char **path, struct tr_err *err)
 {
@@ -268,6 +282,18 @@ static int find_target(struct tr_sink *sink, struct stat *st,
     }
 }
 
+static int open_descriptor(struct tr_sink *sink, const char *const *reads,
+                           size_t read_count, struct tr_err *err)
+{
+    int own = own_descriptor(sink->target);
+
+    if (own >= 0 && (fcntl(own, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+        errno = EACCES;
+        return cannot_create(sink->path, err);
+    }
+    return open_stream(sink, own, reads, read_count, err);
+}
+
 static int open_named(struct tr_sink *sink, const char *const *reads,
                       size_t read_count, struct tr_err *err)
 {
@@ -279,8 +305,10 @@ static int open_named(struct tr_sink *sink, const char *const *reads,
     if (S_ISDIR(st.st_mode))
         TRY(tr_fail(err, TR_CANTCREATE, "%s is a folder; name a file in it "
                     "with -o", sink->path));
+    if (S_ISLNK(st.st_mode))
+        return open_descriptor(sink, reads, read_count, err);
     if (st.st_mode && !S_ISREG(st.st_mode))
-        return open_stream(sink, false, reads, read_count, err);
+        return open_stream(sink, -1, reads, read_count, err);
     TRY(refuse_read(&st, sink->path, "-o", reads, read_count, err));
     n = strlen(sink->target);
     sink->partial = tr_alloc(n + sizeof suffix);
@@ -315,7 +343,7 @@ int tr_sink_open(struct tr_sink **out, const char *path,
     if (!sink->path || !sink->target || !sink->bytes) {
         rc = tr_fail(err, TR_NOMEM, "no memory to write %s", path);
     } else if (standard) {
-        rc = open_stream(sink, true, reads, read_count, err);
+        rc = open_stream(sink, STDOUT_FILENO, reads, read_count, err);
     } else if (!n) {
         rc = tr_fail(err, TR_CANTCREATE, "the output has no name; name a file "
                                          "with -o");

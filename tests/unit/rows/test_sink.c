@@ -258,8 +258,6 @@ static void links_to_no_file(void **state)
     };
     struct tr_sink *sink;
     struct tr_err err;
-    char name[40];
-    int fd;
     (void)state;
 
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -276,16 +274,63 @@ static void links_to_no_file(void **state)
     sink = open_sink("to-null");
     assert_true(tr_sink_is_stream(sink));
     tr_sink_close(sink);
-    put_file("open.csv", TR_STR("old"));
-    fd = open("open.csv", O_RDWR);
+}
+
+/* A descriptor of ours is written where it stands, as the shell has opened it:
+ * what is in its file stays, and whoever shares it goes on behind us. */
+static void descriptors_stand_where_they_stand(void **state)
+{
+    static const struct {
+        const char *folder;
+        int flags;
+        const char *gives;
+    } table[] = {
+        {"/proc/self/fd", O_RDWR | O_APPEND, "old text[row]"},
+        {"/proc/self/fd", O_RDWR, "[row]ext"},
+        {"/proc/self/fd", O_RDWR | O_TRUNC, "[row]"},
+        {"/dev/fd", O_RDWR | O_APPEND, "old text[row]"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_sink *sink;
+        struct tr_err err;
+        char name[40];
+        int fd;
+
+        put_file("open.csv", TR_STR("old text"));
+        fd = open("open.csv", table[i].flags | O_CLOEXEC);
+        assert_int_equal(write(fd, "[", 1), 1);
+        snprintf(name, sizeof name, "%s/%d", table[i].folder, fd);
+        sink = open_sink(name);
+        assert_true(tr_sink_is_stream(sink));
+        assert_int_equal(tr_sink_write(sink, TR_STR("row"), &err), TR_OK);
+        assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+        tr_sink_close(sink);
+        assert_int_equal(write(fd, "]", 1), 1);
+        close(fd);
+        expect_file("open.csv", table[i].gives);
+    }
+}
+
+/* Nothing is asked for before it is known that it can be written. */
+static void descriptor_to_read(void **state)
+{
+    struct tr_sink *sink;
+    struct tr_err err;
+    char name[40], says[200];
+    int fd;
+    (void)state;
+
+    put_file("read.csv", TR_STR("old text"));
+    fd = open("read.csv", O_RDONLY | O_CLOEXEC);
     snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    sink = open_sink(name);
-    assert_true(tr_sink_is_stream(sink));
-    assert_int_equal(tr_sink_write(sink, TR_STR("a"), &err), TR_OK);
-    assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
-    tr_sink_close(sink);
-    assert_int_equal(pread(fd, name, 3, 0), 1); /* the file that is open */
+    snprintf(says, sizeof says, "%s cannot be created: Permission denied; name "
+             "a place you may write to with -o", name);
+    assert_int_equal(tr_sink_open(&sink, name, NULL, 0, &err), TR_CANTCREATE);
+    assert_string_equal(err.text, says);
     close(fd);
+    expect_file("read.csv", "old text");
 }
 
 /* FILE.partial changes between a link, a second name of another file, a pipe
@@ -432,6 +477,8 @@ int main(void)
         cmocka_unit_test(streams),
         cmocka_unit_test(links_are_followed),
         cmocka_unit_test(links_to_no_file),
+        cmocka_unit_test(descriptors_stand_where_they_stand),
+        cmocka_unit_test(descriptor_to_read),
         cmocka_unit_test(swapped_names_do_not_escape),
         cmocka_unit_test(reader_gone),
         cmocka_unit_test(a_full_pipe_makes_nobody_wait),
