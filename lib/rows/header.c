@@ -249,17 +249,24 @@ static int fit_header(struct tr_source *src, struct tr_str bytes, bool final,
     return result == TR_CSV_MORE && bytes.n < TR_SCAN_BYTES ? MORE : -1;
 }
 
+/* An unsound record is one unlike the header, and where the next one begins
+ * is not known: the delimiter under which the file breaks does not fit. */
 static struct fit fit_sample(struct tr_source *src, struct tr_str bytes,
                              bool final, char delimiter)
 {
     struct tr_csv_record rec;
     struct fit fit = {0};
 
-    while (bytes.n && fit.seen < SAMPLE_RECORDS &&
-           fit_header(src, bytes, final, delimiter, &rec) == STARTED) {
-        if (!fit.seen)
-            fit.fields = rec.fields;
+    while (bytes.n && fit.seen < SAMPLE_RECORDS) {
+        int rc = fit_header(src, bytes, final, delimiter, &rec);
+
+        if (rc == MORE)
+            break;
         fit.seen++;
+        if (rc != STARTED)
+            break;
+        if (fit.seen == 1)
+            fit.fields = rec.fields;
         fit.alike += rec.fields == fit.fields;
         bytes = tr_str(bytes.p + rec.next, bytes.n - rec.next);
     }

@@ -768,6 +768,13 @@ static void what_was_detected(void **state)
         {"s.jsonl", "{\"text\":\"a\"}\n",
          "s.jsonl: JSON Lines, text member \"text\"", {0}},
         {"s.txt", "a\n", "s.txt: plain lines", {0}},
+        /* Under ',' the records behind the first one are unsound. */
+        {"breaks.csv", "text;size (m, kg)\n\"money back please\";1\n"
+                       "\"it crashes\";2\n",
+         "breaks.csv: CSV with ';', text column \"text\", 2 columns", {0}},
+        {"silent.csv", "money back, please;1\n\"it crashes; always\";2\n",
+         "silent.csv: CSV with ';', text column \"1\", 2 columns, no header",
+         {.text = "1", .no_header = true, .bad_rows_fail = true}},
     };
     (void)state;
 
