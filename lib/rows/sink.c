@@ -183,21 +183,27 @@ static int clear_the_way(struct tr_sink *sink, const char *const *reads,
         ? TR_OK : cannot_create(sink->partial, err);
 }
 
-static int open_partial(struct tr_sink *sink, const char *const *reads,
-                        size_t read_count, struct tr_err *err)
+/* before: what is replaced. Who may not read that may not read this either,
+ * not even while it grows. */
+static int open_partial(struct tr_sink *sink, const struct stat *before,
+                        const char *const *reads, size_t read_count,
+                        struct tr_err *err)
 {
-    int before, rc;
+    mode_t mode = before->st_mode ? before->st_mode & 0777 : 0666;
+    int lock, rc;
 
-    TRY(clear_the_way(sink, reads, read_count, &before, err));
+    TRY(clear_the_way(sink, reads, read_count, &lock, err));
     sink->fd = open(sink->partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW |
-                                   O_CLOEXEC | O_NOCTTY, 0666);
+                                   O_CLOEXEC | O_NOCTTY, mode);
     if (sink->fd < 0 && errno != EEXIST)
         rc = cannot_create(sink->partial, err);
     else if (sink->fd < 0 || !is_ours(sink, sink->fd))
         rc = another_run(sink, err);
+    else if (before->st_mode) /* failing leaves it narrower, as the umask has */
+        (void)fchmod(sink->fd, mode);
 out:
-    if (before >= 0)
-        close(before);
+    if (lock >= 0)
+        close(lock);
     return rc;
 }
 
@@ -310,13 +316,17 @@ static int open_named(struct tr_sink *sink, const char *const *reads,
     if (st.st_mode && !S_ISREG(st.st_mode))
         return open_stream(sink, -1, reads, read_count, err);
     TRY(refuse_read(&st, sink->path, "-o", reads, read_count, err));
+    if (st.st_mode && !(st.st_mode & S_IWUSR)) { /* a rename would not ask */
+        errno = EACCES;
+        return cannot_create(sink->path, err);
+    }
     n = strlen(sink->target);
     sink->partial = tr_alloc(n + sizeof suffix);
     if (!sink->partial)
         return tr_fail(err, TR_NOMEM, "no memory to write %s", sink->path);
     memcpy(sink->partial, sink->target, n);
     memcpy(sink->partial + n, suffix, sizeof suffix);
-    rc = open_partial(sink, reads, read_count, err);
+    rc = open_partial(sink, &st, reads, read_count, err);
 out:
     return rc;
 }

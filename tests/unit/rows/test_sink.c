@@ -63,6 +63,49 @@ static void appears_when_complete(void **state)
     umask(mask);
 }
 
+static int mode_of(const char *path)
+{
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    return (int)(st.st_mode & 0777);
+}
+
+/* A file that others may not read is replaced by one that they may not read
+ * either, not even half of it; a new one follows the umask. */
+static void modes_stay(void **state)
+{
+    static const struct {
+        const char *path;
+        int before, after; /* before 0: there is no file */
+    } table[] = {
+        {"private.csv", 0600, 0600},
+        {"shared.csv", 0666, 0666},
+        {"group.csv", 0640, 0640},
+        {"new.csv", 0, 0644},
+    };
+    mode_t mask = umask(022);
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_sink *sink;
+        struct tr_err err;
+
+        if (table[i].before) {
+            put_file(table[i].path, TR_STR("old"));
+            assert_int_equal(chmod(table[i].path, (mode_t)table[i].before), 0);
+        }
+        sink = open_sink(table[i].path);
+        assert_int_equal(mode_of(tr_sink_partial(sink)), table[i].after);
+        assert_int_equal(tr_sink_write(sink, TR_STR("new"), &err), TR_OK);
+        assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+        tr_sink_close(sink);
+        assert_int_equal(mode_of(table[i].path), table[i].after);
+        expect_file(table[i].path, "new");
+    }
+    umask(mask);
+}
+
 static void stopped_leaves_partial(void **state)
 {
     struct tr_err err;
@@ -132,6 +175,9 @@ static void refusals(void **state)
         {"pipe.csv", "in.csv",
          "pipe.csv.partial is in the way and is not a regular file; remove "
          "it"},
+        {"read-only.csv", "in.csv",
+         "read-only.csv cannot be created: Permission denied; name a place you "
+         "may write to with -o"},
         {"", "in.csv", "the output has no name; name a file with -o"},
         /* The last: only root can make what it is about. */
         {"theirs.csv", "in.csv",
@@ -147,6 +193,8 @@ static void refusals(void **state)
 
     put_file("in.csv", TR_STR("text\na\n"));
     put_file("x.csv.partial", TR_STR("text\na\n"));
+    put_file("read-only.csv", TR_STR("old"));
+    assert_int_equal(chmod("read-only.csv", 0444), 0);
     assert_int_equal(link("in.csv", "hard.csv"), 0);
     assert_int_equal(symlink("in.csv", "link.csv"), 0);
     assert_int_equal(symlink("in.csv", "trap.csv.partial"), 0);
@@ -163,6 +211,7 @@ static void refusals(void **state)
         assert_null(sink);
         expect_file("in.csv", "text\na\n");
         expect_file("x.csv.partial", "text\na\n");
+        expect_file("read-only.csv", "old");
     }
 }
 
@@ -470,6 +519,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(appears_when_complete),
+        cmocka_unit_test(modes_stay),
         cmocka_unit_test(stopped_leaves_partial),
         cmocka_unit_test(more_than_the_buffer),
         cmocka_unit_test(refusals),
