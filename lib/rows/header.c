@@ -512,7 +512,6 @@ static int try_line(struct tr_source *src, struct tr_err *err)
     struct tr_str bytes = tr_feed_bytes(src);
     struct tr_json_fault fault;
     struct tr_str line;
-    size_t count = 0;
     int rc;
 
     if (src->file || src->has_header)
@@ -532,9 +531,16 @@ static int try_line(struct tr_source *src, struct tr_err *err)
         rc = choose_columns(src, err);
         return rc == TR_OK ? STARTED : rc;
     }
+    src->member_count = 0;
     if (!src->text_given && src->found.why == TR_WHY_NONE &&
-        tr_json_object(line, src->members, TR_FIELDS_MAX, &count, &fault) &&
-        count) {
+        tr_json_object(line, src->members, TR_FIELDS_MAX, &src->member_count,
+                       &fault) &&
+        src->member_count) {
+        size_t count = src->member_count;
+
+        rc = tr_record_plain_keys(src, err);
+        if (rc != TR_OK)
+            return rc;
         src->columns = tr_arena_alloc(&src->arena,
                                       count * sizeof *src->columns);
         if (!src->columns)

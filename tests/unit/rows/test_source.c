@@ -417,6 +417,11 @@ static void json_lines(void **state)
         {"only.jsonl", "{\"body\":\"a\"}\n{\"body\":\"\\ud83d\\ude00\"}\n",
          {0}, "{\"body\":\"a\"," JTAIL "\n{\"body\":\"\\ud83d\\ude00\"," JTAIL
          "\n", "1:[a]\n2:[\xf0\x9f\x98\x80]\n"},
+        {"escaped.jsonl", "{\"\\u0442\\u0435\\u043a\\u0441\\u0442\":\"a\"}\n",
+         {0}, "{\"\\u0442\\u0435\\u043a\\u0441\\u0442\":\"a\"," JTAIL "\n",
+         "1:[a]\n"},
+        {"escaped-text.jsonl", "{\"n\":1,\"\\u0074ext\":\"a\"}\n", {0},
+         "{\"n\":1,\"\\u0074ext\":\"a\"," JTAIL "\n", "1:[a]\n"},
         {"parts.jsonl", "{\"a\":\"x\",\"b\":\"y\"}\n", {.text = "b,a"},
          "{\"a\":\"x\",\"b\":\"y\"," JTAIL "\n", "1:[b: y\na: x]\n"},
         {"kept.jsonl",
