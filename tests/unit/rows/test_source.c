@@ -848,6 +848,44 @@ static void over_long_records(void **state)
     }
 }
 
+/* As a JSON string a control byte is six: what is kept of many is cut. */
+static void long_lines_that_grow(void **state)
+{
+    static const struct {
+        char byte;
+        size_t n, kept; /* bytes of raw, as JSON */
+    } table[] = {
+        {'\0', 7u << 20, (16u << 20) - 4},
+        {'"', 8u << 20, 16u << 20},
+        {'x', 8u << 20, 8u << 20},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const char *path = "grows.jsonl";
+        struct tr_source_opts o = {.paths = &path, .path_count = 1,
+                                   .bad_rows_fail = true};
+        struct tr_buf in, out;
+        const char *raw, *end;
+
+        tr_buf_init(&in, 0);
+        tr_buf_init(&out, 0);
+        tr_buf_addz(&in, "{\"text\":\"money back\"}\n");
+        memset(tr_buf_room(&in, table[i].n), table[i].byte, table[i].n);
+        in.n += table[i].n;
+        tr_buf_addz(&in, "\n{\"text\":\"it crashes\"}\n");
+        put_file(path, tr_buf_str(&in));
+        assert_int_equal(read_all(&o, 8, 64, &out, NULL), TR_SOURCE_END);
+        raw = strstr(out.p, "{\"raw\":\"");
+        end = strstr(out.p, "\",\"label\":null");
+        assert_true(raw && end);
+        assert_int_equal(end - raw - 8, table[i].kept);
+        assert_non_null(strstr(end, "\n{\"text\":\"it crashes\"," JTAIL));
+        tr_buf_release(&in);
+        tr_buf_release(&out);
+    }
+}
+
 /* A record of exactly the limit passes, whatever the line end. */
 static void longest_record(void **state)
 {
@@ -1112,6 +1150,7 @@ int main(void)
         cmocka_unit_test(a_named_pipe_behind_a_file_is_awaited),
         cmocka_unit_test(what_was_detected),
         cmocka_unit_test(over_long_records),
+        cmocka_unit_test(long_lines_that_grow),
         cmocka_unit_test(longest_record),
         cmocka_unit_test(endless_input),
         cmocka_unit_test(columns_are_bounded),
