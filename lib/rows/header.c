@@ -477,7 +477,7 @@ static int try_csv(struct tr_source *src, struct tr_err *err)
     struct tr_feed *f = &src->feed;
     int rc;
 
-    if (looks_like_json(src))
+    if (!src->format_asked && looks_like_json(src))
         return tr_faulty_say(src, TR_DATA, 0, false, err,
                              "this looks like JSON Lines, not like a header",
                              "add --format jsonl");

@@ -163,9 +163,34 @@ static void csv_without_header(void **state)
         {"bad.csv", "a\xff,b\nc,d\n",
          {.text = "1", .no_header = true, .bad_rows_fail = true},
          "a\xff,b" FAIL("bad_utf8") "c,d" TAIL, "1:[]!bad_utf8\n2:[c]\n"},
+        {"brace.csv", "{first} is unhappy\n{name} wants money back\n",
+         {.format = TR_FMT_CSV, .no_header = true},
+         "{first} is unhappy" TAIL "{name} wants money back" TAIL,
+         "1:[{first} is unhappy]\n2:[{name} wants money back]\n"},
+        {"brace.data", "{\"a\": 1}\tit crashes\n",
+         {.format = TR_FMT_TSV, .no_header = true, .text = "2"},
+         "{\"a\": 1}\tit crashes\tL\tm\t0.9731\t\n", "1:[it crashes]\n"},
         {"empty-first.csv", "\na,b\n", {.no_header = true},
          "! empty-first.csv, line 1, column 1: the first line is empty; remove "
          "it", NULL},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
+/* Four letters alone make no Parquet file: what follows them is binary. */
+static void headers_like_magic(void **state)
+{
+    static const struct example table[] = {
+        {"par1.csv", "PAR1,text\n1,a\n", {0},
+         "PAR1,text" HEAD "\n1,a" TAIL, "2:[a]\n"},
+        {"par1.tsv", "PAR1\ttext\n1\ta\n", {0},
+         "PAR1\ttext\tlabel\tlabel_by\tlabel_confidence\tlabel_error\n"
+         "1\ta\tL\tm\t0.9731\t\n", "2:[a]\n"},
+        {"par1-only.csv", "PAR1\r\na\r\n", {0},
+         "PAR1" HEAD "\r\na" NEW_TAIL, "2:[a]\n"},
+        {"par1.txt", "PAR1", {0}, "text" HEAD "\nPAR1" TAIL, "1:[PAR1]\n"},
     };
     (void)state;
 
@@ -320,6 +345,9 @@ static void bad_csv_stops(void **state)
         {"book.csv", "PK\x03\x04rest", {0},
          "! book.csv is an Excel workbook or a zip archive; export it as CSV "
          "UTF-8, or unzip it", NULL},
+        {"rows.parquet", "PAR1\x15\x04", {0},
+         "! rows.parquet is a Parquet file; convert it to CSV or JSON Lines, "
+         "for example with duckdb", NULL},
         {"plain.csv.gz", "id,text\n1,a\n", {0},
          "! plain.csv.gz is not packed although its name says so; rename it, "
          "or get it again", NULL},
@@ -1136,6 +1164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_csv),
         cmocka_unit_test(csv_without_header),
+        cmocka_unit_test(headers_like_magic),
         cmocka_unit_test(blank_lines_at_the_end),
         cmocka_unit_test(bad_csv_stops),
         cmocka_unit_test(bad_csv_is_kept),
