@@ -506,6 +506,16 @@ static int try_csv(struct tr_source *src, struct tr_err *err)
 
 /* ---- JSON Lines and plain lines --------------------------------------- */
 
+/* Lines that are no objects are kept as {"raw": ...}, with the companions. */
+static int check_raw(struct tr_source *src, struct tr_err *err)
+{
+    for (int i = 0; src->bad_rows_fail && i < TR_COMPANIONS; i++) {
+        if (tr_str_eq_c(src->style.names[i], "raw"))
+            return clash(src, src->style.names[i], err);
+    }
+    return TR_OK;
+}
+
 /* The first line tells the line end and, of JSON Lines, the default text. */
 static int try_line(struct tr_source *src, struct tr_err *err)
 {
@@ -531,6 +541,9 @@ static int try_line(struct tr_source *src, struct tr_err *err)
         rc = choose_columns(src, err);
         return rc == TR_OK ? STARTED : rc;
     }
+    rc = check_raw(src, err);
+    if (rc != TR_OK)
+        return rc;
     src->member_count = 0;
     if (!src->text_given && src->found.why == TR_WHY_NONE &&
         tr_json_object(line, src->members, TR_FIELDS_MAX, &src->member_count,

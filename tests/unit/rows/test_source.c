@@ -510,6 +510,13 @@ static void json_lines(void **state)
         {"clash.jsonl", "{\"text\":\"a\",\"label\":1}\n", {0},
          "! clash.jsonl, line 1, column 1: there is already a member "
          "\"label\"; give the label another name with --as NAME", NULL},
+        {"raw.jsonl", "{\"text\":\"a\"}\nbroken\n",
+         {.as = "raw", .bad_rows_fail = true},
+         "! raw.jsonl, line 1, column 1: there is already a member \"raw\"; "
+         "give the label column another name with --as NAME", NULL},
+        {"raw-unkept.jsonl", "{\"text\":\"a\"}\n", {.as = "raw"},
+         "{\"text\":\"a\",\"raw\":\"L\",\"raw_by\":\"m\","
+         "\"raw_confidence\":0.9731,\"raw_error\":null}\n", "1:[a]\n"},
         {"bad.jsonl", "{\"text\":\"caf\xe9\"}\n", {0},
          "! bad.jsonl, line 1, column 13: not valid UTF-8, it looks like "
          "Windows-1252; convert it with iconv -f WINDOWS-1252 -t UTF-8 "
