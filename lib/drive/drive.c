@@ -314,6 +314,7 @@ void tr_drive_close(struct tr_drive *d)
     tr_buf_release(&d->line);
     tr_buf_release(&d->pushed);
     tr_free(d->names);
+    tr_free(d->reads);
     tr_free(d->spill_folder);
     for (uint32_t i = 0; i < d->result_count; i++)
         tr_free(d->results[(d->result_first + i) % TR_RESULTS].id);

@@ -47,6 +47,9 @@ struct tr_drive {
     struct tr_run *run;
     struct tr_source *source; /* NULL: rows are pushed */
     struct tr_source_opts source_opts; /* it was opened with; borrow cfg */
+    const char **reads;       /* names of all files that are read: none of
+                                 them may be written; they borrow cfg, task */
+    size_t read_count;
     struct tr_sink *sink;     /* NULL: results are taken */
     struct tr_till till;      /* the job's budget, shared with other stores */
     struct tr_spill spill;

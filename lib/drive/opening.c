@@ -530,16 +530,62 @@ static void choose_spill(struct tr_drive *d)
     tr_spill_init(&d->spill, d->spill_folder);
 }
 
-static int open_sink(struct tr_drive *d, struct tr_err *err)
+/* Whoever writes to one of them destroys what this run, or the next one, is
+ * made of. */
+static int list_reads(struct tr_drive *d, struct tr_err *err)
 {
+    static const char *const names[] = {"task", "key-file",
+                                        "alert-secret-file"};
+    size_t name_count = sizeof names / sizeof *names;
+    const struct tr_str *examples = &d->task.examples_file.path;
     const char *const *inputs;
     size_t n = tr_config_list(d->cfg, "input", &inputs);
+
+    d->reads = tr_array(n + name_count + 1, sizeof *d->reads);
+    if (!d->reads)
+        return tr_fail(err, TR_NOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        d->reads[d->read_count++] = inputs[i];
+    for (size_t i = 0; i < name_count; i++) {
+        const char *path = tr_config_text(d->cfg, names[i]);
+
+        if (path)
+            d->reads[d->read_count++] = path;
+    }
+    if (examples->n)
+        d->reads[d->read_count++] = examples->p;
+    return TR_OK;
+}
+
+static int refuse_read(const struct tr_drive *d, const char *option,
+                       const char *path, struct tr_err *err)
+{
+    return path ? tr_sink_refuse(path, option, d->reads, d->read_count, err)
+                : TR_OK;
+}
+
+/* The trace is looked at before it is opened, which may mend its last line. */
+static int open_watch(struct tr_drive *d, struct tr_err *err)
+{
+    bool silent = d->dry_run || tr_config_flag(d->cfg, "offline");
+    int rc;
+
+    TRY(refuse_read(d, "--trace", tr_config_text(d->cfg, "trace"), err));
+    TRY(tr_watch_open(&d->watch, d->cfg, silent, tr_drive_on_say, d, err));
+    TRY(refuse_read(d, "--metrics-file", d->watch.metrics_file, err));
+    TRY(refuse_read(d, "--metrics-file", d->watch.metrics_temp, err));
+out:
+    return rc;
+}
+
+static int open_sink(struct tr_drive *d, struct tr_err *err)
+{
     struct tr_buf head;
     int rc = TR_OK;
 
     tr_buf_init(&head, 0);
-    TRY(tr_sink_open(&d->sink, tr_config_text(d->cfg, "output"), inputs, n,
-                     err));
+    TRY(tr_sink_open(&d->sink, tr_config_text(d->cfg, "output"), d->reads,
+                     d->read_count, err));
     if (!*tr_store_path(d->store))
         tr_sink_not_kept(d->sink);
     tr_source_head(d->source, &head);
@@ -827,9 +873,8 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     if (!d->names)
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
     TRY(open_lanes(d, err));
-    TRY(tr_watch_open(&d->watch, d->cfg,
-                      d->dry_run || tr_config_flag(d->cfg, "offline"), tr_drive_on_say,
-                      d, err));
+    TRY(list_reads(d, err));
+    TRY(open_watch(d, err));
     rc = open_rest(d, err);
     d->awaits_store = rc == TR_STORE_HELD;
     if (d->awaits_store) {

@@ -5,7 +5,8 @@
 #include "base/bounds.h"
 #include "base/mem.h"
 
-/* A bad record is kept as one quoted field: at most twice its bytes. */
+/* A bad record is kept as one quoted field, or as a JSON string that is cut
+ * (faulty.c): at most twice as long as a record may be. */
 #define GROWN_MAX (4 * (size_t)TR_RECORD_BYTES_MAX)
 
 struct tr_block *tr_block_new(uint32_t row_cap, size_t bytes_cap)

@@ -1,7 +1,8 @@
 /* faulty.c - what is said about a bad record, and how it is kept.
  *
- * A kept record has the right number of columns and loses no byte: sound
- * fields stay, the rest of the line becomes one quoted field.
+ * A kept record has the right number of columns and loses no byte, unless it is
+ * over-long or would grow to more than twice its bytes: sound fields stay, the
+ * rest of the line becomes one quoted field.
  *
  * SPDX-License-Identifier: MIT */
 #include "base/utf8.h"
@@ -250,6 +251,26 @@ static void keep_delimited(struct tr_source *src, struct tr_str record,
     }
 }
 
+/* So much of a record that it is at most max bytes as a JSON string: only many
+ * control bytes make one more than twice as long. */
+static struct tr_str cut_for_json(struct tr_str record, size_t max)
+{
+    size_t n = 0, grown = 0;
+
+    while (n < record.n) {
+        unsigned char c = (unsigned char)record.p[n];
+        size_t more = c == '\t' || c == '\r' || c == '"' || c == '\\' ? 2
+                    : c < 0x20 || c == 0x7f ? 6
+                    : c == 0xe2 ? 4 /* U+2028: six for three */ : 1;
+
+        if (grown + more > max)
+            break;
+        grown += more;
+        n++;
+    }
+    return tr_str(record.p, tr_utf8_cut(record, n));
+}
+
 void tr_faulty_keep(struct tr_source *src, struct tr_buf *out, bool *as_is)
 {
     struct tr_str record = tr_str(tr_feed_bytes(src).p, src->found.n);
@@ -263,7 +284,8 @@ void tr_faulty_keep(struct tr_source *src, struct tr_buf *out, bool *as_is)
         *as_is = true;
     } else {
         tr_buf_addz(out, "{\"raw\":");
-        tr_buf_add_json(out, record);
+        tr_buf_add_json(out, cut_for_json(record,
+                                          2 * (size_t)TR_RECORD_BYTES_MAX));
         tr_buf_addc(out, '}');
     }
 }

@@ -249,17 +249,24 @@ static int fit_header(struct tr_source *src, struct tr_str bytes, bool final,
     return result == TR_CSV_MORE && bytes.n < TR_SCAN_BYTES ? MORE : -1;
 }
 
+/* An unsound record is one unlike the header, and where the next one begins
+ * is not known: the delimiter under which the file breaks does not fit. */
 static struct fit fit_sample(struct tr_source *src, struct tr_str bytes,
                              bool final, char delimiter)
 {
     struct tr_csv_record rec;
     struct fit fit = {0};
 
-    while (bytes.n && fit.seen < SAMPLE_RECORDS &&
-           fit_header(src, bytes, final, delimiter, &rec) == STARTED) {
-        if (!fit.seen)
-            fit.fields = rec.fields;
+    while (bytes.n && fit.seen < SAMPLE_RECORDS) {
+        int rc = fit_header(src, bytes, final, delimiter, &rec);
+
+        if (rc == MORE)
+            break;
         fit.seen++;
+        if (rc != STARTED)
+            break;
+        if (fit.seen == 1)
+            fit.fields = rec.fields;
         fit.alike += rec.fields == fit.fields;
         bytes = tr_str(bytes.p + rec.next, bytes.n - rec.next);
     }
@@ -470,7 +477,7 @@ static int try_csv(struct tr_source *src, struct tr_err *err)
     struct tr_feed *f = &src->feed;
     int rc;
 
-    if (looks_like_json(src))
+    if (!src->format_asked && looks_like_json(src))
         return tr_faulty_say(src, TR_DATA, 0, false, err,
                              "this looks like JSON Lines, not like a header",
                              "add --format jsonl");
@@ -499,13 +506,22 @@ static int try_csv(struct tr_source *src, struct tr_err *err)
 
 /* ---- JSON Lines and plain lines --------------------------------------- */
 
+/* Lines that are no objects are kept as {"raw": ...}, with the companions. */
+static int check_raw(struct tr_source *src, struct tr_err *err)
+{
+    for (int i = 0; src->bad_rows_fail && i < TR_COMPANIONS; i++) {
+        if (tr_str_eq_c(src->style.names[i], "raw"))
+            return clash(src, src->style.names[i], err);
+    }
+    return TR_OK;
+}
+
 /* The first line tells the line end and, of JSON Lines, the default text. */
 static int try_line(struct tr_source *src, struct tr_err *err)
 {
     struct tr_str bytes = tr_feed_bytes(src);
     struct tr_json_fault fault;
     struct tr_str line;
-    size_t count = 0;
     int rc;
 
     if (src->file || src->has_header)
@@ -525,9 +541,19 @@ static int try_line(struct tr_source *src, struct tr_err *err)
         rc = choose_columns(src, err);
         return rc == TR_OK ? STARTED : rc;
     }
+    rc = check_raw(src, err);
+    if (rc != TR_OK)
+        return rc;
+    src->member_count = 0;
     if (!src->text_given && src->found.why == TR_WHY_NONE &&
-        tr_json_object(line, src->members, TR_FIELDS_MAX, &count, &fault) &&
-        count) {
+        tr_json_object(line, src->members, TR_FIELDS_MAX, &src->member_count,
+                       &fault) &&
+        src->member_count) {
+        size_t count = src->member_count;
+
+        rc = tr_record_plain_keys(src, err);
+        if (rc != TR_OK)
+            return rc;
         src->columns = tr_arena_alloc(&src->arena,
                                       count * sizeof *src->columns);
         if (!src->columns)

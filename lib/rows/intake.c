@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define CHUNK_BYTES ((size_t)128 << 10)
-#define MAGIC_BYTES 4
+#define MAGIC_BYTES 5
 
 struct tr_intake {
     int fd;
@@ -34,14 +34,15 @@ static const struct {
     const char *start;
     size_t n;
     const char *what, *remedy;
+    bool binary; /* what follows is a control byte: the start may be a text */
 } foreign[] = {
     {"PK\x03\x04", 4, "an Excel workbook or a zip archive",
-     "export it as CSV UTF-8, or unzip it"},
+     "export it as CSV UTF-8, or unzip it", false},
     {"PAR1", 4, "a Parquet file",
-     "convert it to CSV or JSON Lines, for example with duckdb"},
-    {"BZh", 3, "packed with bzip2", "unpack it with bunzip2"},
-    {"\xfd" "7zXZ", 5, "packed with xz", "unpack it with unxz"},
-    {"%PDF", 4, "a PDF document", "export its table as CSV UTF-8"},
+     "convert it to CSV or JSON Lines, for example with duckdb", true},
+    {"BZh", 3, "packed with bzip2", "unpack it with bunzip2", false},
+    {"\xfd" "7zXZ", 5, "packed with xz", "unpack it with unxz", false},
+    {"%PDF", 4, "a PDF document", "export its table as CSV UTF-8", false},
 };
 
 static int read_failed(const struct tr_intake *in, int code,
@@ -163,6 +164,13 @@ static bool named(const struct tr_intake *in, const char *suffix)
     return n > m && strcmp(in->name + n - m, suffix) == 0;
 }
 
+/* A control byte that no text has there. */
+static bool control_at(struct tr_str start, size_t at)
+{
+    return at < start.n && (unsigned char)start.p[at] < 0x20 &&
+           !memchr("\t\r\n", start.p[at], 3);
+}
+
 /* Decides from the first bytes how to go on. */
 static int begin(struct tr_intake *in, bool block, struct tr_err *err)
 {
@@ -187,7 +195,8 @@ static int begin(struct tr_intake *in, bool block, struct tr_err *err)
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         size_t n = foreign[i].n < start.n ? foreign[i].n : start.n;
 
-        if (n >= 3 && memcmp(start.p, foreign[i].start, n) == 0)
+        if (n >= 3 && memcmp(start.p, foreign[i].start, n) == 0 &&
+            (!foreign[i].binary || control_at(start, n)))
             return tr_fail(err, TR_DATA, "%s is %s; %s", in->name,
                            foreign[i].what, foreign[i].remedy);
     }

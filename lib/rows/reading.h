@@ -146,6 +146,9 @@ enum tr_rest tr_record_rest(struct tr_source *src);
 /* Is it sound? found.why says why not. < 0: no memory. */
 int tr_record_judge(struct tr_source *src, struct tr_str record,
                     struct tr_err *err);
+/* Names of members as they mean: those with escapes are written out. They hold
+ * until the next row. */
+int tr_record_plain_keys(struct tr_source *src, struct tr_err *err);
 /* The text to label: *text is a slice of the record, or of src->scratch. */
 void tr_record_text(struct tr_source *src, struct tr_str record,
                     struct tr_str *text);

@@ -192,8 +192,7 @@ static void judge_csv(struct tr_source *src, struct tr_str record)
     }
 }
 
-/* Member names as they mean: those with escapes are written out. */
-static int plain_keys(struct tr_source *src, struct tr_err *err)
+int tr_record_plain_keys(struct tr_source *src, struct tr_err *err)
 {
     for (size_t i = 0; i < src->member_count; i++) {
         struct tr_str *key = &src->members[i].key;
@@ -357,7 +356,7 @@ static int judge_jsonl(struct tr_source *src, struct tr_str record,
         wrong(found, TR_WHY_BAD_JSON, fault.at);
         return TR_OK;
     }
-    TRY(plain_keys(src, err));
+    TRY(tr_record_plain_keys(src, err));
     TRY(check_keys(src, err));
     if (found->why == TR_WHY_NONE)
         find_members(src);

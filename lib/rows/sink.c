@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -72,45 +73,56 @@ static bool same_file(const struct stat *a, const struct stat *b)
 }
 
 /* A regular file that is also read would be lost or grow without end. */
-static int refuse_input(const struct stat *st, const char *path,
-                        const char *const *inputs, size_t input_count,
-                        struct tr_err *err)
+static int refuse_read(const struct stat *st, const char *path,
+                       const char *option, const char *const *reads,
+                       size_t read_count, struct tr_err *err)
 {
     if (!S_ISREG(st->st_mode))
         return TR_OK;
-    for (size_t i = 0; i < input_count; i++) {
-        bool standard = strcmp(inputs[i], "-") == 0;
+    for (size_t i = 0; i < read_count; i++) {
+        bool standard = strcmp(reads[i], "-") == 0;
         struct stat in;
 
-        if ((standard ? fstat(STDIN_FILENO, &in) : stat(inputs[i], &in)) < 0)
+        if ((standard ? fstat(STDIN_FILENO, &in) : stat(reads[i], &in)) < 0)
             continue;
         if (same_file(st, &in))
             return tr_fail(err, TR_CANTCREATE,
-                           "%s is the same file as the input %s; name another "
-                           "file with -o",
-                           path, standard ? "standard input" : inputs[i]);
+                           "%s is the same file as %s, which this run reads; "
+                           "name another file with %s",
+                           path, standard ? "standard input" : reads[i],
+                           option);
     }
     return TR_OK;
 }
 
-static int open_stream(struct tr_sink *sink, bool standard,
-                       const char *const *inputs, size_t input_count,
-                       struct tr_err *err)
+int tr_sink_refuse(const char *path, const char *option,
+                   const char *const *reads, size_t read_count,
+                   struct tr_err *err)
+{
+    struct stat st;
+
+    return stat(path, &st) < 0
+        ? TR_OK : refuse_read(&st, path, option, reads, read_count, err);
+}
+
+/* own: a descriptor of ours, or -1. It is written where it stands, as whoever
+ * opened it wants; a file that is opened here begins anew. */
+static int open_stream(struct tr_sink *sink, int own, const char *const *reads,
+                       size_t read_count, struct tr_err *err)
 {
     struct stat st;
     int rc;
 
     sink->stream = true;
-    /* It may be a descriptor of a file: emptied once it is known not to be an
-     * input. */
-    sink->fd = standard ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
+    /* Emptied once it is known not to be one that is read. */
+    sink->fd = own >= 0 ? fcntl(own, F_DUPFD_CLOEXEC, 3)
                         : open(sink->path,
                                O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
     if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
         return cannot_create(sink->path, err);
     sink->regular = S_ISREG(st.st_mode);
-    rc = refuse_input(&st, sink->path, inputs, input_count, err);
-    if (rc == TR_OK && !standard && S_ISREG(st.st_mode) &&
+    rc = refuse_read(&st, sink->path, "-o", reads, read_count, err);
+    if (rc == TR_OK && own < 0 && S_ISREG(st.st_mode) &&
         ftruncate(sink->fd, 0) < 0)
         rc = cannot_create(sink->path, err);
     return rc;
@@ -141,8 +153,8 @@ static bool is_ours(const struct tr_sink *sink, int fd)
 /* What an earlier run left. It is never written to, as its name may be a
  * second one of some other file: it goes. *fd, -1 when there is none, keeps
  * other runs away until ours has a lock of its own. */
-static int clear_the_way(struct tr_sink *sink, const char *const *inputs,
-                         size_t input_count, int *fd, struct tr_err *err)
+static int clear_the_way(struct tr_sink *sink, const char *const *reads,
+                         size_t read_count, int *fd, struct tr_err *err)
 {
     struct stat st;
     int rc;
@@ -162,7 +174,7 @@ static int clear_the_way(struct tr_sink *sink, const char *const *inputs,
         return tr_fail(err, TR_CANTCREATE, "%s is in the way and belongs to "
                        "another user, who could read what is written there; "
                        "remove it", sink->partial);
-    rc = refuse_input(&st, sink->partial, inputs, input_count, err);
+    rc = refuse_read(&st, sink->partial, "-o", reads, read_count, err);
     if (rc != TR_OK)
         return rc;
     if (!is_ours(sink, *fd))
@@ -171,21 +183,27 @@ static int clear_the_way(struct tr_sink *sink, const char *const *inputs,
         ? TR_OK : cannot_create(sink->partial, err);
 }
 
-static int open_partial(struct tr_sink *sink, const char *const *inputs,
-                        size_t input_count, struct tr_err *err)
+/* before: what is replaced. Who may not read that may not read this either,
+ * not even while it grows. */
+static int open_partial(struct tr_sink *sink, const struct stat *before,
+                        const char *const *reads, size_t read_count,
+                        struct tr_err *err)
 {
-    int before, rc;
+    mode_t mode = before->st_mode ? before->st_mode & 0777 : 0666;
+    int lock, rc;
 
-    TRY(clear_the_way(sink, inputs, input_count, &before, err));
+    TRY(clear_the_way(sink, reads, read_count, &lock, err));
     sink->fd = open(sink->partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW |
-                                   O_CLOEXEC | O_NOCTTY, 0666);
+                                   O_CLOEXEC | O_NOCTTY, mode);
     if (sink->fd < 0 && errno != EEXIST)
         rc = cannot_create(sink->partial, err);
     else if (sink->fd < 0 || !is_ours(sink, sink->fd))
         rc = another_run(sink, err);
+    else if (before->st_mode) /* failing leaves it narrower, as the umask has */
+        (void)fchmod(sink->fd, mode);
 out:
-    if (before >= 0)
-        close(before);
+    if (lock >= 0)
+        close(lock);
     return rc;
 }
 
@@ -202,6 +220,19 @@ static bool is_descriptor(const char *link)
         return false;
     snprintf(folder, sizeof folder, "%.*s/", (int)(slash - link), link);
     return statfs(folder, &fs) == 0 && fs.f_type == PROC;
+}
+
+/* Which descriptor of ours that link leads to, or -1: to another process's. */
+static int own_descriptor(const char *link)
+{
+    const char *name = strrchr(link, '/') + 1;
+    struct stat ours, theirs;
+    char *end;
+    long n = strtol(name, &end, 10);
+
+    return end > name && !*end && n >= 0 && n <= INT_MAX &&
+           fstat((int)n, &ours) == 0 && stat(link, &theirs) == 0 &&
+           same_file(&ours, &theirs) ? (int)n : -1;
 }
 
 /* One symbolic link on from *path, which is replaced. */
@@ -257,8 +288,20 @@ static int find_target(struct tr_sink *sink, struct stat *st,
     }
 }
 
-static int open_named(struct tr_sink *sink, const char *const *inputs,
-                      size_t input_count, struct tr_err *err)
+static int open_descriptor(struct tr_sink *sink, const char *const *reads,
+                           size_t read_count, struct tr_err *err)
+{
+    int own = own_descriptor(sink->target);
+
+    if (own >= 0 && (fcntl(own, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+        errno = EACCES;
+        return cannot_create(sink->path, err);
+    }
+    return open_stream(sink, own, reads, read_count, err);
+}
+
+static int open_named(struct tr_sink *sink, const char *const *reads,
+                      size_t read_count, struct tr_err *err)
 {
     struct stat st;
     size_t n;
@@ -268,22 +311,28 @@ static int open_named(struct tr_sink *sink, const char *const *inputs,
     if (S_ISDIR(st.st_mode))
         TRY(tr_fail(err, TR_CANTCREATE, "%s is a folder; name a file in it "
                     "with -o", sink->path));
+    if (S_ISLNK(st.st_mode))
+        return open_descriptor(sink, reads, read_count, err);
     if (st.st_mode && !S_ISREG(st.st_mode))
-        return open_stream(sink, false, inputs, input_count, err);
-    TRY(refuse_input(&st, sink->path, inputs, input_count, err));
+        return open_stream(sink, -1, reads, read_count, err);
+    TRY(refuse_read(&st, sink->path, "-o", reads, read_count, err));
+    if (st.st_mode && !(st.st_mode & S_IWUSR)) { /* a rename would not ask */
+        errno = EACCES;
+        return cannot_create(sink->path, err);
+    }
     n = strlen(sink->target);
     sink->partial = tr_alloc(n + sizeof suffix);
     if (!sink->partial)
         return tr_fail(err, TR_NOMEM, "no memory to write %s", sink->path);
     memcpy(sink->partial, sink->target, n);
     memcpy(sink->partial + n, suffix, sizeof suffix);
-    rc = open_partial(sink, inputs, input_count, err);
+    rc = open_partial(sink, &st, reads, read_count, err);
 out:
     return rc;
 }
 
 int tr_sink_open(struct tr_sink **out, const char *path,
-                 const char *const *inputs, size_t input_count,
+                 const char *const *reads, size_t read_count,
                  struct tr_err *err)
 {
     bool standard = !path || strcmp(path, "-") == 0;
@@ -304,12 +353,12 @@ int tr_sink_open(struct tr_sink **out, const char *path,
     if (!sink->path || !sink->target || !sink->bytes) {
         rc = tr_fail(err, TR_NOMEM, "no memory to write %s", path);
     } else if (standard) {
-        rc = open_stream(sink, true, inputs, input_count, err);
+        rc = open_stream(sink, STDOUT_FILENO, reads, read_count, err);
     } else if (!n) {
         rc = tr_fail(err, TR_CANTCREATE, "the output has no name; name a file "
                                          "with -o");
     } else {
-        rc = open_named(sink, inputs, input_count, err);
+        rc = open_named(sink, reads, read_count, err);
     }
     if (rc == TR_OK) {
         *out = sink;

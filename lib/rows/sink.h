@@ -16,11 +16,15 @@
 struct tr_sink;
 
 /* path NULL or "-": standard output. Refuses (TR_CANTCREATE) when the folder
- * is missing or not writable, or when path is one of the inputs (the caller
- * passes their names). */
+ * is missing or not writable, or when path is one of the files that are read
+ * (the caller passes their names; "-": standard input). */
 int tr_sink_open(struct tr_sink **out, const char *path,
-                 const char *const *inputs, size_t input_count,
+                 const char *const *reads, size_t read_count,
                  struct tr_err *err);
+/* TR_CANTCREATE when path, which option names, is one of them. */
+int tr_sink_refuse(const char *path, const char *option,
+                   const char *const *reads, size_t read_count,
+                   struct tr_err *err);
 /* Buffers, and writes when the buffer is full. A closed pipe is TR_IO with
  * err->text naming it; SIGPIPE never kills (the sink handles EPIPE). */
 int tr_sink_write(struct tr_sink *sink, struct tr_str bytes,

@@ -63,6 +63,49 @@ static void appears_when_complete(void **state)
     umask(mask);
 }
 
+static int mode_of(const char *path)
+{
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    return (int)(st.st_mode & 0777);
+}
+
+/* A file that others may not read is replaced by one that they may not read
+ * either, not even half of it; a new one follows the umask. */
+static void modes_stay(void **state)
+{
+    static const struct {
+        const char *path;
+        int before, after; /* before 0: there is no file */
+    } table[] = {
+        {"private.csv", 0600, 0600},
+        {"shared.csv", 0666, 0666},
+        {"group.csv", 0640, 0640},
+        {"new.csv", 0, 0644},
+    };
+    mode_t mask = umask(022);
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_sink *sink;
+        struct tr_err err;
+
+        if (table[i].before) {
+            put_file(table[i].path, TR_STR("old"));
+            assert_int_equal(chmod(table[i].path, (mode_t)table[i].before), 0);
+        }
+        sink = open_sink(table[i].path);
+        assert_int_equal(mode_of(tr_sink_partial(sink)), table[i].after);
+        assert_int_equal(tr_sink_write(sink, TR_STR("new"), &err), TR_OK);
+        assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+        tr_sink_close(sink);
+        assert_int_equal(mode_of(table[i].path), table[i].after);
+        expect_file(table[i].path, "new");
+    }
+    umask(mask);
+}
+
 static void stopped_leaves_partial(void **state)
 {
     struct tr_err err;
@@ -108,17 +151,17 @@ static void refusals(void **state)
         const char *path, *input, *sentence;
     } table[] = {
         {"in.csv", "in.csv",
-         "in.csv is the same file as the input in.csv; name another file with "
-         "-o"},
-        {"./in.csv", "hard.csv",
-         "./in.csv is the same file as the input hard.csv; name another file "
-         "with -o"},
-        {"link.csv", "in.csv",
-         "link.csv is the same file as the input in.csv; name another file "
-         "with -o"},
-        {"x.csv", "x.csv.partial",
-         "x.csv.partial is the same file as the input x.csv.partial; name "
+         "in.csv is the same file as in.csv, which this run reads; name "
          "another file with -o"},
+        {"./in.csv", "hard.csv",
+         "./in.csv is the same file as hard.csv, which this run reads; name "
+         "another file with -o"},
+        {"link.csv", "in.csv",
+         "link.csv is the same file as in.csv, which this run reads; name "
+         "another file with -o"},
+        {"x.csv", "x.csv.partial",
+         "x.csv.partial is the same file as x.csv.partial, which this run "
+         "reads; name another file with -o"},
         {"none/out.csv", "in.csv",
          "none/out.csv.partial cannot be created: No such file or directory; "
          "create its folder first, or name another place with -o"},
@@ -132,6 +175,9 @@ static void refusals(void **state)
         {"pipe.csv", "in.csv",
          "pipe.csv.partial is in the way and is not a regular file; remove "
          "it"},
+        {"read-only.csv", "in.csv",
+         "read-only.csv cannot be created: Permission denied; name a place you "
+         "may write to with -o"},
         {"", "in.csv", "the output has no name; name a file with -o"},
         /* The last: only root can make what it is about. */
         {"theirs.csv", "in.csv",
@@ -147,6 +193,8 @@ static void refusals(void **state)
 
     put_file("in.csv", TR_STR("text\na\n"));
     put_file("x.csv.partial", TR_STR("text\na\n"));
+    put_file("read-only.csv", TR_STR("old"));
+    assert_int_equal(chmod("read-only.csv", 0444), 0);
     assert_int_equal(link("in.csv", "hard.csv"), 0);
     assert_int_equal(symlink("in.csv", "link.csv"), 0);
     assert_int_equal(symlink("in.csv", "trap.csv.partial"), 0);
@@ -163,6 +211,7 @@ static void refusals(void **state)
         assert_null(sink);
         expect_file("in.csv", "text\na\n");
         expect_file("x.csv.partial", "text\na\n");
+        expect_file("read-only.csv", "old");
     }
 }
 
@@ -258,8 +307,6 @@ static void links_to_no_file(void **state)
     };
     struct tr_sink *sink;
     struct tr_err err;
-    char name[40];
-    int fd;
     (void)state;
 
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -276,16 +323,63 @@ static void links_to_no_file(void **state)
     sink = open_sink("to-null");
     assert_true(tr_sink_is_stream(sink));
     tr_sink_close(sink);
-    put_file("open.csv", TR_STR("old"));
-    fd = open("open.csv", O_RDWR);
+}
+
+/* A descriptor of ours is written where it stands, as the shell has opened it:
+ * what is in its file stays, and whoever shares it goes on behind us. */
+static void descriptors_stand_where_they_stand(void **state)
+{
+    static const struct {
+        const char *folder;
+        int flags;
+        const char *gives;
+    } table[] = {
+        {"/proc/self/fd", O_RDWR | O_APPEND, "old text[row]"},
+        {"/proc/self/fd", O_RDWR, "[row]ext"},
+        {"/proc/self/fd", O_RDWR | O_TRUNC, "[row]"},
+        {"/dev/fd", O_RDWR | O_APPEND, "old text[row]"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct tr_sink *sink;
+        struct tr_err err;
+        char name[40];
+        int fd;
+
+        put_file("open.csv", TR_STR("old text"));
+        fd = open("open.csv", table[i].flags | O_CLOEXEC);
+        assert_int_equal(write(fd, "[", 1), 1);
+        snprintf(name, sizeof name, "%s/%d", table[i].folder, fd);
+        sink = open_sink(name);
+        assert_true(tr_sink_is_stream(sink));
+        assert_int_equal(tr_sink_write(sink, TR_STR("row"), &err), TR_OK);
+        assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
+        tr_sink_close(sink);
+        assert_int_equal(write(fd, "]", 1), 1);
+        close(fd);
+        expect_file("open.csv", table[i].gives);
+    }
+}
+
+/* Nothing is asked for before it is known that it can be written. */
+static void descriptor_to_read(void **state)
+{
+    struct tr_sink *sink;
+    struct tr_err err;
+    char name[40], says[200];
+    int fd;
+    (void)state;
+
+    put_file("read.csv", TR_STR("old text"));
+    fd = open("read.csv", O_RDONLY | O_CLOEXEC);
     snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    sink = open_sink(name);
-    assert_true(tr_sink_is_stream(sink));
-    assert_int_equal(tr_sink_write(sink, TR_STR("a"), &err), TR_OK);
-    assert_int_equal(tr_sink_finish(sink, &err), TR_OK);
-    tr_sink_close(sink);
-    assert_int_equal(pread(fd, name, 3, 0), 1); /* the file that is open */
+    snprintf(says, sizeof says, "%s cannot be created: Permission denied; name "
+             "a place you may write to with -o", name);
+    assert_int_equal(tr_sink_open(&sink, name, NULL, 0, &err), TR_CANTCREATE);
+    assert_string_equal(err.text, says);
     close(fd);
+    expect_file("read.csv", "old text");
 }
 
 /* FILE.partial changes between a link, a second name of another file, a pipe
@@ -425,6 +519,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(appears_when_complete),
+        cmocka_unit_test(modes_stay),
         cmocka_unit_test(stopped_leaves_partial),
         cmocka_unit_test(more_than_the_buffer),
         cmocka_unit_test(refusals),
@@ -432,6 +527,8 @@ int main(void)
         cmocka_unit_test(streams),
         cmocka_unit_test(links_are_followed),
         cmocka_unit_test(links_to_no_file),
+        cmocka_unit_test(descriptors_stand_where_they_stand),
+        cmocka_unit_test(descriptor_to_read),
         cmocka_unit_test(swapped_names_do_not_escape),
         cmocka_unit_test(reader_gone),
         cmocka_unit_test(a_full_pipe_makes_nobody_wait),

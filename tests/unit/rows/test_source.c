@@ -163,9 +163,34 @@ static void csv_without_header(void **state)
         {"bad.csv", "a\xff,b\nc,d\n",
          {.text = "1", .no_header = true, .bad_rows_fail = true},
          "a\xff,b" FAIL("bad_utf8") "c,d" TAIL, "1:[]!bad_utf8\n2:[c]\n"},
+        {"brace.csv", "{first} is unhappy\n{name} wants money back\n",
+         {.format = TR_FMT_CSV, .no_header = true},
+         "{first} is unhappy" TAIL "{name} wants money back" TAIL,
+         "1:[{first} is unhappy]\n2:[{name} wants money back]\n"},
+        {"brace.data", "{\"a\": 1}\tit crashes\n",
+         {.format = TR_FMT_TSV, .no_header = true, .text = "2"},
+         "{\"a\": 1}\tit crashes\tL\tm\t0.9731\t\n", "1:[it crashes]\n"},
         {"empty-first.csv", "\na,b\n", {.no_header = true},
          "! empty-first.csv, line 1, column 1: the first line is empty; remove "
          "it", NULL},
+    };
+    (void)state;
+
+    CHECK_ALL(table);
+}
+
+/* Four letters alone make no Parquet file: what follows them is binary. */
+static void headers_like_magic(void **state)
+{
+    static const struct example table[] = {
+        {"par1.csv", "PAR1,text\n1,a\n", {0},
+         "PAR1,text" HEAD "\n1,a" TAIL, "2:[a]\n"},
+        {"par1.tsv", "PAR1\ttext\n1\ta\n", {0},
+         "PAR1\ttext\tlabel\tlabel_by\tlabel_confidence\tlabel_error\n"
+         "1\ta\tL\tm\t0.9731\t\n", "2:[a]\n"},
+        {"par1-only.csv", "PAR1\r\na\r\n", {0},
+         "PAR1" HEAD "\r\na" NEW_TAIL, "2:[a]\n"},
+        {"par1.txt", "PAR1", {0}, "text" HEAD "\nPAR1" TAIL, "1:[PAR1]\n"},
     };
     (void)state;
 
@@ -320,6 +345,9 @@ static void bad_csv_stops(void **state)
         {"book.csv", "PK\x03\x04rest", {0},
          "! book.csv is an Excel workbook or a zip archive; export it as CSV "
          "UTF-8, or unzip it", NULL},
+        {"rows.parquet", "PAR1\x15\x04", {0},
+         "! rows.parquet is a Parquet file; convert it to CSV or JSON Lines, "
+         "for example with duckdb", NULL},
         {"plain.csv.gz", "id,text\n1,a\n", {0},
          "! plain.csv.gz is not packed although its name says so; rename it, "
          "or get it again", NULL},
@@ -417,6 +445,11 @@ static void json_lines(void **state)
         {"only.jsonl", "{\"body\":\"a\"}\n{\"body\":\"\\ud83d\\ude00\"}\n",
          {0}, "{\"body\":\"a\"," JTAIL "\n{\"body\":\"\\ud83d\\ude00\"," JTAIL
          "\n", "1:[a]\n2:[\xf0\x9f\x98\x80]\n"},
+        {"escaped.jsonl", "{\"\\u0442\\u0435\\u043a\\u0441\\u0442\":\"a\"}\n",
+         {0}, "{\"\\u0442\\u0435\\u043a\\u0441\\u0442\":\"a\"," JTAIL "\n",
+         "1:[a]\n"},
+        {"escaped-text.jsonl", "{\"n\":1,\"\\u0074ext\":\"a\"}\n", {0},
+         "{\"n\":1,\"\\u0074ext\":\"a\"," JTAIL "\n", "1:[a]\n"},
         {"parts.jsonl", "{\"a\":\"x\",\"b\":\"y\"}\n", {.text = "b,a"},
          "{\"a\":\"x\",\"b\":\"y\"," JTAIL "\n", "1:[b: y\na: x]\n"},
         {"kept.jsonl",
@@ -477,6 +510,13 @@ static void json_lines(void **state)
         {"clash.jsonl", "{\"text\":\"a\",\"label\":1}\n", {0},
          "! clash.jsonl, line 1, column 1: there is already a member "
          "\"label\"; give the label another name with --as NAME", NULL},
+        {"raw.jsonl", "{\"text\":\"a\"}\nbroken\n",
+         {.as = "raw", .bad_rows_fail = true},
+         "! raw.jsonl, line 1, column 1: there is already a member \"raw\"; "
+         "give the label column another name with --as NAME", NULL},
+        {"raw-unkept.jsonl", "{\"text\":\"a\"}\n", {.as = "raw"},
+         "{\"text\":\"a\",\"raw\":\"L\",\"raw_by\":\"m\","
+         "\"raw_confidence\":0.9731,\"raw_error\":null}\n", "1:[a]\n"},
         {"bad.jsonl", "{\"text\":\"caf\xe9\"}\n", {0},
          "! bad.jsonl, line 1, column 13: not valid UTF-8, it looks like "
          "Windows-1252; convert it with iconv -f WINDOWS-1252 -t UTF-8 "
@@ -768,6 +808,13 @@ static void what_was_detected(void **state)
         {"s.jsonl", "{\"text\":\"a\"}\n",
          "s.jsonl: JSON Lines, text member \"text\"", {0}},
         {"s.txt", "a\n", "s.txt: plain lines", {0}},
+        /* Under ',' the records behind the first one are unsound. */
+        {"breaks.csv", "text;size (m, kg)\n\"money back please\";1\n"
+                       "\"it crashes\";2\n",
+         "breaks.csv: CSV with ';', text column \"text\", 2 columns", {0}},
+        {"silent.csv", "money back, please;1\n\"it crashes; always\";2\n",
+         "silent.csv: CSV with ';', text column \"1\", 2 columns, no header",
+         {.text = "1", .no_header = true, .bad_rows_fail = true}},
     };
     (void)state;
 
@@ -833,6 +880,44 @@ static void over_long_records(void **state)
         tr_buf_release(&in);
         tr_buf_release(&out);
         tr_buf_release(&seen);
+    }
+}
+
+/* As a JSON string a control byte is six: what is kept of many is cut. */
+static void long_lines_that_grow(void **state)
+{
+    static const struct {
+        char byte;
+        size_t n, kept; /* bytes of raw, as JSON */
+    } table[] = {
+        {'\0', 7u << 20, (16u << 20) - 4},
+        {'"', 8u << 20, 16u << 20},
+        {'x', 8u << 20, 8u << 20},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const char *path = "grows.jsonl";
+        struct tr_source_opts o = {.paths = &path, .path_count = 1,
+                                   .bad_rows_fail = true};
+        struct tr_buf in, out;
+        const char *raw, *end;
+
+        tr_buf_init(&in, 0);
+        tr_buf_init(&out, 0);
+        tr_buf_addz(&in, "{\"text\":\"money back\"}\n");
+        memset(tr_buf_room(&in, table[i].n), table[i].byte, table[i].n);
+        in.n += table[i].n;
+        tr_buf_addz(&in, "\n{\"text\":\"it crashes\"}\n");
+        put_file(path, tr_buf_str(&in));
+        assert_int_equal(read_all(&o, 8, 64, &out, NULL), TR_SOURCE_END);
+        raw = strstr(out.p, "{\"raw\":\"");
+        end = strstr(out.p, "\",\"label\":null");
+        assert_true(raw && end);
+        assert_int_equal(end - raw - 8, table[i].kept);
+        assert_non_null(strstr(end, "\n{\"text\":\"it crashes\"," JTAIL));
+        tr_buf_release(&in);
+        tr_buf_release(&out);
     }
 }
 
@@ -1086,6 +1171,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_csv),
         cmocka_unit_test(csv_without_header),
+        cmocka_unit_test(headers_like_magic),
         cmocka_unit_test(blank_lines_at_the_end),
         cmocka_unit_test(bad_csv_stops),
         cmocka_unit_test(bad_csv_is_kept),
@@ -1100,6 +1186,7 @@ int main(void)
         cmocka_unit_test(a_named_pipe_behind_a_file_is_awaited),
         cmocka_unit_test(what_was_detected),
         cmocka_unit_test(over_long_records),
+        cmocka_unit_test(long_lines_that_grow),
         cmocka_unit_test(longest_record),
         cmocka_unit_test(endless_input),
         cmocka_unit_test(columns_are_bounded),
