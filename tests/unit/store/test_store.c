@@ -1352,6 +1352,23 @@ static void a_round_keeps_since_when_it_asks_again(void **state)
 
 /* A clock that was ahead began the round, and nothing was answered by then.
  * What a later run of it is told counts for it all the same. */
+/* Of a store whose clock showed a year before 1970. */
+static void no_answer_is_too_old_without_a_bound(void **state)
+{
+    struct tr_store *st = open_task(230);
+    struct tr_store_find how = {0};
+    struct tr_store_put put = put_of(1, origin_at(st, -5000));
+    struct tr_verdict v;
+    (void)state;
+
+    put.verdict.why = TR_WHY_INVALID;
+    assert_int_equal(commit(st, &put, 1), TR_OK);
+    assert_true(has(st, 1, &how, &v));
+    how.failures_not_before = 1;
+    assert_false(has(st, 1, &how, &v));
+    tr_store_close(st);
+}
+
 static void answers_count_after_a_clock_was_ahead(void **state)
 {
     static const struct {
@@ -2366,6 +2383,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_log_stays_short),
         cmocka_unit_test(no_reader_makes_the_log_grow),
         cmocka_unit_test(a_round_keeps_since_when_it_asks_again),
+        cmocka_unit_test(no_answer_is_too_old_without_a_bound),
         cmocka_unit_test(answers_count_after_a_clock_was_ahead),
         cmocka_unit_test(money_of_open_attempts_becomes_unknown),
         cmocka_unit_test(attempts_in_batches_outlive_the_process),
