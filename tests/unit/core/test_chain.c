@@ -1,5 +1,5 @@
-/* test_chain.c - the engine over scripted lanes: who is asked about a text, and
- * how its row ends.
+/* test_chain.c - the engine over scripted lanes: who is asked about a text, how
+ * soon again, and how its row ends.
  *
  * SPDX-License-Identifier: MIT */
 #include "base/clock.h"
@@ -52,6 +52,10 @@ struct world {
     bool ends;           /* the input does, after these rows */
     const char *task;    /* NULL: two labels, a and b */
     struct tr_run_opts opts;
+    struct tr_store *store; /* NULL: one of its own for each run */
+    int64_t retry_after_ms; /* of what fails; -1: none */
+    int fails;              /* for fails_at_first() */
+    int64_t answered_at;    /* text 0 was, by that */
     int64_t now, paused_at;
     int rows, read, written;
     enum tr_why why[TEXTS]; /* of each row that is written, */
@@ -160,7 +164,8 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
         .billing = ok ? TR_BILL_USAGE : TR_BILL_NONE,
         .text = tr_str_c(l->answer), .scores = l->scores,
         .usage = {ok ? 10 : -1, ok ? 2 : -1, -1, -1, -1},
-        .limits = TR_LIMITS_UNSAID, .retry_after_ms = -1,
+        .limits = TR_LIMITS_UNSAID,
+        .retry_after_ms = ok ? -1 : l->w->retry_after_ms,
     };
     return 1;
 }
@@ -170,8 +175,16 @@ static void cancel(struct tr_lane *lane)
     (void)lane;
 }
 
+static bool waits(struct tr_lane *lane, uint64_t tag)
+{
+    (void)lane;
+    (void)tag;
+    return false;
+}
+
 static const struct tr_lane_vt lane_vt = {
     .encode = encode, .start = start, .next = next, .cancel = cancel,
+    .waits = waits,
 };
 
 /* ---- the rest of the world ---------------------------------------------- */
@@ -249,6 +262,7 @@ static struct world *world(uint32_t lanes, int rows,
     w->rows = rows;
     w->says = says;
     w->ends = true;
+    w->retry_after_ms = -1;
     w->now = TR_S;
     w->opts = (struct tr_run_opts){
         .pack = 1, .budget_nano = -1, .budget_tokens = -1,
@@ -290,8 +304,8 @@ static void play(struct world *w)
         .ctx = w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
         .read = read_row, .write = write_row, .event = on_event,
     };
+    struct tr_store *store = w->store;
     struct tr_lane *lanes[LANES];
-    struct tr_store *store;
     struct tr_task task;
     struct tr_run *run;
     struct tr_err err;
@@ -300,7 +314,8 @@ static void play(struct world *w)
 
     for (uint32_t i = 0; i < LANES; i++)
         lanes[i] = &w->lanes[i].lane;
-    assert_int_equal(tr_store_open_memory(&store, &err), TR_OK);
+    if (!w->store)
+        assert_int_equal(tr_store_open_memory(&store, &err), TR_OK);
     open_task(w, &task);
     if (tr_run_open(&run, &env, &w->opts, &task, store, lanes, w->lane_count,
                     &err) != TR_OK)
@@ -319,7 +334,8 @@ static void play(struct world *w)
     tr_run_money(run, &w->money);
     tr_run_close(run);
     tr_task_release(&task);
-    tr_store_close(store);
+    if (!w->store)
+        tr_store_close(store);
 }
 
 static void check_why(const struct world *w, int text, enum tr_why why)
@@ -743,6 +759,122 @@ static void a_doubt_ends_when_its_rows_end_anyhow(void **state)
     }
 }
 
+/* ---- how soon what failed is asked again -------------------------------- */
+
+static enum tr_outcome fails_at_first(struct world *w, enum tr_outcome how,
+                                      const struct shot *shot)
+{
+    if (shot->text[0] != 0)
+        return TR_OUT_OK;
+    if (w->lanes[0].asked[0] <= w->fails)
+        return how;
+    w->answered_at = w->now;
+    return TR_OUT_OK;
+}
+
+static enum tr_outcome breaks(struct world *w, int lane,
+                              const struct shot *shot)
+{
+    (void)lane;
+    return fails_at_first(w, TR_OUT_TRANSIENT, shot);
+}
+
+static enum tr_outcome is_full(struct world *w, int lane,
+                               const struct shot *shot)
+{
+    (void)lane;
+    return fails_at_first(w, TR_OUT_THROTTLED, shot);
+}
+
+static enum tr_outcome teaches(struct world *w, int lane,
+                               const struct shot *shot)
+{
+    (void)lane;
+    return fails_at_first(w, TR_OUT_ADAPT, shot);
+}
+
+static enum tr_outcome takes_nothing(struct world *w, int lane,
+                                     const struct shot *shot)
+{
+    (void)w;
+    (void)lane;
+    (void)shot;
+    return TR_OUT_BAD_REQUEST;
+}
+
+/* What had no luck in its batch goes into the next one. What never has any
+ * does not go into each. */
+static void a_text_that_fails_in_batches_waits_longer_and_longer(void **state)
+{
+    struct world *w = world(1, TEXTS, breaks);
+    (void)state;
+
+    w->lanes[0].lane.in_batches = true;
+    w->retry_after_ms = 0;
+    w->is_there = once_a_second;
+    w->fails = 1 << 20;
+    w->ends = false;
+    play(w);
+    assert_in_range(w->lanes[0].asked[0], 10, 40);
+    free(w);
+}
+
+/* A server that is full says so to this row twenty times, and answers the
+ * others: the row's turn comes, whoever had one before. */
+static void a_refusal_for_pace_waits_as_long_as_refusals_do(void **state)
+{
+    struct world *w = world(1, TEXTS, is_full);
+    (void)state;
+
+    w->retry_after_ms = 1000;
+    w->is_there = once_a_second;
+    w->fails = 20;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->lanes[0].asked[0], 21);
+    assert_in_range(w->answered_at / TR_S, 20, 200);
+    free(w);
+}
+
+/* A wrong setting, say: it is no row's fault, and later it is mended. */
+static void whoever_takes_nothing_fails_no_row(void **state)
+{
+    struct tr_err err;
+    (void)state;
+
+    for (int in_batches = 0; in_batches < 2; in_batches++) {
+        struct world *w = world(1, 10, takes_nothing);
+
+        assert_int_equal(tr_store_open_memory(&w->store, &err), TR_OK);
+        w->lanes[0].lane.in_batches = in_batches;
+        play(w);
+        assert_int_equal(w->exit, 77);
+        w->says = all_well;
+        w->read = w->written = 0;
+        play(w);
+        assert_int_equal(w->exit, 0); /* nothing is known to have failed */
+        assert_int_equal(w->written, 10);
+        tr_store_close(w->store);
+        free(w);
+    }
+}
+
+/* A field was refused and learned; a text whose refusal names it, too, goes
+ * back a few times and fails. */
+static void what_brings_the_same_lesson_each_time_fails(void **state)
+{
+    struct world *w = world(1, 10, teaches);
+    (void)state;
+
+    w->fails = 1 << 20;
+    play(w);
+    assert_int_equal(w->exit, 1);
+    assert_int_equal(w->written, 10);
+    check_why(w, 0, TR_WHY_REJECTED);
+    assert_in_range(w->lanes[0].asked[0], 2, 20);
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -757,6 +889,10 @@ int main(void)
         cmocka_unit_test(one_refusal_each_by_two_lanes_is_not_two),
         cmocka_unit_test(a_suspect_text_is_alone_wherever_it_is_asked),
         cmocka_unit_test(a_doubt_ends_when_its_rows_end_anyhow),
+        cmocka_unit_test(a_text_that_fails_in_batches_waits_longer_and_longer),
+        cmocka_unit_test(a_refusal_for_pace_waits_as_long_as_refusals_do),
+        cmocka_unit_test(whoever_takes_nothing_fails_no_row),
+        cmocka_unit_test(what_brings_the_same_lesson_each_time_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
