@@ -458,6 +458,23 @@ def outlives_its_terminal(case):
         case.heals(job, f"nohup, TERM twice and HUP at {n}")
 
 
+def closes_terminal(case):
+    """A terminal that closes sends SIGHUP twice, from the shell and from the
+    kernel: what is under way is awaited all the same."""
+    case.calm()
+    job = case.world.job()
+    run = job.start()
+    case.world.until_asked(2)
+    run.send_signal(signal.SIGHUP)
+    time.sleep(0.05)
+    run.send_signal(signal.SIGHUP)
+    code = run.wait(60)
+    case.failed(job, code, (129,), "HUP twice", "stopped")
+    case.expect("no answer is dropped", job.books()["unknown_nanousd"] == 0,
+                job.books())
+    case.heals(job, "HUP twice", kills=0)
+
+
 def stops(run):
     """Whether the process comes to stand still."""
     until = time.monotonic() + 30
@@ -764,6 +781,7 @@ CASES = [
     ("stops_twice", stops_twice, ["--latency", "2"]),
     ("stops_elsewhere", stops_elsewhere, []),
     ("outlives_its_terminal", outlives_its_terminal, ["--latency", "2"]),
+    ("closes_terminal", closes_terminal, ["--latency", "300"]),
     ("sleeps", sleeps, ["--latency", "20"]),
     ("never_returns", never_returns, []),
     ("stands_still", stands_still, []),
