@@ -769,6 +769,7 @@ int tr_drive_await_store(struct tr_drive *d, int timeout_ms)
     int rc;
 
     poll(NULL, 0, soon ? timeout_ms : STORE_POLL_MS);
+    tr_drive_doing(d, NULL); /* an opening takes what it takes */
     rc = open_rest(d, &d->err);
     d->awaits_store = rc == TR_STORE_HELD;
     if (rc < 0)

@@ -592,6 +592,32 @@ def others_take_time(case):
     job.close()
 
 
+def opens_late(case):
+    """It has waited for the store; then whoever reads its output is waited
+    for, as long as that takes, like in an opening that waited for nobody."""
+    case.calm()
+    one = case.world.job(flight=1, pack=1)
+    first = one.start()
+    case.world.until_asked(3)
+    two = case.world.job(*WATCHED, "--wait-lock", keep_bill=True)
+    two.store, two.out = one.store, two.path("pipe")
+    os.mkfifo(two.out)
+    waiting = two.start()
+    case.expect("the first ends well", first.wait(120) == 0, one.said())
+    time.sleep(3)
+    rows = b""
+    with open(os.open(two.out, os.O_RDONLY | os.O_NONBLOCK), "rb") as f:
+        os.set_blocking(f.fileno(), True)
+        if select.select([f], [], [], 30)[0]:
+            rows = f.read()
+    os.remove(two.out)
+    code = waiting.wait(60)
+    case.failed(two, code, (0,), "a late reader")
+    case.expect("all rows", code or rows == one.output())
+    two.close()
+    case.heals(one, "a late reader", kills=0)
+
+
 def storm(case):
     """A signal every millisecond: whatever waits is interrupted."""
     case.calm()
@@ -786,6 +812,7 @@ CASES = [
     ("never_returns", never_returns, []),
     ("stands_still", stands_still, []),
     ("others_take_time", others_take_time, []),
+    ("opens_late", opens_late, ["--latency", "20"]),
     ("storm", storm, ["--latency", "5"]),
     ("two_at_once", two_at_once, ["--latency", "20"]),
     ("newer_store", newer_store, []),
