@@ -618,6 +618,23 @@ def opens_late(case):
     case.heals(one, "a late reader", kills=0)
 
 
+def stops_at_a_pipe(case):
+    """Nobody reads the pipe that the output is to go to, and Ctrl-C."""
+    job = case.world.job()
+    job.out = job.path("pipe")
+    os.mkfifo(job.out)
+    run = job.start()
+    until = time.monotonic() + 30
+    while not glob.glob(job.path("store", "*.db")) and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.3) # the output is opened after the store
+    run.send_signal(signal.SIGINT)
+    code = run.wait(60)
+    os.remove(job.out)
+    case.failed(job, code, (130,), "INT at a pipe", "stopped")
+    job.close()
+
+
 def storm(case):
     """A signal every millisecond: whatever waits is interrupted."""
     case.calm()
@@ -813,6 +830,7 @@ CASES = [
     ("stands_still", stands_still, []),
     ("others_take_time", others_take_time, []),
     ("opens_late", opens_late, ["--latency", "20"]),
+    ("stops_at_a_pipe", stops_at_a_pipe, []),
     ("storm", storm, ["--latency", "5"]),
     ("two_at_once", two_at_once, ["--latency", "20"]),
     ("newer_store", newer_store, []),
