@@ -194,9 +194,10 @@ static int classify(struct term *term, trommel_config *cfg)
     rc = trommel_run_open(&run, cfg);
     if (rc != 0) {
         say_messages(term, run);
-        term_say(term, SAY_ERROR,
-                 run ? trommel_run_error(run) : "out of memory");
         code = stop_code() ? stop_code() : trommel_exit_code(rc);
+        term_say(term, SAY_ERROR, /* a call that was interrupted is no fault */
+                 stop_code() ? "stopped before anything was asked"
+                 : run       ? trommel_run_error(run) : "out of memory");
     } else {
         dog = start_watchdog(term, cfg, run);
         run_loop(term, &progress, exporter, dog, cfg, run);

@@ -303,11 +303,18 @@ static int too_many(struct term *term)
     return 2;
 }
 
-/* Adds the models of "a,b,c" to n others; words is cut up. -1: too many. */
+/* Adds the models of "a, b,c" to n others; words is cut up. -1: too many. */
 static int split(char *words, char **models, int n)
 {
     for (char *word = strtok(words, ","); word; word = strtok(NULL, ",")) {
+        char *end;
+
         word += strspn(word, " ");
+        end = word + strlen(word);
+        while (end > word && end[-1] == ' ')
+            *--end = '\0';
+        if (end == word)
+            continue;
         if (n == MODELS_MAX)
             return -1;
         models[n++] = word;

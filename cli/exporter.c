@@ -250,6 +250,7 @@ int exporter_open(struct exporter **out, const char *where, char *why,
     const union MHD_DaemonInfo *info = NULL;
     const char *colon = strrchr(where, ':');
     union address a;
+    bool bare; /* an IPv6 address, which stands in brackets in a URL */
     int error;
 
     *out = NULL;
@@ -273,9 +274,11 @@ int exporter_open(struct exporter **out, const char *where, char *why,
         exporter_close(e);
         return why_not(error, where, why, why_n);
     }
-    snprintf(e->url, sizeof e->url, "http://%.*s:%u/metrics",
-             colon == where ? 9 : (int)(colon - where),
-             colon == where ? "127.0.0.1" : where, (unsigned)info->port);
+    bare = a.any.sa_family == AF_INET6 && where[0] != '[';
+    snprintf(e->url, sizeof e->url, "http://%s%.*s%s:%u/metrics",
+             bare ? "[" : "", colon == where ? 9 : (int)(colon - where),
+             colon == where ? "127.0.0.1" : where, bare ? "]" : "",
+             (unsigned)info->port);
     *out = e;
     return 0;
 }

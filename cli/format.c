@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "format.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -54,8 +55,9 @@ const char *format_money(char *out, int64_t nano)
 
 const char *format_span(char *out, double seconds)
 {
-    int64_t s = seconds > 0 ? (int64_t)(seconds + 0.5) : 0;
-    int h = (int)(s / 3600 % 100000), m = (int)(s / 60 % 60);
+    double most = 99999 * 3600.0 + 3599;
+    int64_t s = seconds > 0 ? (int64_t)(fmin(seconds, most) + 0.5) : 0;
+    int h = (int)(s / 3600), m = (int)(s / 60 % 60);
 
     if (h)
         snprintf(out, FORMAT_BYTES, "%d:%02d:%02d", h, m, (int)(s % 60));

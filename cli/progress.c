@@ -14,6 +14,8 @@
 #define JSON_MS 1000
 #define SAMPLE_MS 100
 #define MEMORY_S 10.0 /* time constant of the smoothed rate */
+#define RATE_NONE 0.005 /* rows/s: it waits, and its rate only fades */
+#define ETA_MOST_S (365 * 86400.0) /* beyond it is a guess of nothing */
 #define BAR_CELLS 10
 
 static int64_t now_ms(void)
@@ -205,6 +207,17 @@ static void total_of(const struct progress *p, const trommel_run *run,
         v->total = p->head;
 }
 
+void progress_foresee(struct progress_view *v, const struct progress *p)
+{
+    v->rate = v->eta_s = -1;
+    if (p->seconds > 0)
+        v->rate = (p->rows_new > 0.5 ? p->rows_new : p->rows_all) / p->seconds;
+    if (v->rate > RATE_NONE && v->total >= 0)
+        v->eta_s = (double)(v->total - v->done) / v->rate;
+    if (v->eta_s > ETA_MOST_S)
+        v->eta_s = -1;
+}
+
 static void view_of(const struct progress *p, const trommel_run *run,
                     struct progress_view *v)
 {
@@ -218,14 +231,9 @@ static void view_of(const struct progress *p, const trommel_run *run,
                   trommel_run_count(run, TROMMEL_TOKENS_OUT),
         .nano = trommel_run_count(run, TROMMEL_SPENT_NANOUSD),
         .limits = trommel_run_count(run, TROMMEL_LIMIT_WAITING) > 0,
-        .rate = -1,
-        .eta_s = -1,
     };
     total_of(p, run, v);
-    if (p->seconds > 0)
-        v->rate = (p->rows_new > 0.5 ? p->rows_new : p->rows_all) / p->seconds;
-    if (v->rate > 0 && v->total >= 0)
-        v->eta_s = (double)(v->total - v->done) / v->rate;
+    progress_foresee(v, p);
 }
 
 static void draw(const struct progress *p, trommel_run *run)

@@ -45,6 +45,8 @@ void progress_init(struct progress *p, enum progress_mode mode,
 void progress_tick(struct progress *p, trommel_run *run, bool last);
 int64_t progress_elapsed_ms(const struct progress *p);
 
+/* Sets rate and eta_s from done, total and what was sampled. Pure. */
+void progress_foresee(struct progress_view *v, const struct progress *p);
 /* The line without its end, at most columns wide; parts that do not fit are
  * left out, the least important first. bar: draw one. Pure. */
 void progress_line(char *out, size_t size, const struct progress_view *v,

@@ -24,6 +24,8 @@ _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "else no signal may touch them");
  * see the second. */
 static void on_stop(int sig)
 {
+    if (sig == SIGHUP && stops) /* a terminal that closes brings two */
+        return;
     stop_signal = sig;
     if (++stops > 1)
         signal(sig, SIG_DFL);
@@ -68,15 +70,15 @@ static void say_stopping(struct term *term, const trommel_config *cfg,
 {
     int64_t n = trommel_run_count(run, TROMMEL_IN_FLIGHT);
     int64_t nano = trommel_run_count(run, TROMMEL_IN_FLIGHT_NANOUSD);
-    const char *again =
-        stop_signal == SIGINT ? "Ctrl-C again drops them" : "again: drops them";
+    const char *again = stop_signal == SIGINT    ? "; Ctrl-C again drops them"
+                        : stop_signal == SIGTERM ? "; again: drops them" : "";
     char text[200], count[FORMAT_BYTES], money[FORMAT_BYTES];
 
     if (n <= 0)
         snprintf(text, sizeof text, "stopping");
     else
         snprintf(text, sizeof text,
-                 "waiting up to %s for %s answer%s already paid for%s%s%s; %s",
+                 "waiting up to %s for %s answer%s already paid for%s%s%s%s",
                  trommel_config_get(cfg, "grace"), format_count(count, n),
                  n == 1 ? "" : "s", nano > 0 ? " (" : "",
                  nano > 0 ? format_money(money, nano) : "", nano > 0 ? ")" : "",

@@ -191,6 +191,15 @@ static bool are_choices(const char *words, struct tr_str s)
     }
 }
 
+/* Nothing but a shell would find it: a folder named ~ would be made. */
+static bool is_home(const struct tr_option *opt, struct tr_str s)
+{
+    return opt->type == TR_OPT_TEXT && opt->argument &&
+           (strncmp(opt->argument, "FILE", 4) == 0 ||
+            strncmp(opt->argument, "DIR", 3) == 0) &&
+           s.p[0] == '~' && (s.n == 1 || s.p[1] == '/');
+}
+
 /* What the option wants, for the error; NULL when s is fine. */
 static const char *wanted(const struct tr_option *opt, struct tr_str s)
 {
@@ -202,6 +211,9 @@ static const char *wanted(const struct tr_option *opt, struct tr_str s)
         return opt->argument;
     if (memchr(s.p, 0, s.n))
         return "text without NUL bytes";
+    if (is_home(opt, s))
+        return "a path: only a shell knows ~, so write your home folder out "
+               "(./~ means a folder of that name)";
     switch (opt->type) {
     case TR_OPT_INT:
         return read_int(s, &n) ? NULL : "a whole number, such as 16";

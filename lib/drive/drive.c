@@ -269,6 +269,8 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
 
 void tr_drive_stop(struct tr_drive *d, int exit_code)
 {
+    if (exit_code <= 1) /* they say that the output is complete */
+        exit_code = tr_exit_code(TR_STOPPED);
     if (d->over) {
         tr_watch_hurry(&d->watch);
     } else if (d->run) {

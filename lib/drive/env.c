@@ -272,11 +272,12 @@ static bool on_sample(void *ctx, const struct tr_str **texts, size_t *n)
     return d->sample.n > 0;
 }
 
-/* From the share of the bytes that has been read. */
+/* From the share of the bytes that has been read; no more than are wanted. */
 static int64_t on_rows_expected(void *ctx)
 {
     struct tr_drive *d = ctx;
-    int64_t read, total;
+    int64_t read, total, head = d->source_opts.head;
+    double rows;
     struct tr_counts c;
 
     if (!d->source || !d->run)
@@ -288,7 +289,8 @@ static int64_t on_rows_expected(void *ctx)
     total = tr_source_bytes_total(d->source);
     if (c.input_ended || total < 0 || read <= 0)
         return c.input_ended ? c.rows_read : -1;
-    return (int64_t)((double)c.rows_read * ((double)total / (double)read));
+    rows = (double)c.rows_read * ((double)total / (double)read);
+    return head > 0 && rows > (double)head ? head : (int64_t)rows;
 }
 
 /* ---- all of it -------------------------------------------------------- */

@@ -290,6 +290,31 @@ static void say_chain(struct tr_drive *d)
     tr_drive_say(d, 2, line);
 }
 
+/* What only a server takes, said where the model is named or above it: whoever
+ * said it counts on another model. A file may hold it for such a one. */
+static int fit_local(struct tr_drive *d, struct tr_err *err)
+{
+    static const char *const names[] = {"key-env", "key-file", "effort"};
+    enum tr_rank model = tr_config_rank(d->cfg, "model");
+    char line[200];
+
+    if (tr_config_text(d->cfg, "base-url") &&
+        tr_config_rank(d->cfg, "base-url") >= model)
+        return tr_fail(err, TR_USAGE, "--base-url is for a model with a "
+                       "server, and this run's is local: name one, such as "
+                       "--model openai/NAME");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!tr_config_text(d->cfg, names[i]) ||
+            tr_config_rank(d->cfg, names[i]) < model)
+            continue;
+        snprintf(line, sizeof line, "--%s is not used: the local model takes "
+                 "none; name another with --model, such as openai/NAME",
+                 names[i]);
+        tr_drive_say(d, 1, line);
+    }
+    return TR_OK;
+}
+
 /* Origin, key and effort that the user gave are the first model's alone: a key
  * must not go where a fallback is. */
 static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
@@ -317,10 +342,11 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
         .batch = first && tr_config_flag(d->cfg, "batch") ? &batch : NULL,
     };
     struct tr_lane *lane = NULL;
+    bool local = strncmp(model, "local", 5) == 0 &&
+                 (!model[5] || model[5] == ':');
     int rc;
 
-    if (o.batch && strncmp(model, "local", 5) == 0 &&
-        (!model[5] || model[5] == ':'))
+    if (o.batch && local)
         return tr_fail(err, TR_USAGE, "--batch is for providers that offer "
                        "batches; the local model answers at once");
     if (o.batch && tr_config_text(d->cfg, "store") &&
@@ -334,11 +360,10 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
     if (d->lane_count == TR_LANES_MAX)
         return tr_fail(err, TR_CONFIG, "--fallback %s: a run takes %d models "
                        "at most", model, TR_LANES_MAX);
-    if (strcmp(model, "local") == 0)
-        rc = open_local(d, NULL, &lane, err);
-    else if (strncmp(model, "local:", 6) == 0)
-        rc = open_local(d, model + 6, &lane, err);
-    else
+    rc = local && first ? fit_local(d, err) : TR_OK;
+    if (rc == TR_OK && local)
+        rc = open_local(d, model[5] ? model + 6 : NULL, &lane, err);
+    else if (rc == TR_OK)
         rc = tr_http_lane_open(&lane, &o, err);
     if (rc != TR_OK)
         return rc;
@@ -815,6 +840,7 @@ int tr_drive_await_store(struct tr_drive *d, int timeout_ms)
     int rc;
 
     poll(NULL, 0, soon ? timeout_ms : STORE_POLL_MS);
+    tr_drive_doing(d, NULL); /* an opening takes what it takes */
     rc = open_rest(d, &d->err);
     d->awaits_store = rc == TR_STORE_HELD;
     if (rc < 0)

@@ -153,9 +153,9 @@ int tr_run_purse_close(struct tr_run *run, bool finished, struct tr_err *err)
     return ask_ledger(run, &a, err);
 }
 
-/* More of what is withheld, for a pack that does not fit: false when the job
- * has no more. */
-static int claim(struct tr_run *run, const struct tr_pack *p, bool *granted,
+/* More of what is withheld, for a pack that does not fit into *lacking. -1
+ * there: granted; else the one of which the job has no more. */
+static int claim(struct tr_run *run, const struct tr_pack *p, int *lacking,
                  struct tr_err *err)
 {
     struct tr_ledger_ask a = {.op = TR_LEDGER_CLAIM};
@@ -163,26 +163,28 @@ static int claim(struct tr_run *run, const struct tr_pack *p, bool *granted,
     bool any = false;
     int rc;
 
-    *granted = false;
     bounds_of(p, bounds);
     for (int i = 0; i < TR_PURSES; i++) {
         const struct tr_money *m = purse(run, i);
         int64_t left = tr_money_left(m);
 
         a.want[i] = m->cap >= 0 && bounds[i] > left ? bounds[i] - left : 0;
-        if (a.want[i] > m->withheld)
-            return TR_OK; /* more than the whole budget has */
+        if (a.want[i] > m->withheld) {
+            *lacking = i; /* more than the whole budget has */
+            return TR_OK;
+        }
         any = any || a.want[i] > 0;
     }
     if (!any)
         return TR_OK;
     rc = ask_ledger(run, &a, err);
-    *granted = rc == TR_OK && a.granted;
+    if (rc == TR_OK)
+        *lacking = a.granted ? -1 : a.lacking;
     for (int i = 0; i < TR_PURSES; i++) {
         struct tr_money *m = purse(run, i);
 
         run->elsewhere[i] = a.elsewhere[i];
-        if (*granted)
+        if (rc == TR_OK && a.granted)
             m->withheld = a.more[i] < m->withheld ? m->withheld - a.more[i] : 0;
     }
     return rc;
@@ -285,14 +287,13 @@ int tr_run_reserve(struct tr_run *run, struct tr_pack *p, bool waits,
                    bool *reserved, struct tr_err *err)
 {
     int i, rc = TR_OK;
-    bool granted;
 
     p->token_bound =
         tr_meter_bound(&p->lane->meter, p->content_bytes) + p->cap;
     i = short_purse(run, p);
     if (i >= 0) {
-        rc = claim(run, p, &granted, err);
-        if (rc == TR_OK && granted)
+        rc = claim(run, p, &i, err);
+        if (i < 0)
             i = short_purse(run, p);
     }
     *reserved = i < 0;

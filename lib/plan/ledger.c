@@ -128,8 +128,10 @@ static void claim(struct tr_ledger *l, struct tr_share *s,
         for (uint32_t k = 0; k < l->n; k++)
             left[i] = left[i] > held(l, &l->shares[k], i)
                           ? left[i] - held(l, &l->shares[k], i) : 0;
-        if (a->cap[i] >= 0 && a->want[i] > left[i])
+        if (a->cap[i] >= 0 && a->want[i] > left[i]) {
             a->granted = false;
+            a->lacking = i;
+        }
     }
     for (int i = 0; a->granted && i < TR_PURSES; i++) {
         if (a->cap[i] < 0 || a->want[i] <= 0)

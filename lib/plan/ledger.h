@@ -57,6 +57,7 @@ struct tr_ledger_ask {
     bool finished;               /* LEAVE: the run has done all its rows */
     /* answers */
     bool granted;                /* CLAIM: at least what was wanted */
+    int lacking;                 /* CLAIM not granted: of which purse */
     int64_t more[TR_PURSES];     /* CLAIM: held from now on in addition */
     int64_t earlier[TR_PURSES];  /* JOIN: of spent and unknown, not used of
                                     this period's budget; negative where more

@@ -44,7 +44,8 @@ int tr_watch_open(struct tr_watch *w, const struct tr_config *cfg, bool silent,
         .allow_link_local = tr_config_flag(cfg, "allow-link-local"),
         .command = tr_config_text(cfg, "alert-command"),
     };
-    const char *file = tr_config_text(cfg, "metrics-file");
+    const char *file = tr_config_flag(cfg, "dry-run")
+        ? NULL : tr_config_text(cfg, "metrics-file"); /* it leaves no trace */
     struct tr_buf temp;
     int rc = TR_OK;
 

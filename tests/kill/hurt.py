@@ -458,6 +458,23 @@ def outlives_its_terminal(case):
         case.heals(job, f"nohup, TERM twice and HUP at {n}")
 
 
+def closes_terminal(case):
+    """A terminal that closes sends SIGHUP twice, from the shell and from the
+    kernel: what is under way is awaited all the same."""
+    case.calm()
+    job = case.world.job()
+    run = job.start()
+    case.world.until_asked(2)
+    run.send_signal(signal.SIGHUP)
+    time.sleep(0.05)
+    run.send_signal(signal.SIGHUP)
+    code = run.wait(60)
+    case.failed(job, code, (129,), "HUP twice", "stopped")
+    case.expect("no answer is dropped", job.books()["unknown_nanousd"] == 0,
+                job.books())
+    case.heals(job, "HUP twice", kills=0)
+
+
 def stops(run):
     """Whether the process comes to stand still."""
     until = time.monotonic() + 30
@@ -572,6 +589,49 @@ def others_take_time(case):
     code = run.wait(60)
     case.failed(job, code, (0, 1), "slow others")
     case.expect("all rows", "\nlate," in rows and "\nlarge," in rows, len(rows))
+    job.close()
+
+
+def opens_late(case):
+    """It has waited for the store; then whoever reads its output is waited
+    for, as long as that takes, like in an opening that waited for nobody."""
+    case.calm()
+    one = case.world.job(flight=1, pack=1)
+    first = one.start()
+    case.world.until_asked(3)
+    two = case.world.job(*WATCHED, "--wait-lock", keep_bill=True)
+    two.store, two.out = one.store, two.path("pipe")
+    os.mkfifo(two.out)
+    waiting = two.start()
+    case.expect("the first ends well", first.wait(120) == 0, one.said())
+    time.sleep(3)
+    rows = b""
+    with open(os.open(two.out, os.O_RDONLY | os.O_NONBLOCK), "rb") as f:
+        os.set_blocking(f.fileno(), True)
+        if select.select([f], [], [], 30)[0]:
+            rows = f.read()
+    os.remove(two.out)
+    code = waiting.wait(60)
+    case.failed(two, code, (0,), "a late reader")
+    case.expect("all rows", code or rows == one.output())
+    two.close()
+    case.heals(one, "a late reader", kills=0)
+
+
+def stops_at_a_pipe(case):
+    """Nobody reads the pipe that the output is to go to, and Ctrl-C."""
+    job = case.world.job()
+    job.out = job.path("pipe")
+    os.mkfifo(job.out)
+    run = job.start()
+    until = time.monotonic() + 30
+    while not glob.glob(job.path("store", "*.db")) and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.3) # the output is opened after the store
+    run.send_signal(signal.SIGINT)
+    code = run.wait(60)
+    os.remove(job.out)
+    case.failed(job, code, (130,), "INT at a pipe", "stopped")
     job.close()
 
 
@@ -764,10 +824,13 @@ CASES = [
     ("stops_twice", stops_twice, ["--latency", "2"]),
     ("stops_elsewhere", stops_elsewhere, []),
     ("outlives_its_terminal", outlives_its_terminal, ["--latency", "2"]),
+    ("closes_terminal", closes_terminal, ["--latency", "300"]),
     ("sleeps", sleeps, ["--latency", "20"]),
     ("never_returns", never_returns, []),
     ("stands_still", stands_still, []),
     ("others_take_time", others_take_time, []),
+    ("opens_late", opens_late, ["--latency", "20"]),
+    ("stops_at_a_pipe", stops_at_a_pipe, []),
     ("storm", storm, ["--latency", "5"]),
     ("two_at_once", two_at_once, ["--latency", "20"]),
     ("newer_store", newer_store, []),

@@ -707,6 +707,11 @@ def metrics_that_cannot_listen(place, _):
     code, err = place.run("--metrics", "0.0.0.0:0")
     same(code, 0, err)
     assert "other machines can read it" in err, err
+    for where in ("::1:0", "[::1]:0"):
+        code, err = place.run("--metrics", where)
+        if code != 78: # no IPv6 here
+            same(code, 0, err)
+            assert "metrics: http://[::1]:" in err, err
 
 
 metrics_that_cannot_listen.place = (5,)

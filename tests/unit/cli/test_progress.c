@@ -85,6 +85,41 @@ static void test_widths(void **state)
     }
 }
 
+/* A run that waits moves at a rate that fades: no end is read out of it. */
+static void test_foresight(void **state)
+{
+    static const struct {
+        const char *name;
+        struct progress p;
+        struct progress_view v;
+        double rate, eta_s;
+    } cases[] = {
+        {"at work", {.rows_new = 6000, .seconds = 10},
+         {.done = 1000, .total = 7000}, 600, 10},
+        {"one row a minute", {.rows_all = 0.17, .seconds = 10},
+         {.done = 3, .total = 20}, 0.017, 1000},
+        {"known rows only", {.rows_all = 500, .seconds = 10},
+         {.done = 500, .total = 600}, 50, 2},
+        {"idle for ten minutes", {.rows_new = 5e-23, .rows_all = 5e-23,
+                                  .seconds = 10},
+         {.done = 1000, .total = 7000}, 0, -1},
+        {"more than a year", {.rows_new = 10, .seconds = 10},
+         {.done = 1, .total = INT64_C(40000000)}, 1, -1},
+        {"no total", {.rows_new = 10, .seconds = 10}, {.total = -1}, 1, -1},
+        {"nothing seen", {.seconds = 0}, {.total = 20}, -1, -1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct progress_view v = cases[i].v;
+
+        progress_foresee(&v, &cases[i].p);
+        if (v.rate < cases[i].rate - 1e-9 || v.rate > cases[i].rate + 1e-9 ||
+            v.eta_s < cases[i].eta_s - 1e-6 || v.eta_s > cases[i].eta_s + 1e-6)
+            fail_msg("%s: %g rows/s, %g s", cases[i].name, v.rate, v.eta_s);
+    }
+}
+
 static void test_mode(void **state)
 {
     static const struct term tty = {.tty = true}, file = {.tty = false},
@@ -131,7 +166,8 @@ static void test_numbers(void **state)
         const char *text;
     } spans[] = {
         {0, "0:00"}, {8.4, "0:08"}, {59.6, "1:00"}, {3600, "1:00:00"},
-        {3723, "1:02:03"}, {-5, "0:00"},
+        {3723, "1:02:03"}, {-5, "0:00"}, {86400 * 365, "8760:00:00"},
+        {359999999, "99999:59:59"}, {1e30, "99999:59:59"},
     };
     char out[FORMAT_BYTES];
 
@@ -155,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),
         cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_foresight),
         cmocka_unit_test(test_mode),
         cmocka_unit_test(test_numbers),
     };

@@ -206,6 +206,33 @@ static void test_precedence(void **state)
     }
 }
 
+/* Only a shell knows ~; a folder of that name would be made. */
+static void test_home_is_written_out(void **state)
+{
+    static const struct {
+        const char *name, *value;
+        int rc;
+    } cases[] = {
+        {"store", "~/answers", TR_CONFIG}, {"store", "~", TR_CONFIG},
+        {"store", "~ann/answers", TR_OK},  {"store", "./~/answers", TR_OK},
+        {"store", "none", TR_OK},          {"key-file", "~/key", TR_CONFIG},
+        {"as", "~/x", TR_OK}, /* no path */
+    };
+    struct tr_err err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct tr_config *cfg = tr_config_new();
+
+        assert_int_equal(put(cfg, TR_FROM_CONFIG, cases[i].name,
+                             cases[i].value, "config.yaml:1:1", &err),
+                         cases[i].rc);
+        if (cases[i].rc)
+            assert_non_null(strstr(err.text, "only a shell knows ~"));
+        tr_config_free(cfg);
+    }
+}
+
 static void test_list_and_dup(void **state)
 {
     struct tr_config *cfg = tr_config_new(), *copy;
@@ -384,6 +411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_values),
         cmocka_unit_test(test_sentences),    cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_home_is_written_out),
         cmocka_unit_test(test_list_and_dup), cmocka_unit_test(test_environment),
         cmocka_unit_test(test_config_file),
         cmocka_unit_test(test_config_file_errors),

@@ -13,9 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
-enum { SETTINGS = 6 };
+enum { SETTINGS = 7 };
 
 /* Opens a run with these settings, up to the first without a name. */
 static int open_run(trommel_run **run, const char *const (*settings)[2])
@@ -125,6 +126,48 @@ static void a_row_of_blanks_is_empty(void **state)
     trommel_run_close(run);
 }
 
+/* Whatever code it is stopped with, what is not done is not called complete. */
+static void a_stopped_run_has_no_output(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], partial[60];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+        {"input", in}, {"output", out},
+    };
+    static const struct {
+        int stop, exit;
+    } cases[] = {{0, 75}, {1, 75}, {-1, 75}, {2, 2}, {130, 130}};
+    FILE *f;
+    (void)state;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(out, sizeof out, "%s/out.csv", folder);
+    snprintf(partial, sizeof partial, "%s.partial", out);
+    f = fopen(in, "w");
+    assert_non_null(f);
+    fputs("text\none\ntwo\n", f);
+    assert_int_equal(fclose(f), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        trommel_run *run;
+        int rc;
+
+        assert_int_equal(open_run(&run, settings), 0);
+        trommel_run_stop(run, cases[i].stop);
+        do
+            rc = trommel_run_step(run, 0);
+        while (rc == TROMMEL_MORE);
+        assert_int_equal(rc, TROMMEL_DONE);
+        assert_int_equal(trommel_run_exit(run), cases[i].exit);
+        trommel_run_close(run);
+        assert_int_not_equal(remove(out), 0);
+        assert_int_equal(remove(partial), 0);
+    }
+    assert_int_equal(remove(in), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void loading_twice_is_loading_once(void **state)
 {
     trommel_config *cfg = trommel_config_new();
@@ -210,6 +253,7 @@ int main(void)
         cmocka_unit_test(a_run_that_did_not_open_may_be_stepped),
         cmocka_unit_test(a_row_without_an_id_has_its_number),
         cmocka_unit_test(a_row_of_blanks_is_empty),
+        cmocka_unit_test(a_stopped_run_has_no_output),
         cmocka_unit_test(loading_twice_is_loading_once),
         cmocka_unit_test(a_run_says_what_is_known_of_its_libcurl),
     };

@@ -236,6 +236,7 @@ static void a_finished_one_counts_while_others_work(void **state)
     q.want[0] = 41;
     tr_ledger_apply(&l, &b.key, &q, &err);
     assert_false(q.granted);
+    assert_int_equal(q.lacking, TR_PURSE_NANO);
     assert_int_equal(q.elsewhere[0], 60);
 }
 
