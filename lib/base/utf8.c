@@ -144,3 +144,36 @@ void tr_utf8_tame(char *text)
         left -= len;
     }
 }
+
+static bool ascii(char c)
+{
+    return (unsigned char)c < 0x80;
+}
+
+struct tr_str tr_utf8_trim(struct tr_str s)
+{
+    static const char *const blanks[] = {
+        "\xc2\xa0",     /* no-break space */
+        "\xe2\x80\xaf", /* narrow no-break space */
+        "\xe2\x80\x8b", /* zero width space */
+        "\xe3\x80\x80", /* ideographic space */
+        "\xef\xbb\xbf", /* BOM */
+    };
+    size_t before;
+
+    do {
+        before = s.n;
+        s = tr_str_trim(s);
+        if (!s.n || (ascii(s.p[0]) && ascii(s.p[s.n - 1])))
+            break; /* nearly always */
+        for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++) {
+            size_t n = strlen(blanks[i]);
+
+            if (s.n >= n && memcmp(s.p, blanks[i], n) == 0)
+                s = tr_str(s.p + n, s.n - n);
+            if (s.n >= n && memcmp(s.p + s.n - n, blanks[i], n) == 0)
+                s.n -= n;
+        }
+    } while (s.n < before);
+    return s;
+}

@@ -1,4 +1,4 @@
-/* utf8.h - is it UTF-8, and if not, what does it look like.
+/* utf8.h - is it UTF-8, and if not, what does it look like; trimmed and tamed.
  * SPDX-License-Identifier: MIT */
 #ifndef TR_BASE_UTF8_H
 #define TR_BASE_UTF8_H
@@ -20,6 +20,10 @@ bool tr_utf8_looks_1252(struct tr_str s);
 
 /* The longest prefix of at most n bytes that does not split a character. */
 size_t tr_utf8_cut(struct tr_str s, size_t n);
+
+/* Without blanks at both ends: ASCII ones, no-break, narrow, zero width and
+ * ideographic spaces, BOM. */
+struct tr_str tr_utf8_trim(struct tr_str s);
 
 /* A text for people, made fit to be shown: what is no UTF-8 and control
  * characters, which could steer a terminal or begin a line of a log, become

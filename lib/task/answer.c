@@ -15,6 +15,7 @@
 
 #include "base/bounds.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "task/reading.h"
 
 #define DIGITS_MAX 9
@@ -72,14 +73,14 @@ static struct tr_str without_marker(struct tr_str s)
                                           "> ",  "\xe2\x80\xa2 ", "-\t",
                                           "*\t", NULL};
 
-    s = tr_trim_wide(s);
+    s = tr_utf8_trim(s);
     if (skip_word(&s, markers))
-        s = tr_trim_wide(s);
+        s = tr_utf8_trim(s);
     if (s.n > 1 && s.p[0] == '|') {
         skip(&s, 1);
         if (s.p[s.n - 1] == '|')
             s.n--;
-        s = tr_trim_wide(s);
+        s = tr_utf8_trim(s);
     }
     return s;
 }
@@ -112,7 +113,7 @@ static bool read_head(struct tr_str s, struct head *h)
         skip(&s, 1);
     }
     if (skip_word(&s, id_words))
-        s = tr_trim_wide(s);
+        s = tr_utf8_trim(s);
     if (s.n == 0 || !digit(s.p[0]))
         return false;
     h->canonical = s.p[0] != '0';
@@ -130,7 +131,7 @@ static bool read_head(struct tr_str s, struct head *h)
         skip(&s, 1);
     }
     before = s;
-    s = tr_trim_wide(s);
+    s = tr_utf8_trim(s);
     h->after_blank = s.n < before.n;
     h->plain = s;
     if (!h->after_blank && s.n && s.p[0] == '.') {
@@ -142,12 +143,12 @@ static bool read_head(struct tr_str s, struct head *h)
                !h->numbered && s.p == before.p && letter(s.p[0])) {
         return false; /* 4th, 3D */
     }
-    h->rest = tr_trim_wide(s);
+    h->rest = tr_utf8_trim(s);
     if (open) { /* [417, refund] needs its other bracket */
         while (h->rest.n && strchr(",;", h->rest.p[h->rest.n - 1]))
-            h->rest = tr_trim_wide(tr_str(h->rest.p, h->rest.n - 1));
+            h->rest = tr_utf8_trim(tr_str(h->rest.p, h->rest.n - 1));
         if (h->rest.n && h->rest.p[h->rest.n - 1] == open)
-            h->rest = tr_trim_wide(tr_str(h->rest.p, h->rest.n - 1));
+            h->rest = tr_utf8_trim(tr_str(h->rest.p, h->rest.n - 1));
         else
             h->rest.n = 0;
         h->plain.n = 0;
@@ -309,7 +310,7 @@ static size_t json_start(struct tr_str line)
         ;
     if (at == line.n)
         return SIZE_MAX;
-    before = tr_trim_wide(tr_str(line.p, at));
+    before = tr_utf8_trim(tr_str(line.p, at));
     if (before.n >= 4 && memcmp(before.p + before.n - 4, "json", 4) == 0)
         before.n -= 4;
     if (before.n && (before.p[before.n - 1] == ':' ||
@@ -369,7 +370,7 @@ static bool read_json_lines(struct tr_reading *r, struct tr_str text,
 static size_t skip_thoughts(struct tr_str text)
 {
     static const char open[] = "<think>", close[] = "</think>";
-    struct tr_str s = tr_trim_wide(text);
+    struct tr_str s = tr_utf8_trim(text);
     bool opened = s.n >= sizeof open - 1 &&
                   memcmp(s.p, open, sizeof open - 1) == 0;
     size_t at = opened ? text.n : 0;
@@ -403,7 +404,7 @@ static void read_text(struct tr_reading *r, struct tr_str text)
 
     while (at < text.n && tr_may_go_on(r)) {
         size_t end = line_end(text, at);
-        struct tr_str line = tr_trim_wide(tr_str(text.p + at, end - at));
+        struct tr_str line = tr_utf8_trim(tr_str(text.p + at, end - at));
         bool complete = end < text.n || !r->truncated;
         struct claim c = {0};
 

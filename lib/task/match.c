@@ -6,6 +6,7 @@
  *
  * SPDX-License-Identifier: MIT */
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "task/reading.h"
 
 #define PEELS_MAX 8
@@ -24,39 +25,6 @@ static bool ends(struct tr_str s, const char *with)
     return s.n >= n && memcmp(s.p + s.n - n, with, n) == 0;
 }
 
-static bool ascii(char c)
-{
-    return (unsigned char)c < 0x80;
-}
-
-struct tr_str tr_trim_wide(struct tr_str s)
-{
-    static const char *const blanks[] = {
-        "\xc2\xa0",     /* no-break space */
-        "\xe2\x80\xaf", /* narrow no-break space */
-        "\xe2\x80\x8b", /* zero width space */
-        "\xe3\x80\x80", /* ideographic space */
-        "\xef\xbb\xbf", /* BOM */
-    };
-    size_t before;
-
-    do {
-        before = s.n;
-        s = tr_str_trim(s);
-        if (!s.n || (ascii(s.p[0]) && ascii(s.p[s.n - 1])))
-            break; /* nearly always */
-        for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++) {
-            size_t n = strlen(blanks[i]);
-
-            if (starts(s, blanks[i]))
-                s = tr_str(s.p + n, s.n - n);
-            if (ends(s, blanks[i]))
-                s.n -= n;
-        }
-    } while (s.n < before);
-    return s;
-}
-
 bool tr_unwrap(struct tr_str *s)
 {
     static const struct {
@@ -73,7 +41,7 @@ bool tr_unwrap(struct tr_str *s)
 
         if (s->n > a + b && starts(*s, pairs[i].open) &&
             ends(*s, pairs[i].close)) {
-            *s = tr_trim_wide(tr_str(s->p + a, s->n - a - b));
+            *s = tr_utf8_trim(tr_str(s->p + a, s->n - a - b));
             return true;
         }
     }
@@ -87,7 +55,7 @@ static bool peel(struct tr_str *s)
         return true;
     if (s->n < 2 || !strchr(".,;", s->p[s->n - 1]) || !s->p[s->n - 1])
         return false;
-    *s = tr_trim_wide(tr_str(s->p, s->n - 1));
+    *s = tr_utf8_trim(tr_str(s->p, s->n - 1));
     return true;
 }
 
@@ -96,7 +64,7 @@ enum tr_match tr_match_label(const struct tr_task *task, struct tr_str s,
 {
     int32_t found;
 
-    s = tr_trim_wide(s);
+    s = tr_utf8_trim(s);
     found = tr_task_label(task, s);
     if (found >= 0) {
         *label = (uint32_t)found;
@@ -176,7 +144,7 @@ static enum tr_match close_set(struct tr_reading *r, enum tr_match match,
 
 static bool is_dash(struct tr_str s, enum tr_match *match)
 {
-    s = tr_trim_wide(s);
+    s = tr_utf8_trim(s);
     *match = TR_MATCH_EXACT;
     do {
         if (tr_str_eq_c(s, "-"))
@@ -237,7 +205,7 @@ enum tr_match tr_match_labels(struct tr_reading *r, struct tr_str s,
 
     if (match != TR_MATCH_NOT || !r->task->multiple || r->rc != TR_OK)
         return match;
-    s = tr_trim_wide(s);
+    s = tr_utf8_trim(s);
     match = match_split(r, s, '|', set);
     if (match == TR_MATCH_NOT && r->rc == TR_OK)
         match = match_split(r, s, ',', set);

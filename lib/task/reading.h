@@ -49,8 +49,6 @@ static inline bool tr_may_go_on(const struct tr_reading *r)
 
 /* ---- match.c: text into labels, never guessing ---- */
 
-/* Without blanks at both ends: ASCII ones, no-break spaces, BOM. */
-struct tr_str tr_trim_wide(struct tr_str s);
 /* Takes off one pair of quotes or marks around s; false: there is none. */
 bool tr_unwrap(struct tr_str *s);
 /* One label. */

@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "base/near.h"
 #include "base/utf8.h"
-#include "task/reading.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -111,7 +110,7 @@ static const char *label_fault(struct tr_str name)
         return "has a line break, TAB or control character in it";
     if (tr_str_trim(name).n != name.n)
         return "has blanks around it";
-    if (tr_trim_wide(name).n != name.n)
+    if (tr_utf8_trim(name).n != name.n)
         return "has an invisible character at its beginning or end (a "
                "non-breaking space, say)";
     if (memchr(name.p, '|', name.n))
