@@ -5,13 +5,12 @@
 #include "base/bounds.h"
 #include "base/dirs.h"
 #include "base/mem.h"
+#include "base/pipe.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -371,37 +370,11 @@ int tr_sink_open(struct tr_sink **out, const char *path,
 
 /* ---- writing ---------------------------------------------------------- */
 
-/* write() that turns SIGPIPE into EPIPE without touching the program's own
- * handling: the signal is blocked in this thread and taken when it came. */
-static ssize_t quiet_write(int fd, const char *p, size_t n)
-{
-    const struct timespec now = {0};
-    sigset_t pipe_only, before, pending;
-    bool was_pending;
-    ssize_t done;
-    int saved;
-
-    sigemptyset(&pipe_only);
-    sigaddset(&pipe_only, SIGPIPE);
-    sigpending(&pending);
-    was_pending = sigismember(&pending, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
-    done = write(fd, p, n);
-    saved = errno;
-    if (done < 0 && saved == EPIPE && !was_pending) {
-        while (sigtimedwait(&pipe_only, NULL, &now) < 0 && errno == EINTR)
-            ;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = saved;
-    return done;
-}
-
 static int write_all(struct tr_sink *sink, const char *p, size_t n,
                      struct tr_err *err)
 {
     while (n) {
-        ssize_t done = quiet_write(sink->fd, p, n);
+        ssize_t done = tr_pipe_write(sink->fd, p, n);
 
         if (done >= 0) {
             p += done;

@@ -16,18 +16,21 @@
 #define DEPTH_MAX 8        /* of arrays and objects around a pair */
 #define VALUE_DEPTH_MAX 4  /* within a pair */
 #define NAMES_MAX 64       /* labels of one text */
+#define TREE_BYTES_MAX ((size_t)24 << 20) /* of one value: a reply of 8 MiB of
+                              "0,0,0," must not become a tree of 72 MiB */
 
+/* ctx: a bool, set when a value would be a larger tree. */
 static void *alc_malloc(void *ctx, size_t size)
 {
-    (void)ctx;
-    return tr_alloc(size);
+    *(bool *)ctx |= size > TREE_BYTES_MAX;
+    return size > TREE_BYTES_MAX ? NULL : tr_alloc(size);
 }
 
 static void *alc_realloc(void *ctx, void *p, size_t old, size_t size)
 {
-    (void)ctx;
     (void)old;
-    return tr_resize(p, size);
+    *(bool *)ctx |= size > TREE_BYTES_MAX;
+    return size > TREE_BYTES_MAX ? NULL : tr_resize(p, size);
 }
 
 static void alc_free(void *ctx, void *p)
@@ -105,7 +108,8 @@ static const char *value_end(const char *p, const char *end)
 /* The complete value here as a document; NULL leaves the place as it is. */
 static yyjson_doc *take_value(struct walk *w, struct tr_str *raw)
 {
-    static const yyjson_alc alc = {alc_malloc, alc_realloc, alc_free, NULL};
+    bool too_large = false;
+    const yyjson_alc alc = {alc_malloc, alc_realloc, alc_free, &too_large};
     yyjson_read_err e = {0};
     const char *stop;
     yyjson_doc *doc;
@@ -117,7 +121,7 @@ static yyjson_doc *take_value(struct walk *w, struct tr_str *raw)
     /* Without the in-situ flag yyjson does not write to its input. */
     doc = yyjson_read_opts((char *)w->p, (size_t)(stop - w->p), 0, &alc, &e);
     if (!doc) {
-        if (e.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION)
+        if (e.code == YYJSON_READ_ERROR_MEMORY_ALLOCATION && !too_large)
             w->r->rc = tr_fail(w->r->err, TR_NOMEM,
                                "out of memory for an answer");
         return NULL;

@@ -9,6 +9,7 @@
 
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/pipe.h"
 #include "plan/tally.h"
 
 #include <errno.h>
@@ -90,7 +91,8 @@ void tr_trace_flush(struct tr_trace *t)
     size_t at = 0;
 
     while (t->fd >= 0 && at < t->lines.n) {
-        ssize_t n = write(t->fd, t->lines.p + at, t->lines.n - at);
+        ssize_t n = tr_pipe_write(t->fd, t->lines.p + at,
+                                  t->lines.n - at);
 
         if (n < 0 && errno == EINTR)
             continue;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "plan/tally.h"
 
 #include <errno.h>
@@ -130,6 +131,7 @@ int tr_watch_begin(struct tr_watch *w, const struct tr_run *run,
     w->job = tr_dup(job, cut(job, JOB_BYTES));
     if (!w->job)
         return tr_fail(err, TR_NOMEM, "out of memory");
+    tr_utf8_tame(w->job); /* names of files are in it, which are any bytes */
     w->run = run;
     w->env = env;
     w->priced = priced;

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/secret.h"
+#include "wire/provider.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -175,23 +176,68 @@ static int check_scheme(struct tr_http *h, struct tr_err *err)
     return TR_OK;
 }
 
-/* Where the environment names none, connections are our own, and what may not
- * be reached is looked at. */
-static bool has_proxy(const char *proxy)
+/* The value of the first of these variables that has one. */
+static const char *env_of(const char *const *names)
 {
-    static const char *const names[] = {"https_proxy", "HTTPS_PROXY",
-                                        "http_proxy", "all_proxy",
-                                        "ALL_PROXY"};
+    for (; *names; names++) {
+        const char *value = getenv(*names);
+
+        if (value && *value)
+            return value;
+    }
+    return NULL;
+}
+
+/* Is it name, or in the domain of that name? Dots around name say nothing. */
+static bool is_in(struct tr_str host, struct tr_str name)
+{
+    size_t rest;
+
+    while (name.n && name.p[0] == '.')
+        name = tr_str(name.p + 1, name.n - 1);
+    while (name.n && name.p[name.n - 1] == '.')
+        name.n--;
+    if (!name.n || host.n < name.n)
+        return false;
+    rest = host.n - name.n;
+    return strncasecmp(host.p + rest, name.p, name.n) == 0 &&
+           (!rest || host.p[rest - 1] == '.');
+}
+
+/* Does NO_PROXY name the host, as libcurl reads it? */
+static bool is_exception(const char *url)
+{
+    static const char *const names[] = {"no_proxy", "NO_PROXY", NULL};
+    const char *list = env_of(names);
+    struct tr_str host = tr_wire_host_of(url);
+
+    if (host.n > 2 && host.p[0] == '[')
+        host = tr_str(host.p + 1, host.n - 2);
+    if (list && strcmp(list, "*") == 0)
+        return true;
+    while (list && *list) {
+        size_t n = strcspn(list, ", \t");
+
+        if (is_in(host, tr_str(list, n)))
+            return true;
+        list += n + (list[n] != '\0');
+    }
+    return false;
+}
+
+/* Where the environment sends an address to none, connections are our own, and
+ * what may not be reached is looked at. */
+static bool has_proxy(const char *url, const char *proxy)
+{
+    static const char *const plain[] = {"http_proxy", "all_proxy", "ALL_PROXY",
+                                        NULL};
+    static const char *const secure[] = {"https_proxy", "HTTPS_PROXY",
+                                         "all_proxy", "ALL_PROXY", NULL};
 
     if (!proxy || strcmp(proxy, "env") != 0)
         return proxy && *proxy;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *value = getenv(names[i]);
-
-        if (value && *value)
-            return true;
-    }
-    return false;
+    return env_of(strncmp(url, "https:", 6) == 0 ? secure : plain) &&
+           !is_exception(url);
 }
 
 static CURLUcode read_proxy(CURLU *parsed, const char *address)
@@ -271,7 +317,7 @@ int tr_http_open(struct tr_transport **out, const struct tr_http_opts *o,
 {
     struct tr_http *h = tr_alloc(sizeof *h);
     struct epoll_event e = {.events = EPOLLIN};
-    bool proxied = has_proxy(o->proxy);
+    bool proxied = has_proxy(o->url, o->proxy);
     CURLUcode bad;
     int rc = TR_OK;
 

@@ -269,7 +269,7 @@ static void end(struct tr_answers *all, struct tr_buf *scratch,
     tr_buf_addz(scratch, "]}");
     text_n = scratch->n;
     /* Behind the text, where its alignment is right. */
-    while (scratch->n % sizeof(struct tr_sure))
+    while (tr_buf_ok(scratch) && scratch->n % sizeof(struct tr_sure))
         tr_buf_addc(scratch, ' ');
     tr_buf_add(scratch, sure.p, sure.n);
     if (!tr_buf_ok(scratch) || !tr_buf_ok(&sure) || !tr_buf_ok(&all->found)) {

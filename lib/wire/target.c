@@ -134,8 +134,11 @@ static bool write_path(const char *path, const char *model, char *out,
  * with "/v1/messages" both https://HOST and https://HOST/v1 are right. */
 static size_t overlap(const char *url, size_t n, const char *path)
 {
+    const char *host = tr_wire_host_of(url).p;
+    size_t from = (size_t)(host - url) + strcspn(host, "/");
+
     for (size_t k = strlen(path); k > 1; k--) {
-        if ((path[k] == '/' || !path[k]) && k < n &&
+        if ((path[k] == '/' || !path[k]) && from + k <= n &&
             memcmp(url + n - k, path, k) == 0)
             return k;
     }

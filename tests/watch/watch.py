@@ -518,6 +518,24 @@ cat
 command.place = (400,)
 
 
+def file_name_of_another_alphabet(place, hook):
+    """A file's name is any bytes, and JSON is UTF-8: its reader is strict."""
+    odd = os.fsdecode(b"caf\xe9.csv")
+    shutil.copy(place.path("in.csv"), place.path(odd))
+    command = place.command("--alert-webhook", hook.url)
+    command[command.index(place.path("in.csv"))] = place.path(odd)
+    done = subprocess.run(command, env=place.env, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          timeout=120)
+    same(done.returncode, 0, done.stderr)
+    event, = (json.loads(body.decode()) for _, body in hook.got)
+    same(event["event"], "run_finished")
+    assert event["job"].endswith("/caf?.csv"), event["job"]
+
+
+file_name_of_another_alphabet.place = (5,)
+
+
 def hanging_command(place, _):
     """It hangs, floods its output and leaves children: killed with all of
     them after its time, said once; the output was there long before."""
@@ -864,7 +882,8 @@ settings.place = (5,)
 TESTS = [budget_thresholds, budget_of_its_time, quota_exhausted, fallback,
          key_refused, outage, stall, error_rate, failed_rows, plan_does_not_fit,
          rows_cost_twice_the_estimate, retried_and_refused,
-         dead_webhook, refusing_webhook, command, hanging_command,
+         dead_webhook, refusing_webhook, command,
+         file_name_of_another_alphabet, hanging_command,
          command_that_forks_away, library, metrics, strange_model_names,
          metrics_file_fails, metrics_that_cannot_listen, trace,
          trace_disk_full, trace_slow_reader, settings]

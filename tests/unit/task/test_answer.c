@@ -866,9 +866,62 @@ static void out_of_memory(void **state)
     assert_int_equal(answer.ok, 2);
 }
 
+/* ---- memory ------------------------------------------------------------- */
+
+static size_t largest; /* piece of memory that was asked for */
+
+void *__real_tr_alloc(size_t size);
+void *__real_tr_resize(void *p, size_t size);
+void *__wrap_tr_alloc(size_t size);
+void *__wrap_tr_resize(void *p, size_t size);
+
+void *__wrap_tr_alloc(size_t size)
+{
+    largest = size > largest ? size : largest;
+    return __real_tr_alloc(size);
+}
+
+void *__wrap_tr_resize(void *p, size_t size)
+{
+    largest = size > largest ? size : largest;
+    return __real_tr_resize(p, size);
+}
+
+/* The longest text of a reply, all of it one pair: no label, and no tree of
+ * many times its size. */
+static void a_pair_without_end_takes_no_memory(void **state)
+{
+    static const char *const starts[] = {"[417", "{\"417\":[0"};
+    static char text[8 << 20];
+    struct tr_item item = {TR_STR("x"), 417};
+    struct tr_item_answer out;
+    struct tr_answer answer;
+    struct tr_task task;
+    struct tr_err err = {0};
+    (void)state;
+
+    assert_int_equal(tr_task_from_labels(&task, "a,b", &err), TR_OK);
+    for (size_t i = 0; i < 2; i++) {
+        size_t n = strlen(starts[i]);
+
+        memcpy(text, starts[i], n);
+        for (; n + 4 < sizeof text; n += 2)
+            memcpy(text + n, ",0", 2);
+        memcpy(text + n, "]}", 2);
+        largest = 0;
+        assert_int_equal(tr_answer_read(&answer, &out, &task, &item, 1,
+                                        tr_str(text, n + 2), false, &err),
+                         TR_OK);
+        assert_false(answer.ok);
+        assert_in_range(largest, 1, 24 << 20);
+    }
+    tr_task_release(&task);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_pair_without_end_takes_no_memory),
         cmocka_unit_test(single_labels),
         cmocka_unit_test(cut_answers),
         cmocka_unit_test(several_labels),

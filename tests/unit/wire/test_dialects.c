@@ -12,6 +12,8 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <unistd.h>
+
 #include <cmocka.h>
 
 /* ---- requests --------------------------------------------------------- */
@@ -315,6 +317,35 @@ static void memory_runs_out(void **state)
     }
 }
 
+/* An answer may be longer than its body: a byte becomes six where it is
+ * escaped. Whatever the room is, it ends. */
+static void room_runs_out(void **state)
+{
+    struct tr_reply reply;
+    struct tr_buf b;
+    (void)state;
+
+    alarm(60);
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        const struct tr_dialect *d = dialect(answers[i].dialect);
+        size_t room = 1;
+
+        for (reply.outcome = TR_OUT_GARBLED; reply.outcome != TR_OUT_OK;
+             room++) {
+            tr_buf_init(&b, room);
+            decode(d, &one_label, answers[i].body, strlen(answers[i].body), &b,
+                   &reply);
+            if (reply.outcome == TR_OUT_OK)
+                assert_true(tr_str_eq_c(reply.text, answers[i].text));
+            else
+                assert_int_equal(reply.text.n, 0);
+            tr_buf_release(&b);
+            assert_true(room < 400);
+        }
+    }
+    alarm(0);
+}
+
 /* Yes and no to each label become one set, as sure as its least sure part. */
 static void yes_and_no_become_a_set(void **state)
 {
@@ -422,6 +453,7 @@ int main(void)
         cmocka_unit_test(every_cut_of_an_answer),
         cmocka_unit_test(spoilt_answers),
         cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(room_runs_out),
         cmocka_unit_test(yes_and_no_become_a_set),
     };
 

@@ -744,6 +744,50 @@ static void a_proxy_is_used_on_request_only(void **state)
     unsetenv("http_proxy");
 }
 
+/* What the environment does not send to its proxy goes out by itself, and is
+ * looked at like all that does. (The kernel knows no way to this address.) */
+static void a_proxy_of_others_hides_no_address(void **state)
+{
+    static const struct {
+        const char *url, *proxy_name, *exceptions;
+        bool through; /* the proxy, which is asked */
+    } cases[] = {
+        {"http://[fe80::1]/v1", "https_proxy", NULL, false},
+        {"http://[fe80::1]/v1", "http_proxy", "*", false},
+        {"http://[fe80::1]/v1", "http_proxy", "example.org, fe80::1",
+         false},
+        {"http://a.Example.org:81/v1", "all_proxy", ".example.org.", false},
+        {"http://[fe80::1]/v1", "http_proxy", "example.org", true},
+        {"http://badexample.org/v1", "all_proxy", "example.org,", true},
+    };
+    char address[60];
+    (void)state;
+
+    snprintf(address, sizeof address, "http://127.0.0.1:%d", other_port);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_transport *t;
+        struct tr_http_result r;
+
+        setenv(cases[i].proxy_name, address, 1);
+        unsetenv("no_proxy");
+        if (cases[i].exceptions)
+            setenv("no_proxy", cases[i].exceptions, 1);
+        t = open_to(port, &(struct tr_http_opts){
+                              .url = cases[i].url, .proxy = "env",
+                              .allow_http = cases[i].url[7] != 'a'});
+        ask(t, 1, "ok", 2000);
+        r = answer(t);
+        if (cases[i].through != (r.net == TR_NET_OK) ||
+            elsewhere->requests != cases[i].through)
+            fail_msg("%s: net %d: %s", cases[i].url, r.net, r.message);
+        if (cases[i].url[7] != 'a' && !cases[i].through)
+            assert_int_equal(r.net, TR_NET_REFUSED);
+        t->close(t);
+        unsetenv(cases[i].proxy_name);
+    }
+    unsetenv("no_proxy");
+}
+
 static void headers_are_one_line(void **state)
 {
     const char *const lines[] = {"Authorization: Bearer a\r\nX-Evil: 1", NULL};
@@ -1072,6 +1116,7 @@ int main(void)
         cmocka_unit_test(forbidden_addresses_get_no_connection),
         cmocka_unit_test(link_local_addresses_can_be_allowed),
         cmocka_unit_test(a_proxy_is_used_on_request_only),
+        cmocka_unit_test(a_proxy_of_others_hides_no_address),
         cmocka_unit_test(headers_are_one_line),
         cmocka_unit_test(cancel_drops_what_is_in_flight),
         cmocka_unit_test(wait_ends_early),

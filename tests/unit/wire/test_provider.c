@@ -499,6 +499,9 @@ static void keys_go_to_their_own_origin(void **state)
         {{.model = "anthropic/m",
           .base_url = "http://127.0.0.1:9/v1/messages"},
          "http://127.0.0.1:9/v1/messages", "", "m"},
+        {{.model = "openai/m", /* a host that is called as a path begins */
+          .base_url = "https://chat"},
+         "https://chat/chat/completions", "", "m"},
         {{.model = "gemini/gemini-3.8-flash"},
          "https://generativelanguage.googleapis.com/v1beta/models/"
          "gemini-3.8-flash:generateContent", "AIza-canary",
