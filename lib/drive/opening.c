@@ -750,7 +750,8 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .max_wait_ms = tr_config_ms(d->cfg, "max-wait"),
         .grace_ms = tr_config_ms(d->cfg, "grace"),
         .request_timeout_ms = tr_config_ms(d->cfg, "timeout"),
-        .offline = tr_config_flag(d->cfg, "offline"),
+        /* A plan is of what would be asked: it sends nothing anyway. */
+        .offline = tr_config_flag(d->cfg, "offline") && !d->dry_run,
         .truncate = tr_config_flag(d->cfg, "truncate"),
         .fresh = tr_config_flag(d->cfg, "fresh"),
         .retry_failed = tr_config_flag(d->cfg, "retry-failed"),
