@@ -589,12 +589,44 @@ static int refuse_read(const struct tr_drive *d, const char *option,
                 : TR_OK;
 }
 
+/* What one of them writes would be lost in what another does. */
+static int refuse_twice(const struct tr_drive *d, struct tr_err *err)
+{
+    static const struct {
+        const char *option, *suffix; /* what is written beside it at first */
+    } writes[] = {{"output", ""}, {"output", ".partial"}, {"trace", ""},
+                  {"metrics-file", ""}, {"metrics-file", ".tmp"}};
+    enum { N = sizeof writes / sizeof *writes };
+    char paths[N][PATH_MAX];
+
+    for (size_t i = 0; i < N; i++) {
+        const char *path = tr_config_text(d->cfg, writes[i].option);
+        bool rows = strcmp(writes[i].option, "output") == 0;
+
+        if (rows && !d->source)
+            path = NULL;
+        else if (rows && (!path || strcmp(path, "-") == 0))
+            path = *writes[i].suffix ? NULL : "-";
+        snprintf(paths[i], PATH_MAX, "%s%s", path ? path : "",
+                 path ? writes[i].suffix : "");
+        for (size_t k = 0; k < i && path; k++)
+            if (*paths[k] && tr_sink_same(paths[k], paths[i]) &&
+                writes[k].option != writes[i].option)
+                return tr_fail(err, TR_CANTCREATE, "--%s %s: --%s is written "
+                               "there, too, and one would be lost; name "
+                               "another file",
+                               writes[i].option, path, writes[k].option);
+    }
+    return TR_OK;
+}
+
 /* The trace is looked at before it is opened, which may mend its last line. */
 static int open_watch(struct tr_drive *d, struct tr_err *err)
 {
     bool silent = d->dry_run || tr_config_flag(d->cfg, "offline");
     int rc;
 
+    TRY(refuse_twice(d, err));
     TRY(refuse_read(d, "--trace", tr_config_text(d->cfg, "trace"), err));
     TRY(tr_watch_open(&d->watch, d->cfg, silent, tr_drive_on_say, d, err));
     TRY(refuse_read(d, "--metrics-file", d->watch.metrics_file, err));
@@ -743,7 +775,8 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
         .max_wait_ms = tr_config_ms(d->cfg, "max-wait"),
         .grace_ms = tr_config_ms(d->cfg, "grace"),
         .request_timeout_ms = tr_config_ms(d->cfg, "timeout"),
-        .offline = tr_config_flag(d->cfg, "offline"),
+        /* A plan is of what would be asked: it sends nothing anyway. */
+        .offline = tr_config_flag(d->cfg, "offline") && !d->dry_run,
         .truncate = tr_config_flag(d->cfg, "truncate"),
         .fresh = tr_config_flag(d->cfg, "fresh"),
         .retry_failed = tr_config_flag(d->cfg, "retry-failed"),

@@ -104,6 +104,37 @@ int tr_sink_refuse(const char *path, const char *option,
         ? TR_OK : refuse_read(&st, path, option, reads, read_count, err);
 }
 
+/* path, or the folder it is to be in, as the system knows it: links followed.
+ * "-": standard output. What is no regular file may be written by many. */
+struct place {
+    struct stat st;
+    const char *name; /* in the folder st; NULL: st is the file itself */
+};
+
+static bool find_place(const char *path, struct place *at)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+
+    at->name = NULL;
+    if ((strcmp(path, "-") == 0 ? fstat(STDOUT_FILENO, &at->st)
+                                : stat(path, &at->st)) == 0)
+        return S_ISREG(at->st.st_mode);
+    at->name = slash ? slash + 1 : path;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 0,
+             path);
+    return stat(!slash ? "." : *folder ? folder : "/", &at->st) == 0;
+}
+
+bool tr_sink_same(const char *a, const char *b)
+{
+    struct place one, other;
+
+    return find_place(a, &one) && find_place(b, &other) &&
+           same_file(&one.st, &other.st) && !one.name == !other.name &&
+           (!one.name || strcmp(one.name, other.name) == 0);
+}
+
 /* own: a descriptor of ours, or -1. It is written where it stands, as whoever
  * opened it wants; a file that is opened here begins anew. */
 static int open_stream(struct tr_sink *sink, int own, const char *const *reads,

@@ -25,6 +25,8 @@ int tr_sink_open(struct tr_sink **out, const char *path,
 int tr_sink_refuse(const char *path, const char *option,
                    const char *const *reads, size_t read_count,
                    struct tr_err *err);
+/* Two names, there or not yet, of one regular file; "-": standard output. */
+bool tr_sink_same(const char *a, const char *b);
 /* Buffers, and writes when the buffer is full. A closed pipe is TR_IO with
  * err->text naming it; SIGPIPE never kills (the sink handles EPIPE). */
 int tr_sink_write(struct tr_sink *sink, struct tr_str bytes,
