@@ -918,10 +918,32 @@ static void a_pair_without_end_takes_no_memory(void **state)
     tr_task_release(&task);
 }
 
+/* All labels are looked for in a line about an item that has its answer: a
+ * remark is read, a treatise voids the answer. */
+static void long_prose_is_no_answer(void **state)
+{
+    static char text[20000];
+    struct tr_item item = {TR_STR("x"), 417};
+    struct tr_task task;
+    (void)state;
+
+    assert_int_equal(tr_task_from_labels(&task, "refund,bug", NULL), TR_OK);
+    for (int words = 100; words <= 3000; words += 2900) {
+        struct example e = {text, words > 1000 ? "void" : "417=refund"};
+        int n = snprintf(text, sizeof text, "417 refund\nAnd 417, I think,");
+
+        for (int i = 0; i < words; i++)
+            n += snprintf(text + n, sizeof text - (size_t)n, " so");
+        check(&task, &item, 1, &e, 1, false);
+    }
+    tr_task_release(&task);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pair_without_end_takes_no_memory),
+        cmocka_unit_test(long_prose_is_no_answer),
         cmocka_unit_test(single_labels),
         cmocka_unit_test(cut_answers),
         cmocka_unit_test(several_labels),
