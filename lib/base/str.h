@@ -37,6 +37,29 @@ static inline bool tr_str_eq_c(struct tr_str a, const char *z)
     return tr_str_eq(a, tr_str_c(z));
 }
 
+static inline bool tr_str_begins(struct tr_str s, const char *z)
+{
+    size_t n = strlen(z);
+
+    return s.n >= n && (n == 0 || memcmp(s.p, z, n) == 0);
+}
+
+static inline bool tr_str_ends(struct tr_str s, const char *z)
+{
+    size_t n = strlen(z);
+
+    return s.n >= n && (n == 0 || memcmp(s.p + s.n - n, z, n) == 0);
+}
+
+/* Where z, which is not empty, stands in s for the first time; s.n: nowhere. */
+static inline size_t tr_str_find(struct tr_str s, const char *z)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] == z[0] && tr_str_begins(tr_str(s.p + i, s.n - i), z))
+            return i;
+    return s.n;
+}
+
 /* Without ASCII blanks (space, TAB, CR, LF) at both ends. */
 static inline struct tr_str tr_str_trim(struct tr_str s)
 {

@@ -169,9 +169,9 @@ struct tr_str tr_utf8_trim(struct tr_str s)
         for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++) {
             size_t n = strlen(blanks[i]);
 
-            if (s.n >= n && memcmp(s.p, blanks[i], n) == 0)
+            if (tr_str_begins(s, blanks[i]))
                 s = tr_str(s.p + n, s.n - n);
-            if (s.n >= n && memcmp(s.p + s.n - n, blanks[i], n) == 0)
+            if (tr_str_ends(s, blanks[i]))
                 s.n -= n;
         }
     } while (s.n < before);

@@ -1,5 +1,6 @@
-/* drive.h - the real driver: opens what a run needs (opening.c), is its world
- * (env.c), and takes its steps (drive.c).
+/* drive.h - the real driver: opens what a run needs (opening.c, and by parts
+ * models.c, stores.c, files.c), is its world (env.c), and takes its steps
+ * (drive.c).
  *
  * Gives the engine (run.h) clock, randomness, files and lanes. api.c hands it
  * out as trommel_run.
@@ -96,6 +97,16 @@ struct tr_drive {
 };
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg);
+/* Parts of it: models.c ... */
+int tr_drive_open_models(struct tr_drive *d, struct tr_err *err);
+/* ... stores.c; TR_STORE_HELD as tr_store_open() ... */
+int tr_drive_open_store(struct tr_drive *d, struct tr_err *err);
+int tr_drive_open_till(struct tr_drive *d, const struct tr_run_opts *o,
+                       struct tr_err *err);
+void tr_drive_choose_peers(struct tr_drive *d);
+/* ... files.c: trace, metrics and alerts; then the output, behind the store. */
+int tr_drive_open_watch(struct tr_drive *d, struct tr_err *err);
+int tr_drive_open_output(struct tr_drive *d, struct tr_err *err);
 /* While awaits_store: asks again, within 200 ms. As tr_drive_step(). */
 int tr_drive_await_store(struct tr_drive *d, int timeout_ms);
 /* TR_RUN_MORE, TR_RUN_DONE or a negative code (d->err). */

@@ -369,17 +369,15 @@ static bool read_json_lines(struct tr_reading *r, struct tr_str text,
  * writes the opening tag, only the closing one is in the text. */
 static size_t skip_thoughts(struct tr_str text)
 {
-    static const char open[] = "<think>", close[] = "</think>";
-    struct tr_str s = tr_utf8_trim(text);
-    bool opened = s.n >= sizeof open - 1 &&
-                  memcmp(s.p, open, sizeof open - 1) == 0;
-    size_t at = opened ? text.n : 0;
+    static const char close[] = "</think>";
+    bool opened = tr_str_begins(tr_utf8_trim(text), "<think>");
+    struct tr_str rest = text;
+    size_t at = opened ? text.n : 0, found;
 
-    for (size_t i = 0; i + sizeof close - 1 <= text.n; i++) {
-        if (text.p[i] != '<' ||
-            memcmp(text.p + i, close, sizeof close - 1) != 0)
-            continue;
-        at = i + sizeof close - 1;
+    while ((found = tr_str_find(rest, close)) < rest.n) {
+        found += sizeof close - 1;
+        rest = tr_str(rest.p + found, rest.n - found);
+        at = text.n - rest.n;
         if (opened)
             break;
     }

@@ -11,20 +11,6 @@
 
 #define PEELS_MAX 8
 
-static bool starts(struct tr_str s, const char *with)
-{
-    size_t n = strlen(with);
-
-    return s.n >= n && s.p[0] == with[0] && memcmp(s.p, with, n) == 0;
-}
-
-static bool ends(struct tr_str s, const char *with)
-{
-    size_t n = strlen(with);
-
-    return s.n >= n && memcmp(s.p + s.n - n, with, n) == 0;
-}
-
 bool tr_unwrap(struct tr_str *s)
 {
     static const struct {
@@ -39,8 +25,8 @@ bool tr_unwrap(struct tr_str *s)
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         size_t a = strlen(pairs[i].open), b = strlen(pairs[i].close);
 
-        if (s->n > a + b && starts(*s, pairs[i].open) &&
-            ends(*s, pairs[i].close)) {
+        if (s->n > a + b && tr_str_begins(*s, pairs[i].open) &&
+            tr_str_ends(*s, pairs[i].close)) {
             *s = tr_utf8_trim(tr_str(s->p + a, s->n - a - b));
             return true;
         }

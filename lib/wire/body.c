@@ -97,16 +97,8 @@ void tr_reply_error(const struct tr_http_result *r, struct tr_wire_error *e,
 /* Reasoning that stands in the text, and goes on to its end? */
 static bool is_thought(struct tr_str text)
 {
-    static const char open[] = "<think>", close[] = "</think>";
-
-    text = tr_str_trim(text);
-    if (text.n < sizeof open - 1 || memcmp(text.p, open, sizeof open - 1) != 0)
-        return false;
-    for (size_t i = 0; i + sizeof close - 1 <= text.n; i++)
-        if (text.p[i] == '<' &&
-            memcmp(text.p + i, close, sizeof close - 1) == 0)
-            return false;
-    return true;
+    return tr_str_begins(tr_str_trim(text), "<think>") &&
+           tr_str_find(text, "</think>") == text.n;
 }
 
 void tr_reply_say(struct tr_reply *reply, const struct tr_buf *scratch,

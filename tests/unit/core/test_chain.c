@@ -54,7 +54,8 @@ struct world {
     struct tr_run_opts opts;
     struct tr_store *store; /* NULL: one of its own for each run */
     int64_t retry_after_ms; /* of what fails; -1: none */
-    int fails;              /* for fails_at_first() */
+    enum tr_outcome how;    /* OK unless set: always() says it; ... */
+    int fails;              /* ... so often fails_at_first() to text 0 */
     int64_t answered_at;    /* text 0 was, by that */
     int64_t now, paused_at;
     int rows, read, written;
@@ -345,13 +346,12 @@ static void check_why(const struct world *w, int text, enum tr_why why)
                  tr_why_code(why));
 }
 
-static enum tr_outcome all_well(struct world *w, int lane,
-                                const struct shot *shot)
+static enum tr_outcome always(struct world *w, int lane,
+                              const struct shot *shot)
 {
-    (void)w;
     (void)lane;
     (void)shot;
-    return TR_OUT_OK;
+    return w->how;
 }
 
 /* ---- a text that no request body holds ---------------------------------- */
@@ -378,7 +378,7 @@ static void a_text_too_long_for_a_body_fails_alone(void **state)
     (void)state;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct world *w = world(1, 5, all_well);
+        struct world *w = world(1, 5, always);
 
         w->opts.pack = cases[i].pack;
         w->opts.guard = cases[i].pack ? TR_GUARD_OFF : TR_GUARD_ON;
@@ -403,7 +403,7 @@ static void a_text_too_long_for_a_body_fails_alone(void **state)
 
 static void texts_too_many_for_a_body_go_in_several(void **state)
 {
-    struct world *w = world(1, 50, all_well);
+    struct world *w = world(1, 50, always);
     (void)state;
 
     w->opts.pack = 50;
@@ -696,7 +696,7 @@ static void a_suspect_text_is_alone_wherever_it_is_asked(void **state)
     assert_int_equal(w->counts.guard.isolated, 1);
     free(w);
 
-    w = world(1, 5, all_well); /* nobody looks where nobody can be steered */
+    w = world(1, 5, always); /* nobody looks where nobody can be steered */
     w->lanes[0].lane.decides = true;
     w->opts.pack = 0;
     w->opts.guard = TR_GUARD_ON;
@@ -761,54 +761,25 @@ static void a_doubt_ends_when_its_rows_end_anyhow(void **state)
 
 /* ---- how soon what failed is asked again -------------------------------- */
 
-static enum tr_outcome fails_at_first(struct world *w, enum tr_outcome how,
+static enum tr_outcome fails_at_first(struct world *w, int lane,
                                       const struct shot *shot)
 {
     if (shot->text[0] != 0)
         return TR_OUT_OK;
-    if (w->lanes[0].asked[0] <= w->fails)
-        return how;
+    if (w->lanes[lane].asked[0] <= w->fails)
+        return w->how;
     w->answered_at = w->now;
     return TR_OUT_OK;
-}
-
-static enum tr_outcome breaks(struct world *w, int lane,
-                              const struct shot *shot)
-{
-    (void)lane;
-    return fails_at_first(w, TR_OUT_TRANSIENT, shot);
-}
-
-static enum tr_outcome is_full(struct world *w, int lane,
-                               const struct shot *shot)
-{
-    (void)lane;
-    return fails_at_first(w, TR_OUT_THROTTLED, shot);
-}
-
-static enum tr_outcome teaches(struct world *w, int lane,
-                               const struct shot *shot)
-{
-    (void)lane;
-    return fails_at_first(w, TR_OUT_ADAPT, shot);
-}
-
-static enum tr_outcome takes_nothing(struct world *w, int lane,
-                                     const struct shot *shot)
-{
-    (void)w;
-    (void)lane;
-    (void)shot;
-    return TR_OUT_BAD_REQUEST;
 }
 
 /* What had no luck in its batch goes into the next one. What never has any
  * does not go into each. */
 static void a_text_that_fails_in_batches_waits_longer_and_longer(void **state)
 {
-    struct world *w = world(1, TEXTS, breaks);
+    struct world *w = world(1, TEXTS, fails_at_first);
     (void)state;
 
+    w->how = TR_OUT_TRANSIENT;
     w->lanes[0].lane.in_batches = true;
     w->retry_after_ms = 0;
     w->is_there = once_a_second;
@@ -823,9 +794,10 @@ static void a_text_that_fails_in_batches_waits_longer_and_longer(void **state)
  * others: the row's turn comes, whoever had one before. */
 static void a_refusal_for_pace_waits_as_long_as_refusals_do(void **state)
 {
-    struct world *w = world(1, TEXTS, is_full);
+    struct world *w = world(1, TEXTS, fails_at_first);
     (void)state;
 
+    w->how = TR_OUT_THROTTLED;
     w->retry_after_ms = 1000;
     w->is_there = once_a_second;
     w->fails = 20;
@@ -843,13 +815,14 @@ static void whoever_takes_nothing_fails_no_row(void **state)
     (void)state;
 
     for (int in_batches = 0; in_batches < 2; in_batches++) {
-        struct world *w = world(1, 10, takes_nothing);
+        struct world *w = world(1, 10, always);
 
         assert_int_equal(tr_store_open_memory(&w->store, &err), TR_OK);
         w->lanes[0].lane.in_batches = in_batches;
+        w->how = TR_OUT_BAD_REQUEST;
         play(w);
         assert_int_equal(w->exit, 77);
-        w->says = all_well;
+        w->how = TR_OUT_OK;
         w->read = w->written = 0;
         play(w);
         assert_int_equal(w->exit, 0); /* nothing is known to have failed */
@@ -863,9 +836,10 @@ static void whoever_takes_nothing_fails_no_row(void **state)
  * back a few times and fails. */
 static void what_brings_the_same_lesson_each_time_fails(void **state)
 {
-    struct world *w = world(1, 10, teaches);
+    struct world *w = world(1, 10, fails_at_first);
     (void)state;
 
+    w->how = TR_OUT_ADAPT;
     w->fails = 1 << 20;
     play(w);
     assert_int_equal(w->exit, 1);

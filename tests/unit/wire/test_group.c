@@ -489,7 +489,7 @@ static void what_no_list_tells_is_in_doubt(void **state)
         {"no list", "[]", 200, 25 * 3600},
         {"trouble", "", 503, 25 * 3600},
         {"no such address", "{}", 404, 300},
-        {"not implemented", "{}", 501, 300},
+        {"no such method", "{}", 501, 300},
     };
     (void)state;
 
