@@ -8,8 +8,7 @@
 #include "base/bounds.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "encode/local.h"
-#include "wire/provider.h"
+#include "plan/tally.h"
 
 #include <errno.h>
 #include <fcntl.h>
