@@ -10,6 +10,8 @@
 #include <stdio.h>
 
 #define DAY_NS (24 * 3600 * TR_S)
+#define TELL_AFTER_NS (10 * TR_S)  /* trouble; most is over by then */
+#define TELL_AGAIN_NS (600 * TR_S)
 
 void tr_run_stop(struct tr_run *run, int exit_code)
 {
@@ -205,6 +207,31 @@ static bool awaits_second_probe(const struct tr_run *run)
            run->trouble_lane->health.state == TR_LANE_EXHAUSTED;
 }
 
+/* Long before it ends the run: a server that was not started is mended by then.
+ * Not of batches, whose questions may be minutes apart. */
+static void tell_trouble(struct tr_run *run, int64_t *wake)
+{
+    int64_t at = run->trouble_since + TELL_AFTER_NS;
+    int64_t s = (run->now - run->trouble_since) / TR_S;
+    char text[900];
+
+    if (!run->trouble_since || run->trouble_lane->lane->in_batches)
+        return;
+    if (run->trouble_told_at && at < run->trouble_told_at + TELL_AGAIN_NS)
+        at = run->trouble_told_at + TELL_AGAIN_NS;
+    if (run->now < at) {
+        if (at < *wake)
+            *wake = at;
+        return;
+    }
+    run->trouble_told_at = run->now;
+    snprintf(text, sizeof text, "%s: no answer for %" PRId64 " s (%s); it is "
+             "asked again until --max-wait (%" PRId64 " s) is over",
+             run->trouble_lane->lane->host, s, run->last_trouble,
+             run->opts.max_wait_ms / 1000);
+    tr_run_say(run, 1, text);
+}
+
 /* Too long in trouble without any answer: an outage ends the run, never the
  * rows. Waiting for the pace alone is no trouble. */
 void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
@@ -224,6 +251,7 @@ void tr_run_mind_outage(struct tr_run *run, int64_t *wake)
     if (now < limit) {
         if (limit < *wake)
             *wake = limit;
+        tell_trouble(run, wake);
         return;
     }
     if (run->trouble_ours) {

@@ -21,7 +21,6 @@ static const struct {
 #define DOUBT_PROBE_NS (10 * TR_S) /* a hiccup of who checks keys is over */
 #define DOUBT_PROBE_MAX 4
 #define QUOTA_PROBE_MAX 15  /* times the first wait */
-#define FLOOR_MAX_NS (25 * 3600 * TR_S)
 
 const char *tr_health_word(enum tr_health_state state)
 {
@@ -39,17 +38,14 @@ static int64_t next_probe(const struct tr_health *h, int64_t first,
                           int64_t most, const struct tr_health_news *news,
                           int64_t now)
 {
-    int64_t wait = first, floor = 0;
+    int64_t floor = tr_told_wait_ns(news->retry_after_ms, news->unit);
+    int64_t wait = first;
 
     for (uint32_t i = 0; i < h->probes && wait < first * most; i++)
         wait *= 2;
     if (wait > first * most)
         wait = first * most;
     wait = (int64_t)((double)wait * (0.75 + news->unit / 2));
-    if (news->retry_after_ms > 0)
-        floor = news->retry_after_ms < FLOOR_MAX_NS / TR_MS
-                    ? news->retry_after_ms * TR_MS : FLOOR_MAX_NS;
-    floor += (int64_t)((double)floor * news->unit / 10);
     wait = wait > floor ? wait : floor;
     return now + wait > h->wish_until ? now + wait : h->wish_until;
 }

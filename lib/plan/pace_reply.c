@@ -446,14 +446,9 @@ void tr_pace_reply(struct tr_pace *p, const struct tr_pace_news *news,
     settle(p, news, now);
     if (news->limits)
         learn_limits(p, news, now);
-    if (news->retry_after_ms >= 0 && asks_to_come_again(news->outcome)) {
-        int64_t ms = news->retry_after_ms < HOLD_MAX_MS ? news->retry_after_ms
-                                                        : HOLD_MAX_MS;
-
-        /* Jitter upwards: many clients were told the same time. */
-        wish(p, (int64_t)((double)ms * (1 + 0.1 * news->unit) * TR_MS) +
+    if (news->retry_after_ms >= 0 && asks_to_come_again(news->outcome))
+        wish(p, tr_told_wait_ns(news->retry_after_ms, news->unit) +
                     (int64_t)(news->unit * 50 * TR_MS), now);
-    }
     switch (news->outcome) {
     case TR_OUT_OK:
     case TR_OUT_CUT_SHORT:

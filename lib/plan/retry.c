@@ -46,13 +46,20 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome)
 #define BACKOFF_BASE_MS 500.0
 #define BACKOFF_CAP_MS 30000.0
 #define BACKOFF_LONG_MS (15 * 60 * 1000.0)
-#define FLOOR_MAX_MS (24 * 3600 * 1000.0)
-#define FLOOR_JITTER 0.1
+#define TOLD_MAX_MS (24 * 3600 * INT64_C(1000))
+#define SPREAD_MAX_MS (60 * INT64_C(1000))
+
+int64_t tr_told_wait_ns(int64_t told_ms, double unit)
+{
+    int64_t ms = told_ms < 0 ? 0 : told_ms < TOLD_MAX_MS ? told_ms : TOLD_MAX_MS;
+    int64_t spread = ms / 10 < SPREAD_MAX_MS ? ms / 10 : SPREAD_MAX_MS;
+
+    return ms * TR_MS + (int64_t)((double)(spread * TR_MS) * unit);
+}
 
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit)
 {
     double span = BACKOFF_BASE_MS;
-    double floor = floor_ms > 0 ? (double)floor_ms : 0;
     uint32_t beyond = tries > TR_TRIES_LONG ? (tries - TR_TRIES_LONG) / 4 : 0;
 
     while (tries-- && span < BACKOFF_CAP_MS)
@@ -62,9 +69,7 @@ int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit)
     span *= 1 + (double)beyond;
     if (span > BACKOFF_LONG_MS)
         span = BACKOFF_LONG_MS;
-    if (floor > FLOOR_MAX_MS)
-        floor = FLOOR_MAX_MS;
-    return (int64_t)((floor + unit * (span + FLOOR_JITTER * floor)) * TR_MS);
+    return tr_told_wait_ns(floor_ms, unit) + (int64_t)(unit * span * TR_MS);
 }
 
 /* ---- retry budget ------------------------------- */

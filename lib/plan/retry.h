@@ -37,9 +37,13 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome);
 #define TR_TRIES_ALONE 5       /* failed attempts alone before a row fails */
 #define TR_LANE_TRIES_TOGETHER 3
 
+/* How long to leave a server alone that said told_ms (below 0: nothing): never
+ * less, so that whoever heard the same does not return together up to a tenth
+ * more, a minute at most, and a day in all. unit in [0,1). Nanoseconds. */
+int64_t tr_told_wait_ns(int64_t told_ms, double unit);
+
 /* Back-off with full jitter: uniform in [0, min(cap, base 2^tries)) plus
- * floor_ms, the server's wish, jittered upwards by up to a tenth so that
- * requests do not return together. unit in [0,1). Nanoseconds. The cap is 30 s
+ * tr_told_wait_ns(floor_ms, unit). Nanoseconds. The cap is 30 s
  * for the first ten minutes or so, which is when --max-wait usually ends a run;
  * who goes on (a batch is under way, or --max-wait says so) comes less and less
  * often from TR_TRIES_LONG tries on, every quarter of an hour at last: each

@@ -284,8 +284,9 @@ class Connection:
             self.sock.settimeout(0)
             try:
                 self.sock.unwrap() # says close_notify
-            except ssl.SSLWantReadError:
-                pass # and need not wait for the client's
+            except ssl.SSLError:
+                pass # and need not wait for the client's, or for words that
+                     # crossed it: to close with those unread were a reset
             self.sock.shutdown(socket.SHUT_WR) # it is a plain socket again
             self.do_hang()
         self.do_cut()

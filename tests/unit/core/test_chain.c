@@ -63,6 +63,8 @@ struct world {
     int by[TEXTS];          /* and the lane that said it */
     int exit;               /* of the run; -1: it did not end */
     int lanes_down;         /* times that a lane was called so */
+    int told;               /* times that nobody's answering was said, */
+    int64_t told_at;        /* first then */
     struct tr_counts counts;
     struct tr_money money;
 };
@@ -251,6 +253,14 @@ static void on_event(void *ctx, const struct tr_event *event)
     ((struct world *)ctx)->lanes_down += event->kind == TR_EVENT_LANE_DOWN;
 }
 
+static void on_line(void *ctx, int level, const char *line)
+{
+    struct world *w = ctx;
+
+    if (level == 1 && strstr(line, "no answer for ") && !w->told++)
+        w->told_at = w->now;
+}
+
 /* lanes first to last; a script for all of them. */
 static struct world *world(uint32_t lanes, int rows,
                            enum tr_outcome (*says)(struct world *, int,
@@ -304,6 +314,7 @@ static void play(struct world *w)
     const struct tr_env env = {
         .ctx = w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
         .read = read_row, .write = write_row, .event = on_event,
+        .say = on_line,
     };
     struct tr_store *store = w->store;
     struct tr_lane *lanes[LANES];
@@ -352,6 +363,46 @@ static enum tr_outcome always(struct world *w, int lane,
     (void)lane;
     (void)shot;
     return w->how;
+}
+
+static enum tr_outcome fails_at_first(struct world *w, int lane,
+                                      const struct shot *shot)
+{
+    if (shot->text[0] != 0)
+        return TR_OUT_OK;
+    if (w->lanes[lane].asked[0] <= w->fails)
+        return w->how;
+    w->answered_at = w->now;
+    return TR_OUT_OK;
+}
+
+/* ---- a server that is not there ------------------------------------------ */
+
+static void whoever_does_not_answer_is_told_soon_and_seldom(void **state)
+{
+    struct world *w = world(1, 10, always);
+    (void)state;
+
+    w->how = TR_OUT_UNREACHED;
+    play(w);
+    assert_int_equal(w->exit, 69);
+    assert_in_range(w->now, 900 * TR_S, 902 * TR_S);
+    assert_in_range(w->told_at, 11 * TR_S, 12 * TR_S); /* it began at 1 s */
+    assert_int_equal(w->told, 2);
+    free(w);
+}
+
+static void a_hiccup_is_not_told(void **state)
+{
+    struct world *w = world(1, 10, fails_at_first);
+    (void)state;
+
+    w->how = TR_OUT_TRANSIENT;
+    w->fails = 3;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->told, 0);
+    free(w);
 }
 
 /* ---- a text that no request body holds ---------------------------------- */
@@ -761,17 +812,6 @@ static void a_doubt_ends_when_its_rows_end_anyhow(void **state)
 
 /* ---- how soon what failed is asked again -------------------------------- */
 
-static enum tr_outcome fails_at_first(struct world *w, int lane,
-                                      const struct shot *shot)
-{
-    if (shot->text[0] != 0)
-        return TR_OUT_OK;
-    if (w->lanes[lane].asked[0] <= w->fails)
-        return w->how;
-    w->answered_at = w->now;
-    return TR_OUT_OK;
-}
-
 /* What had no luck in its batch goes into the next one. What never has any
  * does not go into each. */
 static void a_text_that_fails_in_batches_waits_longer_and_longer(void **state)
@@ -852,6 +892,8 @@ static void what_brings_the_same_lesson_each_time_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whoever_does_not_answer_is_told_soon_and_seldom),
+        cmocka_unit_test(a_hiccup_is_not_told),
         cmocka_unit_test(a_text_too_long_for_a_body_fails_alone),
         cmocka_unit_test(texts_too_many_for_a_body_go_in_several),
         cmocka_unit_test(a_probe_that_no_body_holds_makes_room_for_another),

@@ -78,7 +78,26 @@ static void a_day_is_probed_when_it_ends(void **state)
     assert_true(tr_health_reply(&h, &n, START));
     assert_true(h.comes_back);
     assert_false(tr_health_wants_probe(&h, START + 7200 * TR_S - 1));
-    assert_true(tr_health_wants_probe(&h, START + 7200 * 11 / 10 * TR_S));
+    assert_true(tr_health_wants_probe(&h, START + 7260 * TR_S));
+}
+
+/* Whoever waits for the end of what the server asked for waits for a probe. */
+static void a_probe_comes_when_a_wish_ends(void **state)
+{
+    const int64_t patience = 600 * TR_S, end = START + 86400 * TR_S;
+    struct tr_health h = {.state = TR_LANE_DOWN, .probe_at = START};
+    struct tr_health_news n = news(TR_OUT_THROTTLED, 429, START);
+    (void)state;
+
+    n.probe = h.probing = true;
+    n.retry_after_ms = 86400 * 1000;
+    n.unit = 0.999;
+    tr_health_reply(&h, &n, START);
+    assert_false(tr_health_wish(&h, end, patience, START));
+    assert_false(tr_health_hopes(&h, false, patience, end - patience - 1));
+    assert_true(tr_health_hopes(&h, false, patience, end - patience));
+    assert_false(tr_health_wants_probe(&h, end - 1));
+    assert_true(tr_health_wants_probe(&h, end + 60 * TR_S));
 }
 
 static void probes_for_quota_come_one_by_one_and_ever_later(void **state)
@@ -478,6 +497,7 @@ int main(void)
         cmocka_unit_test(a_used_up_quota_closes_at_once_and_for_good),
         cmocka_unit_test(a_probe_is_for_the_trouble_it_left_in),
         cmocka_unit_test(a_day_is_probed_when_it_ends),
+        cmocka_unit_test(a_probe_comes_when_a_wish_ends),
         cmocka_unit_test(probes_for_quota_come_one_by_one_and_ever_later),
         cmocka_unit_test(a_refused_key_is_gone),
         cmocka_unit_test(who_has_served_is_gone_at_the_second_word),

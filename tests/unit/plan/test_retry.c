@@ -67,7 +67,8 @@ static void back_off_is_jittered_above_the_servers_wish(void **state)
         {UINT32_MAX, -1, 0, 900000},
         {0, 2000, 2000, 2700},
         {1, 60000, 60000, 67000},
-        {0, INT64_MAX, 86400000, 95040500},
+        {0, 3600000, 3600000, 3660500},
+        {0, INT64_MAX, 86400000, 86460500},
     };
     (void)state;
 
