@@ -1,8 +1,9 @@
 /* args.c - the command line into settings, and the table into help.
  *
  * Options stand anywhere; "--name value", "--name=value", "-n value",
- * "-nvalue", flags in one word ("-qv"); "--" ends them. What a value may be
- * is the library's affair: only which options take one is known here.
+ * "-nvalue", "-n=value", flags in one word ("-qv"); "--" ends them. What a
+ * value may be is the library's affair: only which options take one is known
+ * here.
  *
  * SPDX-License-Identifier: MIT */
 #include "args.h"
@@ -71,7 +72,7 @@ static int read_letters(const char *word, const char *next,
             return 2;
         }
         if (o->type != FLAG) {
-            value = c[1] ? c + 1 : next;
+            value = !c[1] ? next : c[1] == '=' && c[2] ? c + 2 : c + 1;
             *used = c[1] ? 0 : 1;
             if (!value) {
                 snprintf(text, sizeof text, "-%c needs a value: %s", *c,

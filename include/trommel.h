@@ -171,7 +171,9 @@ TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 
 /* Hands one row in (copied). id NULL: the row number, from 0, as in
  * trommel_result_row(). 0, TROMMEL_FULL, or a negative code; a text that is not
- * valid UTF-8 is TROMMEL_EDATA. One of blanks is not asked: "empty_text". */
+ * valid UTF-8 is TROMMEL_EDATA. One of blanks is not asked: "empty_text". A run
+ * that has ended by itself (a budget, a quota, a full disk) takes none: the code
+ * of its last step, or TROMMEL_ESTOPPED; trommel_run_error() says why. */
 TROMMEL_API int trommel_run_push(trommel_run *run, const char *id,
                                  const char *text, size_t text_len);
 TROMMEL_API int trommel_run_finish(trommel_run *run); /* no more rows */

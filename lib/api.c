@@ -176,6 +176,8 @@ int trommel_run_push(trommel_run *run, const char *id, const char *text,
         return tr_fail(&d->err, TR_USAGE, d->source
                        ? "rows cannot be pushed: this run reads files"
                        : "rows cannot be pushed after finish()");
+    if (d->over) /* no step would make room */
+        return d->over_code < 0 ? d->over_code : TR_STOPPED;
     if (text_len > TR_RECORD_BYTES_MAX)
         return tr_fail(&d->err, TR_DATA, "a pushed text of %zu bytes is longer "
                        "than the limit of %u", text_len, TR_RECORD_BYTES_MAX);

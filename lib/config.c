@@ -5,6 +5,8 @@
  * end of this file can then not fail.
  *
  * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* environ */
+
 #include "config.h"
 
 #include "base/buf.h"
@@ -17,6 +19,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CONFIG_BYTES_MAX (1u << 20) /* the user's config.yaml */
 #define LIST_MAX 100000u            /* values of a repeated option */
@@ -283,19 +286,26 @@ static bool is_key_word(const char *name)
     return false;
 }
 
-static int unknown_name(enum tr_rank rank, const char *name, const char *where,
-                        struct tr_err *err)
+/* What may have been meant there by a name that no option has, or NULL. */
+static const char *nearest(enum tr_rank rank, const char *name)
 {
-    bool in_file = rank == TR_FROM_CONFIG || rank == TR_FROM_TASK;
-    const char *names[OPTION_COUNT], *near;
-    char said[80], meant[80];
+    const char *names[OPTION_COUNT];
     size_t n = 0;
 
     for (size_t i = 0; i < tr_option_count; i++) {
         if (tr_options[i].where & speakers[rank].place)
             names[n++] = tr_options[i].name;
     }
-    near = tr_nearest(tr_str_c(name), names, n);
+    return tr_nearest(tr_str_c(name), names, n);
+}
+
+static int unknown_name(enum tr_rank rank, const char *name, const char *where,
+                        struct tr_err *err)
+{
+    bool in_file = rank == TR_FROM_CONFIG || rank == TR_FROM_TASK;
+    const char *near = nearest(rank, name);
+    char said[80], meant[80];
+
     spell(said, sizeof said, rank, name);
     if (rank == TR_FROM_SET && !near && is_key_word(name))
         return tr_fail(err, speakers[rank].code,
@@ -307,7 +317,10 @@ static int unknown_name(enum tr_rank rank, const char *name, const char *where,
         spell(meant, sizeof meant, rank, near);
     return tr_fail(err, speakers[rank].code, "%s%sunknown %s %s; %s%s%s",
                    in_file && where ? where : "", in_file && where ? ": " : "",
-                   rank == TR_FROM_SET ? "option" : "key", said,
+                   rank == TR_FROM_SET   ? "option"
+                   : rank == TR_FROM_ENV ? "variable"
+                                         : "key",
+                   said,
                    near ? "did you mean " : "see trommel help classify",
                    near ? meant : "", near ? "?" : "");
 }
@@ -567,14 +580,41 @@ static int unload(struct tr_config *cfg, struct tr_err *err)
     return TR_OK;
 }
 
+/* A budget in a variable whose name is misspelt would be none. Names that are
+ * like none of ours are somebody else's: Kubernetes makes some for a service
+ * that has our name. */
+static int check_variables(struct tr_err *err)
+{
+    static const char ours[] = "TROMMEL_";
+
+    for (char **e = environ; e && *e; e++) {
+        const char *equals = strchr(*e, '=');
+        char name[80];
+        size_t n = 0;
+
+        if (strncmp(*e, ours, sizeof ours - 1) != 0 || !equals || !equals[1])
+            continue;
+        for (const char *c = *e + sizeof ours - 1;
+             c < equals && n < sizeof name - 1; c++)
+            name[n++] = *c == '_' ? '-' : *c >= 'A' && *c <= 'Z'
+                                              ? (char)(*c - 'A' + 'a') : *c;
+        name[n] = '\0';
+        if (!tr_option_find(tr_str_c(name)) && nearest(TR_FROM_ENV, name))
+            return unknown_name(TR_FROM_ENV, name, NULL, err);
+    }
+    return TR_OK;
+}
+
 int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
                    struct tr_err *err)
 {
     int rc = TR_OK;
 
+    TRY(unload(cfg, err));
+    if (!env)
+        TRY(check_variables(err));
     if (!env)
         env = from_system;
-    TRY(unload(cfg, err));
     for (size_t i = 0; i < tr_option_count; i++) {
         const struct tr_option *opt = &tr_options[i];
         char name[80];

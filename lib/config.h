@@ -48,7 +48,8 @@ int tr_config_put(struct tr_config *cfg, enum tr_rank rank, const char *name,
 /* Back to the default; an unknown name is ignored. TR_NOMEM may come. */
 int tr_config_unset(struct tr_config *cfg, const char *name);
 /* Environment and the user's config.yaml, in place of what an earlier load
- * took from there. env NULL: getenv. */
+ * took from there. env NULL: getenv, and no variable may have a name that is
+ * nearly one of ours. */
 int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
                    struct tr_err *err);
 /* $XDG_CONFIG_HOME/trommel or ~/.config/trommel; "" when there is no home. */

@@ -122,9 +122,11 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
 
         if (tr_sink_flush(d->sink, &broken) == TR_OK &&
             *tr_sink_partial(d->sink)) {
-            snprintf(line, sizeof line, "%s holds the first %" PRId64
-                     " rows; --offline writes all that is known",
-                     tr_sink_partial(d->sink), c.rows_written);
+            snprintf(line, sizeof line, "%s holds the first %" PRId64 " row%s%s",
+                     tr_sink_partial(d->sink), c.rows_written,
+                     c.rows_written == 1 ? "" : "s",
+                     *tr_store_path(d->store)
+                         ? "; --offline writes all that is known" : "");
             tr_drive_say(d, 2, line);
         }
     }

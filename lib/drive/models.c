@@ -195,6 +195,10 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
                  (!model[5] || model[5] == ':');
     int rc;
 
+    if (first && !local && strchr(model, ','))
+        return tr_fail(err, TR_USAGE, "--model %s: a run asks one model; name "
+                       "those that step in for it with --fallback (trommel "
+                       "estimate compares several)", model);
     if (o.batch && local)
         return tr_fail(err, TR_USAGE, "--batch is for providers that offer "
                        "batches; the local model answers at once");

@@ -314,15 +314,6 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
     o.job = job.p;
     if (!tr_buf_ok(&job))
         TRY(tr_fail(err, TR_NOMEM, "out of memory"));
-    if (o.request_timeout_ms < 1)
-        TRY(tr_fail(err, TR_USAGE, "--timeout 0 would pay for answers and hear "
-                    "none: give it a time, such as 120s, or leave it out"));
-    if (d->source && o.as_completed)
-        TRY(tr_fail(err, TR_USAGE, "--order completed is for pushed rows; a "
-                    "file is always written in input order"));
-    if (!d->source && o.apart)
-        TRY(tr_fail(err, TR_USAGE, "--apart names a column, and rows that are "
-                    "pushed have none: give each customer a run of its own"));
     TRY(tr_drive_open_till(d, &o, err));
     tr_drive_env(d);
     TRY(fit_descriptors(d, o.concurrency, err));
@@ -400,7 +391,36 @@ static int refuse_without_input(const struct tr_drive *d, struct tr_err *err)
                            "where rows are pushed, push what is to be asked "
                            "and take the results", names[i]);
     }
+    if (tr_config_text(d->cfg, "apart"))
+        return tr_fail(err, TR_USAGE, "--apart names a column, and rows that "
+                       "are pushed have none: give each customer a run of its "
+                       "own");
     return TR_OK;
+}
+
+/* Values that may be said, and make no sense together, or here. */
+static int check_settings(const struct tr_drive *d, bool reads,
+                          struct tr_err *err)
+{
+    const struct tr_config *cfg = d->cfg;
+
+    if (tr_config_ms(cfg, "timeout") < 1)
+        return tr_fail(err, TR_USAGE, "--timeout 0 would pay for answers and "
+                       "hear none: give it a time, such as 120s, or leave it "
+                       "out");
+    if (tr_config_small(cfg, "alert-errors") > 100)
+        return tr_fail(err, TR_USAGE, "--alert-errors %d: a percentage from 1 "
+                       "to 100 is wanted, or 0 for never",
+                       tr_config_small(cfg, "alert-errors"));
+    if (tr_config_rank(cfg, "fallback-on") == TR_FROM_SET &&
+        !tr_config_rank(cfg, "fallback"))
+        return tr_fail(err, TR_USAGE, "--fallback-on says when rows go on to "
+                       "the next model, and there is none: name it with "
+                       "--fallback");
+    if (reads && strcmp(tr_config_text(cfg, "order"), "completed") == 0)
+        return tr_fail(err, TR_USAGE, "--order completed is for pushed rows; a "
+                       "file is always written in input order");
+    return reads ? TR_OK : refuse_without_input(d, err);
 }
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
@@ -422,6 +442,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     d->dry_run = tr_config_flag(d->cfg, "dry-run");
     TRY(open_task(d, err));
     TRY(source_opts(d, o, err));
+    TRY(check_settings(d, o->path_count > 0, err));
     if (o->path_count) {
         TRY(tr_source_open(&d->source, o, err));
         tr_drive_say(d, 2, tr_source_summary(d->source));
@@ -429,7 +450,6 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
                                    err));
         TRY(draw_asked(d, o, err));
     } else {
-        TRY(refuse_without_input(d, err));
         d->results = tr_array(TR_RESULTS, sizeof *d->results);
         if (!d->results)
             TRY(tr_fail(err, TR_NOMEM, "out of memory"));

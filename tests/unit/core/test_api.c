@@ -64,6 +64,8 @@ static void a_run_that_did_not_open_may_be_stepped(void **state)
         assert_int_equal(trommel_run_step(run, 0), TROMMEL_DONE);
         assert_int_equal(trommel_run_exit(run),
                          trommel_exit_code(cases[i].code));
+        assert_int_equal(trommel_run_push(run, NULL, "text", 4),
+                         cases[i].code);
         assert_string_equal(trommel_run_error(run), why);
         assert_null(trommel_run_next(run));
         trommel_run_close(run);
@@ -104,6 +106,29 @@ static void a_row_without_an_id_has_its_number(void **state)
     } while (rc == TROMMEL_MORE);
     assert_int_equal(rc, TROMMEL_DONE);
     assert_int_equal(seen, IDS);
+    trommel_run_close(run);
+}
+
+/* Whoever pushes until there is room would push for ever. */
+static void a_run_that_is_over_takes_no_rows(void **state)
+{
+    static const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+    };
+    trommel_run *run;
+    char why[400];
+    (void)state;
+
+    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(trommel_run_push(run, NULL, "text", 4), 0);
+    trommel_run_stop(run, 130);
+    while (trommel_run_step(run, 0) == TROMMEL_MORE)
+        ;
+    snprintf(why, sizeof why, "%s", trommel_run_error(run));
+    assert_true(why[0]);
+    assert_int_equal(trommel_run_push(run, NULL, "text", 4), TROMMEL_ESTOPPED);
+    assert_string_equal(trommel_run_error(run), why);
     trommel_run_close(run);
 }
 
@@ -252,6 +277,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_that_did_not_open_may_be_stepped),
         cmocka_unit_test(a_row_without_an_id_has_its_number),
+        cmocka_unit_test(a_run_that_is_over_takes_no_rows),
         cmocka_unit_test(a_row_of_blanks_is_empty),
         cmocka_unit_test(a_stopped_run_has_no_output),
         cmocka_unit_test(loading_twice_is_loading_once),

@@ -756,8 +756,11 @@ static void a_proxy_of_others_hides_no_address(void **state)
         {"http://[fe80::1]/v1", "http_proxy", "*", false},
         {"http://[fe80::1]/v1", "http_proxy", "example.org, fe80::1",
          false},
+        {"http://[fe80::1]/v1", "http_proxy", "10.0.0.0/8,fe80::/10", false},
+        {"http://[fe80::1]/v1", "http_proxy", "::/0", false},
         {"http://a.Example.org:81/v1", "all_proxy", ".example.org.", false},
         {"http://[fe80::1]/v1", "http_proxy", "example.org", true},
+        {"http://[fe80::1]/v1", "http_proxy", "fec0::/10,0.0.0.0/0", true},
         {"http://badexample.org/v1", "all_proxy", "example.org,", true},
     };
     char address[60];
