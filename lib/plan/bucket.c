@@ -243,9 +243,11 @@ static void learn_limit(struct tr_bucket *b, const struct tr_limit *l,
 void tr_bucket_learn(struct tr_bucket *b, const struct tr_limit *l, bool served,
                      int in_flight, int64_t sent_at)
 {
+    bool stated = b->limit > 0 && b->base <= 0; /* by a reply before */
+
     if (l->limit > 0)
         learn_limit(b, l, served, in_flight, sent_at);
-    else if (l->limit < 0 && l->remaining >= 0)
+    else if (l->limit < 0 && l->remaining >= 0 && !stated)
         learn_level(b, l, sent_at);
     else
         b->correction = 1; /* nothing new is said: nobody else is seen */

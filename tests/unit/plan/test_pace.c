@@ -170,6 +170,33 @@ static void a_stated_window_needs_no_guess(void **state)
     assert_in_range(tr_pace_rpm(&pace), 2980, 3000);
 }
 
+/* Of two servers behind one address one says the limit, or a refusal leaves it
+ * out: it stands as it was said. */
+static void a_limit_left_out_stands(void **state)
+{
+    static const int64_t left[] = {0, 300, 599};
+    struct tr_pace_opts opts = {0};
+    (void)state;
+
+    for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
+        struct tr_limits l = {{600, 599, 100, 0}, NOTHING, NOTHING, NOTHING};
+        struct tr_pace_news news = {.outcome = TR_OUT_OK, .limits = &l,
+                                    .sent_at = START, .tokens_true = -1,
+                                    .retry_after_ms = -1};
+
+        tr_pace_init(&pace, &opts, START);
+        tr_pace_sent(&pace, 0, START);
+        tr_pace_reply(&pace, &news, START);
+        assert_in_range(tr_pace_rpm(&pace), 590, 600);
+        l.requests = (struct tr_limit){-1, left[i], -1, 0};
+        news.sent_at = START + TR_S;
+        tr_pace_sent(&pace, 0, START + TR_S);
+        tr_pace_reply(&pace, &news, START + TR_S);
+        assert_in_range(tr_pace_rpm(&pace), 590, 600);
+        assert_in_range(tr_pace_wait(&pace, START + TR_S), 0, TR_S);
+    }
+}
+
 /* Input and output are limited apart (Anthropic): the tighter one paces. */
 static void input_and_output_are_limited_apart(void **state)
 {
@@ -840,6 +867,7 @@ int main(void)
         cmocka_unit_test(the_window_of_a_limit_is_found),
         cmocka_unit_test(a_limit_of_a_day_is_a_stock),
         cmocka_unit_test(a_stated_window_needs_no_guess),
+        cmocka_unit_test(a_limit_left_out_stands),
         cmocka_unit_test(input_and_output_are_limited_apart),
         cmocka_unit_test(the_users_ceiling_stands_above_all),
         cmocka_unit_test(refusals_beside_headers_forgive_nothing),
