@@ -59,8 +59,10 @@ static int64_t when_to_probe(const struct tr_health *h,
     case TR_LANE_EXHAUSTED: {
         int64_t first = news->quota_probe_ns;
 
-        /* An end that the server stated is worth a probe in any case. */
-        if (first <= 0 && news->retry_after_ms <= 0)
+        /* An end that the server stated is worth a probe in any case, and
+         * another one where that was lost or failed for another reason. */
+        if (first <= 0 && news->retry_after_ms <= 0 &&
+            !(h->comes_back && h->probes))
             return TR_NEVER;
         return next_probe(h, first > 0 ? first : 60 * TR_S, QUOTA_PROBE_MAX,
                           news, now);

@@ -81,6 +81,29 @@ static void a_day_is_probed_when_it_ends(void **state)
     assert_true(tr_health_wants_probe(&h, START + 7260 * TR_S));
 }
 
+/* The probe at its end is lost on the way: the day has ended all the same. Only
+ * a provider that says so without an end takes the hope. */
+static void a_probe_that_is_lost_says_nothing_of_a_day(void **state)
+{
+    const int64_t end = START + 7260 * TR_S;
+    struct tr_health h = {0};
+    struct tr_health_news n = news(TR_OUT_EXHAUSTED, 429, START);
+    (void)state;
+
+    n.retry_after_ms = 2 * 3600 * 1000;
+    assert_true(tr_health_reply(&h, &n, START));
+    n = news(TR_OUT_LOST, 0, end);
+    n.probe = h.probing = true;
+    assert_false(tr_health_reply(&h, &n, end + TR_S));
+    assert_int_equal(h.state, TR_LANE_EXHAUSTED);
+    assert_false(tr_health_wants_probe(&h, end + 30 * TR_S));
+    assert_true(tr_health_wants_probe(&h, end + 300 * TR_S));
+    n = news(TR_OUT_EXHAUSTED, 429, end + 300 * TR_S);
+    n.probe = h.probing = true;
+    assert_false(tr_health_reply(&h, &n, end + 301 * TR_S));
+    assert_false(tr_health_wants_probe(&h, end + 1000 * 3600 * TR_S));
+}
+
 /* Whoever waits for the end of what the server asked for waits for a probe. */
 static void a_probe_comes_when_a_wish_ends(void **state)
 {
@@ -497,6 +520,7 @@ int main(void)
         cmocka_unit_test(a_used_up_quota_closes_at_once_and_for_good),
         cmocka_unit_test(a_probe_is_for_the_trouble_it_left_in),
         cmocka_unit_test(a_day_is_probed_when_it_ends),
+        cmocka_unit_test(a_probe_that_is_lost_says_nothing_of_a_day),
         cmocka_unit_test(a_probe_comes_when_a_wish_ends),
         cmocka_unit_test(probes_for_quota_come_one_by_one_and_ever_later),
         cmocka_unit_test(a_refused_key_is_gone),
