@@ -74,8 +74,11 @@ int64_t tr_meter_bound(const struct tr_meter *m, size_t bytes)
 int64_t tr_meter_estimate(const struct tr_meter *m, size_t bytes)
 {
     double t = m->tokens_per_byte * (double)tokens_of_bytes(bytes);
+    int64_t most = tr_meter_bound(m, bytes);
 
-    return (int64_t)t + 1;
+    /* What a server adds to each request makes more tokens of few bytes, but
+     * no more of many. */
+    return t < (double)most ? (int64_t)t + 1 : most;
 }
 
 /* Half of the weight goes when this many replies are in the sums. */

@@ -106,6 +106,26 @@ static void the_estimate_follows_what_is_reported(void **state)
     assert_in_range(tr_meter_estimate(&m, 1000), 480, 501);
 }
 
+/* A server that puts words of its own before each prompt counts more tokens
+ * than there are bytes. They do not grow with the text: one that fits is not
+ * failed for them. */
+static void what_a_server_adds_makes_no_text_too_long(void **state)
+{
+    const struct tr_pack_policy policy = {.context = 128000};
+    const struct tr_usage u = {2500, 96, -1, -1, -1};
+    const uint32_t bytes = 100000;
+    const uint16_t company = 0;
+    struct tr_meter m;
+    (void)state;
+
+    tr_meter_init(&m);
+    for (int i = 0; i < 20; i++)
+        tr_meter_learn(&m, 1000, 16, &u);
+    assert_in_range(tr_meter_estimate(&m, 1000), 2490, 2501);
+    assert_in_range(tr_meter_estimate(&m, bytes), 1, bytes + 1500);
+    assert_int_equal(tr_pack_take(&policy, &m, &bytes, &company, 1, 8), 1);
+}
+
 static void reasoning_raises_its_allowance_only(void **state)
 {
     static const struct {
@@ -313,6 +333,7 @@ int main(void)
         cmocka_unit_test(a_seed_says_it_all_and_says_it_evenly),
         cmocka_unit_test(the_bound_is_never_too_low),
         cmocka_unit_test(the_estimate_follows_what_is_reported),
+        cmocka_unit_test(what_a_server_adds_makes_no_text_too_long),
         cmocka_unit_test(reasoning_raises_its_allowance_only),
         cmocka_unit_test(packs_are_filled_by_count_tokens_and_company),
         cmocka_unit_test(a_long_thought_leaves_packs_of_many),
