@@ -211,7 +211,7 @@ void tr_meter_read(struct tr_meter *m, struct tr_str line)
             return;
     }
     if (n != METER_NUMBERS || v[0] != 1 || v[1] <= 0 ||
-        v[1] > INT64_C(1000000000) || v[2] > OVERHEAD_KEPT)
+        v[1] > INT64_C(1000000000) * OVERHEAD_KEPT || v[2] > OVERHEAD_KEPT)
         return;
     m->tokens_per_byte = (double)v[1] / 1e9;
     m->overhead = v[2] > m->overhead ? v[2] : m->overhead;

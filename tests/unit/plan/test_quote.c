@@ -168,6 +168,26 @@ static void a_meter_survives_a_run(void **state)
     tr_buf_release(&line);
 }
 
+/* Whoever puts words of his own before each prompt counts more tokens than
+ * there are bytes: the next run's first requests must be reserved for it. */
+static void what_a_server_adds_is_remembered(void **state)
+{
+    const struct tr_usage u = {.in = 2500, .out = 57};
+    struct tr_meter a, b;
+    struct tr_buf line;
+    (void)state;
+
+    tr_meter_init(&a);
+    tr_meter_learn(&a, 1000, 10, &u);
+    tr_buf_init(&line, 0);
+    tr_meter_write(&a, &line);
+    tr_meter_init(&b);
+    tr_meter_read(&b, tr_buf_str(&line));
+    assert_int_equal(tr_meter_bound(&b, 1000), 2500);
+    assert_in_range(tr_meter_estimate(&b, 1000), 2500, 2502);
+    tr_buf_release(&line);
+}
+
 static void time_follows_from_what_is_tightest(void **state)
 {
     static const struct {
@@ -200,6 +220,7 @@ int main(void)
         cmocka_unit_test(items_asked_twice_are_paid_twice),
         cmocka_unit_test(what_came_from_the_cache_is_cheaper),
         cmocka_unit_test(a_meter_survives_a_run),
+        cmocka_unit_test(what_a_server_adds_is_remembered),
         cmocka_unit_test(time_follows_from_what_is_tightest),
     };
 
