@@ -47,14 +47,15 @@ const struct tr_rule *tr_rule(enum tr_outcome outcome)
 #define BACKOFF_CAP_MS 30000.0
 #define BACKOFF_LONG_MS (15 * 60 * 1000.0)
 #define TOLD_MAX_MS (24 * 3600 * INT64_C(1000))
-#define SPREAD_MAX_MS (60 * INT64_C(1000))
+#define SPREAD_MAX_NS (60 * TR_S)
 
 int64_t tr_told_wait_ns(int64_t told_ms, double unit)
 {
     int64_t ms = told_ms < 0 ? 0 : told_ms < TOLD_MAX_MS ? told_ms : TOLD_MAX_MS;
-    int64_t spread = ms / 10 < SPREAD_MAX_MS ? ms / 10 : SPREAD_MAX_MS;
+    int64_t wait = ms * TR_MS;
+    int64_t spread = wait / 10 < SPREAD_MAX_NS ? wait / 10 : SPREAD_MAX_NS;
 
-    return ms * TR_MS + (int64_t)((double)(spread * TR_MS) * unit);
+    return wait + (int64_t)((double)spread * unit);
 }
 
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit)

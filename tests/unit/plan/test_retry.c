@@ -83,6 +83,17 @@ static void back_off_is_jittered_above_the_servers_wish(void **state)
     }
 }
 
+/* Whoever is told a few milliseconds is one of many that ask for each token of
+ * a bucket. */
+static void a_short_wish_is_jittered_too(void **state)
+{
+    (void)state;
+
+    assert_int_equal(tr_told_wait_ns(9, 0), 9 * TR_MS);
+    assert_int_equal(tr_told_wait_ns(9, 0.5), 9 * TR_MS + 45 * TR_MS / 100);
+    assert_int_equal(tr_told_wait_ns(19, 0.5), 19 * TR_MS + 95 * TR_MS / 100);
+}
+
 static void retries_are_a_tenth_of_successes(void **state)
 {
     struct tr_retry_budget b;
@@ -186,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_outcome_has_its_row),
         cmocka_unit_test(back_off_is_jittered_above_the_servers_wish),
+        cmocka_unit_test(a_short_wish_is_jittered_too),
         cmocka_unit_test(retries_are_a_tenth_of_successes),
         cmocka_unit_test(a_commit_is_due),
         cmocka_unit_test(syncing_takes_a_small_share_and_nothing_lies_long),
