@@ -156,12 +156,26 @@ void tr_pace_give(struct tr_pace *p, int unit, double units, int64_t now)
         p->buckets[unit].due_at -= tr_nanos(units / r);
 }
 
-static void bucket_rescale(struct tr_bucket *b, double before, double after,
+/* A rate that is only felt for grows while something else holds requests back:
+ * a moment at it is no debt of hours at the next one. No wait becomes longer
+ * than what is under way takes, but for requests that take turns. What the
+ * user's limit asks for is kept. */
+static void bucket_rescale(struct tr_pace *p, int unit, double before,
                            int64_t now)
 {
-    if (before > 0 && after > 0 && b->due_at > now)
-        b->due_at = tr_later(now, tr_nanos((double)(b->due_at - now) / TR_S *
-                                           before / after));
+    struct tr_bucket *b = &p->buckets[unit];
+    double after = tr_pace_rate(p, unit, now), was, owed, most;
+
+    if (before <= 0 || after <= 0 || b->due_at <= now)
+        return;
+    was = (double)(b->due_at - now) / TR_S;
+    owed = was * before / after;
+    most = (p->in_flight + 2) * b->estimate.most / after;
+    if (tr_pace_is_estimated(p, unit))
+        most = fmax(most, TR_PACE_TURNS_S);
+    if (b->ceiling <= 0)
+        owed = fmin(owed, fmax(was, most));
+    b->due_at = tr_later(now, tr_nanos(owed));
 }
 
 void tr_pace_rates(const struct tr_pace *p, double r[TR_PACE_UNITS],
@@ -175,7 +189,7 @@ void tr_pace_rescale(struct tr_pace *p, const double before[TR_PACE_UNITS],
                      int64_t now)
 {
     for (int u = 0; u < TR_PACE_UNITS; u++)
-        bucket_rescale(&p->buckets[u], before[u], tr_pace_rate(p, u, now), now);
+        bucket_rescale(p, u, before[u], now);
 }
 
 void tr_pace_follow_clock(struct tr_pace *p, int64_t now)

@@ -22,7 +22,6 @@
 #define TOLD_MOST 2             /* refusals in a row that headers explain */
 #define LITTLE 3.0              /* times rate and latency: they vary */
 #define PRESSED (10 * TR_S)     /* an overload counts more for so long */
-#define TURNS_S 60.0            /* requests may owe so much after a refusal */
 #define LATENCY_GAIN 0.1
 #define EASE_OVER (75 * 60 * TR_S)
 
@@ -139,7 +138,8 @@ static void forgive_debt(struct tr_pace *p, int unit, bool first, int64_t now)
     double r = tr_pace_rate(p, unit, now);
     double owed = (p->in_flight + 2) * b->estimate.most / r;
     bool turns = unit == TR_PACE_REQUESTS && !first;
-    int64_t most = tr_later(now, tr_nanos(turns ? fmax(owed, TURNS_S) : owed));
+    int64_t most = tr_later(
+        now, tr_nanos(turns ? fmax(owed, TR_PACE_TURNS_S) : owed));
 
     if (tr_pace_is_estimated(p, unit) && b->ceiling <= 0 && r > 0 &&
         b->due_at > most)

@@ -13,6 +13,7 @@
 #include "plan/pace.h"
 
 enum { TR_PACE_START = 4 }; /* requests in flight that nobody has to learn */
+#define TR_PACE_TURNS_S 60.0 /* requests may owe so much after a refusal */
 
 /* The lower of two limits; 0: no limit. */
 static inline double tr_pace_lower(double a, double b)

@@ -197,6 +197,42 @@ static void a_limit_left_out_stands(void **state)
     }
 }
 
+/* While the server is left alone the rate that is felt for grows to millions.
+ * A moment's debt at that rate is no debt of hours at the one that somebody
+ * states then. */
+static void a_stated_limit_makes_no_long_debt(void **state)
+{
+    static const double told[] = {10, 0};
+    static const bool follows[] = {true, false};
+    (void)state;
+
+    for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+        struct tr_pace_opts opts = {0};
+        struct tr_limits said = {{600, 599, 100, 0}, NOTHING, NOTHING, NOTHING};
+        int64_t now = START;
+
+        tr_pace_init(&pace, &opts, now);
+        for (int i = 0; i < 4; i++) {
+            struct tr_pace_news news = {
+                .outcome = i < 3 ? TR_OUT_THROTTLED : TR_OUT_OK,
+                .status = i < 3 ? 429 : 200, .tokens_estimate = 500,
+                .tokens_true = -1, .unit = 0.5,
+                .limits = i < 3 || elsewhere ? &silent : &said,
+                .retry_after_ms = i == 2 ? 55000 : -1};
+
+            now += tr_pace_wait(&pace, now);
+            news.sent_at = now;
+            tr_pace_sent(&pace, 500, now);
+            if (i == 3 && elsewhere)
+                tr_pace_told(&pace, told, follows, now);
+            now += TR_MS / 2;
+            tr_pace_reply(&pace, &news, now);
+        }
+        assert_in_range(tr_pace_rpm(&pace), 590, 600);
+        assert_in_range(tr_pace_wait(&pace, now), 0, 60 * TR_S);
+    }
+}
+
 /* Input and output are limited apart (Anthropic): the tighter one paces. */
 static void input_and_output_are_limited_apart(void **state)
 {
@@ -868,6 +904,7 @@ int main(void)
         cmocka_unit_test(a_limit_of_a_day_is_a_stock),
         cmocka_unit_test(a_stated_window_needs_no_guess),
         cmocka_unit_test(a_limit_left_out_stands),
+        cmocka_unit_test(a_stated_limit_makes_no_long_debt),
         cmocka_unit_test(input_and_output_are_limited_apart),
         cmocka_unit_test(the_users_ceiling_stands_above_all),
         cmocka_unit_test(refusals_beside_headers_forgive_nothing),
