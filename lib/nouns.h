@@ -387,5 +387,7 @@ struct tr_lease {
     int64_t refused_sent_at;      /* ... when that request had left, ... */
     int64_t hold_until;           /* ... and how long the server asked to wait */
 };
+/* Of rate and sent: whoever says more is not believed. */
+#define TR_LEASE_UNITS_MAX 1e15
 
 #endif

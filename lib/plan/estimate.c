@@ -17,6 +17,8 @@
 #define START_EASY 50.0
 #define GROW_FOLD_S 3.0    /* later, and in RAMP */
 #define FIND_FOLD_S 3.0
+#define FIND_MOST 1e6      /* requests per second: nobody serves more, and what
+                              nothing holds back must not grow without end */
 #define OTHERS_S 0.06      /* so uncertain is when others sent */
 #define JITTER_S 0.003     /* requests may arrive that much earlier */
 #define SPAN_LEAST_S 0.01  /* refusals nearer than that are one */
@@ -216,7 +218,8 @@ double tr_estimate_rate(const struct tr_estimate *e, bool slow_start,
     case TR_EST_START:
         return slow_start ? start_rate(e) : 0;
     case TR_EST_FIND:
-        return e->base * exp(fmin(fmax(t, 0), 60) / FIND_FOLD_S);
+        return fmin(e->base * exp(fmin(fmax(t, 0), 60) / FIND_FOLD_S),
+                    FIND_MOST * e->most);
     case TR_EST_RAMP:
         return e->base + fmax(0, e->taken.sum - e->ramp_from) / GROW_FOLD_S;
     case TR_EST_CRUISE:

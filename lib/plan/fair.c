@@ -79,7 +79,8 @@ void tr_fair_look(struct tr_fair *f, const struct tr_pace *p, int64_t now)
         mine->want[k] = now < f->short_until[k] || rate <= 0
                             ? 1 : bounded(ROOM * f->used[k] / rate);
         mine->sent[k] = sent;
-        mine->rate[k] = tr_pace_learned_rate(p, k, now);
+        mine->rate[k] = fmin(tr_pace_learned_rate(p, k, now),
+                             TR_LEASE_UNITS_MAX);
     }
     mine->rate_at = p->rate_at;
     mine->refused_at = p->refused_at;

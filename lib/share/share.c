@@ -31,7 +31,6 @@ enum {
 };
 #define TAIL ".leases"
 #define TIME_MAX (INT64_MAX / 4) /* seventy years of running, in ns */
-#define UNITS_MAX 1e15           /* requests or tokens, also in a second */
 
 /* 128 bytes: 32 of them in a page, none across two. */
 struct record {
@@ -101,8 +100,8 @@ static bool is_sane(const struct tr_lease *l)
     for (int k = 0; k < TR_LIMIT_KINDS; k++)
         sane = sane && l->want[k] >= 0 && l->want[k] <= 1 &&
                l->part[k] >= 0 && l->part[k] <= 1 && l->rate[k] >= 0 &&
-               l->rate[k] < UNITS_MAX && l->sent[k] >= 0 &&
-               l->sent[k] < UNITS_MAX;
+               l->rate[k] <= TR_LEASE_UNITS_MAX && l->sent[k] >= 0 &&
+               l->sent[k] <= TR_LEASE_UNITS_MAX;
     return sane;
 }
 

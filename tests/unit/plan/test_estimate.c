@@ -409,6 +409,29 @@ static void a_refusal_found_after_sleep_is_not_waited_for(void **state)
 }
 
 /* Whatever comes, in whatever order: rates stay finite and above nothing. */
+/* Each refusal is felt for again from what was reached before it, and what
+ * nothing held back lets that grow: never to more than anybody serves. */
+static void what_is_felt_for_has_an_end(void **state)
+{
+    int64_t now = WORLD_START;
+    struct tr_estimate e;
+    (void)state;
+
+    tr_estimate_init(&e, now);
+    for (int i = 0; i < 200; i++) {
+        tr_estimate_sent(&e, 100, false, now);
+        now += TR_S / 3;
+        if (i & 1)
+            tr_estimate_refused(&e, 100, -1, now - TR_S / 3, now);
+        else
+            tr_estimate_accepted(&e, now - TR_S / 3, now);
+        now += 70 * TR_S;
+        if (!(tr_estimate_rate(&e, true, now) <= 1e6 * 100))
+            fail_msg("%g a second after %d requests",
+                     tr_estimate_rate(&e, true, now), i + 1);
+    }
+}
+
 static void nothing_breaks_it(void **state)
 {
     struct tr_rng rng = {42};
@@ -471,6 +494,7 @@ int main(void)
         cmocka_unit_test(darkness_is_looked_at),
         cmocka_unit_test(a_raised_limit_makes_no_larger_bucket),
         cmocka_unit_test(a_refusal_found_after_sleep_is_not_waited_for),
+        cmocka_unit_test(what_is_felt_for_has_an_end),
         cmocka_unit_test(nothing_breaks_it),
     };
 

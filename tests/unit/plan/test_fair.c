@@ -497,6 +497,45 @@ static void what_others_learned_is_a_beginning(void **state)
     assert_true(fabs(tr_pace_rpm(&p) - 600) < 6); /* our own eyes */
 }
 
+/* Something else than the limit holds all requests back, and half of them are
+ * refused: the rate that is felt for grows and grows. A lease with a number
+ * that cannot be would not count, as if nobody shared the key. */
+static void what_is_told_can_be_believed(void **state)
+{
+    struct tr_pace_news news = {
+        .tokens_estimate = 1000, .tokens_true = -1, .limits = &silent,
+        .retry_after_ms = -1, .unit = 0.5};
+    int64_t now = START;
+    struct tr_fair f;
+    struct tr_pace p;
+    (void)state;
+
+    tr_pace_init(&p, &(struct tr_pace_opts){.rpm = 2}, now);
+    tr_fair_init(&f, now);
+    for (int i = 0; i < 60; i++) {
+        now += tr_pace_wait(&p, now);
+        tr_pace_sent(&p, 1000, now);
+        news.outcome = i & 1 ? TR_OUT_THROTTLED : TR_OUT_OK;
+        news.status = i & 1 ? 429 : 200;
+        news.sent_at = now;
+        now += TR_S / 3;
+        tr_pace_reply(&p, &news, now);
+        tr_fair_look(&f, &p, now);
+        for (int k = 0; k < TR_LIMIT_KINDS; k++)
+            if (!(f.mine.rate[k] <= TR_LEASE_UNITS_MAX))
+                fail_msg("request %d: kind %d at %g a second", i, k,
+                         f.mine.rate[k]);
+    }
+    /* Nor what a provider without a limit may state for one. */
+    news.limits = &(struct tr_limits){
+        .requests = {INT64_MAX, INT64_MAX, 0, 1}, .tokens = silent.tokens,
+        .input = silent.input, .output = silent.output};
+    news.outcome = TR_OUT_OK;
+    tr_pace_reply(&p, &news, now);
+    tr_fair_look(&f, &p, now);
+    assert_true(f.mine.rate[TR_LIMIT_REQUESTS] <= TR_LEASE_UNITS_MAX);
+}
+
 /* Debts are time: they stretch and shrink with the part. */
 static void a_debt_follows_the_part(void **state)
 {
@@ -534,6 +573,7 @@ int main(void)
         cmocka_unit_test(a_late_one_gets_its_part),
         cmocka_unit_test(anothers_refusal_is_not_met_twice),
         cmocka_unit_test(what_others_learned_is_a_beginning),
+        cmocka_unit_test(what_is_told_can_be_believed),
         cmocka_unit_test(a_debt_follows_the_part),
     };
 
