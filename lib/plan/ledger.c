@@ -174,8 +174,10 @@ out:
 
 /* ---- as text ------------------------------- */
 
-#define HEAD "trommel ledger 2"
-#define HEAD_1 "trommel ledger 1" /* without what is lost */
+#define NAME "trommel ledger "
+#define FORM 2
+#define HEAD NAME "2"
+#define HEAD_1 NAME "1" /* without what is lost */
 
 static void put_numbers(struct tr_buf *out, const int64_t *v)
 {
@@ -297,12 +299,23 @@ static bool take_all(struct tr_ledger *l, struct tr_str text)
     return take_word(&at, "end ") && take_word(&at, hex);
 }
 
+static bool is_newer(struct tr_str text)
+{
+    int64_t form;
+
+    return take_word(&text, NAME) && take_number(&text, &form) && form > FORM;
+}
+
 int tr_ledger_read(struct tr_ledger *l, struct tr_str text, const char *path,
                    struct tr_err *err)
 {
     *l = (struct tr_ledger){0};
     if (text.n == 0 || take_all(l, text))
         return TR_OK;
+    if (is_newer(text))
+        return tr_fail(err, TR_CONFIG, "%s was written by a newer trommel, and "
+                       "how much of the job's budget is used stands there: "
+                       "upgrade trommel", path);
     return tr_fail(err, TR_CONFIG, "%s was changed or damaged: how much of the "
                    "job's budget is used is not known. Remove the file when "
                    "no run of the job is at work, and lower the budget by what "

@@ -400,6 +400,32 @@ static void a_damaged_ledger_is_never_an_empty_one(void **state)
     tr_buf_release(&b);
 }
 
+/* Whoever removes it, as for a damaged one, has the budget a second time. */
+static void a_ledger_of_a_newer_program_is_left_alone(void **state)
+{
+    static const struct {
+        const char *text;
+        bool newer;
+    } cases[] = {
+        {"trommel ledger 3\nperiod 4 0\nend 0011223344556677\n", true},
+        {"trommel ledger 12 and more\n", true},
+        {"trommel ledger 2\nperiod 4 0\nend 0011223344556677\n", false},
+        {"trommel ledger x\n", false},
+        {"trommel ledger", false},
+    };
+    struct tr_ledger l;
+    struct tr_err err;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(tr_ledger_read(&l, tr_str_c(cases[i].text), "l",
+                                        &err), TR_CONFIG);
+        if (!strstr(err.text, "newer trommel") != !cases[i].newer ||
+            !strstr(err.text, "Remove the file") != cases[i].newer)
+            fail_msg("%s: %s", cases[i].text, err.text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,6 +438,7 @@ int main(void)
         cmocka_unit_test(a_ledger_of_the_first_form_is_read),
         cmocka_unit_test(who_is_a_day_behind_counts_himself),
         cmocka_unit_test(a_damaged_ledger_is_never_an_empty_one),
+        cmocka_unit_test(a_ledger_of_a_newer_program_is_left_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
