@@ -630,6 +630,37 @@ static void what_was_worked_on_counts(void **state)
     }
 }
 
+/* What refuses a batch is read as what refuses a request: a spend limit ends
+ * the lane, where waiting for money would take all of --max-wait. */
+static void a_spend_limit_is_no_pace(void **state)
+{
+    static const struct {
+        const char *headers, *body;
+        enum tr_outcome outcome;
+    } rows[] = {
+        {"", "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\","
+         "\"message\":\"Your organization has reached its monthly spend "
+         "limit.\"}}", TR_OUT_EXHAUSTED},
+        {"retry-after: 30\n", "{\"type\":\"error\",\"error\":{\"type\":"
+         "\"rate_limit_error\",\"message\":\"You spend too fast.\"}}",
+         TR_OUT_THROTTLED},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tr_lane *lane = open_lane("anthropic");
+        struct tr_reply reply;
+
+        hand_in(lane);
+        assert_true(answer_with(lane, await(lane), 429, rows[i].headers,
+                                rows[i].body, &reply));
+        if (reply.outcome != rows[i].outcome ||
+            reply.billing != TR_BILL_NONE || !reply.unsent)
+            fail_msg("row %zu: %s", i, tr_outcome_word(reply.outcome));
+        lane->vt->close(lane);
+    }
+}
+
 /* ---- room in the provider's queue -------------------------------------- */
 
 /* An OpenAI server that fails what exceeds its queue; the rest ends without an
@@ -813,6 +844,7 @@ int main(void)
         cmocka_unit_test(a_guess_that_is_gone_is_forgotten),
         cmocka_unit_test(a_batch_made_twice_is_looked_past),
         cmocka_unit_test(what_was_worked_on_counts),
+        cmocka_unit_test(a_spend_limit_is_no_pace),
         cmocka_unit_test(an_adopted_batch_counts),
         cmocka_unit_test(whoever_fills_the_queue_is_awaited),
         cmocka_unit_test(room_comes_back),
