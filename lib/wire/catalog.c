@@ -93,11 +93,18 @@ static int take_user_file(struct tr_catalog *c, const char *dir,
     return rc != TR_OK || !text.n ? rc : tr_layer_take(&s, text);
 }
 
+/* What a row does not say must never make a bill look smaller; on a server of
+ * the user's own there is none. */
 static void fill_prices(struct tr_catalog *c)
 {
     for (size_t i = 0; i < c->model_count; i++) {
         struct tr_model_facts *f = &c->models[i].facts;
+        const char *name = c->models[i].name;
+        const struct tr_provider *p =
+            tr_catalog_row(c, tr_str(name, strcspn(name, "/")));
 
+        if (p && p->is_free && f->price_in < 0 && f->price_out < 0)
+            f->price_in = f->price_out = 0;
         if (f->price_cached < 0)
             f->price_cached = f->price_in;
         if (f->price_cache_write < 0)

@@ -893,6 +893,8 @@ static void prices_are_exact(void **state)
         {"openai/gpt-4o-mini-latest", false, -1, -1, -1, -1, 0},
         {"openai/unheard-of", false, -1, -1, -1, -1, 0},
         {"ollama/anything", true, 0, 0, 0, 0, 0}, /* the user's own machine */
+        {"ollama/told", true, 0, 0, 0, 0, 8192},  /* a row that names no price */
+        {"ollama/paid", true, 10000, 20000, 10000, 10000, 0},
         {"house/m", true, 250000, 1500000, 250000, 250000, 32768},
     };
     struct tr_lane_opts o = {.config_dir = config_dir, .env = some_env};
@@ -1119,7 +1121,9 @@ static int set_up(void **state)
     snprintf(config_dir, sizeof config_dir, "/tmp/test_provider.XXXXXX");
     assert_non_null(mkdtemp(config_dir));
     write_config("config.yaml", house);
-    write_config("models.yaml", "house/m: {input: 0.25, output: 1.5, "
+    write_config("models.yaml", "ollama/told: {context: 8192}\n"
+                 "ollama/paid: {input: 0.01, output: 0.02}\n"
+                 "house/m: {input: 0.25, output: 1.5, "
                                 "context: 32768}\n");
     return 0;
 }
