@@ -76,6 +76,9 @@ static void try_again(void **state)
         {"try again in 2 minutes", 120000},
         {"try again in 9", 9000},
         {"Please try again in 2 days.", 86400000}, /* no wait is longer */
+        {"Please try again in 0.25 days.", 21600000},
+        {"try again in 0.999999999d", 86400000},
+        {"try again in 0.999999999h", 3600000},
         {"Please retry after 3s", 3000},
         {"please try again later", -1},
         {"try again in a while", -1},
