@@ -67,8 +67,9 @@ struct tr_sure {
 
 struct tr_reply {
     uint64_t tag;                  /* 0: about no attempt, the lane stops: it is
-                                      refused, or UNREACHED for want of disk or
-                                      memory here */
+                                      refused, LOST when nobody answers it, or
+                                      UNREACHED for want of disk or memory
+                                      here */
     enum tr_outcome outcome;
     enum tr_billing billing;
     int status;                    /* HTTP status, 0: none */

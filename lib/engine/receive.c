@@ -407,7 +407,8 @@ static int batches_refused(struct tr_run *run, struct tr_run_lane *l,
              "which stay at the provider (HTTP %d from %s: %s). Mend that, "
              "then run the same command again", l->lane->model, reply->status,
              l->lane->host, reply->message);
-    tr_run_stop_with(run, tr_exit_code(TR_NOPERM), text);
+    tr_run_stop_with(run, tr_exit_code(reply->outcome == TR_OUT_LOST
+                                           ? TR_UNAVAILABLE : TR_NOPERM), text);
     return rc;
 }
 

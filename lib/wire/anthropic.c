@@ -183,10 +183,6 @@ static void decode(struct tr_quirks *q, const struct tr_question *asked,
     tr_reply_error(r, &e, reply);
     if (reply->outcome == TR_OUT_BAD_REQUEST)
         tr_wire_adapt(q, fields, &e, reply);
-    /* A spend limit refuses without a word on when to return. */
-    if (r->status == 429 && reply->retry_after_ms < 0 &&
-        strstr(e.message, "spend"))
-        reply->outcome = TR_OUT_EXHAUSTED;
 }
 
 const struct tr_dialect tr_anthropic = {

@@ -418,27 +418,48 @@ static void on_created(struct tr_batch_lane *l, struct tr_group *g,
         tr_group_search(l, g); /* it may have been made */
 }
 
+/* Its results are there, and for a day nobody got them: a person is told. */
+static bool is_unfetched(struct tr_group *g)
+{
+    if (!g->ended)
+        return false;
+    if (!g->unheard_from)
+        g->unheard_from = tr_clock_mono_ns();
+    return g->asked_at > g->unheard_from + UNHEARD_NS;
+}
+
+/* What was said, shortened, and what it means for the batch. */
+static void add_remedy(struct tr_reply *reply, const struct tr_group *g,
+                       const char *before, const char *after)
+{
+    size_t n = strlen(reply->message);
+
+    n = n < 100 ? n : 100;
+    snprintf(reply->message + n, sizeof reply->message - n,
+             "; %s batch %.60s %s; to give it up: trommel store forgive",
+             before, g->batch.name[0] ? g->batch.name : g->batch.mark, after);
+}
+
 /* A question that got no answer is asked again, as long as somebody may
  * answer; false: it was refused for good. */
 static bool ask_again(struct tr_batch_lane *l, struct tr_group *g,
                       const struct tr_http_result *r)
 {
     struct tr_reply reply;
-    size_t n;
 
     classify(r, &reply);
-    if (r->status != 404 && !is_final(reply.outcome)) {
+    if (r->status != 404 && !is_final(reply.outcome) && !is_unfetched(g)) {
         tr_group_poll_later(l, g, reply.retry_after_ms);
         return true;
     }
     if (r->status == 404) {
-        n = strlen(reply.message);
-        n = n < 100 ? n : 100;
-        snprintf(reply.message + n, sizeof reply.message - n,
-                 "; if batch %.60s was made with another key or project, use "
-                 "that; to give it up: trommel store forgive",
-                 g->batch.name[0] ? g->batch.name : g->batch.mark);
+        add_remedy(&reply, g, "if", "was made with another key or project, "
+                                    "use that");
         reply.outcome = TR_OUT_FATAL;
+    } else if (!is_final(reply.outcome)) {
+        add_remedy(&reply, g, "the results of", "could not be fetched for a "
+                                                "day");
+        reply.outcome = TR_OUT_LOST;
     }
     reply.billing = TR_BILL_NONE;
     tr_group_stop(l, &reply);
@@ -540,8 +561,10 @@ static void on_failed(struct tr_batch_lane *l, struct tr_group *g,
 static void on_ended(struct tr_batch_lane *l, struct tr_group *g,
                      const struct tr_batch_news *news)
 {
-    if (!g->ended)
+    if (!g->ended) {
         tr_group_learn_room(l, g);
+        g->unheard_from = 0;
+    }
     g->ended = true;
     if (!news->output[0] && !news->errors[0]) {
         bool any = news->worked != 0 || g->guessed; /* -1: nobody says */
@@ -617,6 +640,7 @@ static void on_fetched(struct tr_batch_lane *l, struct tr_group *g,
                        const struct tr_http_result *r)
 {
     if (is_success(r)) {
+        g->unheard_from = 0;
         g->result_bytes = r->saved_bytes;
         g->held_back = g->second = false;
         tr_group_read(g);

@@ -141,6 +141,7 @@ static const struct {
     {"content_policy", 400},   {"refusal", 400},
     {"too_long", 400},         {"exceeded", 400},
     {"invalid_prompt", 400},   {"bio_policy", 400},
+    {"data_residency", 403},
 };
 
 void tr_reply_error_in_200(const struct tr_http_result *r, yyjson_val *holder,

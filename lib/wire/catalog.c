@@ -93,15 +93,37 @@ static int take_user_file(struct tr_catalog *c, const char *dir,
     return rc != TR_OK || !text.n ? rc : tr_layer_take(&s, text);
 }
 
+/* Who says what reading from the cache costs, and not what writing to it does,
+ * has read a list that leaves the latter to a rule: a quarter more than input,
+ * at OpenAI and Anthropic. Where it is free none is counted, so it only makes
+ * bounds wider. */
+static int64_t usual_write(const struct tr_provider *p,
+                           const struct tr_model_facts *f)
+{
+    bool charges = p && (p->quirks.cache_keys ||
+                         strcmp(p->dialect, "anthropic") == 0);
+
+    return charges && f->price_cached >= 0 ? f->price_in + (f->price_in + 3) / 4
+                                           : f->price_in;
+}
+
+/* What a row does not say must never make a bill look smaller; on a server of
+ * the user's own there is none. */
 static void fill_prices(struct tr_catalog *c)
 {
     for (size_t i = 0; i < c->model_count; i++) {
         struct tr_model_facts *f = &c->models[i].facts;
+        const char *name = c->models[i].name;
+        const struct tr_provider *p =
+            tr_catalog_row(c, tr_str(name, strcspn(name, "/")));
 
+        if (p && p->is_free && f->price_in < 0 && f->price_out < 0)
+            f->price_in = f->price_out = 0;
+        /* Not said; or of another input's price, which a row above replaced. */
+        if (f->price_cache_write < f->price_in)
+            f->price_cache_write = usual_write(p, f);
         if (f->price_cached < 0)
             f->price_cached = f->price_in;
-        if (f->price_cache_write < 0)
-            f->price_cache_write = f->price_in;
     }
 }
 

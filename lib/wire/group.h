@@ -51,7 +51,8 @@ struct tr_group {
     bool maybe;              /* LOOKING: something like it was seen */
     bool guessed;            /* its name may be another's: no result came yet */
     bool found;              /* that name, by this process */
-    int64_t unheard_from;    /* LOOKING: no list since then, ns; 0: one came */
+    int64_t unheard_from;    /* LOOKING: no list since then, ns; ended: no
+                                results; 0: they came */
     int64_t known_at;        /* made or picked up, ns */
     int64_t made_at;         /* when we began to make it; 0: an earlier run */
     int64_t cancel_from, cancelled_at; /* ns: wanted, heard of; 0: not */

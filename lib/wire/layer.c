@@ -763,7 +763,6 @@ static int take_model(const struct tr_layer *s, const struct tr_yaml *row)
     return TR_OK;
 }
 
-/* What a row does not say must never make a bill look smaller. */
 /* ---- a file of rows --------------------------------------------------- */
 
 static int take_rows(const struct tr_layer *s, const struct tr_yaml *map,

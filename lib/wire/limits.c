@@ -73,7 +73,8 @@ static int64_t to_ms(int64_t whole, int64_t nano, int64_t unit_ns)
 
     if (whole > max)
         whole = max;
-    ns = whole * unit_ns + nano * (unit_ns / 1000) / 1000000;
+    /* Of a day, too, all of it fits. */
+    ns = whole * unit_ns + (nano + 999) / 1000 * (unit_ns / 1000) / 1000;
     return (ns + NS_PER_MS - 1) / NS_PER_MS;
 }
 

@@ -509,6 +509,7 @@ static const struct rule {
     {429, 429, "depleted", TR_OUT_EXHAUSTED},
     {429, 429, "resource_exhausted", TR_OUT_THROTTLED},
     {429, 429, "exceeded your current quota", A_QUOTA},
+    {429, 429, "spend", A_QUOTA}, /* Anthropic: a limit, and no word on when */
     /* slow down */
     {429, 429, NULL, TR_OUT_THROTTLED},
     {498, 498, NULL, TR_OUT_THROTTLED},

@@ -50,6 +50,7 @@ struct world {
     const char *turns;   /* for in_turn() */
     int company;         /* largest that text tailed was in */
     bool ends;           /* the input does, after these rows */
+    bool of_lane;        /* what is said is about no attempt */
     const char *task;    /* NULL: two labels, a and b */
     struct tr_run_opts opts;
     struct tr_store *store; /* NULL: one of its own for each run */
@@ -163,7 +164,7 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
         ok = true;
     }
     *reply = (struct tr_reply){
-        .tag = s->tag, .outcome = outcome, .status = ok ? 200 : 500,
+        .tag = l->w->of_lane ? 0 : s->tag, .outcome = outcome, .status = ok ? 200 : 500,
         .billing = ok ? TR_BILL_USAGE : TR_BILL_NONE,
         .text = tr_str_c(l->answer), .scores = l->scores,
         .usage = {ok ? 10 : -1, ok ? 2 : -1, -1, -1, -1},
@@ -872,6 +873,32 @@ static void whoever_takes_nothing_fails_no_row(void **state)
     }
 }
 
+/* Batches nothing can be learned about: the key, a server that never hands its
+ * results out, or a disk of ours. */
+static void a_lane_that_stops_ends_the_run(void **state)
+{
+    static const struct {
+        enum tr_outcome how;
+        int exit;
+    } rows[] = {
+        {TR_OUT_FATAL, 77}, {TR_OUT_EXHAUSTED, 77}, {TR_OUT_LOST, 69},
+        {TR_OUT_UNREACHED, 74},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct world *w = world(1, 10, always);
+
+        w->lanes[0].lane.in_batches = true;
+        w->of_lane = true;
+        w->how = rows[i].how;
+        w->ends = false;
+        play(w);
+        assert_int_equal(w->exit, rows[i].exit);
+        free(w);
+    }
+}
+
 /* A field was refused and learned; a text whose refusal names it, too, goes
  * back a few times and fails. */
 static void what_brings_the_same_lesson_each_time_fails(void **state)
@@ -894,6 +921,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whoever_does_not_answer_is_told_soon_and_seldom),
         cmocka_unit_test(a_hiccup_is_not_told),
+        cmocka_unit_test(a_lane_that_stops_ends_the_run),
         cmocka_unit_test(a_text_too_long_for_a_body_fails_alone),
         cmocka_unit_test(texts_too_many_for_a_body_go_in_several),
         cmocka_unit_test(a_probe_that_no_body_holds_makes_room_for_another),

@@ -630,6 +630,84 @@ static void what_was_worked_on_counts(void **state)
     }
 }
 
+/* What refuses a batch is read as what refuses a request: a spend limit ends
+ * the lane, where waiting for money would take all of --max-wait. */
+static void a_spend_limit_is_no_pace(void **state)
+{
+    static const struct {
+        const char *headers, *body;
+        enum tr_outcome outcome;
+    } rows[] = {
+        {"", "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\","
+         "\"message\":\"Your organization has reached its monthly spend "
+         "limit.\"}}", TR_OUT_EXHAUSTED},
+        {"retry-after: 30\n", "{\"type\":\"error\",\"error\":{\"type\":"
+         "\"rate_limit_error\",\"message\":\"You spend too fast.\"}}",
+         TR_OUT_THROTTLED},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tr_lane *lane = open_lane("anthropic");
+        struct tr_reply reply;
+
+        hand_in(lane);
+        assert_true(answer_with(lane, await(lane), 429, rows[i].headers,
+                                rows[i].body, &reply));
+        if (reply.outcome != rows[i].outcome ||
+            reply.billing != TR_BILL_NONE || !reply.unsent)
+            fail_msg("row %zu: %s", i, tr_outcome_word(reply.outcome));
+        lane->vt->close(lane);
+    }
+}
+
+/* Nobody gives up what is paid for, and nobody waits for ever: after a day in
+ * which the results could not be read the run ends, and the next one asks
+ * again. */
+static void results_that_never_come_end_the_run(void **state)
+{
+    static const char ended[] = "{\"id\":\"batch_1\",\"status\":\"completed\","
+        "\"output_file_id\":\"f\",\"request_counts\":{\"completed\":1}}";
+    static const char line[] = "{\"custom_id\":\"t" MARK "-7\",\"response\":{"
+        "\"status_code\":400,\"body\":{\"error\":{\"message\":\"x\"}}}}\n";
+    enum { HOUR = 3600 };
+    (void)state;
+
+    for (int polls_fail = 0; polls_fail < 2; polls_fail++) {
+        struct tr_lane *lane = open_lane("openai");
+        struct says says[] = {
+            {.url = "/batches/batch_1", .body = ended},
+            {.url = "/files/f/content", .body = "{}", .status = 500},
+            {0},
+        };
+        struct tr_reply reply;
+
+        adopt(lane, (struct tr_batch){.state = TR_BATCH_OPEN, .mark = MARK,
+                                      .name = "batch_1"}, 7);
+        assert_false(serve_until(lane, says, 2 * HOUR, &reply));
+        says[0].status = polls_fail ? 503 : 200;
+        assert_false(serve_until(lane, says, 21 * HOUR, &reply));
+        assert_true(serve_until(lane, says, 3 * HOUR, &reply));
+        assert_int_equal(reply.tag, 0);
+        assert_int_equal(reply.outcome, TR_OUT_LOST);
+        assert_int_equal(reply.billing, TR_BILL_NONE);
+        assert_non_null(strstr(reply.message, "batch batch_1 could not be "
+                                              "fetched for a day"));
+        lane->vt->close(lane);
+
+        lane = open_lane("openai"); /* they come in time */
+        says[0].status = 200;
+        says[1].status = 500;
+        adopt(lane, (struct tr_batch){.state = TR_BATCH_OPEN, .mark = MARK,
+                                      .name = "batch_1"}, 7);
+        assert_false(serve_until(lane, says, 23 * HOUR, &reply));
+        says[1] = (struct says){.url = "/files/f/content", .body = line};
+        assert_true(serve_until(lane, says, 2 * HOUR, &reply));
+        assert_int_equal(reply.tag, 7);
+        lane->vt->close(lane);
+    }
+}
+
 /* ---- room in the provider's queue -------------------------------------- */
 
 /* An OpenAI server that fails what exceeds its queue; the rest ends without an
@@ -813,6 +891,8 @@ int main(void)
         cmocka_unit_test(a_guess_that_is_gone_is_forgotten),
         cmocka_unit_test(a_batch_made_twice_is_looked_past),
         cmocka_unit_test(what_was_worked_on_counts),
+        cmocka_unit_test(a_spend_limit_is_no_pace),
+        cmocka_unit_test(results_that_never_come_end_the_run),
         cmocka_unit_test(an_adopted_batch_counts),
         cmocka_unit_test(whoever_fills_the_queue_is_awaited),
         cmocka_unit_test(room_comes_back),

@@ -76,6 +76,9 @@ static void try_again(void **state)
         {"try again in 2 minutes", 120000},
         {"try again in 9", 9000},
         {"Please try again in 2 days.", 86400000}, /* no wait is longer */
+        {"Please try again in 0.25 days.", 21600000},
+        {"try again in 0.999999999d", 86400000},
+        {"try again in 0.999999999h", 3600000},
         {"Please retry after 3s", 3000},
         {"please try again later", -1},
         {"try again in a while", -1},
@@ -893,6 +896,14 @@ static void prices_are_exact(void **state)
         {"openai/gpt-4o-mini-latest", false, -1, -1, -1, -1, 0},
         {"openai/unheard-of", false, -1, -1, -1, -1, 0},
         {"ollama/anything", true, 0, 0, 0, 0, 0}, /* the user's own machine */
+        {"ollama/told", true, 0, 0, 0, 0, 8192},  /* a row that names no price */
+        {"openai/newer", true, 2000001, 8000000, 200000, 2500002, 0},
+        {"openai/as-told", true, 2000000, 8000000, 200000, 2000000, 0},
+        {"openai/uncached", true, 2000000, 8000000, 2000000, 2000000, 0},
+        {"openai/gpt-5.6-luna", true, 400000, 1200000, 20000, 500000, 0},
+        {"anthropic/newer", true, 3000000, 15000000, 300000, 3750000, 0},
+        {"house/cached", true, 1000000, 2000000, 100000, 1000000, 0},
+        {"ollama/paid", true, 10000, 20000, 10000, 10000, 0},
         {"house/m", true, 250000, 1500000, 250000, 250000, 32768},
     };
     struct tr_lane_opts o = {.config_dir = config_dir, .env = some_env};
@@ -1119,7 +1130,16 @@ static int set_up(void **state)
     snprintf(config_dir, sizeof config_dir, "/tmp/test_provider.XXXXXX");
     assert_non_null(mkdtemp(config_dir));
     write_config("config.yaml", house);
-    write_config("models.yaml", "house/m: {input: 0.25, output: 1.5, "
+    write_config("models.yaml", "ollama/told: {context: 8192}\n"
+                 "ollama/paid: {input: 0.01, output: 0.02}\n"
+                 "openai/newer: {input: 2.000001, cached: 0.2, output: 8}\n"
+                 "openai/as-told: {input: 2, cached: 0.2, cache_write: 2, "
+                                  "output: 8}\n"
+                 "openai/uncached: {input: 2, output: 8}\n"
+                 "openai/gpt-5.6-luna: {input: 0.40}\n" /* it rose */
+                 "anthropic/newer: {input: 3, cached: 0.3, output: 15}\n"
+                 "house/cached: {input: 1, cached: 0.1, output: 2}\n"
+                 "house/m: {input: 0.25, output: 1.5, "
                                 "context: 32768}\n");
     return 0;
 }
