@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH_BYTES = 160 };
+enum { BATCH_BYTES = 160, LOSS_BYTES = 500 };
 
 static const char usage[] =
     "Usage: trommel store ls [--json]\n"
@@ -370,7 +370,7 @@ static const char *loss_text(char *out, size_t size,
 /* What is paid for is not thrown away without a yes. */
 static int sure(const struct args *a, const struct tr_store_info *s)
 {
-    char loss[500], answer[16];
+    char loss[LOSS_BYTES], answer[16];
 
     if (a->yes || !*loss_text(loss, sizeof loss, s))
         return 1;
@@ -385,15 +385,40 @@ static int sure(const struct args *a, const struct tr_store_info *s)
            (answer[0] == 'y' || answer[0] == 'Y');
 }
 
-static int remove_one(const struct args *a, const struct tr_store_info *s)
+/* A store as it is now; false: a run is at work on it, as was said. */
+static bool look_again(const char *path, struct tr_store_info *s)
 {
+    tr_store_describe(path, s);
+    term_plain(s->task_name);
+    term_plain(s->trouble);
+    if (s->in_use)
+        fprintf(stderr, "trommel: store %.8s is in use by process %ld, and "
+                "was not removed: wait for it, or stop it\n", name_of(s),
+                s->pid);
+    return !s->in_use;
+}
+
+/* While a question waits, of this store or of one before it, a run may come and
+ * go: what it paid for was not meant by the yes. */
+static int remove_one(const struct args *a, const struct tr_store_info *listed)
+{
+    struct tr_store_info s, now;
+    char asked[LOSS_BYTES], loss[LOSS_BYTES];
     struct tr_err err;
 
-    if (!sure(a, s))
-        return 2;
-    if (tr_store_remove(s->path, &err) != TR_OK)
+    if (!look_again(listed->path, &now))
+        return tr_exit_code(TR_STOPPED);
+    do {
+        s = now;
+        if (!sure(a, &s))
+            return 2;
+        if (!look_again(s.path, &now))
+            return tr_exit_code(TR_STOPPED);
+    } while (!a->yes && strcmp(loss_text(asked, sizeof asked, &s),
+                               loss_text(loss, sizeof loss, &now)) != 0);
+    if (tr_store_remove(s.path, &err) != TR_OK)
         return complain(&err);
-    printf("removed %.8s\n", name_of(s));
+    printf("removed %.8s\n", name_of(&s));
     return 0;
 }
 
