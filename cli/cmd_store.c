@@ -8,19 +8,20 @@
 #include "config.h"
 #include "store/store.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH_BYTES = 160 };
+enum { BATCH_BYTES = 160, LOSS_BYTES = 500 };
 
 static const char usage[] =
     "Usage: trommel store ls [--json]\n"
     "       trommel store show NAME...\n"
     "       trommel store rm NAME... | --all [--yes]\n"
-    "       trommel store forgive NAME...\n"
+    "       trommel store forgive NAME... [--yes]\n"
     "\n"
     "A store holds the answers to one task: no row text, only digests, labels,\n"
     "who said them, and money. NAME is what ls shows first, or the beginning of\n"
@@ -32,12 +33,13 @@ static const char usage[] =
     "            those of open batches are lost\n"
     "  forgive   releases the money reserved for requests whose outcome is\n"
     "            unknown, when you know that they were not charged; gives up\n"
-    "            open batches, whose answers are paid for all the same\n"
+    "            open batches, whose answers are paid for all the same, when\n"
+    "            you say yes\n"
     "\n"
     "  --store DIR   the folder (default: TROMMEL_STORE, store: of config.yaml,\n"
     "                $XDG_STATE_HOME/trommel)\n"
     "  --json        ls: one JSON object a line, money in nano-dollars\n"
-    "  --yes         rm: do not ask\n";
+    "  --yes         rm, forgive: do not ask\n";
 
 struct args {
     const char *verb;
@@ -320,24 +322,85 @@ static int show(const struct args *a, const struct tr_store_info *s)
     return rc == TR_OK ? 0 : complain(&err);
 }
 
-static int forgive(const struct args *a, const struct tr_store_info *s)
+/* What open batches would lose when so, or "" when there are none. */
+static const char *batch_loss(char *out, size_t size,
+                              const struct tr_store_info *s, const char *when)
 {
+    char batch[BATCH_BYTES];
+
+    out[0] = '\0';
+    if (s->batches)
+        snprintf(out, size, "%s; the same command picks %s up, but %s the "
+                 "answers are paid for and lost",
+                 batch_text(batch, sizeof batch, s),
+                 s->batches == 1 ? "it" : "them", when);
+    return out;
+}
+
+/* What would have to be paid again, or "" when there is nothing. */
+static const char *loss_text(char *out, size_t size,
+                             const struct tr_store_info *s)
+{
+    char count[FORMAT_BYTES];
+    int n = 0;
+
+    if (s->verdicts || s->trouble[0])
+        n = snprintf(out, size, "%s answers would have to be paid again%s",
+                     s->trouble[0] ? "its unreadable"
+                                   : format_count(count, s->verdicts),
+                     s->batches ? "; " : "");
+    batch_loss(out + n, size - (size_t)n, s, "without the store");
+    return out;
+}
+
+/* What is paid for is not thrown away without a yes. */
+static bool sure(const struct args *a, const struct tr_store_info *s,
+                 const char *loss, const char *deed)
+{
+    char answer[16];
+
+    if (a->yes || !*loss)
+        return true;
+    if (!isatty(STDIN_FILENO)) {
+        fprintf(stderr, "trommel: store %.8s: %s. Give --yes to %s all the "
+                "same\n", name_of(s), loss, deed);
+        return false;
+    }
+    fprintf(stderr, "store %.8s of \"%s\": %s. %c%s? [y/N] ",
+            name_of(s), s->task_name, loss, toupper((unsigned char)*deed),
+            deed + 1);
+    return fgets(answer, sizeof answer, stdin) &&
+           (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+/* Asked while the store is ours: no run opens another batch meanwhile. */
+static int forgive(const struct args *a, const struct tr_store_info *listed)
+{
+    struct tr_store_info s = *listed;
     struct tr_store *st;
     struct tr_err err;
     int64_t count, nano;
-    char money[FORMAT_BYTES];
+    char money[FORMAT_BYTES], loss[LOSS_BYTES];
+    bool asked = true;
     int rc;
 
-    (void)a;
-    if (tr_store_open_path(&st, s->path, false, &err) != TR_OK)
+    if (tr_store_open_path(&st, s.path, false, &err) != TR_OK)
         return complain(&err);
-    rc = tr_store_forgive(st, &count, &nano, &err);
+    rc = tr_store_look(st, &s, &err);
+    term_plain(s.task_name);
+    if (rc == TR_OK)
+        asked = sure(a, &s, batch_loss(loss, sizeof loss, &s, "once released"),
+                     "release the money");
+    if (rc == TR_OK && asked)
+        rc = tr_store_forgive(st, &count, &nano, &err);
     tr_store_close(st);
     if (rc != TR_OK)
         return complain(&err);
+    if (!asked)
+        return 2;
     if (!count) {
         printf("nothing to release: store %.8s has no request with an unknown "
-               "outcome\n", name_of(s));
+               "outcome\n", name_of(&s));
         return 0;
     }
     printf("released %s of %" PRId64 " requests with an unknown outcome\n",
@@ -345,55 +408,41 @@ static int forgive(const struct args *a, const struct tr_store_info *s)
     return 0;
 }
 
-/* What would have to be paid again, or "" when there is nothing. */
-static const char *loss_text(char *out, size_t size,
-                             const struct tr_store_info *s)
+/* A store as it is now; false: a run is at work on it, as was said. */
+static bool look_again(const char *path, struct tr_store_info *s)
 {
-    char count[FORMAT_BYTES], batch[BATCH_BYTES];
-    bool answers = s->verdicts || s->trouble[0];
-    int n = 0;
-
-    out[0] = '\0';
-    if (answers)
-        n = snprintf(out, size, "%s answers would have to be paid again%s",
-                     s->trouble[0] ? "its unreadable"
-                                   : format_count(count, s->verdicts),
-                     s->batches ? "; " : "");
-    if (s->batches)
-        snprintf(out + n, size - (size_t)n, "%s; the same command picks %s up, "
-                 "but without the store the answers are paid for and lost",
-                 batch_text(batch, sizeof batch, s),
-                 s->batches == 1 ? "it" : "them");
-    return out;
+    tr_store_describe(path, s);
+    term_plain(s->task_name);
+    term_plain(s->trouble);
+    if (s->in_use)
+        fprintf(stderr, "trommel: store %.8s is in use by process %ld, and "
+                "was not removed: wait for it, or stop it\n", name_of(s),
+                s->pid);
+    return !s->in_use;
 }
 
-/* What is paid for is not thrown away without a yes. */
-static int sure(const struct args *a, const struct tr_store_info *s)
+/* While a question waits, of this store or of one before it, a run may come and
+ * go: what it paid for was not meant by the yes. */
+static int remove_one(const struct args *a, const struct tr_store_info *listed)
 {
-    char loss[500], answer[16];
-
-    if (a->yes || !*loss_text(loss, sizeof loss, s))
-        return 1;
-    if (!isatty(STDIN_FILENO)) {
-        fprintf(stderr, "trommel: store %.8s: %s. Give --yes to remove the "
-                "store all the same\n", name_of(s), loss);
-        return 0;
-    }
-    fprintf(stderr, "store %.8s of \"%s\": %s. Remove the store? [y/N] ",
-            name_of(s), s->task_name, loss);
-    return fgets(answer, sizeof answer, stdin) &&
-           (answer[0] == 'y' || answer[0] == 'Y');
-}
-
-static int remove_one(const struct args *a, const struct tr_store_info *s)
-{
+    struct tr_store_info s, now;
+    char asked[LOSS_BYTES], loss[LOSS_BYTES];
     struct tr_err err;
 
-    if (!sure(a, s))
-        return 2;
-    if (tr_store_remove(s->path, &err) != TR_OK)
+    if (!look_again(listed->path, &now))
+        return tr_exit_code(TR_STOPPED);
+    do {
+        s = now;
+        loss_text(asked, sizeof asked, &s);
+        if (!sure(a, &s, asked, "remove the store"))
+            return 2;
+        if (!look_again(s.path, &now))
+            return tr_exit_code(TR_STOPPED);
+    } while (!a->yes &&
+             strcmp(asked, loss_text(loss, sizeof loss, &now)) != 0);
+    if (tr_store_remove(s.path, &err) != TR_OK)
         return complain(&err);
-    printf("removed %.8s\n", name_of(s));
+    printf("removed %.8s\n", name_of(&s));
     return 0;
 }
 

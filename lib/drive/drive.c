@@ -178,8 +178,9 @@ static int drain(struct tr_drive *d, int timeout_ms)
     }
     if (rc != 0)
         return rc > 0 ? TR_RUN_DONE : rc;
+    tr_watch_tick(&d->watch, now); /* its reader may take hours */
     to.fd = tr_sink_fd(d->sink);
-    poll(&to, 1, timeout_ms);
+    poll(&to, 1, tr_watch_wait_ms(&d->watch, timeout_ms));
     return TR_RUN_MORE;
 }
 

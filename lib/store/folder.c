@@ -49,13 +49,15 @@ static void add_file(struct tr_store_info *info, const char *tail)
         info->last_at = (int64_t)sb.st_mtime;
 }
 
-static void describe(struct tr_store_info *info)
+void tr_store_describe(const char *path, struct tr_store_info *info)
 {
     struct tr_holder who;
     struct tr_store *st = NULL;
     struct tr_err err;
     int fd = -1, rc;
 
+    *info = (struct tr_store_info){0};
+    snprintf(info->path, sizeof info->path, "%s", path);
     add_file(info, "");
     add_file(info, "-wal");
     if (!tr_lock_share(info->path, &fd, &who)) {
@@ -98,7 +100,7 @@ int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
             : tr_fail(err, tr_errno_code(errno, TR_NOINPUT), "%s: %s", folder,
                       strerror(errno));
     for (;;) {
-        struct tr_store_info *info;
+        char path[sizeof (*list)->path];
 
         errno = 0;
         e = readdir(dir);
@@ -111,13 +113,10 @@ int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
             continue;
         if (!tr_grow((void **)list, &cap, *n + 1, sizeof **list))
             TRY(tr_fail(err, TR_NOMEM, "%s: out of memory", folder));
-        info = &(*list)[*n];
-        *info = (struct tr_store_info){0};
-        if ((size_t)snprintf(info->path, sizeof info->path, "%s/%s", folder,
-                             e->d_name) >= sizeof info->path)
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >=
+            sizeof path)
             TRY(tr_fail(err, TR_NOINPUT, "--store: the path is too long"));
-        describe(info);
-        (*n)++;
+        tr_store_describe(path, &(*list)[(*n)++]);
     }
     if (*n)
         qsort(*list, *n, sizeof **list, last_used_first);

@@ -181,7 +181,8 @@ int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
             }
             if (write_holder(*fd, task))
                 return TR_OK;
-            rc = tr_fail(err, TR_IO, "%s: cannot be written: %s", name,
+            rc = tr_fail(err, TR_IO, "%s: cannot be written: %s; free space, "
+                         "or choose another folder with --store", name,
                          strerror(errno));
             break;
         }

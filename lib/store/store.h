@@ -255,6 +255,8 @@ int tr_store_look(struct tr_store *st, struct tr_store_info *info,
  * A folder that is not there holds none. */
 int tr_store_list(const char *folder, struct tr_store_info **list, size_t *n,
                   struct tr_err *err);
+/* The store behind a path that it gave, as it is now. */
+void tr_store_describe(const char *path, struct tr_store_info *info);
 /* Per origin: verdicts. Calls back for each that has any; o is NULL for
  * failures found before any model was asked. */
 void tr_store_origins(const struct tr_store *st,

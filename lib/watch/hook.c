@@ -7,6 +7,7 @@
 #define _GNU_SOURCE /* pipe2, environ */
 #include "watch/hook.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -17,9 +18,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { FDS_KEPT = 3 };
+enum {
+    FDS_KEPT = 3,
+    DYING_MS = 500 /* from SIGKILL to the end; later it will not come */
+};
 
 /* What a child may know. No key is in any of these. */
 static const char *const allowed[] = {"PATH", "HOME", "USER", "LOGNAME",
@@ -178,10 +183,12 @@ int tr_hook_start(struct tr_hook *h, const char *kind, struct tr_str input,
 /* ---- end -------------------------------------------------------------- */
 
 /* Its leader has ended (or never will): the rest of the group goes too, while
- * the leader, not reaped yet, keeps the group's number from being reused. */
+ * the leader, not reaped yet, keeps the group's number from being reused. It
+ * may have left the group itself. */
 static void kill_group(const struct tr_hook *h)
 {
     kill(-h->child, SIGKILL);
+    kill(h->child, SIGKILL);
 }
 
 int tr_hook_poll(struct tr_hook *h, int64_t now_ns, char *why, size_t why_n)
@@ -197,9 +204,15 @@ int tr_hook_poll(struct tr_hook *h, int64_t now_ns, char *why, size_t why_n)
         return TR_HOOK_OK;
     }
     if (info.si_pid != h->child) {
-        if (now_ns < h->deadline_ns || h->killed)
+        if (now_ns < h->deadline_ns)
             return TR_HOOK_BUSY;
+        if (h->killed) { /* another user's, or in a call that does not end */
+            snprintf(why, why_n, "it took too long and cannot be killed");
+            h->child = 0;
+            return TR_HOOK_FAILED;
+        }
         h->killed = 1;
+        h->deadline_ns = now_ns + DYING_MS * TR_MS;
         kill_group(h);
         return TR_HOOK_BUSY;
     }
@@ -219,13 +232,17 @@ int tr_hook_poll(struct tr_hook *h, int64_t now_ns, char *why, size_t why_n)
 
 void tr_hook_close(struct tr_hook *h)
 {
+    const struct timespec pause = {0, TR_MS};
+
     if (h->child) {
         siginfo_t info = {0};
 
         if (waitid(P_PID, (id_t)h->child, &info,
                    WEXITED | WNOHANG | WNOWAIT) == 0) {
             kill_group(h);
-            waitpid(h->child, NULL, 0); /* killed: it ends at once */
+            for (int ms = 0; ms < DYING_MS &&
+                             waitpid(h->child, NULL, WNOHANG) == 0; ms++)
+                nanosleep(&pause, NULL);
         }
         h->child = 0;
     }

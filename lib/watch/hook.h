@@ -33,7 +33,8 @@ int tr_hook_start(struct tr_hook *h, const char *kind, struct tr_str input,
                   int64_t now_ns, int64_t limit_ns, struct tr_err *err);
 
 enum { TR_HOOK_BUSY, TR_HOOK_OK, TR_HOOK_FAILED };
-/* When no longer BUSY the whole group is gone, and why tells how it ended. */
+/* When no longer BUSY the whole group is gone, but for what cannot be killed;
+ * why tells how it ended. */
 int tr_hook_poll(struct tr_hook *h, int64_t now_ns, char *why, size_t why_n);
 void tr_hook_close(struct tr_hook *h); /* kills; twice is fine */
 

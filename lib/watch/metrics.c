@@ -305,10 +305,12 @@ void tr_metrics_text(const struct tr_metrics *m,
               v->rows_expected);
     add_money(b, v);
     add_alerts(b, v);
-    whole(b, "trommel_start_timestamp_seconds", "gauge",
-          "When the run began.", v->started_s);
-    whole(b, "trommel_last_progress_timestamp_seconds", "gauge",
-          "When a row last came to rest.", v->progress_s);
+    if (v->started_s) {
+        whole(b, "trommel_start_timestamp_seconds", "gauge",
+              "When the run began.", v->started_s);
+        whole(b, "trommel_last_progress_timestamp_seconds", "gauge",
+              "When a row last came to rest.", v->progress_s);
+    }
     whole(b, "trommel_finished", "gauge", "1: the run is over.", v->done);
     if (v->done)
         whole(b, "trommel_exit_code", "gauge", "Exit code of the run.",

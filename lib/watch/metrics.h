@@ -35,7 +35,7 @@ struct tr_metrics_view {
     int64_t spent_at_open, unknown_at_open; /* by earlier runs of the job */
     bool priced;
     int64_t rows_expected;            /* -1: no idea */
-    int64_t started_s, progress_s;    /* Unix seconds */
+    int64_t started_s, progress_s;    /* Unix seconds; 0: it has not begun */
     const int64_t *alerts;            /* TR_EVENT_COUNT of them */
     int64_t undelivered;
     bool done;

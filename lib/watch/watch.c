@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,6 +32,19 @@ enum {
 };
 
 /* ---- open ------------------------------------------------------------- */
+
+/* A new file takes the name each time: what else stands under it, a device
+ * (/dev/null), a pipe or a link (/dev/stdout), would be gone for everybody. */
+static int refuse_special(const char *file, struct tr_err *err)
+{
+    struct stat st;
+
+    return lstat(file, &st) < 0 || S_ISREG(st.st_mode)
+        ? TR_OK
+        : tr_fail(err, TR_CANTCREATE, "--metrics-file %s: it is no regular "
+                  "file, and each write puts a new one in its place; name "
+                  "another file", file);
+}
 
 int tr_watch_open(struct tr_watch *w, const struct tr_config *cfg, bool silent,
                   void (*say)(void *ctx, int level, const char *line),
@@ -64,6 +78,7 @@ int tr_watch_open(struct tr_watch *w, const struct tr_config *cfg, bool silent,
                       silent ? NULL : tr_config_text(cfg, "trace"), say, ctx,
                       err));
     if (file) { /* not *.prom: the collector must not read a half */
+        TRY(refuse_special(file, err));
         tr_buf_addf(&temp, "%s.tmp", file);
         w->metrics_file = tr_dup(file, strlen(file));
         w->metrics_temp = tr_dup(temp.p, temp.n);

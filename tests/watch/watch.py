@@ -574,6 +574,59 @@ def command_that_forks_away(place, _):
 command_that_forks_away.place = (10,)
 
 
+def command_in_another_group(place, _):
+    """One that leaves its process group is killed all the same, and the
+    program does not wait for it for ever."""
+    place.script("hook", f"""
+echo $$ > {place.path('p')}
+exec {sys.executable} -c '
+import os, time
+os.setpgid(0, os.getpgid(os.getppid()))
+time.sleep(1000)'
+""")
+    run = place.start("--alert-command", place.path("hook"))
+    try:
+        _, err = run.communicate(timeout=20)
+    finally:
+        run.kill()
+    same(run.returncode, 0, err)
+    known = int(open(place.path("p")).read())
+    wait_for(lambda: not is_alive(known), "its end")
+
+
+command_in_another_group.place = (10,)
+
+
+def slow_reader(place, _):
+    """Whoever reads the output may take hours for what the run wrote last:
+    alerts do not wait for him."""
+    hook = place.script("hook", f"echo $TROMMEL_EVENT >> {place.path('seen')}; "
+                                "sleep 1\n")
+    pathlib.Path(place.path("seen")).touch()
+    told = lambda: open(place.path("seen")).read().split()
+    options = ["--pack", "1", "--concurrency", "4", "-o", "-"]
+    cost = json.loads(subprocess.run(
+        place.command(*options, "--progress", "json", "--store", "none"),
+        env=place.env, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True).stderr.splitlines()[-1])["spent_nanousd"]
+    run = subprocess.Popen(
+        place.command(*options, "--budget", f"{cost * 1.02 / 1e9:.9f}",
+                      "--alert-command", hook),
+        env=place.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: told().count("budget") == 3, "all three", 20)
+        same(run.poll(), None, "the output waits for its reader")
+        same(run.stdout.read().count(b"\n"), place.rows + 1)
+        same(run.wait(60), 0)
+        same(told()[-1], "run_finished")
+    finally:
+        run.kill()
+
+
+slow_reader.place = (1500,)
+
+
 def library(place, _):
     """The same for a program around the library."""
     found = sorted(pathlib.Path(TROMMEL).parent.glob("libtrommel.so*"))
@@ -884,8 +937,8 @@ TESTS = [budget_thresholds, budget_of_its_time, quota_exhausted, fallback,
          rows_cost_twice_the_estimate, retried_and_refused,
          dead_webhook, refusing_webhook, command,
          file_name_of_another_alphabet, hanging_command,
-         command_that_forks_away, library, metrics, strange_model_names,
-         metrics_file_fails, metrics_that_cannot_listen, trace,
+         command_that_forks_away, command_in_another_group, slow_reader, library,
+         metrics, strange_model_names, metrics_file_fails, metrics_that_cannot_listen, trace,
          trace_disk_full, trace_slow_reader, settings]
 
 

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <cmocka.h>
 
 static struct tr_lane lane = {.model = "openai/m"};
@@ -132,6 +133,26 @@ static void lanes_are_counted_apart_and_bounded(void **state)
     assert_int_equal(m.attempts, 2 * (TR_LANES_MAX + 3));
 }
 
+/* While it waits for another run of its task: 1970 would look like a stall. */
+static void a_run_that_has_not_begun_has_no_times(void **state)
+{
+    static const int64_t alerts[TR_EVENT_COUNT];
+    struct tr_metrics_view v = {.version = "1", .alerts = alerts};
+    struct tr_metrics m = {0};
+    struct tr_buf text;
+    (void)state;
+
+    for (int begun = 0; begun < 2; begun++) {
+        v.started_s = v.progress_s = begun * 1800000000;
+        tr_buf_init(&text, 0);
+        tr_metrics_text(&m, &v, &text);
+        assert_true(tr_buf_ok(&text));
+        assert_non_null(strstr(text.p, "\ntrommel_finished 0\n"));
+        assert_int_equal(begun, strstr(text.p, "timestamp_seconds") != NULL);
+        tr_buf_release(&text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +161,7 @@ int main(void)
         cmocka_unit_test(a_token_has_one_type),
         cmocka_unit_test(neither_answers_nor_the_pace_are_failures),
         cmocka_unit_test(lanes_are_counted_apart_and_bounded),
+        cmocka_unit_test(a_run_that_has_not_begun_has_no_times),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
