@@ -445,12 +445,11 @@ static int by_length(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* Appends a text's tokens to job->tokens, which has room for text_tokens. */
-static int add_piece(struct tr_encoder *e, struct job *job, size_t at,
-                     struct tr_str text, llama_token *room, size_t room_n,
-                     bool *cut)
+/* A text's tokens into room, which is for the longest text; how many, or less
+ * than 0. */
+static int tokens_of(const struct tr_encoder *e, struct tr_str text,
+                     llama_token *room, size_t room_n, bool *cut)
 {
-    struct piece *piece = &job->pieces[job->count];
     int max = e->text_tokens, n;
 
     *cut = text.n > (size_t)max * BYTES_PER_TOKEN;
@@ -461,14 +460,34 @@ static int add_piece(struct tr_encoder *e, struct job *job, size_t at,
     }
     n = llama_tokenize(e->vocab, text.p ? text.p : "", (int32_t)text.n, room,
                        (int32_t)room_n, true, false);
-    if (n < 0)
-        return TR_BUG;
     if (n > max) {
         *cut = true;
         if (e->has_end)
             room[max - 1] = room[n - 1];
         n = max;
     }
+    return n;
+}
+
+/* Tokens that a text of so many bytes may be taken for. A byte can be more
+ * than one (accents are taken apart). */
+static size_t room_of(const struct tr_encoder *e, size_t bytes)
+{
+    size_t max = (size_t)e->text_tokens * BYTES_PER_TOKEN;
+
+    return (bytes < max ? bytes : max) * 4 + 16;
+}
+
+/* Appends a text's tokens to job->tokens, which has room for text_tokens. */
+static int add_piece(struct tr_encoder *e, struct job *job, size_t at,
+                     struct tr_str text, llama_token *room, size_t room_n,
+                     bool *cut)
+{
+    struct piece *piece = &job->pieces[job->count];
+    int n = tokens_of(e, text, room, room_n, cut);
+
+    if (n < 0)
+        return TR_BUG;
     memcpy(job->tokens + at, room, (size_t)n * sizeof *room);
     *piece = (struct piece){at, (uint32_t)n, (uint32_t)job->count};
     job->count++;
@@ -577,6 +596,28 @@ static void run_batches(struct tr_encoder *e, struct job *job)
     e->job = NULL;
 }
 
+static int fail_run(const struct tr_encoder *e, int rc, struct tr_err *err)
+{
+    return tr_fail(err, rc, "%s: %s", e->name, rc == TR_NOMEM
+                   ? "out of memory; give it fewer threads"
+                   : "a text could not be taken apart into tokens");
+}
+
+int tr_encoder_sum(struct tr_encoder *e, struct tr_str text, struct tr_key *sum,
+                   struct tr_err *err)
+{
+    size_t room_n = room_of(e, text.n);
+    llama_token *room = tr_array(room_n, sizeof *room);
+    bool cut;
+    int n = room ? tokens_of(e, text, room, room_n, &cut) : 0;
+
+    if (room && n >= 0)
+        *sum = tr_digest(sum, tr_str((const char *)room,
+                                     (size_t)n * sizeof *room));
+    tr_free(room);
+    return room && n >= 0 ? TR_OK : fail_run(e, room ? TR_BUG : TR_NOMEM, err);
+}
+
 int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
                    float *vectors, bool *cut, struct tr_err *err)
 {
@@ -588,10 +629,7 @@ int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
     for (size_t i = 0; i < n; i++)
         if (texts[i].n > longest)
             longest = texts[i].n;
-    if (longest > (size_t)e->text_tokens * BYTES_PER_TOKEN)
-        longest = (size_t)e->text_tokens * BYTES_PER_TOKEN;
-    /* A byte can be more than one token (accents are taken apart). */
-    room_n = longest * 4 + 16;
+    room_n = room_of(e, longest);
     memset(vectors, 0, n * (size_t)e->dim * sizeof *vectors);
     room = tr_array(room_n, sizeof *room);
     job.pieces = tr_array(n + 1, sizeof *job.pieces);
@@ -616,11 +654,7 @@ out:
     tr_free(job.pieces);
     tr_free(job.batches);
     tr_free(job.tokens);
-    if (rc != TR_OK)
-        return tr_fail(err, rc, "%s: %s", e->name, rc == TR_NOMEM
-                       ? "out of memory; give it fewer threads"
-                       : "a text could not be taken apart into tokens");
-    return TR_OK;
+    return rc == TR_OK ? rc : fail_run(e, rc, err);
 }
 
 #else /* without llama.cpp */
@@ -666,6 +700,15 @@ int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
     (void)n;
     (void)vectors;
     (void)cut;
+    return tr_fail(err, TR_BUG, "no encoder");
+}
+
+int tr_encoder_sum(struct tr_encoder *e, struct tr_str text, struct tr_key *sum,
+                   struct tr_err *err)
+{
+    (void)e;
+    (void)text;
+    (void)sum;
     return tr_fail(err, TR_BUG, "no encoder");
 }
 

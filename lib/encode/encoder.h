@@ -32,6 +32,10 @@ int tr_encoder_threads(const struct tr_encoder *e);
  * neighbours beyond rounding. */
 int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
                    float *vectors, bool *cut, struct tr_err *err);
+/* Of all that the model reads of a text: equal for texts that it cannot tell
+ * apart. Continues what was before it, *sum. */
+int tr_encoder_sum(struct tr_encoder *e, struct tr_str text, struct tr_key *sum,
+                   struct tr_err *err);
 void tr_encoder_close(struct tr_encoder *e);
 
 #endif
