@@ -74,7 +74,7 @@ struct job {
     size_t batch_count;
     float *vectors;
     atomic_size_t next; /* batch nobody has taken */
-    atomic_bool failed;
+    atomic_int rc;      /* once it is not TR_OK, nobody takes another */
 };
 
 /* ---- what the file says about itself ---------------------------------- */
@@ -513,19 +513,24 @@ static void make_batches(struct job *job)
     job->batches[job->batch_count] = i;
 }
 
-static void unit(float *to, const float *from, int dim)
+/* False: it has no direction, or is no number. Every label would be as near,
+ * and the first would be taken. */
+static bool unit(float *to, const float *from, int dim)
 {
     double sum = 0;
     float scale;
 
     for (int i = 0; i < dim; i++)
         sum += (double)from[i] * (double)from[i];
-    scale = sum > 0 ? (float)(1 / sqrt(sum)) : 0;
+    if (!(sum > 0) || !isfinite(sum))
+        return false;
+    scale = (float)(1 / sqrt(sum));
     for (int i = 0; i < dim; i++)
         to[i] = from[i] * scale;
+    return true;
 }
 
-static bool run_batch(struct walker *w, struct job *job, size_t b)
+static int run_batch(struct walker *w, struct job *job, size_t b)
 {
     const struct piece *pieces = job->pieces + job->batches[b];
     size_t count = job->batches[b + 1] - job->batches[b];
@@ -548,15 +553,16 @@ static bool run_batch(struct walker *w, struct job *job, size_t b)
     if (memory)
         llama_memory_clear(memory, true);
     if (llama_decode(w->ctx, *batch) != 0)
-        return false;
+        return TR_NOMEM;
     for (size_t i = 0; i < count; i++) {
         const float *v = llama_get_embeddings_seq(w->ctx, (llama_seq_id)i);
 
         if (!v)
-            return false;
-        unit(job->vectors + (size_t)pieces[i].index * (size_t)dim, v, dim);
+            return TR_NOMEM;
+        if (!unit(job->vectors + (size_t)pieces[i].index * (size_t)dim, v, dim))
+            return TR_CONFIG;
     }
-    return true;
+    return TR_OK;
 }
 
 static void *walk(void *arg)
@@ -565,10 +571,13 @@ static void *walk(void *arg)
     struct job *job = w->e->job;
     size_t b;
 
-    while (!atomic_load(&job->failed) &&
-           (b = atomic_fetch_add(&job->next, 1)) < job->batch_count)
-        if (!run_batch(w, job, b))
-            atomic_store(&job->failed, true);
+    while (atomic_load(&job->rc) == TR_OK &&
+           (b = atomic_fetch_add(&job->next, 1)) < job->batch_count) {
+        int rc = run_batch(w, job, b);
+
+        if (rc != TR_OK)
+            atomic_store(&job->rc, rc);
+    }
     return NULL;
 }
 
@@ -598,9 +607,14 @@ static void run_batches(struct tr_encoder *e, struct job *job)
 
 static int fail_run(const struct tr_encoder *e, int rc, struct tr_err *err)
 {
-    return tr_fail(err, rc, "%s: %s", e->name, rc == TR_NOMEM
-                   ? "out of memory; give it fewer threads"
-                   : "a text could not be taken apart into tokens");
+    return tr_fail(err, rc, "%s: %s", e->name,
+                   rc == TR_NOMEM
+                       ? "out of memory; raise the limit (ulimit -v), or name "
+                         "a server's model with --model"
+                   : rc == TR_CONFIG
+                       ? "the model gives no vector for a text: its file is "
+                         "damaged; fetch it again"
+                       : "a text could not be taken apart into tokens");
 }
 
 int tr_encoder_sum(struct tr_encoder *e, struct tr_str text, struct tr_key *sum,
@@ -648,7 +662,7 @@ int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
     qsort(job.pieces, job.count, sizeof *job.pieces, by_length);
     make_batches(&job);
     run_batches(e, &job);
-    rc = atomic_load(&job.failed) ? TR_NOMEM : TR_OK;
+    rc = atomic_load(&job.rc);
 out:
     tr_free(room);
     tr_free(job.pieces);

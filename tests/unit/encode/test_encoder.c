@@ -244,6 +244,45 @@ static void refusals_say_what_to_do(void **state)
     assert_non_null(strstr(err.text, "no/such.gguf"));
 }
 
+/* As a download leaves it that broke off in a file of full size, and worse. */
+static void a_file_without_weights_gives_no_vectors(void **state)
+{
+    static const int fill[] = {0, 0xff}; /* zeros; no numbers */
+    static const struct tr_str text = {"one text", 8};
+    static float v[DIM];
+    char *bytes = tr_alloc(1 << 20);
+    struct tr_encoder *e;
+    struct tr_err err;
+    long size, tail;
+    FILE *in, *out;
+    size_t n;
+
+    (void)state;
+    if (!*model)
+        skip();
+    for (int i = 0; i < 2; i++) {
+        in = fopen(model, "rb");
+        out = fopen(SCRATCH, "w+b");
+        assert_true(in && out);
+        while ((n = fread(bytes, 1, 1 << 20, in)) > 0)
+            fwrite(bytes, 1, n, out);
+        size = ftell(out);
+        memset(bytes, fill[i], 1 << 20);
+        for (tail = size / 10; tail > 0; tail -= 1 << 20) {
+            fseek(out, -tail, SEEK_END);
+            fwrite(bytes, 1, tail < 1 << 20 ? (size_t)tail : 1 << 20, out);
+        }
+        fclose(in);
+        fclose(out);
+        assert_int_equal(tr_encoder_open(&e, SCRATCH, 1, &err), TR_OK);
+        assert_int_equal(tr_encoder_run(e, &text, 1, v, NULL, &err), TR_CONFIG);
+        assert_non_null(strstr(err.text, "damaged"));
+        tr_encoder_close(e);
+    }
+    tr_free(bytes);
+    unlink(SCRATCH);
+}
+
 static void without_llama_it_says_how_to_get_it(void **state)
 {
     struct tr_encoder *e;
@@ -266,6 +305,7 @@ int main(void)
         cmocka_unit_test(long_texts_are_cut_and_say_so),
         cmocka_unit_test(any_bytes_give_a_finite_vector),
         cmocka_unit_test(refusals_say_what_to_do),
+        cmocka_unit_test(a_file_without_weights_gives_no_vectors),
         cmocka_unit_test(without_llama_it_says_how_to_get_it),
     };
 
