@@ -1,6 +1,8 @@
 /* encoder.c - texts in, unit vectors out: the only door to llama.cpp.
  *
  * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* sched_getaffinity */
+
 #include "encode/encoder.h"
 
 #ifdef TROMMEL_LOCAL
@@ -13,6 +15,7 @@
 #include <llama.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -320,6 +323,17 @@ static void init_llama(void)
     llama_backend_init();
 }
 
+/* The cores that this process may use: in a container or a batch job often
+ * fewer than there are. */
+static int core_count(void)
+{
+    cpu_set_t cores;
+
+    if (sched_getaffinity(0, sizeof cores, &cores) == 0)
+        return CPU_COUNT(&cores);
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 static int open_walker(struct tr_encoder *e, struct walker *w,
                        enum llama_pooling_type pooling)
 {
@@ -355,7 +369,7 @@ int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
     pthread_once(&once, init_llama);
     TRY(read_meta(e, path, &pooling, err));
     if (threads <= 0)
-        threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+        threads = core_count();
     if (threads < 1)
         threads = 1;
     if (threads > THREADS_MAX)

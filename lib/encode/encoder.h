@@ -18,7 +18,8 @@ struct tr_encoder;
     "build it with, or name a server's model with --model"
 
 /* path: a GGUF embedding model. Refuses a generative one with a sentence that
- * names llama-server and Ollama. threads 0: all cores. */
+ * names llama-server and Ollama. threads 0: one for each core that the process
+ * may use. */
 int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
                     struct tr_err *err);
 int tr_encoder_dim(const struct tr_encoder *e);

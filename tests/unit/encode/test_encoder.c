@@ -2,11 +2,14 @@
  * and the files it refuses.
  *
  * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* sched_setaffinity */
+
 #include "base/mem.h"
 #include "encode/encoder.h"
 #include "encode/local.h"
 
 #include <math.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -244,6 +247,27 @@ static void refusals_say_what_to_do(void **state)
     assert_non_null(strstr(err.text, "no/such.gguf"));
 }
 
+/* A container, a batch system or taskset leaves a process some of the cores;
+ * memory for all of them may be more than it is given. */
+static void only_cores_that_may_be_used_are(void **state)
+{
+    struct tr_encoder *e;
+    cpu_set_t all, one;
+    int cpu = 0;
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    while (!CPU_ISSET(cpu, &all))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    e = open_model(0);
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_int_equal(tr_encoder_threads(e), 1);
+    tr_encoder_close(e);
+}
+
 /* As a download leaves it that broke off in a file of full size, and worse. */
 static void a_file_without_weights_gives_no_vectors(void **state)
 {
@@ -305,6 +329,7 @@ int main(void)
         cmocka_unit_test(long_texts_are_cut_and_say_so),
         cmocka_unit_test(any_bytes_give_a_finite_vector),
         cmocka_unit_test(refusals_say_what_to_do),
+        cmocka_unit_test(only_cores_that_may_be_used_are),
         cmocka_unit_test(a_file_without_weights_gives_no_vectors),
         cmocka_unit_test(without_llama_it_says_how_to_get_it),
     };
