@@ -1,8 +1,8 @@
 /* match.c - what a model wrote after an id, as labels of the task.
  *
  * The name as it stands wins. Otherwise quotes, marks and a final stop are
- * peeled off and ASCII case is ignored; then everything that fits must be the
- * same label.
+ * peeled off, and ASCII case and kinds of blanks are ignored; then everything
+ * that fits must be the same label.
  *
  * SPDX-License-Identifier: MIT */
 #include "base/mem.h"
@@ -57,7 +57,7 @@ enum tr_match tr_match_label(const struct tr_task *task, struct tr_str s,
         return TR_MATCH_EXACT;
     }
     for (int i = 0; i < PEELS_MAX; i++) {
-        int32_t here = tr_task_label_nocase(task, s);
+        int32_t here = tr_task_label_like(task, s);
 
         if (here >= 0 && found >= 0 && here != found)
             return TR_MATCH_NOT; /* 'A' and A. are both labels: which? */

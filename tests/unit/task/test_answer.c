@@ -344,9 +344,27 @@ static void awkward_labels(void **state)
         {"404\n417 500", "void"},
         {"417 404\n500", "void"},
     };
+    /* As they are pasted from a page: models write plain blanks. */
+    static const struct example pasted[] = {
+        {"417 card arrival\n230 top up\n",
+         "417=card\xc2\xa0" "arrival 230=top  up ~2"},
+        {"417 Card\xe2\x80\xaf arrival.\n230 refund\n",
+         "417=card\xc2\xa0" "arrival 230=re\xe2\x80\x8b" "fund ~2"},
+        {"417 card\xc2\xa0" "arrival\n230 top  up\n",
+         "417=card\xc2\xa0" "arrival 230=top  up"},
+        {"417 cardarrival\n230 re fund\n", "417=? 230=?"},
+        {"{\"a\":[[417,\"refund\\u0000\"],[230,\"refun\"]]}", "417=? 230=?"},
+    };
     struct tr_task task;
 
     (void)state;
+    assert_int_equal(
+        tr_task_from_text(&task,
+                          TR_STR("labels: ['card\xc2\xa0" "arrival', 'top  up',"
+                                 " 're\xe2\x80\x8b" "fund']"),
+                          "t", NULL, 0, NULL), 0);
+    check(&task, two, 2, pasted, COUNT(pasted), false);
+    tr_task_release(&task);
     assert_int_equal(tr_task_from_labels(&task, "100,404,500", NULL), 0);
     check(&task, two, 1, codes, COUNT(codes), false);
     tr_task_release(&task);
