@@ -156,6 +156,27 @@ static bool read_head(struct tr_str s, struct head *h)
     return true;
 }
 
+/* "417-1", or with a longer dash: a separator, or the sign of a label "-1"? */
+static bool maybe_signed(const struct tr_task *task, struct tr_str line,
+                         struct tr_str rest)
+{
+    static const char *const dashes[] = {"-", "\xe2\x80\x93", "\xe2\x80\x94"};
+    struct tr_str before = tr_str(line.p, (size_t)(rest.p - line.p));
+    char name[1 + TR_LABEL_BYTES_MAX] = "-";
+    size_t n = 0;
+    uint32_t label;
+
+    while (n < rest.n && n + 1 < sizeof name && !strchr("|,", rest.p[n])) {
+        name[n + 1] = rest.p[n];
+        n++;
+    }
+    for (size_t i = 0; i < sizeof dashes / sizeof *dashes; i++)
+        if (tr_str_ends(before, dashes[i]))
+            return tr_match_label(task, tr_str(name, n + 1), &label) !=
+                   TR_MATCH_NOT;
+    return false;
+}
+
 static enum line read_claim(struct tr_reading *r, struct tr_str s, int depth,
                             struct claim *c)
 {
@@ -171,7 +192,8 @@ static enum line read_claim(struct tr_reading *r, struct tr_str s, int depth,
     c->match = TR_MATCH_NOT;
     if (h.after_blank && h.plain.n)
         c->match = tr_match_labels(r, h.plain, &c->set);
-    if (c->match == TR_MATCH_NOT && r->rc == TR_OK && h.rest.n)
+    if (c->match == TR_MATCH_NOT && r->rc == TR_OK && h.rest.n &&
+        !maybe_signed(r->task, s, h.rest))
         c->match = tr_match_labels(r, h.rest, &c->set);
     if (c->match != TR_MATCH_NOT)
         return drawn ? LINE_LABEL : LINE_UNKNOWN_ID;

@@ -312,6 +312,14 @@ static void awkward_labels(void **state)
         {"417 Quoted\n230 x, y.", "417=? 230=x, y."},
         {"417 x, y\n230 ?", "417=? 230=?"},
     };
+    /* A separator or a sign? Not the opposite of what was meant. */
+    static const struct example feelings[] = {
+        {"417 -1\n230 1\n", "417=-1 230=1"},
+        {"417 \xe2\x80\x93" "1\n230 \xe2\x80\x94" "1\n", "417=? 230=?"},
+        {"417-1\n230:-1\n", "417=? 230=-1"},
+        {"417 - 1\n230 \xe2\x80\x93 -1\n", "417=1 230=-1"},
+        {"417 \xe2\x80\x93" "0\n230-0\n", "417=0 230=0"},
+    };
     static const struct example twins[] = {
         /* both "A." and "a" are labels; "A" fits a, "a." fits both */
         {"417 A.\n230 a\n", "417=A. 230=a"},
@@ -377,6 +385,9 @@ static void awkward_labels(void **state)
                                  "'x, y.', x]"),
                           "t", NULL, 0, NULL), 0);
     check(&task, two, 2, signs, 3, false);
+    tr_task_release(&task);
+    assert_int_equal(tr_task_from_labels(&task, "-1,0,1", NULL), 0);
+    check(&task, two, 2, feelings, COUNT(feelings), false);
     tr_task_release(&task);
     assert_int_equal(
         tr_task_from_text(&task, TR_STR("labels: [a, A., b]"), "t", NULL, 0,
