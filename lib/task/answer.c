@@ -259,15 +259,28 @@ static bool same_nocase(const char *a, const char *b, size_t n)
     return true;
 }
 
-static bool word_part(char c) { return letter(c) || digit(c); }
+/* Is byte i of a letter or digit? Beyond ASCII all are, but those of Latin-1
+ * punctuation, U+2000 to U+2FFF, CJK punctuation and full-width forms. */
+static bool word_part(struct tr_str line, size_t i)
+{
+    unsigned char lead;
+
+    while (i > 0 && ((unsigned char)line.p[i] & 0xc0) == 0x80)
+        i--;
+    lead = (unsigned char)line.p[i];
+    if (lead < 0x80)
+        return letter(line.p[i]) || digit(line.p[i]);
+    return lead != 0xc2 && lead != 0xe2 && lead != 0xef &&
+           !tr_str_begins(tr_str(line.p + i, line.n - i), "\xe3\x80");
+}
 
 /* Does the line have this name in it, as words of their own? */
 static bool mentions(struct tr_str line, struct tr_str name)
 {
     for (size_t i = 0; i + name.n <= line.n; i++)
         if (same_nocase(line.p + i, name.p, name.n) &&
-            (i == 0 || !word_part(line.p[i - 1])) &&
-            (i + name.n == line.n || !word_part(line.p[i + name.n])))
+            (i == 0 || !word_part(line, i - 1)) &&
+            (i + name.n == line.n || !word_part(line, i + name.n)))
             return true;
     return false;
 }
@@ -304,8 +317,8 @@ static void read_prose(struct tr_reading *r, struct tr_str line, int *left)
             i++;
             continue;
         }
-        item = (i < line.n && word_part(line.p[i])) ||
-                       (from > 0 && word_part(line.p[from - 1]))
+        item = (i < line.n && word_part(line, i)) ||
+                       (from > 0 && word_part(line, from - 1))
                    ? -1
                    : tr_find_item(r, id);
         if (item < 0 || r->said[item].result != TR_ITEM_OK)

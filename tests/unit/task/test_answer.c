@@ -176,6 +176,14 @@ static void single_labels(void **state)
          "417=bug 230=-"},
         {"417 refund\n230 bug\nCorrection: 417 should be bug.\n",
          "417=? 230=bug"},
+        {"417 refund\n230 bug\n"
+         "Sorry: 417 should be \xe2\x80\x9c" "bug\xe2\x80\x9d.\n",
+         "417=? 230=bug"},
+        {"417 refund\n230 bug\n"
+         "\xe2\x80\x9c" "417\xe2\x80\x9d\xe2\x86\x92" "bug!\n",
+         "417=? 230=bug"},
+        {"417 refund\n230 bug\nSo 417 debugs \xc3\xa9" "bug, 1bug, bugs.\n",
+         "417=refund 230=bug"},
         {"417refund\n230 bug", "417=- 230=bug"},
         {"refund 417\n230 bug", "417=- 230=bug"},
         /* labels without ids are never taken by their place */
