@@ -102,7 +102,9 @@ static bool read_head(struct tr_str s, struct head *h)
                                            "id:", "ID",  "id",  NULL};
     static const char *const separators[] = {
         "->", "=>", "\xe2\x86\x92", ":", "\xe2\x80\x93", "\xe2\x80\x94",
-        "-",  "=",  ",", "|", NULL};
+        "-",  "=",  ",", "|",
+        "\xef\xbc\x9a", "\xef\xbc\x8c", /* full-width colon and comma */
+        NULL};
     char open = 0;
     struct tr_str before;
 

@@ -34,15 +34,22 @@ bool tr_unwrap(struct tr_str *s)
     return false;
 }
 
-/* The same, or one '.', ',' or ';' at the end. */
+/* The same, or one '.', ',' or ';' or ideographic stop at the end. */
 static bool peel(struct tr_str *s)
 {
+    static const char *const stops[] = {".", ",", ";", "\xe3\x80\x82"};
+
     if (tr_unwrap(s))
         return true;
-    if (s->n < 2 || !strchr(".,;", s->p[s->n - 1]) || !s->p[s->n - 1])
-        return false;
-    *s = tr_utf8_trim(tr_str(s->p, s->n - 1));
-    return true;
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        size_t n = strlen(stops[i]);
+
+        if (s->n > n && tr_str_ends(*s, stops[i])) {
+            *s = tr_utf8_trim(tr_str(s->p, s->n - n));
+            return true;
+        }
+    }
+    return false;
 }
 
 enum tr_match tr_match_label(const struct tr_task *task, struct tr_str s,

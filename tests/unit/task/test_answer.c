@@ -88,6 +88,9 @@ static void single_labels(void **state)
         {"417\xc2\xa0refund\n230 bug\xc2\xa0\n", BOTH},
         /* near it */
         {"417: refund\n230 - bug\n", BOTH},
+        /* colon, comma and stop of Chinese and Japanese */
+        {"417\xef\xbc\x9a" "refund\n230\xef\xbc\x8c" "bug\xe3\x80\x82\n",
+         BOTH " ~1"},
         {"417,refund\n230 = bug\n", BOTH},
         {"417 -> refund\n230 \xe2\x86\x92 bug\n", BOTH},
         {"- 417 refund\n* 230 bug\n", BOTH},
