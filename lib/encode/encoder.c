@@ -218,6 +218,9 @@ static int read_meta(struct tr_encoder *e, const char *path,
     if (access(path, R_OK) != 0 || stat(path, &sb) != 0)
         return tr_fail(err, TR_NOINPUT, "%s: %s; local: needs the path of an "
                        "embedding model in GGUF form", path, strerror(errno));
+    if (!S_ISREG(sb.st_mode)) /* a pipe would be waited for without end */
+        return tr_fail(err, TR_CONFIG, "%s is no regular file; local: needs "
+                       "the path of an embedding model in GGUF form", path);
     e->file_bytes = (size_t)sb.st_size;
     TRY(fit_threads(e, path, &one, err)); /* or it seems to be cut off */
     g = gguf_init_from_file(path, params);

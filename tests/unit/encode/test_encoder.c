@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -245,6 +246,10 @@ static void refusals_say_what_to_do(void **state)
     unlink(SCRATCH);
     assert_int_equal(tr_encoder_open(&e, "no/such.gguf", 1, &err), TR_NOINPUT);
     assert_non_null(strstr(err.text, "no/such.gguf"));
+    assert_int_equal(mkfifo(SCRATCH, 0600), 0);
+    assert_int_equal(tr_encoder_open(&e, SCRATCH, 1, &err), TR_CONFIG);
+    assert_non_null(strstr(err.text, "no regular file"));
+    unlink(SCRATCH);
 }
 
 /* A container, a batch system or taskset leaves a process some of the cores;
