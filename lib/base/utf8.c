@@ -150,15 +150,32 @@ static bool ascii(char c)
     return (unsigned char)c < 0x80;
 }
 
+static const struct {
+    const char *bytes;
+    bool wide;
+} blanks[] = {
+    {"\xc2\xa0", true},      /* no-break space */
+    {"\xe2\x80\xaf", true},  /* narrow no-break space */
+    {"\xe2\x80\x8b", false}, /* zero width space */
+    {"\xe3\x80\x80", true},  /* ideographic space */
+    {"\xef\xbb\xbf", false}, /* BOM */
+};
+
+size_t tr_utf8_blank(struct tr_str s, bool *wide)
+{
+    *wide = true;
+    if (!s.n || ascii(s.p[0]))
+        return s.n && tr_str_trim(tr_str(s.p, 1)).n == 0;
+    for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++) {
+        *wide = blanks[i].wide;
+        if (tr_str_begins(s, blanks[i].bytes))
+            return strlen(blanks[i].bytes);
+    }
+    return 0;
+}
+
 struct tr_str tr_utf8_trim(struct tr_str s)
 {
-    static const char *const blanks[] = {
-        "\xc2\xa0",     /* no-break space */
-        "\xe2\x80\xaf", /* narrow no-break space */
-        "\xe2\x80\x8b", /* zero width space */
-        "\xe3\x80\x80", /* ideographic space */
-        "\xef\xbb\xbf", /* BOM */
-    };
     size_t before;
 
     do {
@@ -167,11 +184,11 @@ struct tr_str tr_utf8_trim(struct tr_str s)
         if (!s.n || (ascii(s.p[0]) && ascii(s.p[s.n - 1])))
             break; /* nearly always */
         for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++) {
-            size_t n = strlen(blanks[i]);
+            size_t n = strlen(blanks[i].bytes);
 
-            if (tr_str_begins(s, blanks[i]))
+            if (tr_str_begins(s, blanks[i].bytes))
                 s = tr_str(s.p + n, s.n - n);
-            if (tr_str_ends(s, blanks[i]))
+            if (tr_str_ends(s, blanks[i].bytes))
                 s.n -= n;
         }
     } while (s.n < before);

@@ -25,6 +25,10 @@ size_t tr_utf8_cut(struct tr_str s, size_t n);
  * ideographic spaces, BOM. */
 struct tr_str tr_utf8_trim(struct tr_str s);
 
+/* Bytes of the blank that s begins with, one of those; 0: none. *wide: it takes
+ * up room on a line. */
+size_t tr_utf8_blank(struct tr_str s, bool *wide);
+
 /* A text for people, made fit to be shown: what is no UTF-8 and control
  * characters, which could steer a terminal or begin a line of a log, become
  * '?'; a character that was cut at the end goes. Never longer than before. */

@@ -1,6 +1,8 @@
 /* encoder.c - texts in, unit vectors out: the only door to llama.cpp.
  *
  * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* sched_getaffinity */
+
 #include "encode/encoder.h"
 
 #ifdef TROMMEL_LOCAL
@@ -13,6 +15,7 @@
 #include <llama.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -74,7 +77,7 @@ struct job {
     size_t batch_count;
     float *vectors;
     atomic_size_t next; /* batch nobody has taken */
-    atomic_bool failed;
+    atomic_int rc;      /* once it is not TR_OK, nobody takes another */
 };
 
 /* ---- what the file says about itself ---------------------------------- */
@@ -215,6 +218,9 @@ static int read_meta(struct tr_encoder *e, const char *path,
     if (access(path, R_OK) != 0 || stat(path, &sb) != 0)
         return tr_fail(err, TR_NOINPUT, "%s: %s; local: needs the path of an "
                        "embedding model in GGUF form", path, strerror(errno));
+    if (!S_ISREG(sb.st_mode)) /* a pipe would be waited for without end */
+        return tr_fail(err, TR_CONFIG, "%s is no regular file; local: needs "
+                       "the path of an embedding model in GGUF form", path);
     e->file_bytes = (size_t)sb.st_size;
     TRY(fit_threads(e, path, &one, err)); /* or it seems to be cut off */
     g = gguf_init_from_file(path, params);
@@ -320,6 +326,17 @@ static void init_llama(void)
     llama_backend_init();
 }
 
+/* The cores that this process may use: in a container or a batch job often
+ * fewer than there are. */
+static int core_count(void)
+{
+    cpu_set_t cores;
+
+    if (sched_getaffinity(0, sizeof cores, &cores) == 0)
+        return CPU_COUNT(&cores);
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 static int open_walker(struct tr_encoder *e, struct walker *w,
                        enum llama_pooling_type pooling)
 {
@@ -355,7 +372,7 @@ int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
     pthread_once(&once, init_llama);
     TRY(read_meta(e, path, &pooling, err));
     if (threads <= 0)
-        threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+        threads = core_count();
     if (threads < 1)
         threads = 1;
     if (threads > THREADS_MAX)
@@ -445,12 +462,11 @@ static int by_length(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* Appends a text's tokens to job->tokens, which has room for text_tokens. */
-static int add_piece(struct tr_encoder *e, struct job *job, size_t at,
-                     struct tr_str text, llama_token *room, size_t room_n,
-                     bool *cut)
+/* A text's tokens into room, which is for the longest text; how many, or less
+ * than 0. */
+static int tokens_of(const struct tr_encoder *e, struct tr_str text,
+                     llama_token *room, size_t room_n, bool *cut)
 {
-    struct piece *piece = &job->pieces[job->count];
     int max = e->text_tokens, n;
 
     *cut = text.n > (size_t)max * BYTES_PER_TOKEN;
@@ -461,14 +477,34 @@ static int add_piece(struct tr_encoder *e, struct job *job, size_t at,
     }
     n = llama_tokenize(e->vocab, text.p ? text.p : "", (int32_t)text.n, room,
                        (int32_t)room_n, true, false);
-    if (n < 0)
-        return TR_BUG;
     if (n > max) {
         *cut = true;
         if (e->has_end)
             room[max - 1] = room[n - 1];
         n = max;
     }
+    return n;
+}
+
+/* Tokens that a text of so many bytes may be taken for. A byte can be more
+ * than one (accents are taken apart). */
+static size_t room_of(const struct tr_encoder *e, size_t bytes)
+{
+    size_t max = (size_t)e->text_tokens * BYTES_PER_TOKEN;
+
+    return (bytes < max ? bytes : max) * 4 + 16;
+}
+
+/* Appends a text's tokens to job->tokens, which has room for text_tokens. */
+static int add_piece(struct tr_encoder *e, struct job *job, size_t at,
+                     struct tr_str text, llama_token *room, size_t room_n,
+                     bool *cut)
+{
+    struct piece *piece = &job->pieces[job->count];
+    int n = tokens_of(e, text, room, room_n, cut);
+
+    if (n < 0)
+        return TR_BUG;
     memcpy(job->tokens + at, room, (size_t)n * sizeof *room);
     *piece = (struct piece){at, (uint32_t)n, (uint32_t)job->count};
     job->count++;
@@ -494,19 +530,24 @@ static void make_batches(struct job *job)
     job->batches[job->batch_count] = i;
 }
 
-static void unit(float *to, const float *from, int dim)
+/* False: it has no direction, or is no number. Every label would be as near,
+ * and the first would be taken. */
+static bool unit(float *to, const float *from, int dim)
 {
     double sum = 0;
     float scale;
 
     for (int i = 0; i < dim; i++)
         sum += (double)from[i] * (double)from[i];
-    scale = sum > 0 ? (float)(1 / sqrt(sum)) : 0;
+    if (!(sum > 0) || !isfinite(sum))
+        return false;
+    scale = (float)(1 / sqrt(sum));
     for (int i = 0; i < dim; i++)
         to[i] = from[i] * scale;
+    return true;
 }
 
-static bool run_batch(struct walker *w, struct job *job, size_t b)
+static int run_batch(struct walker *w, struct job *job, size_t b)
 {
     const struct piece *pieces = job->pieces + job->batches[b];
     size_t count = job->batches[b + 1] - job->batches[b];
@@ -529,15 +570,16 @@ static bool run_batch(struct walker *w, struct job *job, size_t b)
     if (memory)
         llama_memory_clear(memory, true);
     if (llama_decode(w->ctx, *batch) != 0)
-        return false;
+        return TR_NOMEM;
     for (size_t i = 0; i < count; i++) {
         const float *v = llama_get_embeddings_seq(w->ctx, (llama_seq_id)i);
 
         if (!v)
-            return false;
-        unit(job->vectors + (size_t)pieces[i].index * (size_t)dim, v, dim);
+            return TR_NOMEM;
+        if (!unit(job->vectors + (size_t)pieces[i].index * (size_t)dim, v, dim))
+            return TR_CONFIG;
     }
-    return true;
+    return TR_OK;
 }
 
 static void *walk(void *arg)
@@ -546,10 +588,13 @@ static void *walk(void *arg)
     struct job *job = w->e->job;
     size_t b;
 
-    while (!atomic_load(&job->failed) &&
-           (b = atomic_fetch_add(&job->next, 1)) < job->batch_count)
-        if (!run_batch(w, job, b))
-            atomic_store(&job->failed, true);
+    while (atomic_load(&job->rc) == TR_OK &&
+           (b = atomic_fetch_add(&job->next, 1)) < job->batch_count) {
+        int rc = run_batch(w, job, b);
+
+        if (rc != TR_OK)
+            atomic_store(&job->rc, rc);
+    }
     return NULL;
 }
 
@@ -577,6 +622,33 @@ static void run_batches(struct tr_encoder *e, struct job *job)
     e->job = NULL;
 }
 
+static int fail_run(const struct tr_encoder *e, int rc, struct tr_err *err)
+{
+    return tr_fail(err, rc, "%s: %s", e->name,
+                   rc == TR_NOMEM
+                       ? "out of memory; raise the limit (ulimit -v), or name "
+                         "a server's model with --model"
+                   : rc == TR_CONFIG
+                       ? "the model gives no vector for a text: its file is "
+                         "damaged; fetch it again"
+                       : "a text could not be taken apart into tokens");
+}
+
+int tr_encoder_sum(struct tr_encoder *e, struct tr_str text, struct tr_key *sum,
+                   struct tr_err *err)
+{
+    size_t room_n = room_of(e, text.n);
+    llama_token *room = tr_array(room_n, sizeof *room);
+    bool cut;
+    int n = room ? tokens_of(e, text, room, room_n, &cut) : 0;
+
+    if (room && n >= 0)
+        *sum = tr_digest(sum, tr_str((const char *)room,
+                                     (size_t)n * sizeof *room));
+    tr_free(room);
+    return room && n >= 0 ? TR_OK : fail_run(e, room ? TR_BUG : TR_NOMEM, err);
+}
+
 int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
                    float *vectors, bool *cut, struct tr_err *err)
 {
@@ -588,10 +660,7 @@ int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
     for (size_t i = 0; i < n; i++)
         if (texts[i].n > longest)
             longest = texts[i].n;
-    if (longest > (size_t)e->text_tokens * BYTES_PER_TOKEN)
-        longest = (size_t)e->text_tokens * BYTES_PER_TOKEN;
-    /* A byte can be more than one token (accents are taken apart). */
-    room_n = longest * 4 + 16;
+    room_n = room_of(e, longest);
     memset(vectors, 0, n * (size_t)e->dim * sizeof *vectors);
     room = tr_array(room_n, sizeof *room);
     job.pieces = tr_array(n + 1, sizeof *job.pieces);
@@ -610,17 +679,13 @@ int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
     qsort(job.pieces, job.count, sizeof *job.pieces, by_length);
     make_batches(&job);
     run_batches(e, &job);
-    rc = atomic_load(&job.failed) ? TR_NOMEM : TR_OK;
+    rc = atomic_load(&job.rc);
 out:
     tr_free(room);
     tr_free(job.pieces);
     tr_free(job.batches);
     tr_free(job.tokens);
-    if (rc != TR_OK)
-        return tr_fail(err, rc, "%s: %s", e->name, rc == TR_NOMEM
-                       ? "out of memory; give it fewer threads"
-                       : "a text could not be taken apart into tokens");
-    return TR_OK;
+    return rc == TR_OK ? rc : fail_run(e, rc, err);
 }
 
 #else /* without llama.cpp */
@@ -666,6 +731,15 @@ int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
     (void)n;
     (void)vectors;
     (void)cut;
+    return tr_fail(err, TR_BUG, "no encoder");
+}
+
+int tr_encoder_sum(struct tr_encoder *e, struct tr_str text, struct tr_key *sum,
+                   struct tr_err *err)
+{
+    (void)e;
+    (void)text;
+    (void)sum;
     return tr_fail(err, TR_BUG, "no encoder");
 }
 

@@ -18,7 +18,8 @@ struct tr_encoder;
     "build it with, or name a server's model with --model"
 
 /* path: a GGUF embedding model. Refuses a generative one with a sentence that
- * names llama-server and Ollama. threads 0: all cores. */
+ * names llama-server and Ollama. threads 0: one for each core that the process
+ * may use. */
 int tr_encoder_open(struct tr_encoder **out, const char *path, int threads,
                     struct tr_err *err);
 int tr_encoder_dim(const struct tr_encoder *e);
@@ -32,6 +33,10 @@ int tr_encoder_threads(const struct tr_encoder *e);
  * neighbours beyond rounding. */
 int tr_encoder_run(struct tr_encoder *e, const struct tr_str *texts, size_t n,
                    float *vectors, bool *cut, struct tr_err *err);
+/* Of all that the model reads of a text: equal for texts that it cannot tell
+ * apart. Continues what was before it, *sum. */
+int tr_encoder_sum(struct tr_encoder *e, struct tr_str text, struct tr_key *sum,
+                   struct tr_err *err);
 void tr_encoder_close(struct tr_encoder *e);
 
 #endif

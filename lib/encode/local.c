@@ -7,6 +7,7 @@
 #include "base/bounds.h"
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/keymap.h"
 #include "base/mem.h"
 #include "encode/encoder.h"
 
@@ -751,6 +752,58 @@ static int copy_labels(struct local *l, const struct tr_local_opts *o)
     return TR_OK;
 }
 
+/* Digest of all that a label's own vector is made of. */
+static int label_sum(struct local *l, const struct tr_local_label *label,
+                     struct tr_buf *scratch, struct tr_key *sum,
+                     struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    *sum = (struct tr_key){{0}};
+    for (size_t i = 0;
+         tr_phrasing(i, label->name, label->description, scratch); i++) {
+        if (!tr_buf_ok(scratch))
+            return tr_fail(err, TR_NOMEM, "out of memory for the labels");
+        TRY(tr_encoder_sum(l->encoder, tr_buf_str(scratch), sum, err));
+    }
+out:
+    return rc;
+}
+
+/* Of two labels that the model reads as the same, the first would get every
+ * text. Examples make a difference. */
+static int check_labels(struct local *l, struct tr_err *err)
+{
+    struct tr_keymap seen;
+    struct tr_buf scratch;
+    int rc = TR_OK;
+
+    tr_keymap_init(&seen);
+    tr_buf_init(&scratch, TR_TASK_BYTES_MAX);
+    for (size_t k = 0; k < l->label_count; k++) {
+        struct tr_local_label *label = &l->labels[k];
+        const struct tr_local_label *other;
+        struct tr_key sum;
+
+        if (label->example_count)
+            continue;
+        TRY(label_sum(l, label, &scratch, &sum, err));
+        other = tr_keymap_find(&seen, &sum);
+        if (other)
+            TRY(tr_fail(err, TR_CONFIG, "the local model reads the labels "
+                        "'%.*s' and '%.*s' as the same; describe them in "
+                        "English in a task file (--task), or name a language "
+                        "model with --model", (int)other->name.n,
+                        other->name.p, (int)label->name.n, label->name.p));
+        if (!tr_keymap_add(&seen, &sum, label))
+            TRY(tr_fail(err, TR_NOMEM, "out of memory for the labels"));
+    }
+out:
+    tr_keymap_release(&seen);
+    tr_buf_release(&scratch);
+    return rc;
+}
+
 static int open_bell(struct local *l)
 {
     if (pipe(l->bell) != 0) {
@@ -835,6 +888,7 @@ int tr_local_lane_open(struct tr_lane **out, const struct tr_local_opts *o,
                 rc == TR_IO ? strerror(errno) : "out of memory");
         goto out;
     }
+    TRY(check_labels(l, err));
     snprintf(l->lane.model, sizeof l->lane.model, "local/%s",
              tr_encoder_name(l->encoder));
     digest = tr_encoder_digest(l->encoder);

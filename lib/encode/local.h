@@ -23,7 +23,7 @@ struct tr_local_label {
 
 struct tr_local_opts {
     const char *path;      /* GGUF, or NULL: the model that comes along */
-    int threads;           /* 0: all cores */
+    int threads;           /* 0: all cores that may be used */
     const struct tr_local_label *labels;
     size_t label_count;
     bool multiple, none;   /* refused for now: TR_CONFIG with the reason */

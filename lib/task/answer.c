@@ -102,7 +102,9 @@ static bool read_head(struct tr_str s, struct head *h)
                                            "id:", "ID",  "id",  NULL};
     static const char *const separators[] = {
         "->", "=>", "\xe2\x86\x92", ":", "\xe2\x80\x93", "\xe2\x80\x94",
-        "-",  "=",  ",", "|", NULL};
+        "-",  "=",  ",", "|",
+        "\xef\xbc\x9a", "\xef\xbc\x8c", /* full-width colon and comma */
+        NULL};
     char open = 0;
     struct tr_str before;
 
@@ -156,6 +158,27 @@ static bool read_head(struct tr_str s, struct head *h)
     return true;
 }
 
+/* "417-1", or with a longer dash: a separator, or the sign of a label "-1"? */
+static bool maybe_signed(const struct tr_task *task, struct tr_str line,
+                         struct tr_str rest)
+{
+    static const char *const dashes[] = {"-", "\xe2\x80\x93", "\xe2\x80\x94"};
+    struct tr_str before = tr_str(line.p, (size_t)(rest.p - line.p));
+    char name[1 + TR_LABEL_BYTES_MAX] = "-";
+    size_t n = 0;
+    uint32_t label;
+
+    while (n < rest.n && n + 1 < sizeof name && !strchr("|,", rest.p[n])) {
+        name[n + 1] = rest.p[n];
+        n++;
+    }
+    for (size_t i = 0; i < sizeof dashes / sizeof *dashes; i++)
+        if (tr_str_ends(before, dashes[i]))
+            return tr_match_label(task, tr_str(name, n + 1), &label) !=
+                   TR_MATCH_NOT;
+    return false;
+}
+
 static enum line read_claim(struct tr_reading *r, struct tr_str s, int depth,
                             struct claim *c)
 {
@@ -171,7 +194,8 @@ static enum line read_claim(struct tr_reading *r, struct tr_str s, int depth,
     c->match = TR_MATCH_NOT;
     if (h.after_blank && h.plain.n)
         c->match = tr_match_labels(r, h.plain, &c->set);
-    if (c->match == TR_MATCH_NOT && r->rc == TR_OK && h.rest.n)
+    if (c->match == TR_MATCH_NOT && r->rc == TR_OK && h.rest.n &&
+        !maybe_signed(r->task, s, h.rest))
         c->match = tr_match_labels(r, h.rest, &c->set);
     if (c->match != TR_MATCH_NOT)
         return drawn ? LINE_LABEL : LINE_UNKNOWN_ID;
@@ -237,15 +261,28 @@ static bool same_nocase(const char *a, const char *b, size_t n)
     return true;
 }
 
-static bool word_part(char c) { return letter(c) || digit(c); }
+/* Is byte i of a letter or digit? Beyond ASCII all are, but those of Latin-1
+ * punctuation, U+2000 to U+2FFF, CJK punctuation and full-width forms. */
+static bool word_part(struct tr_str line, size_t i)
+{
+    unsigned char lead;
+
+    while (i > 0 && ((unsigned char)line.p[i] & 0xc0) == 0x80)
+        i--;
+    lead = (unsigned char)line.p[i];
+    if (lead < 0x80)
+        return letter(line.p[i]) || digit(line.p[i]);
+    return lead != 0xc2 && lead != 0xe2 && lead != 0xef &&
+           !tr_str_begins(tr_str(line.p + i, line.n - i), "\xe3\x80");
+}
 
 /* Does the line have this name in it, as words of their own? */
 static bool mentions(struct tr_str line, struct tr_str name)
 {
     for (size_t i = 0; i + name.n <= line.n; i++)
         if (same_nocase(line.p + i, name.p, name.n) &&
-            (i == 0 || !word_part(line.p[i - 1])) &&
-            (i + name.n == line.n || !word_part(line.p[i + name.n])))
+            (i == 0 || !word_part(line, i - 1)) &&
+            (i + name.n == line.n || !word_part(line, i + name.n)))
             return true;
     return false;
 }
@@ -282,8 +319,8 @@ static void read_prose(struct tr_reading *r, struct tr_str line, int *left)
             i++;
             continue;
         }
-        item = (i < line.n && word_part(line.p[i])) ||
-                       (from > 0 && word_part(line.p[from - 1]))
+        item = (i < line.n && word_part(line, i)) ||
+                       (from > 0 && word_part(line, from - 1))
                    ? -1
                    : tr_find_item(r, id);
         if (item < 0 || r->said[item].result != TR_ITEM_OK)

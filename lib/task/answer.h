@@ -2,9 +2,9 @@
  *
  * Never guesses: an id counts only if it was drawn for this attempt, a label
  * only if it is in the set byte for byte after trimming, quotes and a unique
- * case-insensitive match. An unknown id, or one id with two different labels,
- * voids the whole answer. Prose, code fences and blank lines around the lines
- * or the JSON are skipped safely or make the answer void.
+ * match but for case and blanks. An unknown id, or one id with two different
+ * labels, voids the whole answer. Prose, code fences and blank lines around the
+ * lines or the JSON are skipped safely or make the answer void.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_TASK_ANSWER_H

@@ -1,8 +1,8 @@
 /* match.c - what a model wrote after an id, as labels of the task.
  *
  * The name as it stands wins. Otherwise quotes, marks and a final stop are
- * peeled off and ASCII case is ignored; then everything that fits must be the
- * same label.
+ * peeled off, and ASCII case and kinds of blanks are ignored; then everything
+ * that fits must be the same label.
  *
  * SPDX-License-Identifier: MIT */
 #include "base/mem.h"
@@ -34,15 +34,22 @@ bool tr_unwrap(struct tr_str *s)
     return false;
 }
 
-/* The same, or one '.', ',' or ';' at the end. */
+/* The same, or one '.', ',' or ';' or ideographic stop at the end. */
 static bool peel(struct tr_str *s)
 {
+    static const char *const stops[] = {".", ",", ";", "\xe3\x80\x82"};
+
     if (tr_unwrap(s))
         return true;
-    if (s->n < 2 || !strchr(".,;", s->p[s->n - 1]) || !s->p[s->n - 1])
-        return false;
-    *s = tr_utf8_trim(tr_str(s->p, s->n - 1));
-    return true;
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        size_t n = strlen(stops[i]);
+
+        if (s->n > n && tr_str_ends(*s, stops[i])) {
+            *s = tr_utf8_trim(tr_str(s->p, s->n - n));
+            return true;
+        }
+    }
+    return false;
 }
 
 enum tr_match tr_match_label(const struct tr_task *task, struct tr_str s,
@@ -57,7 +64,7 @@ enum tr_match tr_match_label(const struct tr_task *task, struct tr_str s,
         return TR_MATCH_EXACT;
     }
     for (int i = 0; i < PEELS_MAX; i++) {
-        int32_t here = tr_task_label_nocase(task, s);
+        int32_t here = tr_task_label_like(task, s);
 
         if (here >= 0 && found >= 0 && here != found)
             return TR_MATCH_NOT; /* 'A' and A. are both labels: which? */

@@ -22,22 +22,45 @@ static unsigned char lower(char c)
     return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
 }
 
-static int cmp_nocase(struct tr_str a, struct tr_str b)
+/* The next byte of a name as it counts, or END: ASCII case does not, nor how
+ * many blanks there are, and of which kind. */
+static int next_folded(struct tr_str *s)
 {
-    for (size_t i = 0; i < a.n && i < b.n; i++)
-        if (lower(a.p[i]) != lower(b.p[i]))
-            return lower(a.p[i]) < lower(b.p[i]) ? -1 : 1;
-    return (a.n > b.n) - (a.n < b.n);
+    enum { END = -1 };
+    bool blank = false, wide;
+    size_t n;
+
+    while ((n = tr_utf8_blank(*s, &wide)) > 0) {
+        blank = blank || wide;
+        *s = tr_str(s->p + n, s->n - n);
+    }
+    if (blank)
+        return ' ';
+    if (!s->n)
+        return END;
+    *s = tr_str(s->p + 1, s->n - 1);
+    return lower(s->p[-1]);
 }
 
-int32_t tr_task_label_nocase(const struct tr_task *task, struct tr_str name)
+static int cmp_folded(struct tr_str a, struct tr_str b)
+{
+    int x, y;
+
+    do {
+        x = next_folded(&a);
+        y = next_folded(&b);
+    } while (x == y && x >= 0);
+    return (x > y) - (x < y);
+}
+
+int32_t tr_task_label_like(const struct tr_task *task, struct tr_str name)
 {
     uint32_t from = 0, to = task->label_count;
 
     while (from < to) {
         uint32_t mid = from + (to - from) / 2;
         uint32_t i = task->label_index[mid];
-        int c = cmp_nocase(name, task->labels[i].name);
+        int c = cmp_folded(name, task->labels[i].name);
 
         if (c == 0)
             return (int32_t)i;
@@ -51,7 +74,7 @@ int32_t tr_task_label_nocase(const struct tr_task *task, struct tr_str name)
 
 int32_t tr_task_label(const struct tr_task *task, struct tr_str name)
 {
-    int32_t i = tr_task_label_nocase(task, name);
+    int32_t i = tr_task_label_like(task, name);
 
     return i >= 0 && tr_str_eq(task->labels[i].name, name) ? i : -1;
 }
@@ -212,7 +235,7 @@ static int by_name(const void *a, const void *b)
 {
     const struct tr_label *x = *(const struct tr_label *const *)a;
     const struct tr_label *y = *(const struct tr_label *const *)b;
-    int c = cmp_nocase(x->name, y->name);
+    int c = cmp_folded(x->name, y->name);
 
     return c ? c : (x > y) - (x < y);
 }
@@ -242,12 +265,13 @@ int tr_task_index(struct tr_task *task, struct tr_place at,
     for (uint32_t i = 0; i < n; i++) {
         task->singles[i] = i;
         task->label_index[i] = (uint32_t)(sorted[i] - task->labels);
-        if (i == 0 || cmp_nocase(sorted[i - 1]->name, sorted[i]->name) != 0)
+        if (i == 0 || cmp_folded(sorted[i - 1]->name, sorted[i]->name) != 0)
             continue;
         rc = tr_fail_at(err, at,
                         tr_str_eq(sorted[i - 1]->name, sorted[i]->name)
                          ? "the label '%s' stands twice"
-                         : "the label '%s' and another differ only by case",
+                         : "the label '%s' and another differ only by case "
+                           "or blanks",
                         sorted[i]->name.p);
         goto out;
     }

@@ -58,7 +58,8 @@ struct tr_task {
     uint32_t *set_buckets;     /* open addressing: index into sets + 1, or 0 */
     uint32_t set_bucket_count; /* a power of two, or 0 */
     size_t set_bytes;          /* of TR_SETS_BYTES */
-    uint32_t *label_index;     /* labels sorted by name, ASCII case ignored */
+    uint32_t *label_index;     /* labels sorted by name, as
+                                  tr_task_label_like() sees it */
     uint32_t *singles;         /* 0, 1, 2, ...: what single sets point at */
 };
 
@@ -124,7 +125,9 @@ int tr_task_set_stored(struct tr_task *task, uint64_t *set,
                        struct tr_err *err);
 /* Index of a label by exact name, or -1. */
 int32_t tr_task_label(const struct tr_task *task, struct tr_str name);
-/* The same with ASCII case ignored; unique, because names are. */
-int32_t tr_task_label_nocase(const struct tr_task *task, struct tr_str name);
+/* The same with ASCII case ignored, and how many blanks of which kind stand
+ * between words: pages have no-break spaces, models write plain ones. Unique,
+ * because names are. */
+int32_t tr_task_label_like(const struct tr_task *task, struct tr_str name);
 
 #endif

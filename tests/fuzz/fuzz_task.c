@@ -75,7 +75,7 @@ static void check_labels(const struct tr_task *t)
         CHECK(!memchr(t->labels[i].description.p, '\n',
                       t->labels[i].description.n));
         CHECK(tr_task_label(t, name) == (int32_t)i);
-        CHECK(tr_task_label_nocase(t, name) == (int32_t)i);
+        CHECK(tr_task_label_like(t, name) == (int32_t)i);
         tr_buf_init(&text, 0);
         tr_task_set_text(t, i, &text);
         CHECK(tr_str_eq(tr_buf_str(&text), name));

@@ -2,16 +2,20 @@
  * and the files it refuses.
  *
  * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* sched_setaffinity */
+
 #include "base/mem.h"
 #include "encode/encoder.h"
 #include "encode/local.h"
 
 #include <math.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -242,6 +246,70 @@ static void refusals_say_what_to_do(void **state)
     unlink(SCRATCH);
     assert_int_equal(tr_encoder_open(&e, "no/such.gguf", 1, &err), TR_NOINPUT);
     assert_non_null(strstr(err.text, "no/such.gguf"));
+    assert_int_equal(mkfifo(SCRATCH, 0600), 0);
+    assert_int_equal(tr_encoder_open(&e, SCRATCH, 1, &err), TR_CONFIG);
+    assert_non_null(strstr(err.text, "no regular file"));
+    unlink(SCRATCH);
+}
+
+/* A container, a batch system or taskset leaves a process some of the cores;
+ * memory for all of them may be more than it is given. */
+static void only_cores_that_may_be_used_are(void **state)
+{
+    struct tr_encoder *e;
+    cpu_set_t all, one;
+    int cpu = 0;
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    while (!CPU_ISSET(cpu, &all))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    e = open_model(0);
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_int_equal(tr_encoder_threads(e), 1);
+    tr_encoder_close(e);
+}
+
+/* As a download leaves it that broke off in a file of full size, and worse. */
+static void a_file_without_weights_gives_no_vectors(void **state)
+{
+    static const int fill[] = {0, 0xff}; /* zeros; no numbers */
+    static const struct tr_str text = {"one text", 8};
+    static float v[DIM];
+    char *bytes = tr_alloc(1 << 20);
+    struct tr_encoder *e;
+    struct tr_err err;
+    long size, tail;
+    FILE *in, *out;
+    size_t n;
+
+    (void)state;
+    if (!*model)
+        skip();
+    for (int i = 0; i < 2; i++) {
+        in = fopen(model, "rb");
+        out = fopen(SCRATCH, "w+b");
+        assert_true(in && out);
+        while ((n = fread(bytes, 1, 1 << 20, in)) > 0)
+            fwrite(bytes, 1, n, out);
+        size = ftell(out);
+        memset(bytes, fill[i], 1 << 20);
+        for (tail = size / 10; tail > 0; tail -= 1 << 20) {
+            fseek(out, -tail, SEEK_END);
+            fwrite(bytes, 1, tail < 1 << 20 ? (size_t)tail : 1 << 20, out);
+        }
+        fclose(in);
+        fclose(out);
+        assert_int_equal(tr_encoder_open(&e, SCRATCH, 1, &err), TR_OK);
+        assert_int_equal(tr_encoder_run(e, &text, 1, v, NULL, &err), TR_CONFIG);
+        assert_non_null(strstr(err.text, "damaged"));
+        tr_encoder_close(e);
+    }
+    tr_free(bytes);
+    unlink(SCRATCH);
 }
 
 static void without_llama_it_says_how_to_get_it(void **state)
@@ -266,6 +334,8 @@ int main(void)
         cmocka_unit_test(long_texts_are_cut_and_say_so),
         cmocka_unit_test(any_bytes_give_a_finite_vector),
         cmocka_unit_test(refusals_say_what_to_do),
+        cmocka_unit_test(only_cores_that_may_be_used_are),
+        cmocka_unit_test(a_file_without_weights_gives_no_vectors),
         cmocka_unit_test(without_llama_it_says_how_to_get_it),
     };
 

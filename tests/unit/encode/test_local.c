@@ -275,6 +275,54 @@ static void what_it_cannot_do_is_refused(void **state)
     }
 }
 
+/* Whatever the text, the first of two such labels would win. */
+static void labels_that_read_the_same_are_refused(void **state)
+{
+    static const struct tr_str example[] = {S("My card has come.")};
+    static const struct {
+        struct tr_local_label with[3];
+        const char *says; /* NULL: they differ */
+    } cases[] = {
+        {{{S("money"), S(""), NULL, 0},
+          {S("card_arrival"), S(""), NULL, 0},
+          {S("card-arrival"), S(""), NULL, 0}},
+         "'card_arrival' and 'card-arrival'"},
+        {{{S("money"), S(""), NULL, 0},
+          {S("\xf0\x9f\x91\x8d"), S(""), NULL, 0}, /* thumbs up, down */
+          {S("\xf0\x9f\x91\x8e"), S(""), NULL, 0}},
+         "'\xf0\x9f\x91\x8d' and '\xf0\x9f\x91\x8e'"},
+        {{{S("A_b"), S("Banks."), NULL, 0},
+          {S("money"), S("Banks"), NULL, 0},
+          {S("a-B"), S("banks"), NULL, 0}},
+         "'A_b' and 'a-B'"},
+        {{{S("A_b"), S("banks"), NULL, 0},
+          {S("a-B"), S("shares"), NULL, 0},
+          {S("money"), S("banks"), NULL, 0}},
+         NULL},
+        {{{S("card_arrival"), S(""), example, 1},
+          {S("card-arrival"), S(""), NULL, 0},
+          {S("card arrivals"), S(""), NULL, 0}},
+         NULL},
+    };
+
+    (void)state;
+    if (!*model)
+        skip();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_local_opts o = {.threads = 1, .labels = cases[i].with,
+                                  .label_count = 3};
+        struct tr_lane *lane;
+        struct tr_err err = {0};
+        int rc = tr_local_lane_open(&lane, &o, &err);
+
+        if (rc == TR_OK)
+            lane->vt->close(lane);
+        assert_int_equal(rc, cases[i].says ? TR_CONFIG : TR_OK);
+        if (cases[i].says && !strstr(err.text, cases[i].says))
+            fail_msg("case %zu: \"%s\"", i, err.text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +334,7 @@ int main(void)
         cmocka_unit_test(cancelled_packs_never_come_back),
         cmocka_unit_test(wait_ends_by_wakeup_and_by_time),
         cmocka_unit_test(what_it_cannot_do_is_refused),
+        cmocka_unit_test(labels_that_read_the_same_are_refused),
     };
 
     if (!tr_local_find_model(model, sizeof model))

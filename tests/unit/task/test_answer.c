@@ -88,6 +88,9 @@ static void single_labels(void **state)
         {"417\xc2\xa0refund\n230 bug\xc2\xa0\n", BOTH},
         /* near it */
         {"417: refund\n230 - bug\n", BOTH},
+        /* colon, comma and stop of Chinese and Japanese */
+        {"417\xef\xbc\x9a" "refund\n230\xef\xbc\x8c" "bug\xe3\x80\x82\n",
+         BOTH " ~1"},
         {"417,refund\n230 = bug\n", BOTH},
         {"417 -> refund\n230 \xe2\x86\x92 bug\n", BOTH},
         {"- 417 refund\n* 230 bug\n", BOTH},
@@ -176,6 +179,14 @@ static void single_labels(void **state)
          "417=bug 230=-"},
         {"417 refund\n230 bug\nCorrection: 417 should be bug.\n",
          "417=? 230=bug"},
+        {"417 refund\n230 bug\n"
+         "Sorry: 417 should be \xe2\x80\x9c" "bug\xe2\x80\x9d.\n",
+         "417=? 230=bug"},
+        {"417 refund\n230 bug\n"
+         "\xe2\x80\x9c" "417\xe2\x80\x9d\xe2\x86\x92" "bug!\n",
+         "417=? 230=bug"},
+        {"417 refund\n230 bug\nSo 417 debugs \xc3\xa9" "bug, 1bug, bugs.\n",
+         "417=refund 230=bug"},
         {"417refund\n230 bug", "417=- 230=bug"},
         {"refund 417\n230 bug", "417=- 230=bug"},
         /* labels without ids are never taken by their place */
@@ -312,6 +323,14 @@ static void awkward_labels(void **state)
         {"417 Quoted\n230 x, y.", "417=? 230=x, y."},
         {"417 x, y\n230 ?", "417=? 230=?"},
     };
+    /* A separator or a sign? Not the opposite of what was meant. */
+    static const struct example feelings[] = {
+        {"417 -1\n230 1\n", "417=-1 230=1"},
+        {"417 \xe2\x80\x93" "1\n230 \xe2\x80\x94" "1\n", "417=? 230=?"},
+        {"417-1\n230:-1\n", "417=? 230=-1"},
+        {"417 - 1\n230 \xe2\x80\x93 -1\n", "417=1 230=-1"},
+        {"417 \xe2\x80\x93" "0\n230-0\n", "417=0 230=0"},
+    };
     static const struct example twins[] = {
         /* both "A." and "a" are labels; "A" fits a, "a." fits both */
         {"417 A.\n230 a\n", "417=A. 230=a"},
@@ -344,9 +363,27 @@ static void awkward_labels(void **state)
         {"404\n417 500", "void"},
         {"417 404\n500", "void"},
     };
+    /* As they are pasted from a page: models write plain blanks. */
+    static const struct example pasted[] = {
+        {"417 card arrival\n230 top up\n",
+         "417=card\xc2\xa0" "arrival 230=top  up ~2"},
+        {"417 Card\xe2\x80\xaf arrival.\n230 refund\n",
+         "417=card\xc2\xa0" "arrival 230=re\xe2\x80\x8b" "fund ~2"},
+        {"417 card\xc2\xa0" "arrival\n230 top  up\n",
+         "417=card\xc2\xa0" "arrival 230=top  up"},
+        {"417 cardarrival\n230 re fund\n", "417=? 230=?"},
+        {"{\"a\":[[417,\"refund\\u0000\"],[230,\"refun\"]]}", "417=? 230=?"},
+    };
     struct tr_task task;
 
     (void)state;
+    assert_int_equal(
+        tr_task_from_text(&task,
+                          TR_STR("labels: ['card\xc2\xa0" "arrival', 'top  up',"
+                                 " 're\xe2\x80\x8b" "fund']"),
+                          "t", NULL, 0, NULL), 0);
+    check(&task, two, 2, pasted, COUNT(pasted), false);
+    tr_task_release(&task);
     assert_int_equal(tr_task_from_labels(&task, "100,404,500", NULL), 0);
     check(&task, two, 1, codes, COUNT(codes), false);
     tr_task_release(&task);
@@ -359,6 +396,9 @@ static void awkward_labels(void **state)
                                  "'x, y.', x]"),
                           "t", NULL, 0, NULL), 0);
     check(&task, two, 2, signs, 3, false);
+    tr_task_release(&task);
+    assert_int_equal(tr_task_from_labels(&task, "-1,0,1", NULL), 0);
+    check(&task, two, 2, feelings, COUNT(feelings), false);
     tr_task_release(&task);
     assert_int_equal(
         tr_task_from_text(&task, TR_STR("labels: [a, A., b]"), "t", NULL, 0,

@@ -39,6 +39,8 @@ static void labels_from_the_command_line(void **state)
         {"a,,b", "--labels: the label '' is empty"},
         {"a,b,a", "--labels: the label 'a' stands twice"},
         {"a,b,A", "--labels: the label 'A' and another differ only by case"},
+        {"a b,c,a\xc2\xa0" "B", "--labels: the label 'a\xc2\xa0" "B' and "
+         "another differ only by case or blanks"},
         {"a,b|c", "--labels: the label 'b|c' has a '|' in it"},
         {"a,-", "--labels: the label '-' is '-'"},
         {"a,=1+1", "--labels: the label '=1+1' begins with = + or @"},
@@ -57,8 +59,8 @@ static void labels_from_the_command_line(void **state)
     assert_string_equal(task.labels[1].name.p, "bug");
     assert_int_equal(tr_task_label(&task, TR_STR("bug")), 1);
     assert_int_equal(tr_task_label(&task, TR_STR("Bug")), -1);
-    assert_int_equal(tr_task_label_nocase(&task, TR_STR("Bug")), 1);
-    assert_int_equal(tr_task_label_nocase(&task, TR_STR("bu")), -1);
+    assert_int_equal(tr_task_label_like(&task, TR_STR("Bug")), 1);
+    assert_int_equal(tr_task_label_like(&task, TR_STR("bu")), -1);
     assert_int_equal(task.none, -1);
     tr_task_release(&task);
     for (size_t i = 0; i < COUNT(faults); i++) {
