@@ -161,6 +161,13 @@ bool args_is(const trommel_config *cfg, const char *name, const char *word)
     return value && strcmp(value, word) == 0;
 }
 
+void args_tell(const trommel_config *cfg, struct term *term)
+{
+    term_options(term, args_is(cfg, "no-color", "yes"),
+                 args_is(cfg, "quiet", "yes"),
+                 args_is(cfg, "progress", "json"));
+}
+
 /* ---- help ------------------------------------------------------------- */
 
 enum { COLUMN = 27, WIDTH = 79 }; /* where help begins and lines end */
