@@ -13,7 +13,7 @@
 enum type {
     HEADING, FLAG, TEXT, LIST, INT, COUNT, NUM, MONEY, TIME, CHOICE, WORDS
 };
-enum { C = 1, E = 2, T = 4 };
+enum { C = 1, E = 2, T = 4, U = 8 };
 
 struct option {
     const char *name; /* of a HEADING: its words */

@@ -25,7 +25,7 @@
 #define LIST_MAX 100000u            /* values of a repeated option */
 #define INT_DIGITS_MAX 15           /* of a number in an option */
 
-enum { C = TR_OPT_C, E = TR_OPT_E, T = TR_OPT_T };
+enum { C = TR_OPT_C, E = TR_OPT_E, T = TR_OPT_T, U = TR_OPT_U };
 
 const struct tr_option tr_options[] = {
 #define OPT(name, letter, type, fallback, where, argument, help)               \
@@ -247,7 +247,7 @@ static const char *wanted(const struct tr_option *opt, struct tr_str s)
 static const struct {
     int place, code;
 } speakers[] = {
-    [TR_FROM_DEFAULT] = {0, TR_BUG},   [TR_FROM_CONFIG] = {T, TR_CONFIG},
+    [TR_FROM_DEFAULT] = {0, TR_BUG},   [TR_FROM_CONFIG] = {T | U, TR_CONFIG},
     [TR_FROM_TASK] = {T, TR_CONFIG},   [TR_FROM_ENV] = {E, TR_USAGE},
     [TR_FROM_SET] = {C, TR_USAGE},
 };
