@@ -502,6 +502,8 @@ int cmd_store(int argc, char **argv)
             a.folder = argv[++i];
         } else if (strncmp(w, "--store=", 8) == 0) {
             a.folder = w + 8;
+        } else if (strcmp(w, "--store") == 0) {
+            return wrong("which folder? A name is missing after", w);
         } else if (w[0] == '-' && w[1]) {
             return wrong("unknown option", w);
         } else if (!a.verb) {
