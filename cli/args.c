@@ -13,7 +13,7 @@
 enum type {
     HEADING, FLAG, TEXT, LIST, INT, COUNT, NUM, MONEY, TIME, CHOICE, WORDS
 };
-enum { C = 1, E = 2, T = 4 };
+enum { C = 1, E = 2, T = 4, U = 8 };
 
 struct option {
     const char *name; /* of a HEADING: its words */
@@ -159,6 +159,13 @@ bool args_is(const trommel_config *cfg, const char *name, const char *word)
     const char *value = trommel_config_get(cfg, name);
 
     return value && strcmp(value, word) == 0;
+}
+
+void args_tell(const trommel_config *cfg, struct term *term)
+{
+    term_options(term, args_is(cfg, "no-color", "yes"),
+                 args_is(cfg, "quiet", "yes"),
+                 args_is(cfg, "progress", "json"));
 }
 
 /* ---- help ------------------------------------------------------------- */

@@ -16,6 +16,8 @@ int args_read(int argc, char **argv, trommel_config *cfg, struct term *term,
               bool *help);
 /* Whether a setting stands at this word; a flag that is set stands at "yes". */
 bool args_is(const trommel_config *cfg, const char *name, const char *word);
+/* What they say about how to speak is known now. */
+void args_tell(const trommel_config *cfg, struct term *term);
 /* All options in groups, aligned and wrapped at 79 columns. */
 void args_help(FILE *out);
 

@@ -181,9 +181,6 @@ static int classify(struct term *term, trommel_config *cfg)
 
     if (args_is(cfg, "core-dumps", "yes"))
         guard_lower();
-    term_options(term, args_is(cfg, "no-color", "yes"),
-                 args_is(cfg, "quiet", "yes"),
-                 args_is(cfg, "progress", "json"));
     progress_init(&progress,
                   progress_choose(word, term, on_stdout && isatty(1)), term,
                   head ? strtoll(head, NULL, 10) : 0);
@@ -232,6 +229,7 @@ int cmd_classify(int argc, char **argv)
         if (!trommel_config_get(cfg, "input"))
             trommel_config_set(cfg, "input", "-");
         rc = trommel_config_load(cfg);
+        args_tell(cfg, &term); /* what it has to say, too */
         if (rc == 0 && strcmp(trommel_config_get(cfg, "sample"), "0") != 0) {
             term_say(&term, SAY_ERROR, "--sample is for trommel estimate; "
                      "--head labels the first rows");

@@ -468,9 +468,6 @@ static int with_models(struct term *term, trommel_config *cfg)
     bool asks = sample && strcmp(sample, "0") != 0;
     const char *more;
 
-    term_options(term, args_is(cfg, "no-color", "yes"),
-                 args_is(cfg, "quiet", "yes"),
-                 args_is(cfg, "progress", "json"));
     m = (struct models){0};
     snprintf(m.words, sizeof m.words, "%s", model);
     m.n = m.compared = split(m.words, m.names, 0);
@@ -514,6 +511,7 @@ int cmd_estimate(int argc, char **argv)
         if (!trommel_config_get(cfg, "input"))
             trommel_config_set(cfg, "input", "-");
         rc = trommel_config_load(cfg);
+        args_tell(cfg, &term); /* what it has to say, too */
         if (rc != 0) {
             term_say(&term, SAY_ERROR, trommel_config_error(cfg));
             code = trommel_exit_code(rc);

@@ -217,6 +217,13 @@ static int choose(const struct args *a, const char *name,
     return rc ? rc : hits == 1 ? 0 : tr_exit_code(TR_NOINPUT);
 }
 
+static void say_empty(const struct args *a)
+{
+    fputs("no answers are stored in ", stdout);
+    term_put(stdout, a->folder);
+    putchar('\n');
+}
+
 static int list(const struct args *a)
 {
     struct tr_store_info *all;
@@ -228,9 +235,7 @@ static int list(const struct args *a)
     if (!a->json && n) {
         print_head();
     } else if (!a->json) {
-        fputs("no answers are stored in ", stdout);
-        term_put(stdout, a->folder);
-        putchar('\n');
+        say_empty(a);
     }
     for (size_t i = 0; i < n; i++)
         (a->json ? print_json : print_row)(&all[i]);
@@ -246,7 +251,7 @@ static void print_origin(void *ctx, const struct tr_origin *o, int64_t verdicts)
 
     (void)ctx;
     if (!o) {
-        printf("  %10s  no model was asked\n", format_count(count, verdicts));
+        printf("  %10s  no model answered\n", format_count(count, verdicts));
         return;
     }
     plain = *o;
@@ -467,6 +472,8 @@ static int remove_all(const struct args *a)
     size_t n;
     int first = look(a->folder, &all, &n);
 
+    if (!first && !n) /* perhaps another folder was meant */
+        say_empty(a);
     for (size_t i = 0; i < n; i++) {
         int rc = remove_one(a, &all[i]);
 
@@ -544,6 +551,8 @@ int cmd_store(int argc, char **argv)
             a.folder = argv[++i];
         } else if (strncmp(w, "--store=", 8) == 0) {
             a.folder = w + 8;
+        } else if (strcmp(w, "--store") == 0) {
+            return wrong("which folder? A name is missing after", w);
         } else if (w[0] == '-' && w[1]) {
             return wrong("unknown option", w);
         } else if (!a.verb) {

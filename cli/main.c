@@ -70,7 +70,8 @@ static int run(int argc, char **argv)
         return 0;
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 ||
-        (strcmp(name, "help") == 0 && argc == 2)) {
+        (strcmp(name, "help") == 0 &&
+         (argc == 2 || argv[2][0] == '-' || strcmp(argv[2], "help") == 0))) {
         commands_help(stdout);
         return 0;
     }

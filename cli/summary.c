@@ -125,7 +125,7 @@ static void say_asked(struct term *term, const trommel_run *run)
     if (retries > 0)
         put_count(&l, ", ", retries, retries == 1 ? " retry" : " retries");
     if (refused > 0)
-        put_count(&l, ", ", refused, " refused by limits");
+        put_count(&l, ", ", refused, " refused for pace");
     if (in + out > 0) {
         put(&l, "; tokens: ", format_short(n, in));
         put(&l, " in", "");

@@ -4,8 +4,8 @@
  *     embed http://127.0.0.1:8080/v1
  *
  * The first run takes its results in input order, the second as they are
- * completed, while another thread wakes it up: trommel_run_wakeup() is the
- * one function that any thread may call.
+ * completed, while another thread wakes it up: trommel_run_wakeup() is one of
+ * two functions that any thread may call.
  *
  * SPDX-License-Identifier: MIT */
 #include <trommel.h>

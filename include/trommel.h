@@ -83,7 +83,7 @@ enum trommel_count {
     TROMMEL_ROWS_TOTAL,    /* -1: not known until the input has been read */
     TROMMEL_ROWS_TWIN,     /* of those read: equal to an earlier row */
     TROMMEL_ROWS_NONE,     /* labelled "none of the labels" */
-    TROMMEL_THROTTLED,     /* requests a limit refused */
+    TROMMEL_THROTTLED,     /* requests a limit or an overloaded server refused */
     TROMMEL_LIMIT_WAIT_MS, /* time in which only limits kept requests back */
     TROMMEL_LIMIT_WAITING, /* 1: limits keep requests back now */
     TROMMEL_IN_FLIGHT_NANOUSD, /* bound of what the answers in flight cost */

@@ -25,7 +25,7 @@
 #define LIST_MAX 100000u            /* values of a repeated option */
 #define INT_DIGITS_MAX 15           /* of a number in an option */
 
-enum { C = TR_OPT_C, E = TR_OPT_E, T = TR_OPT_T };
+enum { C = TR_OPT_C, E = TR_OPT_E, T = TR_OPT_T, U = TR_OPT_U };
 
 const struct tr_option tr_options[] = {
 #define OPT(name, letter, type, fallback, where, argument, help)               \
@@ -247,7 +247,7 @@ static const char *wanted(const struct tr_option *opt, struct tr_str s)
 static const struct {
     int place, code;
 } speakers[] = {
-    [TR_FROM_DEFAULT] = {0, TR_BUG},   [TR_FROM_CONFIG] = {T, TR_CONFIG},
+    [TR_FROM_DEFAULT] = {0, TR_BUG},   [TR_FROM_CONFIG] = {T | U, TR_CONFIG},
     [TR_FROM_TASK] = {T, TR_CONFIG},   [TR_FROM_ENV] = {E, TR_USAGE},
     [TR_FROM_SET] = {C, TR_USAGE},
 };
@@ -580,16 +580,17 @@ static int unload(struct tr_config *cfg, struct tr_err *err)
     return TR_OK;
 }
 
-/* A budget in a variable whose name is misspelt would be none. Names that are
- * like none of ours are somebody else's: Kubernetes makes some for a service
- * that has our name. */
-static int check_variables(struct tr_err *err)
+/* A budget in a variable whose name is misspelt would be none, and whoever sets
+ * TROMMEL_OFFLINE does not want to pay. Names that are like none of ours are
+ * somebody else's: Kubernetes makes some for a service that has our name. */
+static int check_variables(struct tr_config *cfg, struct tr_err *err)
 {
     static const char ours[] = "TROMMEL_";
 
     for (char **e = environ; e && *e; e++) {
         const char *equals = strchr(*e, '=');
-        char name[80];
+        const struct tr_option *opt;
+        char name[80], said[80];
         size_t n = 0;
 
         if (strncmp(*e, ours, sizeof ours - 1) != 0 || !equals || !equals[1])
@@ -599,8 +600,14 @@ static int check_variables(struct tr_err *err)
             name[n++] = *c == '_' ? '-' : *c >= 'A' && *c <= 'Z'
                                               ? (char)(*c - 'A' + 'a') : *c;
         name[n] = '\0';
-        if (!tr_option_find(tr_str_c(name)) && nearest(TR_FROM_ENV, name))
+        opt = tr_option_find(tr_str_c(name));
+        if (!opt && nearest(TR_FROM_ENV, name))
             return unknown_name(TR_FROM_ENV, name, NULL, err);
+        if (opt && !(opt->where & E)) /* is refused, with what to do */
+            return tr_config_put(cfg, TR_FROM_ENV, opt->name,
+                                 tr_str_c(equals + 1),
+                                 spell(said, sizeof said, TR_FROM_ENV, name),
+                                 err);
     }
     return TR_OK;
 }
@@ -612,7 +619,7 @@ int tr_config_load(struct tr_config *cfg, const char *(*env)(const char *),
 
     TRY(unload(cfg, err));
     if (!env)
-        TRY(check_variables(err));
+        TRY(check_variables(cfg, err));
     if (!env)
         env = from_system;
     for (size_t i = 0; i < tr_option_count; i++) {

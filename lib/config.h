@@ -18,14 +18,14 @@ enum tr_opt_type {
     TR_OPT_FLAG, TR_OPT_TEXT, TR_OPT_LIST, TR_OPT_INT, TR_OPT_COUNT,
     TR_OPT_NUM, TR_OPT_MONEY, TR_OPT_TIME, TR_OPT_CHOICE, TR_OPT_WORDS
 };
-enum { TR_OPT_C = 1, TR_OPT_E = 2, TR_OPT_T = 4 };
+enum { TR_OPT_C = 1, TR_OPT_E = 2, TR_OPT_T = 4, TR_OPT_U = 8 };
 
 struct tr_option {
     const char *name;      /* "max-wait" */
     char letter;           /* or 0 */
     enum tr_opt_type type;
     const char *fallback;  /* default as text, or NULL */
-    int where;             /* TR_OPT_C | TR_OPT_E | TR_OPT_T */
+    int where;             /* TR_OPT_C | TR_OPT_E | ... */
     const char *argument;  /* for help; NULL for flags */
     const char *help;
 };

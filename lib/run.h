@@ -66,6 +66,9 @@ struct tr_env {
     /* Rows of the whole input as far as can be told now; -1: no idea. NULL:
      * the same. */
     int64_t (*rows_expected)(void *ctx);
+    /* Once the input has ended: there may be more rows that were not wanted.
+     * NULL: there are none. */
+    bool (*is_cut)(void *ctx);
     /* The budget that other runs of the job draw on, too: durable when it
      * returns TR_OK. NULL: nobody else does. */
     int (*ledger)(void *ctx, struct tr_ledger_ask *ask, struct tr_err *err);

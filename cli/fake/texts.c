@@ -9,7 +9,9 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 __extension__ typedef unsigned __int128 wide;
 
@@ -313,7 +315,8 @@ static int read_gold(struct fake_texts *t, const char *path, const char *text,
 
     c = (struct csv){.file = fopen(path, "rb"), .name = path};
     if (!c.file)
-        return tr_fail(err, TR_NOINPUT, "%s cannot be read", path);
+        return tr_fail(err, TR_NOINPUT, "%s cannot be opened: %s; check the "
+                       "name and its permissions", path, strerror(errno));
     tr_buf_init(&c.bytes, 64u << 20);
     c.delimiter = csv_delimiter(c.file);
     rc = csv_next(&c, err);

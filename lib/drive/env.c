@@ -293,6 +293,13 @@ static int64_t on_rows_expected(void *ctx)
     return head > 0 && rows > (double)head ? head : (int64_t)rows;
 }
 
+static bool on_is_cut(void *ctx)
+{
+    struct tr_drive *d = ctx;
+
+    return d->source && tr_source_is_cut(d->source);
+}
+
 /* ---- all of it -------------------------------------------------------- */
 
 void tr_drive_env(struct tr_drive *d)
@@ -310,6 +317,7 @@ void tr_drive_env(struct tr_drive *d)
         .unspill = on_unspill,
         .sample = on_sample,
         .rows_expected = on_rows_expected,
+        .is_cut = on_is_cut,
         .ledger = d->till.folder ? on_ledger : NULL,
         .meet = d->peers.wanted ? on_meet : NULL,
         .say = tr_drive_on_say,

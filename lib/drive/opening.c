@@ -132,7 +132,6 @@ static int task_or_labels(struct tr_drive *d, struct tr_err *err)
 static int open_task(struct tr_drive *d, struct tr_err *err)
 {
     const char **names = NULL;
-    size_t n = 0;
     const char *file, *labels;
     int rc = task_or_labels(d, err);
 
@@ -146,10 +145,9 @@ static int open_task(struct tr_drive *d, struct tr_err *err)
     names = tr_array(tr_option_count, sizeof *names);
     if (!names)
         return tr_fail(err, TR_NOMEM, "out of memory for the task");
-    for (size_t i = 0; i < tr_option_count; i++)
-        if (tr_options[i].where & TR_OPT_T)
-            names[n++] = tr_options[i].name;
-    rc = tr_task_from_file(&d->task, file, names, n, err);
+    for (size_t i = 0; i < tr_option_count; i++) /* put() knows which may */
+        names[i] = tr_options[i].name;
+    rc = tr_task_from_file(&d->task, file, names, tr_option_count, err);
     tr_free(names);
     for (uint32_t i = 0; rc == TR_OK && i < d->task.option_count; i++) {
         const struct tr_task_option *o = &d->task.options[i];

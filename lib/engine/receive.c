@@ -375,16 +375,20 @@ int tr_run_book(struct tr_run *run, struct tr_pack *p,
 static void log_reply(const struct tr_run *run, const struct tr_pack *p,
                       const struct tr_reply *r)
 {
-    char line[640];
+    char line[640], used[80] = ""; /* where the provider says so */
 
     if (!run->opts.verbose)
         return;
+    if (r->usage.in >= 0 && r->usage.out >= 0)
+        snprintf(used, sizeof used,
+                 ", %" PRId64 " tokens in, %" PRId64 " out", r->usage.in,
+                 r->usage.out);
     snprintf(line, sizeof line,
-             "attempt %" PRIu64 " %s: %u texts, HTTP %d %s, %" PRId64 " ms, "
-             "%" PRId64 " tokens in, %" PRId64 " out%s%s%s%s",
+             "attempt %" PRIu64 " %s: %u texts, HTTP %d %s, %" PRId64 " ms"
+             "%s%s%s%s%s",
              p->attempt, p->lane->lane->model, (unsigned)p->n, r->status,
-             tr_outcome_word(r->outcome), r->latency_ms, r->usage.in,
-             r->usage.out, r->request_id[0] ? ", request " : "", r->request_id,
+             tr_outcome_word(r->outcome), r->latency_ms, used,
+             r->request_id[0] ? ", request " : "", r->request_id,
              r->message[0] ? ": " : "", r->message);
     tr_run_say(run, 3, line);
 }

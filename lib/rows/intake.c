@@ -38,6 +38,8 @@ static const struct {
 } foreign[] = {
     {"PK\x03\x04", 4, "an Excel workbook or a zip archive",
      "export it as CSV UTF-8, or unzip it", false},
+    {"\xd0\xcf\x11\xe0", 4, "an old Excel workbook or another Office document",
+     "export its table as CSV UTF-8", false},
     {"PAR1", 4, "a Parquet file",
      "convert it to CSV or JSON Lines, for example with duckdb", true},
     {"BZh", 3, "packed with bzip2", "unpack it with bunzip2", false},

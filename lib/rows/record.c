@@ -352,6 +352,9 @@ static int judge_jsonl(struct tr_source *src, struct tr_str record,
         } else if (start.p[0] != '{') {
             found->remedy = "write one object per line, such as "
                             "{\"text\": \"...\"}";
+        } else if (fault.at >= record.n) { /* it goes on in the next, or not */
+            found->what = "the line ends before its object does";
+            found->remedy = "write each object in one line, as jq -c . does";
         }
         wrong(found, TR_WHY_BAD_JSON, fault.at);
         return TR_OK;

@@ -622,6 +622,11 @@ int64_t tr_source_bytes_total(const struct tr_source *src)
     return src->bytes_total;
 }
 
+bool tr_source_is_cut(const struct tr_source *src)
+{
+    return src->left == 0;
+}
+
 bool tr_source_rereadable(const struct tr_source *src)
 {
     return src->rereadable;

@@ -72,6 +72,8 @@ int tr_source_check_output(const struct tr_source *src, const char *path,
  * files count their compressed bytes. */
 int64_t tr_source_bytes_read(const struct tr_source *src);
 int64_t tr_source_bytes_total(const struct tr_source *src);
+/* It ended because the head was reached, whatever stands behind it. */
+bool tr_source_is_cut(const struct tr_source *src);
 /* Every input is a regular file, so that it can be read a second time. */
 bool tr_source_rereadable(const struct tr_source *src);
 /* One plain sentence about what was detected ("tickets.csv: CSV with ';',

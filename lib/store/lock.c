@@ -164,8 +164,8 @@ int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
         if (*fd < 0)
             return tr_fail(err, TR_CANTCREATE, "%s: %s; %s", name,
                            strerror(errno),
-                           tr_errno_remedy(errno, "make the folder writable, "
-                                           "or choose another with --store"));
+                           tr_errno_remedy(errno, "name a folder that you may "
+                                           "write to with --store"));
         if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
             int current = is_current(*fd, name);
 

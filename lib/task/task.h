@@ -67,8 +67,8 @@ struct tr_task {
 int tr_task_from_labels(struct tr_task *task, const char *labels,
                         struct tr_err *err);
 /* From a YAML file. Errors carry file, line, column and the nearest known
- * key or label name. option_names: the names (with '-') that may stand in a
- * task file beside the keys of the task itself; they end up in task->options,
+ * key or label name. option_names: the names (with '-') that are options and no
+ * mistakes beside the keys of the task itself; they end up in task->options,
  * and '_' in the file is taken for '-'. */
 int tr_task_from_file(struct tr_task *task, const char *path,
                       const char *const *option_names, size_t option_count,

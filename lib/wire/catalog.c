@@ -136,6 +136,7 @@ int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
                               today_s};
     struct tr_layer task = {c, TR_BY_TASK, "providers of the task", "", err,
                             false, today_s};
+    struct tr_provider *ours;
     struct tr_yaml *root;
     int rc = TR_OK;
 
@@ -146,6 +147,11 @@ int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
     TRY(tr_layer_take(&built_in, tr_str((const char *)tr_data_providers,
                                         tr_data_providers_n)));
     c->built_in = c->provider_count;
+    ours = tr_arena_alloc(&c->arena, c->built_in * sizeof *ours);
+    if (!ours)
+        TRY(tr_fail(err, TR_NOMEM, "out of memory"));
+    memcpy(ours, c->providers, c->built_in * sizeof *ours);
+    c->ours = ours;
     built_in.file = "models.yaml";
     TRY(tr_layer_take(&built_in,
                       tr_str((const char *)tr_data_models, tr_data_models_n)));

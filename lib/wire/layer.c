@@ -431,26 +431,49 @@ static bool is_same(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
+static bool is_at(const struct tr_provider *b, const char *key_env,
+                  const char *base_url, const char *base_url_env)
+{
+    return is_same(b->key_env, key_env) && is_same(b->base_url, base_url) &&
+           (!base_url_env || is_same(b->base_url_env, base_url_env));
+}
+
+const struct tr_provider *tr_catalog_robbed(const struct tr_catalog *c,
+                                            const char *key_env,
+                                            const char *base_url,
+                                            const char *base_url_env)
+{
+    const struct tr_provider *owner = NULL;
+
+    for (size_t i = 0; i < c->built_in; i++) { /* whatever else was laid over */
+        if (is_at(&c->ours[i], key_env, base_url, base_url_env))
+            return NULL;
+        if (!owner && is_same(c->ours[i].key_env, key_env))
+            owner = &c->ours[i];
+    }
+    for (size_t i = 0; i < c->provider_count; i++) /* where the user sent it */
+        if (is_at(&c->providers[i], key_env, base_url, base_url_env))
+            return NULL;
+    return owner;
+}
+
 /* A task file may come from somebody else. It may describe servers and name
  * the variable of their key, but not send the key of a provider we know to
  * another place. */
 static int check_task_row(const struct tr_layer *s, const struct tr_yaml *row,
                           const struct tr_provider *p)
 {
-    for (size_t i = 0; i < s->c->built_in && p->key_env; i++) {
-        const struct tr_provider *b = &s->c->providers[i];
+    const struct tr_provider *owner =
+        p->key_env ? tr_catalog_robbed(s->c, p->key_env, p->base_url,
+                                       p->base_url_env) : NULL;
 
-        if (!is_same(b->key_env, p->key_env) ||
-            (is_same(b->base_url, p->base_url) &&
-             (!p->base_url_env || is_same(b->base_url_env, p->base_url_env))))
-            continue;
+    if (owner)
         return tr_fail(s->err, TR_CONFIG,
                        "%s:%d:%d: %s: %s is the key of %s, and a task file "
                        "may not send it elsewhere; give --key-env %s on the "
                        "command line if you mean it",
                        s->file, row->line, row->column, p->name, p->key_env,
-                       b->name, p->key_env);
-    }
+                       owner->name, p->key_env);
     return TR_OK;
 }
 
@@ -461,7 +484,7 @@ static bool is_own(const struct tr_catalog *c, const struct tr_provider *p)
         !tr_wire_is_loopback(tr_wire_host_of(p->base_url)))
         return false;
     for (size_t i = 0; i < c->built_in && p->key_env; i++) {
-        if (is_same(c->providers[i].key_env, p->key_env))
+        if (is_same(c->ours[i].key_env, p->key_env))
             return false;
     }
     return true;
@@ -515,6 +538,9 @@ static int take_provider(const struct tr_layer *s, const struct tr_yaml *row)
     }
     if (s->writer == TR_BY_TASK && tr_yaml_get(row, "base_url_env"))
         p.headers[0] = NULL;
+    p.by_task = p.by_task ||
+                (s->writer == TR_BY_TASK && (tr_yaml_get(row, "base_url") ||
+                                             tr_yaml_get(row, "base_url_env")));
     for (const struct tr_yaml *v = row->first; v; v = v->next) {
         int key = key_index(v, provider_keys);
 

@@ -15,7 +15,8 @@ struct tr_catalog {
     size_t provider_count, provider_cap;
     struct tr_model *models;
     size_t model_count, model_cap;
-    size_t built_in; /* the first of providers[] are our own rows */
+    const struct tr_provider *ours; /* built-in rows, before any other */
+    size_t built_in;
 };
 
 /* Who wrote a row decides what it may do. */

@@ -170,6 +170,10 @@ struct tr_lane_opts {
     const char *proxy;      /* --proxy: NULL none, "env", or an address */
     const char *config_dir; /* $XDG_CONFIG_HOME/trommel, or NULL */
     struct tr_str providers_yaml; /* of the task file, or empty */
+    /* A task file may come from somebody else: whether it said them. */
+    bool task_says_url, task_says_key; /* base_url, key_env */
+    bool key_is_meant;      /* key_file, else key_env, was said for this run:
+                               on the command line */
     bool allow_http;
     bool allow_link_local;  /* --allow-link-local */
     bool keyless;           /* nothing will be sent: a missing key is fine */
@@ -187,6 +191,7 @@ struct tr_lane_opts {
 struct tr_provider {
     const char *name, *dialect, *base_url, *base_url_env;
     const char *key_env, *key_file; /* NULL: none */
+    bool by_task;         /* a task file said its address */
     bool key_optional;    /* asked without a key when the variable is unset */
     bool is_free;         /* runs on the user's own machine */
     int effort_default;   /* for a model without a row; -1: do not send */
@@ -235,6 +240,12 @@ const struct tr_provider *tr_catalog_provider(const struct tr_catalog *c,
 const struct tr_model *tr_catalog_facts(const struct tr_catalog *c,
                                         const struct tr_provider *p,
                                         const char *model);
+/* The built-in provider whose key the variable holds, when the address is
+ * somebody else's; NULL: the key may go there. */
+const struct tr_provider *tr_catalog_robbed(const struct tr_catalog *c,
+                                            const char *key_env,
+                                            const char *base_url,
+                                            const char *base_url_env);
 
 /* Facts of a model ("openai/gpt-6-luna"); false when unknown (prices -1). */
 bool tr_model_find(const struct tr_lane_opts *o, const char *model,

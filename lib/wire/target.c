@@ -258,14 +258,47 @@ static int no_variable(const char *option, struct tr_err *err)
                    option);
 }
 
-static int find_key(struct tr_target *t, const struct tr_lane_opts *o,
-                    struct tr_err *err)
+/* A task file may come from somebody else. It sends no key of a provider we
+ * know elsewhere, and gets none that was not meant for this run. */
+static int check_key(const struct tr_target *t, const struct tr_catalog *c,
+                     const struct tr_lane_opts *o, struct tr_err *err)
+{
+    const struct tr_provider *p = t->provider, *owner;
+    bool by_task = o->base_url ? o->task_says_url : p->by_task;
+
+    if (!o->key_file && o->key_env && o->task_says_key) {
+        owner = o->base_url
+                    ? tr_catalog_robbed(c, o->key_env, o->base_url, NULL)
+                    : tr_catalog_robbed(c, o->key_env, p->base_url,
+                                        p->base_url_env);
+        return !owner ? TR_OK
+                      : tr_fail(err, TR_CONFIG,
+                                "%s is the key of %s, and a task file may not "
+                                "send it elsewhere; give --key-env %s on the "
+                                "command line if you mean it",
+                                o->key_env, owner->name, o->key_env);
+    }
+    if (by_task && (o->key_file || o->key_env) && !o->key_is_meant)
+        return tr_fail(err, TR_CONFIG,
+                       "the address is the task file's word, and the key that "
+                       "your settings name does not go there; give %s NAME on "
+                       "the command line if you mean it",
+                       o->key_file ? "--key-file" : "--key-env");
+    return TR_OK;
+}
+
+static int find_key(struct tr_target *t, const struct tr_catalog *c,
+                    const struct tr_lane_opts *o, struct tr_err *err)
 {
     const struct tr_provider *p = t->provider;
     const char *value;
+    int rc;
 
     if (o->keyless)
         return TR_OK;
+    rc = check_key(t, c, o, err);
+    if (rc != TR_OK)
+        return rc;
     if (o->key_file)
         return tr_target_key_file(t, o->key_file, err);
     if (o->key_env) {
@@ -486,7 +519,7 @@ int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
         t->quirks.cache_keys && t->facts && t->facts->cache_marks;
     TRY(choose_effort(t, o, err));
     TRY(find_url(t, o, err));
-    TRY(find_key(t, o, err));
+    TRY(find_key(t, c, o, err));
     TRY(find_headers(t, o, err));
 out:
     return rc;

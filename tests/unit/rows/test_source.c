@@ -345,6 +345,9 @@ static void bad_csv_stops(void **state)
         {"book.csv", "PK\x03\x04rest", {0},
          "! book.csv is an Excel workbook or a zip archive; export it as CSV "
          "UTF-8, or unzip it", NULL},
+        {"book.xls", "\xd0\xcf\x11\xe0\xa1\xb1", {0},
+         "! book.xls is an old Excel workbook or another Office document; "
+         "export its table as CSV UTF-8", NULL},
         {"rows.parquet", "PAR1\x15\x04", {0},
          "! rows.parquet is a Parquet file; convert it to CSV or JSON Lines, "
          "for example with duckdb", NULL},
@@ -477,6 +480,13 @@ static void json_lines(void **state)
         {"comma.jsonl", "{\"text\":\"a\" \"b\"}\n", {0},
          "! comma.jsonl, line 1, column 13: a ',' or '}' is expected; correct "
          "the line" KEEP, NULL},
+        {"pretty.json", "{\n  \"text\": \"a\"\n}\n", {0},
+         "! pretty.json, line 1, column 2: the line ends before its object "
+         "does; write each object in one line, as jq -c . does" KEEP, NULL},
+        {"cut.jsonl", "{\"text\":\"a\"}\r\n{\"text\":\"b\r\n", {0},
+         "{\"text\":\"a\"," JTAIL "\r\n! cut.jsonl, line 2, column 11: the "
+         "line ends before its object does; write each object in one line, as "
+         "jq -c . does" KEEP, NULL},
         {"blank.jsonl", "{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n", {0},
          "{\"text\":\"a\"," JTAIL "\n! blank.jsonl, line 2, column 1: an "
          "empty line where a JSON object belongs; remove it" KEEP, NULL},

@@ -484,6 +484,19 @@ static void keys_go_to_their_own_origin(void **state)
          "http://127.0.0.1:8000/v1/chat/completions", "other-canary", "m"},
         {{.model = "house/m"}, /* from config.yaml */
          "https://llm.example/v1/chat/completions", "other-canary", "m"},
+        {{.model = "openai/m", .key_env = "OPENAI_API_KEY",
+          .task_says_key = true},
+         "https://api.openai.com/v1/chat/completions", "sk-openai-canary",
+         "m"},
+        {{.model = "openai/m", .base_url = "https://gateway.example/v1",
+          .task_says_url = true, .key_env = "OPENAI_API_KEY",
+          .key_is_meant = true},
+         "https://gateway.example/v1/chat/completions", "sk-openai-canary",
+         "m"},
+        {{.model = "mine/m", .key_env = "OTHER_KEY", .key_is_meant = true,
+          .providers_yaml = YAML("mine: {base_url: "
+                                   "\"https://gateway.example/v1\"}")},
+         "https://gateway.example/v1/chat/completions", "other-canary", "m"},
         {{.model = "openai/m", /* who moves the origin leaves the key */
           .providers_yaml = YAML("openai: {base_url: "
                                    "\"https://evil.example/v1\"}")},
@@ -620,6 +633,24 @@ static void what_is_refused_and_in_which_words(void **state)
           .providers_yaml = YAML("m: {like: azure, base_url_env: "
                                  "XAI_BASE_URL}")},
          "may not send it elsewhere"},
+        {{.model = "m/x", /* a row that was moved is its key's home no more */
+          .providers_yaml = YAML("xai: {base_url: \"https://evil.example\"}\n"
+                                 "m: {base_url: \"https://evil.example\", "
+                                 "key_env: XAI_API_KEY}")},
+         "may not send it elsewhere"},
+        {{.model = "openai/x", .base_url = "https://evil.example/v1",
+          .key_env = "OPENAI_API_KEY", .task_says_url = true,
+          .task_says_key = true},
+         "OPENAI_API_KEY is the key of openai"},
+        {{.model = "groq/x", .key_env = "OPENAI_API_KEY",
+          .task_says_key = true},
+         "OPENAI_API_KEY is the key of openai"},
+        {{.model = "openai/x", .base_url = "https://evil.example/v1",
+          .key_env = "OTHER_KEY", .task_says_url = true},
+         "the task file's word"},
+        {{.model = "m/x", .key_file = "k",
+          .providers_yaml = YAML("m: {base_url: \"https://evil.example\"}")},
+         "the task file's word"},
         {{.model = "m/x", .providers_yaml = YAML("m: {key_file: /k}")},
          "key file"},
         {{.model = "m/x", .providers_yaml = YAML("openai: {free: true}")},
