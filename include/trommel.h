@@ -194,8 +194,9 @@ TROMMEL_API const char *trommel_result_error(const trommel_result *r);
 
 /* First call: nothing more leaves, answers in flight are awaited up to the
  * setting "grace"; second call: at once. Go on stepping until DONE. exit_code
- * is what trommel_run_exit() then returns (130 for Ctrl-C); 0 and 1 belong to a
- * run that has done all, so they and what is below become 75. */
+ * is what trommel_run_exit() then returns (130 for Ctrl-C), unless the run was
+ * about to end for a reason of its own; 0 and 1 belong to a run that has done
+ * all, so they and what is below become 75. */
 TROMMEL_API void trommel_run_stop(trommel_run *run, int exit_code);
 TROMMEL_API void trommel_run_wakeup(trommel_run *run);
 /* What a step is about at this moment, in a few words (static); NULL outside of

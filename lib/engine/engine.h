@@ -227,6 +227,7 @@ struct tr_run {
     const struct tr_run_lane *trouble_lane; /* whose it was */
 
     int stopping;               /* 0 no, 1 nothing leaves, 2 at once */
+    bool told;                  /* to stop, once */
     int64_t stop_at;
     int exit_code;
     char sentence[1200];

@@ -21,6 +21,7 @@ enum { LANES = 2, SHOTS = 512, ITEMS = 64, TEXTS = 600 };
 
 struct shot {
     uint64_t tag;
+    int64_t at;
     int n, id[ITEMS], text[ITEMS]; /* text -1: a guest */
 };
 
@@ -50,6 +51,9 @@ struct world {
     const char *turns;   /* for in_turn() */
     int company;         /* largest that text tailed was in */
     bool ends;           /* the input does, after these rows */
+    int64_t bad_at;      /* it cannot be read on there, at that time; 0: can */
+    int64_t takes;       /* ns until an answer is there */
+    int64_t stop_at[2];  /* the user says so; 0: does not */
     const char *task;    /* NULL: two labels, a and b */
     struct tr_run_opts opts;
     struct tr_store *store; /* NULL: one of its own for each run */
@@ -123,7 +127,7 @@ static int start(struct tr_lane *lane, const struct tr_shot *shot,
     (void)err;
 
     assert_true(l->end - l->begin <= SHOTS);
-    *s = (struct shot){.tag = shot->tag};
+    *s = (struct shot){.tag = shot->tag, .at = l->w->now};
     for (size_t i = 0; lane->is_local && i < shot->text_count; i++)
         add(l, s, 0, number(shot->texts[i]));
     if (lane->is_local)
@@ -148,7 +152,7 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
     bool ok, said;
     int n = 0;
 
-    if (l->begin == l->end)
+    if (l->begin == l->end || l->w->now < s->at + l->w->takes)
         return 0;
     l->begin++;
     l->answer[0] = '\0';
@@ -175,7 +179,9 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
 
 static void cancel(struct tr_lane *lane)
 {
-    (void)lane;
+    struct scripted *l = (struct scripted *)lane;
+
+    l->begin = l->end;
 }
 
 static bool waits(struct tr_lane *lane, uint64_t tag)
@@ -215,8 +221,11 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
     struct tr_row *row;
     char *text;
     int n;
-    (void)err;
 
+    if (w->read == w->rows && w->bad_at)
+        return w->now < w->bad_at
+                   ? TR_FILL_WAIT
+                   : tr_fail(err, TR_DATA, "row %d is bad", w->rows);
     if (w->read == w->rows)
         return w->ends ? TR_FILL_END : TR_FILL_WAIT;
     if (w->is_there && !w->is_there(w, w->read))
@@ -335,6 +344,11 @@ static void play(struct world *w)
     while (rc == TR_RUN_MORE && w->now < 7200 * TR_S) {
         int64_t wait;
 
+        for (int i = 0; i < 2; i++)
+            if (w->stop_at[i] && w->now >= w->stop_at[i]) {
+                w->stop_at[i] = 0;
+                tr_run_stop(run, 130);
+            }
         rc = tr_run_step(run, &wait, &err);
         if (rc < 0)
             fail_msg("%s", err.text);
@@ -889,9 +903,46 @@ static void what_brings_the_same_lesson_each_time_fails(void **state)
     free(w);
 }
 
+/* ---- told to stop ------------------------------------------------------- */
+
+/* What was said once is no second time, even if the run had a reason of its
+ * own to stop before. */
+static void the_first_stop_drops_nothing_that_is_paid_for(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t bad_at, stop_at[2];
+        int exit, written, unknown;
+    } cases[] = {
+        {"told once",  0, {1200 * TR_MS}, 130, 5, 0},
+        {"told twice", 0, {1200 * TR_MS, 1300 * TR_MS}, 130, 0, 5},
+        {"bad input",  1100 * TR_MS, {0}, 65, 5, 0},
+        {"bad input, told once",  1100 * TR_MS, {1200 * TR_MS}, 65, 5, 0},
+        {"bad input, told twice", 1100 * TR_MS, {1200 * TR_MS, 1300 * TR_MS},
+         65, 0, 5},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(1, 5, always);
+
+        w->opts.concurrency = 5;
+        w->takes = 500 * TR_MS;
+        w->bad_at = cases[i].bad_at;
+        memcpy(w->stop_at, cases[i].stop_at, sizeof w->stop_at);
+        play(w);
+        if (w->exit != cases[i].exit || w->written != cases[i].written ||
+            w->counts.unknown_attempts != cases[i].unknown)
+            fail_msg("%s: exit %d, %d rows, %d unknown", cases[i].name, w->exit,
+                     w->written, (int)w->counts.unknown_attempts);
+        free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_stop_drops_nothing_that_is_paid_for),
         cmocka_unit_test(whoever_does_not_answer_is_told_soon_and_seldom),
         cmocka_unit_test(a_hiccup_is_not_told),
         cmocka_unit_test(a_text_too_long_for_a_body_fails_alone),
