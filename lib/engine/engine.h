@@ -162,7 +162,8 @@ struct tr_run {
     uint32_t lane_count;
 
     struct tr_window window;
-    struct tr_keymap open_keys; /* key -> first unsettled row with it */
+    struct tr_keymap open_keys; /* tr_run_equal_key() -> first unsettled row
+                                   with it */
     struct tr_store_find find;
     bool input_ended, input_waits, new_block;
     bool window_full;           /* no room for the next row */
@@ -427,6 +428,10 @@ struct tr_str tr_run_text(const struct tr_run_lane *l,
 /* Under which a verdict of this lane on the row is stored: its text and, where
  * rows are kept apart, whose it is. */
 struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row);
+/* Rows with the same one are equal for every lane: by the text as the one gets
+ * it that cuts least. */
+struct tr_key tr_run_equal_key(const struct tr_run *run,
+                               const struct tr_row *row);
 
 /* ---- rows move (moves.c) ---------------------------------------------- */
 

@@ -49,6 +49,7 @@ struct world {
     size_t tail_n;
     int tailed;          /* -1: all */
     const char *turns;   /* for in_turn() */
+    const char *const *texts; /* instead of all that; any numbers */
     int company;         /* largest that text tailed was in */
     bool ends;           /* the input does, after these rows */
     int64_t bad_at;      /* it cannot be read on there, at that time; 0: can */
@@ -230,9 +231,12 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
         return w->ends ? TR_FILL_END : TR_FILL_WAIT;
     if (w->is_there && !w->is_there(w, w->read))
         return TR_FILL_WAIT;
+    if (w->texts)
+        room += strlen(w->texts[w->read]);
     text = malloc(room);
     assert_non_null(text);
-    n = snprintf(text, room, "t%d", w->read);
+    n = w->texts ? snprintf(text, room, "%s", w->texts[w->read])
+                 : snprintf(text, room, "t%d", w->read);
     if (tailed) /* as often as it goes */
         for (size_t i = 0; i < w->tail_n; i++)
             text[n++] = w->tail[i % strlen(w->tail)];
@@ -775,6 +779,28 @@ static void a_suspect_text_is_alone_wherever_it_is_asked(void **state)
     free(w);
 }
 
+/* What is cut short for the first lane is whole for the second one: rows that
+ * are equal there only are none of each other's business here. */
+static void rows_are_equal_if_they_are_for_every_lane(void **state)
+{
+#define LONG "a beginning of more than sixty-four bytes, which many letters have"
+    static const char *const texts[] = {"t0 " LONG "; refund", "t0 " LONG "; bug",
+                                        "t0 " LONG "; bug"};
+    struct world *w = world(2, 3, first_is_used_up);
+    (void)state;
+
+    w->texts = texts;
+    w->opts.truncate = true;
+    w->lanes[0].lane.facts.context = 1; /* 64 bytes of a text at least */
+    w->lanes[1].lane.facts.context = 100000;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->written, 3);
+    assert_int_equal(w->lanes[1].asked[0], 2);
+    assert_int_equal(w->counts.rows_twin, 1);
+    free(w);
+}
+
 /* Answers all with a, also the canary that is b: the pack is doubted. Then its
  * rows come alone: what the first lane makes of text 3, and of any other. */
 static enum tr_outcome doubted_then(struct world *w, int lane,
@@ -955,6 +981,7 @@ int main(void)
         cmocka_unit_test(blocked_is_who_was_refused_twice_alone),
         cmocka_unit_test(one_refusal_each_by_two_lanes_is_not_two),
         cmocka_unit_test(a_suspect_text_is_alone_wherever_it_is_asked),
+        cmocka_unit_test(rows_are_equal_if_they_are_for_every_lane),
         cmocka_unit_test(a_doubt_ends_when_its_rows_end_anyhow),
         cmocka_unit_test(a_text_that_fails_in_batches_waits_longer_and_longer),
         cmocka_unit_test(a_refusal_for_pace_waits_as_long_as_refusals_do),
