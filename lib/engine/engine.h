@@ -77,6 +77,7 @@ struct tr_pack {
     int64_t token_bound;       /* tokens reserved: in and out */
     int64_t tokens;            /* estimate, for pace */
     int64_t cap;               /* output cap sent */
+    int64_t reasoning;         /* the lane's allowance for it then */
     size_t content_bytes;      /* system, user and schema */
     enum tr_form form;
     struct tr_buf body;

@@ -181,7 +181,7 @@ static int check(struct tr_run *run, struct tr_pack *p,
         return TR_OK;
     }
     if (cut && a.ok == 0 &&
-        tr_meter_more_reasoning(&l->meter, &reply->usage,
+        tr_meter_more_reasoning(&l->meter, &reply->usage, p->reasoning,
                                 l->lane->facts.context,
                                 l->lane->facts.max_output)) {
         put_aside(run, p, 0); /* the cap was too small, not the pack too big */

@@ -33,6 +33,7 @@ struct scripted {
     int begin, end;
     int asked[TEXTS];    /* requests with the text so far */
     size_t body_most;    /* bytes of the longest request */
+    int64_t cap_most;    /* output tokens that one was allowed */
     char answer[ITEMS * 20];
     struct tr_score scores[ITEMS];
 };
@@ -54,6 +55,7 @@ struct world {
     bool ends;           /* the input does, after these rows */
     int64_t bad_at;      /* it cannot be read on there, at that time; 0: can */
     int64_t takes;       /* ns until an answer is there */
+    int64_t thinks;      /* tokens before one that is cut short; 0: not said */
     int64_t stop_at[2];  /* the user says so; 0: does not */
     const char *task;    /* NULL: two labels, a and b */
     struct tr_run_opts opts;
@@ -91,9 +93,11 @@ static int number(struct tr_str text)
 static int encode(struct tr_lane *lane, const struct tr_call *call,
                   struct tr_buf *body, struct tr_err *err)
 {
+    struct scripted *l = (struct scripted *)lane;
     struct tr_buf items;
 
-    (void)lane;
+    if (call->cap_tokens > l->cap_most)
+        l->cap_most = call->cap_tokens;
     if (!call->question) {
         tr_buf_add_json(body, call->user);
     } else {
@@ -175,6 +179,11 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
         .limits = TR_LIMITS_UNSAID,
         .retry_after_ms = ok ? -1 : l->w->retry_after_ms,
     };
+    if (outcome == TR_OUT_CUT_SHORT && l->w->thinks) {
+        reply->billing = TR_BILL_USAGE;
+        reply->usage = (struct tr_usage){10, l->w->thinks, -1, -1,
+                                         l->w->thinks};
+    }
     return 1;
 }
 
@@ -929,6 +938,31 @@ static void what_brings_the_same_lesson_each_time_fails(void **state)
     free(w);
 }
 
+/* ---- cut short while it thinks ------------------------------------------- */
+
+static enum tr_outcome cut_at_first(struct world *w, int lane,
+                                    const struct shot *shot)
+{
+    return w->lanes[lane].asked[shot->text[0]] == 1 ? TR_OUT_CUT_SHORT
+                                                    : TR_OUT_OK;
+}
+
+/* They had the same allowance, and learn the same of it. */
+static void all_that_is_cut_at_once_doubles_the_allowance_once(void **state)
+{
+    struct world *w = world(1, 8, cut_at_first);
+    (void)state;
+
+    w->opts.concurrency = 8;
+    w->takes = 500 * TR_MS;
+    w->thinks = 2000;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->counts.requests, 16);
+    assert_in_range(w->lanes[0].cap_most, 4000, 4500);
+    free(w);
+}
+
 /* ---- told to stop ------------------------------------------------------- */
 
 /* What was said once is no second time, even if the run had a reason of its
@@ -968,6 +1002,7 @@ static void the_first_stop_drops_nothing_that_is_paid_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_that_is_cut_at_once_doubles_the_allowance_once),
         cmocka_unit_test(the_first_stop_drops_nothing_that_is_paid_for),
         cmocka_unit_test(whoever_does_not_answer_is_told_soon_and_seldom),
         cmocka_unit_test(a_hiccup_is_not_told),
