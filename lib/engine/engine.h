@@ -505,8 +505,9 @@ void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
 /* Would it go on, with a failure that the store knows? */
 bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
                         enum tr_why why);
-/* Nobody is sure of it, and who never answered anybody has no name yet. */
-struct tr_verdict tr_chain_failure(const struct tr_run_lane *l,
+/* Nobody is sure of it. What is stored has an origin even if the lane never
+ * answered anybody: only that tells --fresh and --retry-failed when it was. */
+struct tr_verdict tr_chain_failure(struct tr_run *run, struct tr_run_lane *l,
                                    enum tr_why why);
 /* The key under which a lane's verdict on a row is stored. */
 struct tr_key tr_chain_key(const struct tr_run_lane *l,

@@ -450,7 +450,7 @@ static bool guests_right(const struct tr_run *run, const struct tr_pack *p,
 static int refused_alone(struct tr_run *run, struct tr_pack *p,
                          struct tr_err *err)
 {
-    const struct tr_run_lane *l = p->lane;
+    struct tr_run_lane *l = p->lane;
     bool canary;
     uint64_t set;
 
@@ -463,7 +463,8 @@ static int refused_alone(struct tr_run *run, struct tr_pack *p,
         tr_chain_goes_past(run, l, TR_WHY_BLOCKED) ||
         tr_guests_is_key(&p->seats[0].key, &canary, &set))
         return TR_OK;
-    return keep(run, &p->seats[0].key, tr_chain_failure(l, TR_WHY_BLOCKED), err);
+    return keep(run, &p->seats[0].key,
+                tr_chain_failure(run, l, TR_WHY_BLOCKED), err);
 }
 
 /* Whatever does not settle is asked anew, as if it never had been. */

@@ -719,6 +719,37 @@ static void blocked_is_who_was_refused_twice_alone(void **state)
     }
 }
 
+/* A lane that has refused all it was asked has said so in this run, as one has
+ * that answered others: who asks again what failed does not ask for ever. */
+static void what_was_refused_again_is_not_asked_a_third_time(void **state)
+{
+    struct world *w = world(1, 6, always);
+    struct tr_err err;
+    (void)state;
+
+    assert_int_equal(tr_store_open_memory(&w->store, &err), TR_OK);
+    w->how = TR_OUT_REFUSED;
+    w->opts.concurrency = 1;
+    w->takes = TR_S;
+    play(w);
+    assert_int_equal(w->exit, 1);
+    w->opts.retry_failed = true;
+    w->read = w->written = 0;
+    w->stop_at[0] = w->now + 10 * TR_S;
+    play(w);
+    assert_int_equal(w->exit, 130);
+    assert_in_range(w->written, 1, 5);
+    w->read = w->written = 0;
+    play(w);
+    assert_int_equal(w->exit, 1);
+    for (int text = 0; text < 6; text++) {
+        check_why(w, text, TR_WHY_BLOCKED);
+        assert_in_range(w->lanes[0].asked[text], 4, 5); /* 5: interrupted */
+    }
+    tr_store_close(w->store);
+    free(w);
+}
+
 /* Where refusals lead on, the next lane's word counts as its own only. */
 static enum tr_outcome refused_once_each(struct world *w, int lane,
                                          const struct shot *shot)
@@ -1014,6 +1045,7 @@ int main(void)
         cmocka_unit_test(a_refusal_is_not_got_round_by_failing_otherwise),
         cmocka_unit_test(a_local_lane_gets_no_text_that_was_refused),
         cmocka_unit_test(blocked_is_who_was_refused_twice_alone),
+        cmocka_unit_test(what_was_refused_again_is_not_asked_a_third_time),
         cmocka_unit_test(one_refusal_each_by_two_lanes_is_not_two),
         cmocka_unit_test(a_suspect_text_is_alone_wherever_it_is_asked),
         cmocka_unit_test(rows_are_equal_if_they_are_for_every_lane),
