@@ -991,6 +991,8 @@ static void all_that_is_cut_at_once_doubles_the_allowance_once(void **state)
     assert_int_equal(w->exit, 0);
     assert_int_equal(w->counts.requests, 16);
     assert_in_range(w->lanes[0].cap_most, 4000, 4500);
+    assert_int_equal(w->counts.retries, 8);
+    assert_int_equal(w->counts.retried[TR_OUT_CUT_SHORT], 8);
     free(w);
 }
 
