@@ -54,6 +54,7 @@ struct world {
     int company;         /* largest that text tailed was in */
     bool ends;           /* the input does, after these rows */
     int64_t bad_at;      /* it cannot be read on there, at that time; 0: can */
+    bool no_room;        /* lanes cannot take a request */
     int64_t takes;       /* ns until an answer is there */
     int64_t thinks;      /* tokens before one that is cut short; 0: not said */
     int64_t stop_at[2];  /* the user says so; 0: does not */
@@ -72,6 +73,7 @@ struct world {
     int lanes_down;         /* times that a lane was called so */
     int told;               /* times that nobody's answering was said, */
     int64_t told_at;        /* first then */
+    bool goes_on;           /* something in a batch, as was said */
     struct tr_counts counts;
     struct tr_money money;
 };
@@ -126,12 +128,13 @@ static int start(struct tr_lane *lane, const struct tr_shot *shot,
                  struct tr_err *err)
 {
     struct scripted *l = (struct scripted *)lane;
-    struct shot *s = &l->shots[l->end++ % SHOTS];
+    struct shot *s = &l->shots[l->end % SHOTS];
     const char *p = shot->body.p, *end = p + shot->body.n;
     int id, text;
-    (void)err;
 
-    assert_true(l->end - l->begin <= SHOTS);
+    if (l->w->no_room)
+        return tr_fail(err, TR_IO, "no room");
+    assert_true(++l->end - l->begin <= SHOTS);
     *s = (struct shot){.tag = shot->tag, .at = l->w->now};
     for (size_t i = 0; lane->is_local && i < shot->text_count; i++)
         add(l, s, 0, number(shot->texts[i]));
@@ -279,6 +282,7 @@ static void on_line(void *ctx, int level, const char *line)
 {
     struct world *w = ctx;
 
+    w->goes_on |= strstr(line, "in a batch") != NULL;
     if (level == 1 && strstr(line, "no answer for ") && !w->told++)
         w->told_at = w->now;
 }
@@ -969,6 +973,27 @@ static void what_brings_the_same_lesson_each_time_fails(void **state)
     free(w);
 }
 
+/* ---- a request that does not leave --------------------------------------- */
+
+/* The disk is full, say. */
+static void what_no_lane_could_take_is_nowhere(void **state)
+{
+    (void)state;
+
+    for (int in_batches = 0; in_batches < 2; in_batches++) {
+        struct world *w = world(1, 3, always);
+
+        w->lanes[0].lane.in_batches = in_batches;
+        w->no_room = true;
+        play(w);
+        assert_int_equal(w->exit, 74);
+        assert_int_equal(w->counts.requests, 0);
+        assert_int_equal(w->money.reserved, 0);
+        assert_false(w->goes_on);
+        free(w);
+    }
+}
+
 /* ---- cut short while it thinks ------------------------------------------- */
 
 static enum tr_outcome cut_at_first(struct world *w, int lane,
@@ -1035,6 +1060,7 @@ static void the_first_stop_drops_nothing_that_is_paid_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_no_lane_could_take_is_nowhere),
         cmocka_unit_test(all_that_is_cut_at_once_doubles_the_allowance_once),
         cmocka_unit_test(the_first_stop_drops_nothing_that_is_paid_for),
         cmocka_unit_test(whoever_does_not_answer_is_told_soon_and_seldom),
