@@ -106,8 +106,10 @@ enum trommel_count {
     TROMMEL_UNKNOWN_NANOUSD, /* of SPENT_NANOUSD: bounds of requests whose cost
                               nobody knows */
     TROMMEL_UNKNOWN_REQUESTS, /* how many those are, of the job */
-    TROMMEL_ROWS_STORED_FAILED /* of the rows stored: with a reason instead of a
-                              label; the setting "retry-failed" asks again */
+    TROMMEL_ROWS_STORED_FAILED, /* of the rows stored: with a reason instead of
+                              a label; the setting "retry-failed" asks again */
+    TROMMEL_ROWS_UNLABELLED /* of ROWS_NONE: without any label, since the task
+                              names none for it */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */
