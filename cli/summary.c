@@ -38,7 +38,7 @@ static void put_count(struct line *l, const char *before, int64_t n,
 static void put_labels(struct line *l, const trommel_run *run)
 {
     size_t top[LABELS_SHOWN], shown = 0, used = 0;
-    int64_t none = trommel_run_count(run, TROMMEL_ROWS_NONE), rows, other;
+    int64_t none = trommel_run_count(run, TROMMEL_ROWS_UNLABELLED), rows, other;
 
     for (size_t i = 0; trommel_run_label(run, i, &rows); i++) {
         size_t at = shown;

@@ -106,8 +106,10 @@ enum trommel_count {
     TROMMEL_UNKNOWN_NANOUSD, /* of SPENT_NANOUSD: bounds of requests whose cost
                               nobody knows */
     TROMMEL_UNKNOWN_REQUESTS, /* how many those are, of the job */
-    TROMMEL_ROWS_STORED_FAILED /* of the rows stored: with a reason instead of a
-                              label; the setting "retry-failed" asks again */
+    TROMMEL_ROWS_STORED_FAILED, /* of the rows stored: with a reason instead of
+                              a label; the setting "retry-failed" asks again */
+    TROMMEL_ROWS_UNLABELLED /* of ROWS_NONE: without any label, since the task
+                              names none for it */
 };
 
 enum trommel_model_count { /* of one model of the chain, in this run */
@@ -194,8 +196,9 @@ TROMMEL_API const char *trommel_result_error(const trommel_result *r);
 
 /* First call: nothing more leaves, answers in flight are awaited up to the
  * setting "grace"; second call: at once. Go on stepping until DONE. exit_code
- * is what trommel_run_exit() then returns (130 for Ctrl-C); 0 and 1 belong to a
- * run that has done all, so they and what is below become 75. */
+ * is what trommel_run_exit() then returns (130 for Ctrl-C), unless the run was
+ * about to end for a reason of its own; 0 and 1 belong to a run that has done
+ * all, so they and what is below become 75. */
 TROMMEL_API void trommel_run_stop(trommel_run *run, int exit_code);
 TROMMEL_API void trommel_run_wakeup(trommel_run *run);
 /* What a step is about at this moment, in a few words (static); NULL outside of

@@ -379,6 +379,7 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     case TROMMEL_ROWS_TOTAL:    return c.input_ended ? c.rows_read : -1;
     case TROMMEL_ROWS_TWIN:     return c.rows_twin;
     case TROMMEL_ROWS_NONE:     return c.none_answers;
+    case TROMMEL_ROWS_UNLABELLED: return d->task.none < 0 ? c.none_answers : 0;
     case TROMMEL_THROTTLED:     return c.throttled;
     case TROMMEL_LIMIT_WAIT_MS: return c.wait_limits_ns / 1000000;
     case TROMMEL_LIMIT_WAITING: return c.waiting > 0;

@@ -168,7 +168,8 @@ enum { TR_RUN_DONE = 0, TR_RUN_MORE = 1 };
  * once when *wait_ns is 0, else after a reply, new input or wait_ns. */
 int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err);
 /* First call: nothing more leaves, answers in flight are awaited up to the
- * grace; second: at once. code is the exit code to end with (130, 143, 75). */
+ * grace; second: at once. code is the exit code to end with (130, 143, 75),
+ * unless the run stops already for a reason of its own. */
 void tr_run_stop(struct tr_run *run, int exit_code);
 /* What write() took cannot be written: nothing more is, and the run stops as
  * it does when write() fails. */

@@ -88,18 +88,27 @@ struct tr_key tr_chain_key(const struct tr_run_lane *l,
     return l->place ? tr_run_key(l, row) : row->key;
 }
 
-struct tr_verdict tr_chain_failure(const struct tr_run_lane *l, enum tr_why why)
+struct tr_verdict tr_chain_failure(struct tr_run *run, struct tr_run_lane *l,
+                                   enum tr_why why)
 {
-    return (struct tr_verdict){
+    struct tr_verdict verdict = {
         .why = (uint16_t)why,
-        .origin = l->origin_known ? l->origin : TR_NO_ORIGIN,
+        .origin = TR_NO_ORIGIN,
         .confidence = TR_NO_CONFIDENCE,
     };
+    struct tr_err err; /* then it is asked again once too often */
+
+    if (l->origin_known)
+        verdict.origin = l->origin;
+    else if (tr_why_stored(why) && !run->opts.dry_run &&
+             tr_run_origin(run, l, "", &verdict.origin, &err) != TR_OK)
+        verdict.origin = TR_NO_ORIGIN;
+    return verdict;
 }
 
 /* The lane's failure is stored as if the row had ended there: no later run,
  * and no equal row, asks this lane again. False: no memory. */
-static bool keep_failure(struct tr_run *run, const struct tr_run_lane *l,
+static bool keep_failure(struct tr_run *run, struct tr_run_lane *l,
                          const struct tr_row *row, enum tr_why why)
 {
     struct tr_err err;
@@ -110,7 +119,7 @@ static bool keep_failure(struct tr_run *run, const struct tr_run_lane *l,
                     run->passed_count + 1, sizeof *run->passed, &err) != TR_OK)
         return false;
     run->passed[run->passed_count++] = (struct tr_store_put){
-        tr_chain_key(l, row), tr_chain_failure(l, why)};
+        tr_chain_key(l, row), tr_chain_failure(run, l, why)};
     if (!run->flush.oldest_at)
         run->flush.oldest_at = run->now;
     return true;
@@ -158,7 +167,7 @@ void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
     end_doubt(run, row);
     if (next_row(run, l, row, why))
         return;
-    verdict = tr_chain_failure(l, why);
+    verdict = tr_chain_failure(run, l, why);
     row->lane = (uint8_t)l->place;
     if (!run->opts.dry_run) {
         tr_run_answer(run, row, verdict);

@@ -222,20 +222,18 @@ static int send_one(struct tr_run *run, struct tr_run_lane *l,
     tr_queue_add(&l->sent, p);
     l->counts.requests++;
     l->sends_since_commit++;
-    if (!l->lane->in_batches) {
+    if (!l->lane->in_batches)
         tr_pace_sent(&l->pace, p->tokens, run->now);
-        rc = l->lane->vt->start(l->lane, &shot, err);
-        if (rc != TR_OK) { /* it has not left */
-            tr_queue_remove(&l->sent, p);
-            p->state = TR_PACK_READY;
-            tr_queue_add(&l->ready, p);
-            l->counts.requests--;
-        }
-        return rc;
-    }
     rc = l->lane->vt->start(l->lane, &shot, err);
-    run->body_bytes -= p->body.cap; /* the lane has it on disk */
-    tr_buf_release(&p->body);
+    if (rc != TR_OK) { /* it has not left */
+        tr_queue_remove(&l->sent, p);
+        p->state = TR_PACK_READY;
+        tr_queue_add(&l->ready, p);
+        l->counts.requests--;
+    } else if (l->lane->in_batches) { /* the lane has it on disk */
+        run->body_bytes -= p->body.cap;
+        tr_buf_release(&p->body);
+    }
     return rc;
 }
 

@@ -77,6 +77,7 @@ struct tr_pack {
     int64_t token_bound;       /* tokens reserved: in and out */
     int64_t tokens;            /* estimate, for pace */
     int64_t cap;               /* output cap sent */
+    int64_t reasoning;         /* the lane's allowance for it then */
     size_t content_bytes;      /* system, user and schema */
     enum tr_form form;
     struct tr_buf body;
@@ -162,7 +163,8 @@ struct tr_run {
     uint32_t lane_count;
 
     struct tr_window window;
-    struct tr_keymap open_keys; /* key -> first unsettled row with it */
+    struct tr_keymap open_keys; /* tr_run_equal_key() -> first unsettled row
+                                   with it */
     struct tr_store_find find;
     bool input_ended, input_waits, new_block;
     bool window_full;           /* no room for the next row */
@@ -227,6 +229,7 @@ struct tr_run {
     const struct tr_run_lane *trouble_lane; /* whose it was */
 
     int stopping;               /* 0 no, 1 nothing leaves, 2 at once */
+    bool told;                  /* to stop, once */
     int64_t stop_at;
     int exit_code;
     char sentence[1200];
@@ -426,6 +429,10 @@ struct tr_str tr_run_text(const struct tr_run_lane *l,
 /* Under which a verdict of this lane on the row is stored: its text and, where
  * rows are kept apart, whose it is. */
 struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row);
+/* Rows with the same one are equal for every lane: by the text as the one gets
+ * it that cuts least. */
+struct tr_key tr_run_equal_key(const struct tr_run *run,
+                               const struct tr_row *row);
 
 /* ---- rows move (moves.c) ---------------------------------------------- */
 
@@ -498,8 +505,9 @@ void tr_run_fail_row(struct tr_run *run, struct tr_run_lane *l,
 /* Would it go on, with a failure that the store knows? */
 bool tr_chain_goes_past(const struct tr_run *run, const struct tr_run_lane *l,
                         enum tr_why why);
-/* Nobody is sure of it, and who never answered anybody has no name yet. */
-struct tr_verdict tr_chain_failure(const struct tr_run_lane *l,
+/* Nobody is sure of it. What is stored has an origin even if the lane never
+ * answered anybody: only that tells --fresh and --retry-failed when it was. */
+struct tr_verdict tr_chain_failure(struct tr_run *run, struct tr_run_lane *l,
                                    enum tr_why why);
 /* The key under which a lane's verdict on a row is stored. */
 struct tr_key tr_chain_key(const struct tr_run_lane *l,

@@ -81,13 +81,15 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
     a.n = 0;
     for (size_t i = 0; i < n; i++) {
         struct tr_row *row = rows[i], *first;
+        struct tr_key equal;
 
         if (row->state == TR_ROW_SETTLED) { /* bad or empty: the source said */
             tr_run_settle_row(run, row);
             continue;
         }
         row->key = tr_run_key(lane, row);
-        first = tr_keymap_find(&run->open_keys, &row->key);
+        equal = tr_run_equal_key(run, row);
+        first = tr_keymap_find(&run->open_keys, &equal);
         if (first) {
             row->state = TR_ROW_TWIN;
             row->twin = first->twin;
@@ -95,7 +97,7 @@ static int look_up(struct tr_run *run, struct tr_row **rows, size_t n,
             run->counts.rows_twin++;
             continue;
         }
-        if (!tr_keymap_add(&run->open_keys, &row->key, row))
+        if (!tr_keymap_add(&run->open_keys, &equal, row))
             return tr_fail(err, TR_NOMEM, "out of memory while reading rows");
         a.key[a.n] = row->key;
         a.row[a.n++] = row;

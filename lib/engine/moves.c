@@ -38,6 +38,17 @@ struct tr_key tr_run_key(const struct tr_run_lane *l, const struct tr_row *row)
     return tr_digest(&salt, tr_run_text(l, row));
 }
 
+struct tr_key tr_run_equal_key(const struct tr_run *run,
+                               const struct tr_row *row)
+{
+    const struct tr_run_lane *l = &run->lanes[0];
+
+    for (uint32_t i = 1; i < run->lane_count && l->text_max; i++)
+        if (!run->lanes[i].text_max || run->lanes[i].text_max > l->text_max)
+            l = &run->lanes[i];
+    return l->place ? tr_run_key(l, row) : row->key;
+}
+
 /* ---- a row waits ------------------------------------------------------ */
 
 /* Looks at it as each lane would get it that puts texts together: the first may
@@ -139,11 +150,12 @@ static void count_for_lane(struct tr_lane_counts *c, const struct tr_row *row)
 /* The row and all equal ones got their verdict and it is durable. */
 void tr_run_settle_all(struct tr_run *run, struct tr_row *row)
 {
+    struct tr_key key = tr_run_equal_key(run, row);
     struct tr_row *twin = row->twin;
 
     if (row->state == TR_ROW_ANSWERED)
         count_for_lane(&run->lanes[row->lane].counts, row);
-    tr_keymap_remove(&run->open_keys, &row->key);
+    tr_keymap_remove(&run->open_keys, &key);
     row->twin = NULL;
     while (twin) {
         struct tr_row *next = twin->twin;

@@ -69,6 +69,7 @@ static int build(struct tr_run *run, struct tr_pack *p, bool *fits,
     if (!l->lane->decides)
         tr_prompt_user(user, run->task, p->form, p->items, n);
     p->content_bytes = l->system.n + user->n + l->schema.n;
+    p->reasoning = l->meter.reasoning_max;
     p->cap = tr_pack_cap(&l->meter, tr_run_cap(run, l, p->form, n),
                          p->content_bytes, l->lane->facts.context,
                          l->lane->facts.max_output);

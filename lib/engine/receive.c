@@ -16,9 +16,11 @@ enum {
 
 /* The pack goes again later, as it is; its rows to whoever takes them, when the
  * lane is closed. */
-static void put_aside(struct tr_run *run, struct tr_pack *p, int64_t wait)
+static void put_aside(struct tr_run *run, struct tr_pack *p,
+                      enum tr_outcome after, int64_t wait)
 {
     run->counts.retries++;
+    run->counts.retried[after]++;
     if (p->lane->health.state != TR_LANE_OPEN) {
         tr_run_give_back(run, p);
         return;
@@ -45,8 +47,7 @@ static void again(struct tr_run *run, struct tr_pack *p,
         p->tries <= TR_TRIES_ALONE) {
         /* It had no luck in its batch: the next one is wait enough, for some
          * times. */
-        run->counts.retried[reply->outcome]++;
-        put_aside(run, p, 0);
+        put_aside(run, p, reply->outcome, 0);
         return;
     }
     /* An empty retry budget delays, it never fails a row. Refusals for pace
@@ -54,8 +55,7 @@ static void again(struct tr_run *run, struct tr_pack *p,
     if (!tr_rule(reply->outcome)->slows &&
         !tr_retry_budget_take(&p->lane->retries))
         wait += tr_backoff_ns(p->tries + 2, -1, tr_rng_unit(&run->rng));
-    run->counts.retried[reply->outcome]++;
-    put_aside(run, p, wait);
+    put_aside(run, p, reply->outcome, wait);
 }
 
 /* The pack is at fault, or one row of it: halves find out which. A row alone
@@ -181,10 +181,11 @@ static int check(struct tr_run *run, struct tr_pack *p,
         return TR_OK;
     }
     if (cut && a.ok == 0 &&
-        tr_meter_more_reasoning(&l->meter, &reply->usage,
+        tr_meter_more_reasoning(&l->meter, &reply->usage, p->reasoning,
                                 l->lane->facts.context,
                                 l->lane->facts.max_output)) {
-        put_aside(run, p, 0); /* the cap was too small, not the pack too big */
+        /* the cap was too small, not the pack too big */
+        put_aside(run, p, reply->outcome, 0);
         return TR_OK;
     }
     if (!tr_guests_vouch(run, p, got))
@@ -455,7 +456,7 @@ static bool guests_right(const struct tr_run *run, const struct tr_pack *p,
 static int refused_alone(struct tr_run *run, struct tr_pack *p,
                          struct tr_err *err)
 {
-    const struct tr_run_lane *l = p->lane;
+    struct tr_run_lane *l = p->lane;
     bool canary;
     uint64_t set;
 
@@ -468,7 +469,8 @@ static int refused_alone(struct tr_run *run, struct tr_pack *p,
         tr_chain_goes_past(run, l, TR_WHY_BLOCKED) ||
         tr_guests_is_key(&p->seats[0].key, &canary, &set))
         return TR_OK;
-    return keep(run, &p->seats[0].key, tr_chain_failure(l, TR_WHY_BLOCKED), err);
+    return keep(run, &p->seats[0].key,
+                tr_chain_failure(run, l, TR_WHY_BLOCKED), err);
 }
 
 /* Whatever does not settle is asked anew, as if it never had been. */
@@ -626,8 +628,7 @@ static int on_learned(struct tr_run *run, struct tr_pack *p,
         refusal.outcome = TR_OUT_BAD_REQUEST;
         return on_refused(run, p, &refusal, err);
     }
-    run->counts.retried[reply->outcome]++;
-    put_aside(run, p, 0);
+    put_aside(run, p, reply->outcome, 0);
     return TR_OK;
 }
 

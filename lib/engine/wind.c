@@ -13,12 +13,14 @@
 #define TELL_AFTER_NS (10 * TR_S)  /* trouble; most is over by then */
 #define TELL_AGAIN_NS (600 * TR_S)
 
+/* A run that stops for a reason of its own has not been told yet. */
 void tr_run_stop(struct tr_run *run, int exit_code)
 {
-    if (run->stopping)
+    if (run->told)
         run->stopping = 2;
     else
         tr_run_stop_with(run, exit_code, "");
+    run->told = true;
 }
 
 /* What is in a batch goes on without us, and the next run takes its answers;

@@ -228,7 +228,7 @@ void tr_meter_read(struct tr_meter *m, struct tr_str line)
 }
 
 bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
-                             int64_t context, int64_t max_output)
+                             int64_t had, int64_t context, int64_t max_output)
 {
     int64_t limit = max_output > 0 ? max_output : REASONING_MOST;
     int64_t wish;
@@ -239,15 +239,15 @@ bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
      * too long and halving is the cure. */
     if (usage->reasoning <= 0 || usage->reasoning < usage->out / 2)
         return false;
-    wish = usage->reasoning > m->reasoning_max ? usage->reasoning
-                                               : m->reasoning_max;
+    /* From what it had itself: others that left with it may have come back
+     * before and raised it. */
+    wish = usage->reasoning > had ? usage->reasoning : had;
     wish = wish > limit / 2 ? limit : 2 * wish;
     if (wish < REASONING_FIRST)
         wish = REASONING_FIRST < limit ? REASONING_FIRST : limit;
-    if (wish <= m->reasoning_max)
-        return false;
-    m->reasoning_max = wish;
-    return true;
+    if (wish > m->reasoning_max)
+        m->reasoning_max = wish;
+    return had < limit && had < m->reasoning_max;
 }
 
 /* ---- how many go together ------------------------------- */

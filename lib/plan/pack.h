@@ -52,10 +52,11 @@ void tr_meter_took(struct tr_meter *m, int64_t latency_ms);
  * is not one of these. */
 void tr_meter_write(const struct tr_meter *m, struct tr_buf *out);
 void tr_meter_read(struct tr_meter *m, struct tr_str line);
-/* A length stop that was spent on reasoning: raise the allowance (doubling,
- * at most what the model can put out; 0: unknown). True when it was raised. */
+/* A length stop that was spent on reasoning: the allowance becomes twice what
+ * that request had (at most what the model can put out; 0: unknown), or stays if
+ * it is more by now. True when the next one will have more. */
 bool tr_meter_more_reasoning(struct tr_meter *m, const struct tr_usage *usage,
-                             int64_t context, int64_t max_output);
+                             int64_t had, int64_t context, int64_t max_output);
 
 /* How many of the waiting texts go into the next pack. */
 struct tr_pack_policy {

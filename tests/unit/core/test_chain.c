@@ -21,6 +21,7 @@ enum { LANES = 2, SHOTS = 512, ITEMS = 64, TEXTS = 600 };
 
 struct shot {
     uint64_t tag;
+    int64_t at;
     int n, id[ITEMS], text[ITEMS]; /* text -1: a guest */
 };
 
@@ -32,6 +33,7 @@ struct scripted {
     int begin, end;
     int asked[TEXTS];    /* requests with the text so far */
     size_t body_most;    /* bytes of the longest request */
+    int64_t cap_most;    /* output tokens that one was allowed */
     char answer[ITEMS * 20];
     struct tr_score scores[ITEMS];
 };
@@ -48,9 +50,15 @@ struct world {
     size_t tail_n;
     int tailed;          /* -1: all */
     const char *turns;   /* for in_turn() */
+    const char *const *texts; /* instead of all that; any numbers */
     int company;         /* largest that text tailed was in */
     bool ends;           /* the input does, after these rows */
     bool of_lane;        /* what is said is about no attempt */
+    int64_t bad_at;      /* it cannot be read on there, at that time; 0: can */
+    bool no_room;        /* lanes cannot take a request */
+    int64_t takes;       /* ns until an answer is there */
+    int64_t thinks;      /* tokens before one that is cut short; 0: not said */
+    int64_t stop_at[2];  /* the user says so; 0: does not */
     const char *task;    /* NULL: two labels, a and b */
     struct tr_run_opts opts;
     struct tr_store *store; /* NULL: one of its own for each run */
@@ -66,6 +74,7 @@ struct world {
     int lanes_down;         /* times that a lane was called so */
     int told;               /* times that nobody's answering was said, */
     int64_t told_at;        /* first then */
+    bool goes_on;           /* something in a batch, as was said */
     struct tr_counts counts;
     struct tr_money money;
 };
@@ -87,9 +96,11 @@ static int number(struct tr_str text)
 static int encode(struct tr_lane *lane, const struct tr_call *call,
                   struct tr_buf *body, struct tr_err *err)
 {
+    struct scripted *l = (struct scripted *)lane;
     struct tr_buf items;
 
-    (void)lane;
+    if (call->cap_tokens > l->cap_most)
+        l->cap_most = call->cap_tokens;
     if (!call->question) {
         tr_buf_add_json(body, call->user);
     } else {
@@ -118,13 +129,14 @@ static int start(struct tr_lane *lane, const struct tr_shot *shot,
                  struct tr_err *err)
 {
     struct scripted *l = (struct scripted *)lane;
-    struct shot *s = &l->shots[l->end++ % SHOTS];
+    struct shot *s = &l->shots[l->end % SHOTS];
     const char *p = shot->body.p, *end = p + shot->body.n;
     int id, text;
-    (void)err;
 
-    assert_true(l->end - l->begin <= SHOTS);
-    *s = (struct shot){.tag = shot->tag};
+    if (l->w->no_room)
+        return tr_fail(err, TR_IO, "no room");
+    assert_true(++l->end - l->begin <= SHOTS);
+    *s = (struct shot){.tag = shot->tag, .at = l->w->now};
     for (size_t i = 0; lane->is_local && i < shot->text_count; i++)
         add(l, s, 0, number(shot->texts[i]));
     if (lane->is_local)
@@ -149,7 +161,7 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
     bool ok, said;
     int n = 0;
 
-    if (l->begin == l->end)
+    if (l->begin == l->end || l->w->now < s->at + l->w->takes)
         return 0;
     l->begin++;
     l->answer[0] = '\0';
@@ -171,12 +183,19 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
         .limits = TR_LIMITS_UNSAID,
         .retry_after_ms = ok ? -1 : l->w->retry_after_ms,
     };
+    if (outcome == TR_OUT_CUT_SHORT && l->w->thinks) {
+        reply->billing = TR_BILL_USAGE;
+        reply->usage = (struct tr_usage){10, l->w->thinks, -1, -1,
+                                         l->w->thinks};
+    }
     return 1;
 }
 
 static void cancel(struct tr_lane *lane)
 {
-    (void)lane;
+    struct scripted *l = (struct scripted *)lane;
+
+    l->begin = l->end;
 }
 
 static bool waits(struct tr_lane *lane, uint64_t tag)
@@ -216,15 +235,21 @@ static int read_row(void *ctx, struct tr_block *b, struct tr_err *err)
     struct tr_row *row;
     char *text;
     int n;
-    (void)err;
 
+    if (w->read == w->rows && w->bad_at)
+        return w->now < w->bad_at
+                   ? TR_FILL_WAIT
+                   : tr_fail(err, TR_DATA, "row %d is bad", w->rows);
     if (w->read == w->rows)
         return w->ends ? TR_FILL_END : TR_FILL_WAIT;
     if (w->is_there && !w->is_there(w, w->read))
         return TR_FILL_WAIT;
+    if (w->texts)
+        room += strlen(w->texts[w->read]);
     text = malloc(room);
     assert_non_null(text);
-    n = snprintf(text, room, "t%d", w->read);
+    n = w->texts ? snprintf(text, room, "%s", w->texts[w->read])
+                 : snprintf(text, room, "t%d", w->read);
     if (tailed) /* as often as it goes */
         for (size_t i = 0; i < w->tail_n; i++)
             text[n++] = w->tail[i % strlen(w->tail)];
@@ -258,6 +283,7 @@ static void on_line(void *ctx, int level, const char *line)
 {
     struct world *w = ctx;
 
+    w->goes_on |= strstr(line, "in a batch") != NULL;
     if (level == 1 && strstr(line, "no answer for ") && !w->told++)
         w->told_at = w->now;
 }
@@ -336,6 +362,11 @@ static void play(struct world *w)
     while (rc == TR_RUN_MORE && w->now < 7200 * TR_S) {
         int64_t wait;
 
+        for (int i = 0; i < 2; i++)
+            if (w->stop_at[i] && w->now >= w->stop_at[i]) {
+                w->stop_at[i] = 0;
+                tr_run_stop(run, 130);
+            }
         rc = tr_run_step(run, &wait, &err);
         if (rc < 0)
             fail_msg("%s", err.text);
@@ -693,6 +724,37 @@ static void blocked_is_who_was_refused_twice_alone(void **state)
     }
 }
 
+/* A lane that has refused all it was asked has said so in this run, as one has
+ * that answered others: who asks again what failed does not ask for ever. */
+static void what_was_refused_again_is_not_asked_a_third_time(void **state)
+{
+    struct world *w = world(1, 6, always);
+    struct tr_err err;
+    (void)state;
+
+    assert_int_equal(tr_store_open_memory(&w->store, &err), TR_OK);
+    w->how = TR_OUT_REFUSED;
+    w->opts.concurrency = 1;
+    w->takes = TR_S;
+    play(w);
+    assert_int_equal(w->exit, 1);
+    w->opts.retry_failed = true;
+    w->read = w->written = 0;
+    w->stop_at[0] = w->now + 10 * TR_S;
+    play(w);
+    assert_int_equal(w->exit, 130);
+    assert_in_range(w->written, 1, 5);
+    w->read = w->written = 0;
+    play(w);
+    assert_int_equal(w->exit, 1);
+    for (int text = 0; text < 6; text++) {
+        check_why(w, text, TR_WHY_BLOCKED);
+        assert_in_range(w->lanes[0].asked[text], 4, 5); /* 5: interrupted */
+    }
+    tr_store_close(w->store);
+    free(w);
+}
+
 /* Where refusals lead on, the next lane's word counts as its own only. */
 static enum tr_outcome refused_once_each(struct world *w, int lane,
                                          const struct shot *shot)
@@ -759,6 +821,28 @@ static void a_suspect_text_is_alone_wherever_it_is_asked(void **state)
     assert_int_equal(w->exit, 0);
     assert_int_equal(w->counts.guard.isolated, 0);
     assert_int_equal(w->counts.requests, 1);
+    free(w);
+}
+
+/* What is cut short for the first lane is whole for the second one: rows that
+ * are equal there only are none of each other's business here. */
+static void rows_are_equal_if_they_are_for_every_lane(void **state)
+{
+#define LONG "a beginning of more than sixty-four bytes, which many letters have"
+    static const char *const texts[] = {"t0 " LONG "; refund", "t0 " LONG "; bug",
+                                        "t0 " LONG "; bug"};
+    struct world *w = world(2, 3, first_is_used_up);
+    (void)state;
+
+    w->texts = texts;
+    w->opts.truncate = true;
+    w->lanes[0].lane.facts.context = 1; /* 64 bytes of a text at least */
+    w->lanes[1].lane.facts.context = 100000;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->written, 3);
+    assert_int_equal(w->lanes[1].asked[0], 2);
+    assert_int_equal(w->counts.rows_twin, 1);
     free(w);
 }
 
@@ -916,9 +1000,96 @@ static void what_brings_the_same_lesson_each_time_fails(void **state)
     free(w);
 }
 
+/* ---- a request that does not leave --------------------------------------- */
+
+/* The disk is full, say. */
+static void what_no_lane_could_take_is_nowhere(void **state)
+{
+    (void)state;
+
+    for (int in_batches = 0; in_batches < 2; in_batches++) {
+        struct world *w = world(1, 3, always);
+
+        w->lanes[0].lane.in_batches = in_batches;
+        w->no_room = true;
+        play(w);
+        assert_int_equal(w->exit, 74);
+        assert_int_equal(w->counts.requests, 0);
+        assert_int_equal(w->money.reserved, 0);
+        assert_false(w->goes_on);
+        free(w);
+    }
+}
+
+/* ---- cut short while it thinks ------------------------------------------- */
+
+static enum tr_outcome cut_at_first(struct world *w, int lane,
+                                    const struct shot *shot)
+{
+    return w->lanes[lane].asked[shot->text[0]] == 1 ? TR_OUT_CUT_SHORT
+                                                    : TR_OUT_OK;
+}
+
+/* They had the same allowance, and learn the same of it. */
+static void all_that_is_cut_at_once_doubles_the_allowance_once(void **state)
+{
+    struct world *w = world(1, 8, cut_at_first);
+    (void)state;
+
+    w->opts.concurrency = 8;
+    w->takes = 500 * TR_MS;
+    w->thinks = 2000;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->counts.requests, 16);
+    assert_in_range(w->lanes[0].cap_most, 4000, 4500);
+    assert_int_equal(w->counts.retries, 8);
+    assert_int_equal(w->counts.retried[TR_OUT_CUT_SHORT], 8);
+    free(w);
+}
+
+/* ---- told to stop ------------------------------------------------------- */
+
+/* What was said once is no second time, even if the run had a reason of its
+ * own to stop before. */
+static void the_first_stop_drops_nothing_that_is_paid_for(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t bad_at, stop_at[2];
+        int exit, written, unknown;
+    } cases[] = {
+        {"told once",  0, {1200 * TR_MS}, 130, 5, 0},
+        {"told twice", 0, {1200 * TR_MS, 1300 * TR_MS}, 130, 0, 5},
+        {"bad input",  1100 * TR_MS, {0}, 65, 5, 0},
+        {"bad input, told once",  1100 * TR_MS, {1200 * TR_MS}, 65, 5, 0},
+        {"bad input, told twice", 1100 * TR_MS, {1200 * TR_MS, 1300 * TR_MS},
+         65, 0, 5},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(1, 5, always);
+
+        w->opts.concurrency = 5;
+        w->takes = 500 * TR_MS;
+        w->bad_at = cases[i].bad_at;
+        memcpy(w->stop_at, cases[i].stop_at, sizeof w->stop_at);
+        play(w);
+        if (w->exit != cases[i].exit || w->written != cases[i].written ||
+            w->counts.unknown_attempts != cases[i].unknown)
+            fail_msg("%s: exit %d, %d rows, %d unknown", cases[i].name, w->exit,
+                     w->written, (int)w->counts.unknown_attempts);
+        free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_no_lane_could_take_is_nowhere),
+        cmocka_unit_test(all_that_is_cut_at_once_doubles_the_allowance_once),
+        cmocka_unit_test(the_first_stop_drops_nothing_that_is_paid_for),
         cmocka_unit_test(whoever_does_not_answer_is_told_soon_and_seldom),
         cmocka_unit_test(a_hiccup_is_not_told),
         cmocka_unit_test(a_lane_that_stops_ends_the_run),
@@ -930,8 +1101,10 @@ int main(void)
         cmocka_unit_test(a_refusal_is_not_got_round_by_failing_otherwise),
         cmocka_unit_test(a_local_lane_gets_no_text_that_was_refused),
         cmocka_unit_test(blocked_is_who_was_refused_twice_alone),
+        cmocka_unit_test(what_was_refused_again_is_not_asked_a_third_time),
         cmocka_unit_test(one_refusal_each_by_two_lanes_is_not_two),
         cmocka_unit_test(a_suspect_text_is_alone_wherever_it_is_asked),
+        cmocka_unit_test(rows_are_equal_if_they_are_for_every_lane),
         cmocka_unit_test(a_doubt_ends_when_its_rows_end_anyhow),
         cmocka_unit_test(a_text_that_fails_in_batches_waits_longer_and_longer),
         cmocka_unit_test(a_refusal_for_pace_waits_as_long_as_refusals_do),

@@ -130,18 +130,22 @@ static void reasoning_raises_its_allowance_only(void **state)
 {
     static const struct {
         const char *what;
-        int64_t allowance, out, reasoning, context, max_output;
+        int64_t had, allowance, out, reasoning, context, max_output;
         bool raised;
         int64_t then;
     } cases[] = {
-        {"first time", 0, 100, 100, 0, 0, true, 256},
-        {"doubles", 1000, 1200, 1100, 0, 0, true, 2200},
-        {"up to the model's", 1000, 1200, 1100, 0, 1500, true, 1500},
-        {"not beyond it", 1500, 1500, 1500, 0, 1500, false, 1500},
-        {"nor beyond the context", 1000, 1200, 1100, 1500, 0, true, 1500},
-        {"whatever the output", 1500, 1500, 1500, 1500, 9000, false, 1500},
-        {"spent on words", 0, 1000, 100, 0, 0, false, 0},
-        {"none reported", 0, 1000, -1, 0, 0, false, 0},
+        {"first time", 0, 0, 100, 100, 0, 0, true, 256},
+        {"doubles", 1000, 1000, 1200, 1100, 0, 0, true, 2200},
+        {"up to the model's", 1000, 1000, 1200, 1100, 0, 1500, true, 1500},
+        {"not beyond it", 1500, 1500, 1500, 1500, 0, 1500, false, 1500},
+        {"whatever was seen", 1500, 2250, 1500, 1500, 0, 1500, false, 2250},
+        {"nor beyond the context", 1000, 1000, 1200, 1100, 1500, 0, true, 1500},
+        {"whatever the output", 1500, 1500, 1500, 1500, 1500, 9000, false,
+         1500},
+        {"another has raised it", 0, 2200, 1100, 1100, 0, 0, true, 2200},
+        {"to the end", 0, 1500, 1100, 1100, 0, 1500, true, 1500},
+        {"spent on words", 0, 0, 1000, 100, 0, 0, false, 0},
+        {"none reported", 0, 0, 1000, -1, 0, 0, false, 0},
     };
     (void)state;
 
@@ -151,7 +155,7 @@ static void reasoning_raises_its_allowance_only(void **state)
 
         tr_meter_init(&m);
         m.reasoning_max = cases[i].allowance;
-        if (tr_meter_more_reasoning(&m, &u, cases[i].context,
+        if (tr_meter_more_reasoning(&m, &u, cases[i].had, cases[i].context,
                                     cases[i].max_output) != cases[i].raised ||
             m.reasoning_max != cases[i].then)
             fail_msg("%s: allowance %lld", cases[i].what,
