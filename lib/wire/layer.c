@@ -507,6 +507,24 @@ static int check_free(const struct tr_layer *s, const struct tr_yaml *row,
     return TR_OK;
 }
 
+/* Nor make it count what another model's tokens cost, or none at all: those
+ * that decide put none out. */
+static int check_prices(const struct tr_layer *s, const struct tr_yaml *row,
+                        const struct tr_provider *p)
+{
+    static const char *const keys[] = {"dialect", "models"};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const struct tr_yaml *said = tr_yaml_get(row, keys[i]);
+
+        if (said && !p->by_task)
+            return bad(s, said, "a task file may say dialect and models only "
+                                "with a base_url: prices hang on them; your "
+                                "config.yaml may say them of any provider");
+    }
+    return TR_OK;
+}
+
 static int take_provider(const struct tr_layer *s, const struct tr_yaml *row)
 {
     struct tr_catalog *c = s->c;
@@ -551,6 +569,7 @@ static int take_provider(const struct tr_layer *s, const struct tr_yaml *row)
     }
     if (s->writer == TR_BY_TASK &&
         ((rc = check_task_row(s, row, &p)) != TR_OK ||
+         (rc = check_prices(s, row, &p)) != TR_OK ||
          (rc = check_free(s, row, was_free, &p)) != TR_OK))
         return rc;
     if (old) {

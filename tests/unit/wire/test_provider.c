@@ -653,6 +653,13 @@ static void what_is_refused_and_in_which_words(void **state)
          "the task file's word"},
         {{.model = "m/x", .providers_yaml = YAML("m: {key_file: /k}")},
          "key file"},
+        {{.model = "m/gpt-6-luna", /* whose output would cost nothing */
+          .providers_yaml = YAML("m: {like: openai, models: "
+                                 "openai-decisions}")},
+         "prices hang on them"},
+        {{.model = "openai-decisions/gpt-6-luna",
+          .providers_yaml = YAML("openai-decisions: {dialect: openai}")},
+         "prices hang on them"},
         {{.model = "m/x", .providers_yaml = YAML("openai: {free: true}")},
          "may call free"},
         {{.model = "m/x", /* the key of one that is paid */
