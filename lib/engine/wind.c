@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #define DAY_NS (24 * 3600 * TR_S)
+#define BATCH_MOST_NS (3 * DAY_NS) /* a day, and what to cancel it may take */
 #define TELL_AFTER_NS (10 * TR_S)  /* trouble; most is over by then */
 #define TELL_AGAIN_NS (600 * TR_S)
 
@@ -146,8 +147,9 @@ out:
 }
 
 /* An answer may take a day, and a batch is no outage. Where what was sent since
- * the trouble began brings nothing either, it is one after a day. The oldest
- * request is the first to be in a batch. */
+ * the trouble began brings nothing either, it is one after a day; and what has
+ * not come after three, whose batch is looked for among thousands, is awaited
+ * no more where that is all. The oldest request is the first to be in a batch. */
 static int64_t batches_take(const struct tr_run *run)
 {
     int64_t most = 0;
@@ -159,7 +161,8 @@ static int64_t batches_take(const struct tr_run *run)
         if (!lane->in_batches || !oldest ||
             lane->vt->waits(lane, tr_pack_tag(oldest)))
             continue;
-        if (!run->trouble_again || oldest->sent_at <= run->trouble_since)
+        if (run->now < oldest->sent_at + BATCH_MOST_NS &&
+            (!run->trouble_again || oldest->sent_at <= run->trouble_since))
             return TR_NEVER;
         most = DAY_NS;
     }

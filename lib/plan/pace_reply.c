@@ -128,17 +128,20 @@ static bool is_blind(const struct tr_pace *p)
     return true;
 }
 
-/* No more tokens are owed than are under way: what was sent at another rate is
- * no debt of hours at a low one. What a limit of the user's asks for is none of
- * these. */
-static void forgive_tokens(struct tr_pace *p, int64_t now)
+/* No more is owed than is under way, but for requests that take turns for a
+ * while: what was sent at another rate, or held back for a moment at a high
+ * one, is no debt of hours at a low one. What a limit of the user's asks for is
+ * none of these. */
+static void forgive_debt(struct tr_pace *p, int unit, bool first, int64_t now)
 {
-    struct tr_bucket *b = &p->buckets[TR_PACE_TOKENS];
-    double r = tr_pace_rate(p, TR_PACE_TOKENS, now);
+    struct tr_bucket *b = &p->buckets[unit];
+    double r = tr_pace_rate(p, unit, now);
+    double owed = (p->in_flight + 2) * b->estimate.most / r;
+    bool turns = unit == TR_PACE_REQUESTS && !first;
     int64_t most = tr_later(
-        now, tr_nanos((p->in_flight + 2) * b->estimate.most / r));
+        now, tr_nanos(turns ? fmax(owed, TR_PACE_TURNS_S) : owed));
 
-    if (tr_pace_is_estimated(p, TR_PACE_TOKENS) && b->ceiling <= 0 && r > 0 &&
+    if (tr_pace_is_estimated(p, unit) && b->ceiling <= 0 && r > 0 &&
         b->due_at > most)
         b->due_at = most;
 }
@@ -188,6 +191,7 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
 {
     double before[TR_PACE_UNITS];
     bool taught = false, blamed = false, blind = is_blind(p);
+    bool first = p->buckets[TR_PACE_REQUESTS].estimate.phase == TR_EST_START;
 
     tr_pace_rates(p, before, now);
     if (blind && times > 0)
@@ -212,10 +216,11 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
         taught = true;
     }
     tr_pace_rescale(p, before, now);
-    if (taught)
-        forgive_tokens(p, now);
-    for (int u = 0; u <= TR_PACE_TOKENS; u++)
+    for (int u = 0; u <= TR_PACE_TOKENS; u++) {
+        if (taught)
+            forgive_debt(p, u, first, now);
         tr_pace_heed_hold(p, u, now);
+    }
     return taught;
 }
 

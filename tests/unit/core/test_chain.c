@@ -56,6 +56,7 @@ struct world {
     bool of_lane;        /* what is said is about no attempt */
     int64_t bad_at;      /* it cannot be read on there, at that time; 0: can */
     bool no_room;        /* lanes cannot take a request */
+    bool silent;         /* a request with text 0 first gets no answer */
     int64_t takes;       /* ns until an answer is there */
     int64_t thinks;      /* tokens before one that is cut short; 0: not said */
     int64_t stop_at[2];  /* the user says so; 0: does not */
@@ -67,6 +68,7 @@ struct world {
     int fails;              /* ... so often fails_at_first() to text 0 */
     int64_t answered_at;    /* text 0 was, by that */
     int64_t now, paused_at;
+    int64_t lasts;       /* ns, in steps as long as may be; 0: two hours */
     int rows, read, written;
     enum tr_why why[TEXTS]; /* of each row that is written, */
     int by[TEXTS];          /* and the lane that said it */
@@ -150,6 +152,8 @@ static int start(struct tr_lane *lane, const struct tr_shot *shot,
             add(l, s, id, -1);
         p++;
     }
+    if (l->w->silent && s->text[0] == 0)
+        l->end--;
     return TR_OK;
 }
 
@@ -176,7 +180,8 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
         ok = true;
     }
     *reply = (struct tr_reply){
-        .tag = l->w->of_lane ? 0 : s->tag, .outcome = outcome, .status = ok ? 200 : 500,
+        .tag = l->w->of_lane ? 0 : s->tag, .outcome = outcome,
+        .status = ok ? 200 : 500,
         .billing = ok ? TR_BILL_USAGE : TR_BILL_NONE,
         .text = tr_str_c(l->answer), .scores = l->scores,
         .usage = {ok ? 10 : -1, ok ? 2 : -1, -1, -1, -1},
@@ -335,7 +340,7 @@ static void open_task(const struct world *w, struct tr_task *task)
         fail_msg("%s", err.text);
 }
 
-/* Until the run ends, or for two hours of its time. */
+/* Until the run ends, or for as long as the world lasts. */
 static void play(struct world *w)
 {
     const struct tr_env env = {
@@ -349,6 +354,8 @@ static void play(struct world *w)
     struct tr_run *run;
     struct tr_err err;
     const char *sentence;
+    int64_t end = w->lasts ? w->lasts : 7200 * TR_S;
+    int64_t most = w->lasts ? 60 * TR_S : TR_S / 10;
     int rc = TR_RUN_MORE;
 
     for (uint32_t i = 0; i < LANES; i++)
@@ -359,7 +366,7 @@ static void play(struct world *w)
     if (tr_run_open(&run, &env, &w->opts, &task, store, lanes, w->lane_count,
                     &err) != TR_OK)
         fail_msg("%s", err.text);
-    while (rc == TR_RUN_MORE && w->now < 7200 * TR_S) {
+    while (rc == TR_RUN_MORE && w->now < end) {
         int64_t wait;
 
         for (int i = 0; i < 2; i++)
@@ -370,8 +377,7 @@ static void play(struct world *w)
         rc = tr_run_step(run, &wait, &err);
         if (rc < 0)
             fail_msg("%s", err.text);
-        w->now += wait && wait < TR_S / 10 ? wait
-                  : wait ? TR_S / 10 : TR_MS / 10;
+        w->now += !wait ? TR_MS / 10 : wait < most ? wait : most;
     }
     w->exit = rc == TR_RUN_DONE ? tr_run_exit(run, &sentence) : -1;
     tr_run_counts(run, &w->counts);
@@ -895,6 +901,26 @@ static void a_doubt_ends_when_its_rows_end_anyhow(void **state)
     }
 }
 
+/* ---- a batch that is never heard of again --------------------------------- */
+
+/* An answer may take a day, and somewhat more; then waiting for it is no reason
+ * to go on where all others fail. */
+static void what_is_never_heard_of_hides_no_outage(void **state)
+{
+    enum { DAY_S = 24 * 3600 };
+    struct world *w = world(1, 10, always);
+    (void)state;
+
+    w->lanes[0].lane.in_batches = true;
+    w->how = TR_OUT_TRANSIENT;
+    w->silent = true;
+    w->lasts = 10 * DAY_S * TR_S;
+    play(w);
+    assert_int_equal(w->exit, 69);
+    assert_in_range(w->now, 2 * DAY_S * TR_S, 4 * DAY_S * TR_S);
+    free(w);
+}
+
 /* ---- how soon what failed is asked again -------------------------------- */
 
 /* What had no luck in its batch goes into the next one. What never has any
@@ -1106,6 +1132,7 @@ int main(void)
         cmocka_unit_test(a_suspect_text_is_alone_wherever_it_is_asked),
         cmocka_unit_test(rows_are_equal_if_they_are_for_every_lane),
         cmocka_unit_test(a_doubt_ends_when_its_rows_end_anyhow),
+        cmocka_unit_test(what_is_never_heard_of_hides_no_outage),
         cmocka_unit_test(a_text_that_fails_in_batches_waits_longer_and_longer),
         cmocka_unit_test(a_refusal_for_pace_waits_as_long_as_refusals_do),
         cmocka_unit_test(whoever_takes_nothing_fails_no_row),
