@@ -250,6 +250,22 @@ static void redaction(void **state)
     assert_string_equal(small, "ab\xc3\xa9");
 }
 
+/* A server that chooses the text must not choose how long we look at it: going
+ * through this again from every sign would take hours. */
+static void redaction_looks_at_a_text_once(void **state)
+{
+    size_t n = (size_t)2 << 20;
+    char *text = tr_alloc(n + 1);
+    (void)state;
+
+    assert_non_null(text);
+    for (size_t i = 0; i < n; i++)
+        text[i] = i % 2 ? 'a' : '=';
+    tr_wire_redact(text, n + 1);
+    assert_int_equal(strlen(text), n);
+    tr_free(text);
+}
+
 /* ---- classes ---------------------------------------------------------- */
 
 static void network_failures(void **state)
@@ -1227,6 +1243,7 @@ int main(void)
         cmocka_unit_test(any_retry_after_is_bounded),
         cmocka_unit_test(limits_of_every_family),
         cmocka_unit_test(redaction),
+        cmocka_unit_test(redaction_looks_at_a_text_once),
         cmocka_unit_test(network_failures),
         cmocka_unit_test(bare_statuses),
         cmocka_unit_test(the_server_may_ask_for_another_try),
