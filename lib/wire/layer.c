@@ -477,17 +477,21 @@ static int check_task_row(const struct tr_layer *s, const struct tr_yaml *row,
     return TR_OK;
 }
 
-/* It stands on this machine, and no key of a provider we know opens it. */
+bool tr_catalog_is_paid(const struct tr_catalog *c, const char *key_env)
+{
+    for (size_t i = 0; i < c->built_in && key_env; i++) {
+        if (is_same(c->ours[i].key_env, key_env) && !c->ours[i].is_free)
+            return true;
+    }
+    return false;
+}
+
+/* It stands on this machine, and no key of a provider that is paid opens it. */
 static bool is_own(const struct tr_catalog *c, const struct tr_provider *p)
 {
-    if (!p->base_url || p->base_url_env ||
-        !tr_wire_is_loopback(tr_wire_host_of(p->base_url)))
-        return false;
-    for (size_t i = 0; i < c->built_in && p->key_env; i++) {
-        if (is_same(c->ours[i].key_env, p->key_env))
-            return false;
-    }
-    return true;
+    return p->base_url && !p->base_url_env &&
+           tr_wire_is_loopback(tr_wire_host_of(p->base_url)) &&
+           !tr_catalog_is_paid(c, p->key_env);
 }
 
 /* A task file may come from somebody else: it must not switch off the budget

@@ -878,6 +878,39 @@ static void what_is_free_stands_on_this_machine(void **state)
     }
 }
 
+/* Nor is a server that --base-url names what its provider's name says. */
+static void what_is_free_is_so_at_its_own_address(void **state)
+{
+    static const char openai[] = "https://api.openai.com/v1";
+    static const struct {
+        struct tr_lane_opts o;
+        bool is_free;
+    } cases[] = {
+        {{.model = "ollama/x"}, true},
+        {{.model = "ollama/x", .base_url = "http://127.0.0.1:8/v1",
+          .task_says_url = true}, true},
+        {{.model = "vllm/x", .base_url = "https://gpu.example/v1",
+          .key_env = "OTHER_KEY"}, true}, /* the user's word */
+        {{.model = "ollama/x", .base_url = "https://gpu.example/v1",
+          .task_says_url = true}, false},
+        {{.model = "ollama/x", .base_url = openai, .task_says_url = true,
+          .key_env = "OPENAI_API_KEY", .task_says_key = true}, false},
+        {{.model = "ollama/x", .base_url = openai,
+          .key_env = "OPENAI_API_KEY"}, false},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_target t;
+        struct tr_err err = {0};
+
+        if (target(&t, cases[i].o, &err) != TR_OK)
+            fail_msg("case %zu: %s", i, err.text);
+        if (t.is_free != cases[i].is_free)
+            fail_msg("case %zu: %d", i, t.is_free);
+    }
+}
+
 static void key_files_are_private(void **state)
 {
     static const struct {
@@ -1252,6 +1285,7 @@ int main(void)
         cmocka_unit_test(headers_hold_no_secrets),
         cmocka_unit_test(headers_go_to_their_own_origin),
         cmocka_unit_test(what_is_free_stands_on_this_machine),
+        cmocka_unit_test(what_is_free_is_so_at_its_own_address),
         cmocka_unit_test(key_files_are_private),
         cmocka_unit_test(prices_are_exact),
         cmocka_unit_test(prices_of_a_later_day_hold_from_then_on),
