@@ -512,18 +512,20 @@ static int check_free(const struct tr_layer *s, const struct tr_yaml *row,
 }
 
 /* Nor make it count what another model's tokens cost, or none at all: those
- * that decide put none out. */
+ * that decide put none out, and a path may name a model of its own. Whoever
+ * says the address of a provider we know again has given it none. */
 static int check_prices(const struct tr_layer *s, const struct tr_yaml *row,
                         const struct tr_provider *p)
 {
-    static const char *const keys[] = {"dialect", "models"};
+    static const char *const keys[] = {"dialect", "models", "path"};
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const struct tr_yaml *said = tr_yaml_get(row, keys[i]);
 
-        if (said && !p->by_task)
-            return bad(s, said, "a task file may say dialect and models only "
-                                "with a base_url: prices hang on them; your "
+        if (said && (!p->by_task || tr_catalog_is_paid(s->c, p->key_env)))
+            return bad(s, said, "a task file may say dialect, models and path "
+                                "only with a base_url and without the key of a "
+                                "built-in provider: prices hang on them; your "
                                 "config.yaml may say them of any provider");
     }
     return TR_OK;

@@ -676,6 +676,15 @@ static void what_is_refused_and_in_which_words(void **state)
         {{.model = "openai-decisions/gpt-6-luna",
           .providers_yaml = YAML("openai-decisions: {dialect: openai}")},
          "prices hang on them"},
+        {{.model = "m/gpt-6-luna", /* at the address that it has anyway */
+          .providers_yaml = YAML("m: {base_url: \"https://api.openai.com/v1\", "
+                                 "key_env: OPENAI_API_KEY, models: "
+                                 "openai-decisions}")},
+         "prices hang on them"},
+        {{.model = "gemini/gemini-2.5-flash-lite", /* counted, not asked */
+          .providers_yaml = YAML("gemini: {path: \"/v1beta/models/"
+                                 "gemini-3.1-pro-preview:generateContent\"}")},
+         "prices hang on them"},
         {{.model = "m/x", .providers_yaml = YAML("openai: {free: true}")},
          "may call free"},
         {{.model = "m/x", /* the key of one that is paid */
