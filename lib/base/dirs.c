@@ -65,3 +65,12 @@ const char *tr_distrust(int fd)
         return "can be written by everybody; run chmod o-w on it";
     return NULL;
 }
+
+const char *tr_not_ours(int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return "is no regular file";
+    return st.st_uid != geteuid() ? "belongs to another user" : NULL;
+}

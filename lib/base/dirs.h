@@ -15,4 +15,8 @@ int tr_dirs_sync(const char *path);
  * not everybody may write to it. */
 const char *tr_distrust(int fd);
 
+/* Why an open file is none that we made ourselves, where others may put files,
+ * too. Words that go behind its name, or NULL: it may be. */
+const char *tr_not_ours(int fd);
+
 #endif

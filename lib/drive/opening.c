@@ -16,6 +16,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -59,6 +60,40 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
     return TR_OK;
 }
 
+/* In the folder of the task file or below, links followed? */
+static bool is_beside(const char *path, const char *task)
+{
+    const char *slash = strrchr(task, '/');
+    char folder[PATH_MAX], there[PATH_MAX], real[PATH_MAX];
+    size_t n;
+
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - task) + 1 : 1,
+             slash ? task : ".");
+    if (!realpath(folder, there) || !realpath(path, real))
+        return true; /* whoever opens it says why not */
+    n = strlen(there);
+    return strncmp(real, there, n) == 0 &&
+           (there[n - 1] == '/' || real[n] == '/');
+}
+
+/* A task file may come from somebody else: where it says to whom texts go, it
+ * must not say from where in the user's files they are taken. */
+static int check_examples(const struct tr_drive *d, struct tr_err *err)
+{
+    const struct tr_task_examples_file *file = &d->task.examples_file;
+    const char *task = tr_config_text(d->cfg, "task");
+
+    if ((!d->task.providers_yaml.n &&
+         tr_config_rank(d->cfg, "base-url") != TR_FROM_TASK) ||
+        is_beside(file->path.p, task))
+        return TR_OK;
+    return tr_fail(err, TR_CONFIG, "%s:%d:%d: examples_file: a task file that "
+                   "names servers may name no file outside its folder, whose "
+                   "texts would go there; put %s beside it, or name the "
+                   "servers in config.yaml", task, file->line, file->column,
+                   file->path.p);
+}
+
 /* Examples from a labelled file beside the task file. */
 static int read_examples(struct tr_drive *d, struct tr_err *err)
 {
@@ -76,6 +111,7 @@ static int read_examples(struct tr_drive *d, struct tr_err *err)
 
     if (!file->path.n)
         return TR_OK;
+    TRY(check_examples(d, err));
     o.paths = &path;
     o.path_count = 1;
     o.text = file->text_column.p;

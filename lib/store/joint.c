@@ -33,12 +33,21 @@ static int cannot(const char *path, const char *what, struct tr_err *err)
 
 static int read_all(const char *path, struct tr_buf *text, struct tr_err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    /* O_NONBLOCK: a planted FIFO must not stall. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    const char *planted;
     char part[4096];
     ssize_t n = 0;
 
     if (fd < 0)
         return errno == ENOENT ? TR_OK : cannot(path, "read", err);
+    planted = tr_not_ours(fd);
+    if (planted) {
+        close(fd);
+        return tr_fail(err, TR_CONFIG, "%s %s, and is where the budget is "
+                       "kept over several runs: remove it, or choose another "
+                       "folder with --store", path, planted);
+    }
     while ((n = read(fd, part, sizeof part)) > 0 || (n < 0 && errno == EINTR))
         if (n > 0 && text->n <= TR_JOINT_BYTES_MAX)
             tr_buf_add(text, part, (size_t)n);

@@ -227,7 +227,8 @@ bool tr_lock_share(const char *db_path, int *fd, struct tr_holder *who)
 
     *who = (struct tr_holder){0};
     lock_path(name, db_path);
-    *fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    /* O_NONBLOCK: a planted FIFO must not stall. */
+    *fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (*fd < 0 || flock(*fd, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK)
         return true;
     read_holder(*fd, who);

@@ -35,6 +35,14 @@ static int fail(const char *path, const char *what, int errnum,
                                            "command again"));
 }
 
+/* Answers that somebody else may have made up, or could read. */
+static int fail_planted(const char *path, const char *why, struct tr_err *err)
+{
+    return tr_fail(err, TR_CONFIG, "%s %s, and is where answers are kept that "
+                   "come after the store has failed: remove it, or choose "
+                   "another folder with --store", path, why);
+}
+
 /* ---- writing ---------------------------------------------------------- */
 
 void tr_rescue_init(struct tr_rescue *r)
@@ -46,6 +54,7 @@ void tr_rescue_init(struct tr_rescue *r)
 int tr_rescue_reserve(struct tr_rescue *r, const char *db_path,
                       struct tr_err *err)
 {
+    const char *planted;
     char path[PATH];
     int fd, bad;
 
@@ -55,6 +64,11 @@ int tr_rescue_reserve(struct tr_rescue *r, const char *db_path,
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return fail(path, "cannot be made", errno, err);
+    planted = tr_not_ours(fd);
+    if (planted) {
+        close(fd);
+        return fail_planted(path, planted, err);
+    }
     fchmod(fd, 0600); /* whatever the umask */
     do
         bad = posix_fallocate(fd, 0, TR_RESCUE_BYTES);
@@ -306,7 +320,10 @@ static bool read_item(struct reader *r, struct tr_rescued *item)
 static int slurp(const char *path, unsigned char **out, size_t *n,
                  struct tr_err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), bad = 0;
+    /* O_NONBLOCK: a planted FIFO must not stall. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int bad = 0;
+    const char *planted;
     ssize_t got = 1;
 
     *n = 0;
@@ -314,6 +331,11 @@ static int slurp(const char *path, unsigned char **out, size_t *n,
     if (fd < 0)
         return errno == ENOENT ? TR_OK
                                : fail(path, "cannot be read", errno, err);
+    planted = tr_not_ours(fd);
+    if (planted) {
+        close(fd);
+        return fail_planted(path, planted, err);
+    }
     *out = tr_alloc(TR_RESCUE_BYTES);
     if (!*out) {
         close(fd);

@@ -314,10 +314,13 @@ static int without_store(void *ctx, const struct tr_rescued *item,
  * even for a moment. SQLite gives its other files the same mode. */
 static int open_file(struct tr_store *st, int *fd, struct tr_err *err)
 {
-    int flags = st->read_only ? O_RDONLY : O_RDWR, rc = TR_OK;
+    /* O_NONBLOCK: a planted FIFO must not stall. */
+    int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
+                (st->read_only ? O_RDONLY : O_RDWR);
+    int rc = TR_OK;
     bool any;
 
-    *fd = open(st->path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    *fd = open(st->path, flags, 0600);
     if (*fd < 0 && errno == ENOENT && !st->read_only) {
         TRY(tr_rescue_read(st->path, without_store, st, &any, err));
         /* Somebody took it away to begin anew. What a power cut leaves of the
@@ -325,7 +328,7 @@ static int open_file(struct tr_store *st, int *fd, struct tr_err *err)
         if (st->was_made)
             TRY(tr_lock_mark(st->lock_fd, false, st->path, err));
         st->was_made = false;
-        *fd = open(st->path, flags | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        *fd = open(st->path, flags | O_CREAT, 0600);
     }
     if (*fd < 0)
         rc = tr_fail(err, !st->read_only ? TR_CANTCREATE
@@ -394,6 +397,9 @@ static int make_file(struct tr_store *st, struct tr_err *err)
     st->had_log = true; /* until we know: an empty one is not ours to remove */
     if (fstat(fd, &sb) != 0)
         rc = no_disk(st->path, err);
+    else if (!S_ISREG(sb.st_mode))
+        rc = tr_fail(err, TR_CONFIG, "%s is no regular file: remove it, or "
+                     "choose another folder with --store", st->path);
     else if (sb.st_uid != geteuid())
         rc = tr_fail(err, TR_CONFIG, "%s belongs to another user, who may "
                      "have made up its answers: choose another folder with "

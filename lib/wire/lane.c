@@ -389,8 +389,8 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
     static const struct tr_model_facts is_free = {0};
     const struct tr_model_facts *facts =
         target->facts ? &target->facts->facts
-        : target->provider->is_free ? &is_free
-                                    : &unknown;
+        : target->is_free ? &is_free
+                          : &unknown;
     const char *headers[HEADERS_MAX + 1] = {"Content-Type: application/json",
                                             "Accept: application/json",
                                             "User-Agent: trommel/0.1"};

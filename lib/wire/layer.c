@@ -477,17 +477,21 @@ static int check_task_row(const struct tr_layer *s, const struct tr_yaml *row,
     return TR_OK;
 }
 
-/* It stands on this machine, and no key of a provider we know opens it. */
+bool tr_catalog_is_paid(const struct tr_catalog *c, const char *key_env)
+{
+    for (size_t i = 0; i < c->built_in && key_env; i++) {
+        if (is_same(c->ours[i].key_env, key_env) && !c->ours[i].is_free)
+            return true;
+    }
+    return false;
+}
+
+/* It stands on this machine, and no key of a provider that is paid opens it. */
 static bool is_own(const struct tr_catalog *c, const struct tr_provider *p)
 {
-    if (!p->base_url || p->base_url_env ||
-        !tr_wire_is_loopback(tr_wire_host_of(p->base_url)))
-        return false;
-    for (size_t i = 0; i < c->built_in && p->key_env; i++) {
-        if (is_same(c->ours[i].key_env, p->key_env))
-            return false;
-    }
-    return true;
+    return p->base_url && !p->base_url_env &&
+           tr_wire_is_loopback(tr_wire_host_of(p->base_url)) &&
+           !tr_catalog_is_paid(c, p->key_env);
 }
 
 /* A task file may come from somebody else: it must not switch off the budget
@@ -508,18 +512,20 @@ static int check_free(const struct tr_layer *s, const struct tr_yaml *row,
 }
 
 /* Nor make it count what another model's tokens cost, or none at all: those
- * that decide put none out. */
+ * that decide put none out, and a path may name a model of its own. Whoever
+ * says the address of a provider we know again has given it none. */
 static int check_prices(const struct tr_layer *s, const struct tr_yaml *row,
                         const struct tr_provider *p)
 {
-    static const char *const keys[] = {"dialect", "models"};
+    static const char *const keys[] = {"dialect", "models", "path"};
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const struct tr_yaml *said = tr_yaml_get(row, keys[i]);
 
-        if (said && !p->by_task)
-            return bad(s, said, "a task file may say dialect and models only "
-                                "with a base_url: prices hang on them; your "
+        if (said && (!p->by_task || tr_catalog_is_paid(s->c, p->key_env)))
+            return bad(s, said, "a task file may say dialect, models and path "
+                                "only with a base_url and without the key of a "
+                                "built-in provider: prices hang on them; your "
                                 "config.yaml may say them of any provider");
     }
     return TR_OK;

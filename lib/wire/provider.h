@@ -247,6 +247,9 @@ const struct tr_provider *tr_catalog_robbed(const struct tr_catalog *c,
                                             const char *base_url,
                                             const char *base_url_env);
 
+/* Is it the variable of a built-in provider that is paid? NULL: no. */
+bool tr_catalog_is_paid(const struct tr_catalog *c, const char *key_env);
+
 /* Facts of a model ("openai/gpt-6-luna"); false when unknown (prices -1). */
 bool tr_model_find(const struct tr_lane_opts *o, const char *model,
                    struct tr_model_facts *facts, char *as_of, size_t as_of_n);
@@ -272,6 +275,7 @@ ssize_t tr_wire_read_all(int fd, char *p, size_t size);
 struct tr_target {
     const struct tr_provider *provider; /* lives as long as the catalog */
     const struct tr_model *facts;       /* NULL: unknown */
+    bool is_free;                       /* and then costs nothing */
     const struct tr_dialect *dialect;
     char model[160];   /* as the server calls it: "gpt-6-luna" */
     char url[600];     /* whole address of the endpoint */

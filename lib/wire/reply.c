@@ -62,10 +62,12 @@ static const struct {
     {"key provided: ", 1, true},
 };
 
-/* Length of the secret at p (0: none) and of the name before it. */
+/* Length of the secret at p (0: none) and of the name before it. Every word is
+ * gone through once, where it begins: servers choose how long it is. */
 static size_t secret_at(const char *text, const char *p, size_t *name_n)
 {
-    bool fresh = p == text || !in_key(p[-1]) || p[-1] == '=';
+    bool begins_word = p == text || !in_key(p[-1]);
+    bool fresh = begins_word || p[-1] == '=';
     size_t n = 0;
 
     *name_n = 0;
@@ -82,7 +84,7 @@ static size_t secret_at(const char *text, const char *p, size_t *name_n)
         *name_n = marks[i].is_name ? skip : 0;
         return marks[i].is_name ? n : skip + n;
     }
-    if (!fresh)
+    if (!begins_word)
         return 0;
     for (n = 0; in_key(p[n]); n++) /* sk-ab***yz in anyone's spelling */
         ;

@@ -383,6 +383,21 @@ out:
 
 /* ---- provider/model --------------------------------------------------- */
 
+/* What a row calls free is so at its own address. Another one is the user's
+ * word, unless a task file says it, which may come from somebody else, or the
+ * key of one that is paid opens it: a budget would not hold. */
+static bool is_free(const struct tr_provider *p, const struct tr_catalog *c,
+                    const struct tr_lane_opts *o)
+{
+    bool here = o->base_url &&
+                tr_wire_is_loopback(tr_wire_host_of(o->base_url));
+
+    if (!p->is_free || !o->base_url)
+        return p->is_free;
+    return !(o->task_says_url && !here) &&
+           !tr_catalog_is_paid(c, o->key_env);
+}
+
 static const char *nearest_provider(const struct tr_catalog *c,
                                     const char *name)
 {
@@ -514,6 +529,7 @@ int tr_target_find(struct tr_target *t, const struct tr_catalog *c,
     memset(t, 0, sizeof *t);
     TRY(find_provider_of(t, c, o->model ? o->model : "", err));
     t->facts = tr_catalog_facts(c, t->provider, o->model);
+    t->is_free = is_free(t->provider, c, o);
     t->quirks = t->provider->quirks;
     t->quirks.cache_marks =
         t->quirks.cache_keys && t->facts && t->facts->cache_marks;

@@ -213,6 +213,36 @@ static void holders_that_write_are_waited_for(void **state)
     assert_int_equal(holder.writes_left, 0);
 }
 
+/* Where everybody may put files: a pipe must not stall us, and what another user
+ * says of our money is nothing to go by. */
+static void what_is_planted_is_refused(void **state)
+{
+    struct tr_joint j;
+    struct tr_buf text;
+    struct tr_err err;
+    char path[128];
+    (void)state;
+
+    snprintf(path, sizeof path, "%s/n", folder);
+    tr_buf_init(&text, 0);
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(tr_joint_open(&j, folder, "n", &text, &err), TR_CONFIG);
+    assert_non_null(strstr(err.text, "is no regular file"));
+    tr_joint_close(&j);
+    assert_int_equal(unlink(path), 0);
+    add(7);
+    if (geteuid() == 0) {
+        assert_int_equal(chown(path, 65534, 65534), 0);
+        assert_int_equal(tr_joint_open(&j, folder, "n", &text, &err),
+                         TR_CONFIG);
+        assert_non_null(strstr(err.text, "belongs to another user"));
+        tr_joint_close(&j);
+    }
+    assert_int_equal(unlink(path), 0);
+    tr_buf_release(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +250,7 @@ int main(void)
         cmocka_unit_test(a_dead_writer_leaves_the_old_file),
         cmocka_unit_test(a_holder_that_does_nothing_is_told_of),
         cmocka_unit_test(holders_that_write_are_waited_for),
+        cmocka_unit_test(what_is_planted_is_refused),
     };
 
     alarm(60); /* a lock that is waited for without end */

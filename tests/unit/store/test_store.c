@@ -395,6 +395,40 @@ static void what_others_may_have_written_is_refused(void **state)
     assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
 }
 
+/* Where everybody may put files, somebody may have put one in our way. */
+static void what_is_planted_stalls_nobody(void **state)
+{
+    static const struct {
+        const char *tail;
+        bool read_only;
+        int rc;
+    } cases[] = {
+        {"db", false, TR_CONFIG},
+        {"db", true, TR_CONFIG},
+        {"lock", true, TR_NOINPUT}, /* it says nothing, and there is no store */
+        {"rescue", false, TR_CONFIG},
+    };
+    struct tr_store *st = open_task(48);
+    char path[4096], name[4200];
+    struct tr_err err;
+    (void)state;
+
+    snprintf(path, sizeof path, "%s", tr_store_path(st));
+    tr_store_close(st);
+    assert_int_equal(unlink(path), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_store_opts o = {.folder = folder, .task = key_of(48),
+                                  .read_only = cases[i].read_only};
+
+        snprintf(name, sizeof name, "%.*s%s", (int)strlen(path) - 2, path,
+                 cases[i].tail);
+        unlink(name);
+        assert_int_equal(mkfifo(name, 0600), 0);
+        assert_int_equal(tr_store_open(&st, &o, &err), cases[i].rc);
+        assert_int_equal(unlink(name), 0);
+    }
+}
+
 /* A run under the other name would have a lock and a log of its own. */
 static void a_file_with_two_names_is_refused(void **state)
 {
@@ -2007,6 +2041,38 @@ static void a_rescue_waits_for_the_store_it_belongs_to(void **state)
     tr_store_close(st);
 }
 
+/* As is refused of the store itself: they may be made up. */
+static void rescued_answers_of_another_user_are_refused(void **state)
+{
+    struct tr_store_opts o = {.folder = folder, .task = key_of(49)};
+    struct tr_store *st = open_task(49);
+    struct tr_store_put put = put_of(1, origin_at(st, 100));
+    char path[4096], away[4200], rescue[4200];
+    uint64_t attempt;
+    struct tr_verdict v;
+    struct tr_err err;
+    (void)state;
+
+    snprintf(path, sizeof path, "%s", tr_store_path(st));
+    snprintf(away, sizeof away, "%s/away", folder);
+    snprintf(rescue, sizeof rescue, "%.*srescue", (int)strlen(path) - 2, path);
+    assert_int_equal(intend(st, &attempt), TR_OK);
+    assert_int_equal(rename(path, away), 0);
+    assert_int_equal(commit(st, &put, 1), TR_IO);
+    assert_int_equal(tr_store_rescue(st, &put, 1, NULL, 0, &err), TR_OK);
+    tr_store_close(st);
+    assert_int_equal(rename(away, path), 0);
+    if (geteuid() == 0) {
+        assert_int_equal(chown(rescue, 65534, 65534), 0);
+        assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
+        assert_non_null(strstr(err.text, "belongs to another user"));
+        assert_int_equal(chown(rescue, 0, 0), 0);
+    }
+    st = open_task(49);
+    assert_true(has(st, 1, &any, &v));
+    tr_store_close(st);
+}
+
 /* A label set that no list has is no set of the store it was meant for. */
 static void a_rescued_set_waits_for_the_sets_before_it(void **state)
 {
@@ -2363,6 +2429,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(only_the_owner_may_read),
         cmocka_unit_test(folders_are_made_and_links_are_not_followed),
         cmocka_unit_test(what_others_may_have_written_is_refused),
+        cmocka_unit_test(what_is_planted_stalls_nobody),
         cmocka_unit_test(a_file_with_two_names_is_refused),
         cmocka_unit_test(swapped_names_do_not_escape),
         cmocka_unit_test(a_folder_one_may_not_write_is_said_so),
@@ -2396,6 +2463,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_full_disk_is_an_error_and_loses_nothing),
         cmocka_unit_test(what_comes_after_a_failure_is_found_later),
         cmocka_unit_test(a_rescue_waits_for_the_store_it_belongs_to),
+        cmocka_unit_test(rescued_answers_of_another_user_are_refused),
         cmocka_unit_test(a_rescued_set_waits_for_the_sets_before_it),
         cmocka_unit_test(half_a_record_is_no_record),
         cmocka_unit_test(nothing_leaves_without_room_for_its_answer),

@@ -250,6 +250,22 @@ static void redaction(void **state)
     assert_string_equal(small, "ab\xc3\xa9");
 }
 
+/* A server that chooses the text must not choose how long we look at it: going
+ * through this again from every sign would take hours. */
+static void redaction_looks_at_a_text_once(void **state)
+{
+    size_t n = (size_t)2 << 20;
+    char *text = tr_alloc(n + 1);
+    (void)state;
+
+    assert_non_null(text);
+    for (size_t i = 0; i < n; i++)
+        text[i] = i % 2 ? 'a' : '=';
+    tr_wire_redact(text, n + 1);
+    assert_int_equal(strlen(text), n);
+    tr_free(text);
+}
+
 /* ---- classes ---------------------------------------------------------- */
 
 static void network_failures(void **state)
@@ -660,6 +676,15 @@ static void what_is_refused_and_in_which_words(void **state)
         {{.model = "openai-decisions/gpt-6-luna",
           .providers_yaml = YAML("openai-decisions: {dialect: openai}")},
          "prices hang on them"},
+        {{.model = "m/gpt-6-luna", /* at the address that it has anyway */
+          .providers_yaml = YAML("m: {base_url: \"https://api.openai.com/v1\", "
+                                 "key_env: OPENAI_API_KEY, models: "
+                                 "openai-decisions}")},
+         "prices hang on them"},
+        {{.model = "gemini/gemini-2.5-flash-lite", /* counted, not asked */
+          .providers_yaml = YAML("gemini: {path: \"/v1beta/models/"
+                                 "gemini-3.1-pro-preview:generateContent\"}")},
+         "prices hang on them"},
         {{.model = "m/x", .providers_yaml = YAML("openai: {free: true}")},
          "may call free"},
         {{.model = "m/x", /* the key of one that is paid */
@@ -859,6 +884,39 @@ static void what_is_free_stands_on_this_machine(void **state)
         if (tr_model_find(&o, cases[i].model, &facts, as_of, sizeof as_of) !=
             cases[i].known)
             fail_msg("%s", cases[i].task.p);
+    }
+}
+
+/* Nor is a server that --base-url names what its provider's name says. */
+static void what_is_free_is_so_at_its_own_address(void **state)
+{
+    static const char openai[] = "https://api.openai.com/v1";
+    static const struct {
+        struct tr_lane_opts o;
+        bool is_free;
+    } cases[] = {
+        {{.model = "ollama/x"}, true},
+        {{.model = "ollama/x", .base_url = "http://127.0.0.1:8/v1",
+          .task_says_url = true}, true},
+        {{.model = "vllm/x", .base_url = "https://gpu.example/v1",
+          .key_env = "OTHER_KEY"}, true}, /* the user's word */
+        {{.model = "ollama/x", .base_url = "https://gpu.example/v1",
+          .task_says_url = true}, false},
+        {{.model = "ollama/x", .base_url = openai, .task_says_url = true,
+          .key_env = "OPENAI_API_KEY", .task_says_key = true}, false},
+        {{.model = "ollama/x", .base_url = openai,
+          .key_env = "OPENAI_API_KEY"}, false},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_target t;
+        struct tr_err err = {0};
+
+        if (target(&t, cases[i].o, &err) != TR_OK)
+            fail_msg("case %zu: %s", i, err.text);
+        if (t.is_free != cases[i].is_free)
+            fail_msg("case %zu: %d", i, t.is_free);
     }
 }
 
@@ -1227,6 +1285,7 @@ int main(void)
         cmocka_unit_test(any_retry_after_is_bounded),
         cmocka_unit_test(limits_of_every_family),
         cmocka_unit_test(redaction),
+        cmocka_unit_test(redaction_looks_at_a_text_once),
         cmocka_unit_test(network_failures),
         cmocka_unit_test(bare_statuses),
         cmocka_unit_test(the_server_may_ask_for_another_try),
@@ -1235,6 +1294,7 @@ int main(void)
         cmocka_unit_test(headers_hold_no_secrets),
         cmocka_unit_test(headers_go_to_their_own_origin),
         cmocka_unit_test(what_is_free_stands_on_this_machine),
+        cmocka_unit_test(what_is_free_is_so_at_its_own_address),
         cmocka_unit_test(key_files_are_private),
         cmocka_unit_test(prices_are_exact),
         cmocka_unit_test(prices_of_a_later_day_hold_from_then_on),
