@@ -140,9 +140,11 @@ static int64_t unusable(const struct tr_counts *c)
     return rows;
 }
 
-static double first_of(double a, double b)
+/* Of two limits, 0 where none is known: a ceiling of the user's own lifts none
+ * of the provider's. */
+static double tighter(double a, double b)
 {
-    return a > 0 ? a : b;
+    return a > 0 && (b <= 0 || a < b) ? a : b;
 }
 
 /* Each lane has prices, limits and answers of its own. */
@@ -153,8 +155,8 @@ static struct tr_quote quote_lane(const struct tr_run *run,
 {
     const struct tr_pace_opts *o = &l->pace.opts;
     struct tr_pace_known known = {
-        .rpm = first_of(o->rpm, l->meter.rpm),
-        .tpm = first_of(o->tpm, l->meter.tpm),
+        .rpm = tighter(o->rpm, l->meter.rpm),
+        .tpm = tighter(o->tpm, l->meter.tpm),
         .latency_ms = l->meter.latency_ms,
         .concurrency = o->concurrency ? o->concurrency : AT_ONCE,
     };
