@@ -250,10 +250,12 @@ struct found {
 static void look(struct found *f, const trommel_run *run)
 {
     bool asks = est(run, TROMMEL_EST_REQUESTS) > 0;
+    const char *batch = trommel_run_setting(run, "batch", 0);
+    bool batched = batch && strcmp(batch, "yes") == 0;
 
     f->bounded += asks && est(run, TROMMEL_EST_BOUND_NANOUSD) >= 0;
     f->unmeasured += asks && est(run, TROMMEL_EST_MEASURED) == 0;
-    f->unlimited += asks && est(run, TROMMEL_EST_LIMITED) == 0;
+    f->unlimited += asks && !batched && est(run, TROMMEL_EST_LIMITED) == 0;
 }
 
 static void say_basis(struct term *term, const struct found *f)

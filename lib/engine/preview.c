@@ -169,6 +169,8 @@ static struct tr_quote quote_lane(const struct tr_run *run,
         q.out = (struct tr_span){0};
     if (o->concurrency_max && known.concurrency > o->concurrency_max)
         known.concurrency = o->concurrency_max;
+    if (l->lane->in_batches) /* no limit a minute holds there */
+        known = (struct tr_pace_known){0};
     *limited = known.rpm > 0 || known.tpm > 0;
     *ms = tr_quote_ms(v->forecast.requests, plus(q.in.mean, q.out.mean),
                       &known);
