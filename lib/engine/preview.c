@@ -216,7 +216,6 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
     *preview = run->preview;
     preview->first = tr_buf_str(&run->preview_body);
     preview->rows = run->counts.rows_read;
-    preview->known = run->counts.rows_stored;
     preview->unusable = unusable(&run->counts);
     preview->too_long = run->counts.fails[TR_WHY_TOO_LONG];
     preview->exact = run->seen.level == 0;
