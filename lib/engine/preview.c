@@ -163,6 +163,10 @@ static struct tr_quote quote_lane(const struct tr_run *run,
     struct tr_quote q;
 
     add_guests(run, l, v);
+    if (l->cache.pays && v->forecast.requests > l->cache.keys)
+        v->forecast.cacheable =
+            times((int64_t)(l->system.n + l->schema.n),
+                  v->forecast.requests - l->cache.keys);
     tr_quote(&q, &v->forecast, &l->meter, &l->lane->facts);
     doubt_guests(l, v, &q);
     if (l->lane->decides && !q.measured) /* nothing is written, or paid */

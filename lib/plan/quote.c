@@ -110,7 +110,7 @@ void tr_quote(struct tr_quote *e, const struct tr_forecast *f,
                  const struct tr_meter *m, const struct tr_model_facts *facts)
 {
     double items = (double)f->texts + (double)f->guests;
-    double share = 0, bytes = (double)f->bytes;
+    double share = 0, most, bytes = (double)f->bytes;
     struct tries again;
 
     *e = (struct tr_quote){.measured = whole(m->in.n)};
@@ -124,9 +124,12 @@ void tr_quote(struct tr_quote *e, const struct tr_forecast *f,
         e->out = times(items * m->out_per_item, GUESS_OUT_LOW, 1);
         e->out.high = f->cap > e->out.mean ? f->cap : e->out.mean;
     }
+    /* What the cache will bring is measured, not assumed; the interval holds
+     * that it brings all it can. */
+    most = bytes > 0 ? (double)f->cacheable / bytes : 0;
     e->nano = (struct tr_span){
         money(f, facts, e->in.mean, e->out.mean, share),
-        money(f, facts, e->in.low, e->out.low, share),
+        money(f, facts, e->in.low, e->out.low, most > share ? most : share),
         money(f, facts, e->in.high, e->out.high, share),
     };
 }

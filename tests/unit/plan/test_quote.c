@@ -181,6 +181,22 @@ static void what_came_from_the_cache_is_cheaper(void **state)
     assert_int_equal(e.nano.mean, 5000 * 1000 + 5000 * 100);
 }
 
+static void what_the_cache_may_bring_is_in_the_interval(void **state)
+{
+    struct tr_forecast f = {.texts = 100, .requests = 10, .bytes = 10000};
+    struct tr_quote plain, e;
+    struct tr_meter m;
+    (void)state;
+
+    tr_meter_init(&m);
+    tr_quote(&plain, &f, &m, &facts);
+    f.cacheable = 8000;
+    tr_quote(&e, &f, &m, &facts);
+    assert_int_equal(e.nano.mean, plain.nano.mean);
+    assert_int_equal(e.nano.high, plain.nano.high);
+    assert_int_equal(plain.nano.low - e.nano.low, 8 * e.in.low / 10 * 900);
+}
+
 static void a_meter_survives_a_run(void **state)
 {
     static const char *const lines[] = {"", "1", "2 3 4", "1 x", "1 -5 64",
@@ -268,6 +284,7 @@ int main(void)
         cmocka_unit_test(what_was_asked_again_at_first_may_be_all),
         cmocka_unit_test(nothing_to_ask_costs_nothing),
         cmocka_unit_test(what_came_from_the_cache_is_cheaper),
+        cmocka_unit_test(what_the_cache_may_bring_is_in_the_interval),
         cmocka_unit_test(a_meter_survives_a_run),
         cmocka_unit_test(what_a_server_adds_is_remembered),
         cmocka_unit_test(time_follows_from_what_is_tightest),
