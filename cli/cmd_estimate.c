@@ -103,15 +103,18 @@ static int ask_sample(struct term *term, trommel_config *cfg)
     code = run_to_end(term, cfg, run, opened, SAY_WARNING);
     if (code == 0 && !term->json) {
         int64_t spent = trommel_run_count(run, TROMMEL_SPENT_NANOUSD);
+        int64_t asked = trommel_run_count(run, TROMMEL_REQUESTS);
+        int64_t settled = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
 
         if (spent >= 0)
             format_money(money, spent);
-        format_count(rows, trommel_run_count(run, TROMMEL_ROWS_SETTLED));
+        format_count(rows, settled);
         format_count(known, trommel_run_count(run, TROMMEL_ROWS_STORED));
-        format_count(requests, trommel_run_count(run, TROMMEL_REQUESTS));
-        snprintf(text, sizeof text, "sample  %.100s: %s rows, %s of them known "
-                 "before; %s requests; this job has cost %s",
-                 trommel_run_model(run, 0), rows, known, requests, money);
+        format_count(requests, asked);
+        snprintf(text, sizeof text, "sample  %.100s: %s row%s, %s of them "
+                 "known before; %s request%s; this job has cost %s",
+                 trommel_run_model(run, 0), rows, settled == 1 ? "" : "s",
+                 known, requests, asked == 1 ? "" : "s", money);
         term_say(term, SAY_NOTE, text);
     }
     trommel_run_close(run);
@@ -250,10 +253,12 @@ struct found {
 static void look(struct found *f, const trommel_run *run)
 {
     bool asks = est(run, TROMMEL_EST_REQUESTS) > 0;
+    const char *batch = trommel_run_setting(run, "batch", 0);
+    bool batched = batch && strcmp(batch, "yes") == 0;
 
     f->bounded += asks && est(run, TROMMEL_EST_BOUND_NANOUSD) >= 0;
     f->unmeasured += asks && est(run, TROMMEL_EST_MEASURED) == 0;
-    f->unlimited += asks && est(run, TROMMEL_EST_LIMITED) == 0;
+    f->unlimited += asks && !batched && est(run, TROMMEL_EST_LIMITED) == 0;
 }
 
 static void say_basis(struct term *term, const struct found *f)

@@ -88,7 +88,8 @@ static const char *days_of(char *out, size_t size, const struct tr_model *m,
     if (days < 0)
         snprintf(out, size, ", ended %s", m->shutdown);
     else if (days <= TR_SHUTDOWN_NEAR)
-        snprintf(out, size, ", ends %s (in %d days)", m->shutdown, days);
+        snprintf(out, size, ", ends %s (in %d day%s)", m->shutdown, days,
+                 days == 1 ? "" : "s");
     else if (days < INT_MAX)
         snprintf(out, size, ", ends %s", m->shutdown);
     used = strlen(out);

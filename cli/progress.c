@@ -103,11 +103,12 @@ static void put_rows(struct parts *p, const struct progress_view *v, bool bar,
 
     format_count(done, v->done);
     if (v->total < 0) {
-        put_part(p, PART_ROWS, done, " rows");
+        put_part(p, PART_ROWS, done, v->done == 1 ? " row" : " rows");
         return;
     }
-    snprintf(text, sizeof text, "%s / %s%s rows", done, v->estimated ? "~" : "",
-             format_count(total, v->total));
+    snprintf(text, sizeof text, "%s / %s%s row%s", done,
+             v->estimated ? "~" : "", format_count(total, v->total),
+             v->total == 1 ? "" : "s");
     put_part(p, PART_ROWS, text, "");
     share = v->total ? (double)v->done / (double)v->total : 1;
     share = share > 1 ? 1 : share;
@@ -141,7 +142,8 @@ void progress_line(char *out, size_t size, const struct progress_view *v,
     if (v->limits)
         put_part(&p, PART_LIMITS, "waiting for limits", "");
     if (v->retries > 0)
-        put_part(&p, PART_RETRIES, format_count(n, v->retries), " retries");
+        put_part(&p, PART_RETRIES, format_count(n, v->retries),
+                 v->retries == 1 ? " retry" : " retries");
     put_part(&p, PART_FAILED, format_count(n, v->failed), " failed");
     if (v->tokens > 0)
         put_part(&p, PART_TOKENS, format_short(n, v->tokens), " tokens");

@@ -63,7 +63,8 @@ static void put_labels(struct line *l, const trommel_run *run)
         put(l, name, "");
     }
     if (used > shown)
-        put_count(l, " and ", (int64_t)(used - shown), " labels more");
+        put_count(l, " and ", (int64_t)(used - shown),
+                  used - shown == 1 ? " label more" : " labels more");
     if (none > 0)
         put_count(l, shown ? ", " : ": ", none, " with no label");
 }

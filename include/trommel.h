@@ -266,7 +266,8 @@ enum trommel_estimate {
     TROMMEL_EST_NANOUSD_LOW,
     TROMMEL_EST_NANOUSD_HIGH,
     TROMMEL_EST_BOUND_NANOUSD, /* never more, if nothing is repeated */
-    TROMMEL_EST_MS,            /* -1: neither a limit nor a latency is known */
+    TROMMEL_EST_MS,            /* -1: neither a limit nor a latency is known,
+                                  or it is a batch */
     TROMMEL_EST_LIMITED,       /* 1: the time follows from a limit */
     TROMMEL_EST_MEASURED,      /* replies it rests on; 0: guessed from bytes */
     TROMMEL_EST_BATCH_REQUESTS, /* in batches that the run would pick up: their

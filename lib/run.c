@@ -169,13 +169,15 @@ static int open_job(struct tr_run *run, struct tr_err *err)
         char text[300], money[32];
 
         snprintf(text, sizeof text,
-                 "%" PRId64 " requests of this job have an unknown cost "
+                 "%" PRId64 " request%s of this job %s an unknown cost "
                  "(the process died, the connection was lost or no usage was "
-                 "reported); at most %s may have been charged for them and "
+                 "reported); at most %s may have been charged for %s and "
                  "counts as spent "
                  "(trommel store forgive releases it)",
-                 job.unknown_count,
-                 tr_money_text(job.unknown_nano, money, sizeof money));
+                 job.unknown_count, job.unknown_count == 1 ? "" : "s",
+                 job.unknown_count == 1 ? "has" : "have",
+                 tr_money_text(job.unknown_nano, money, sizeof money),
+                 job.unknown_count == 1 ? "it" : "them");
         tr_run_say(run, 2, text);
     }
     return TR_OK;

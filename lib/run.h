@@ -198,8 +198,6 @@ struct tr_preview {
     int64_t batch_requests;   /* in batches of an earlier run, whose rows are */
     int64_t batch_nano;       /* not asked: how many; at most; -1: no prices */
     int64_t ms;               /* time it takes; -1: no idea */
-    /* what canaries and audits will add that are not known yet */
-    int64_t guest_bytes, guest_bound_nano;
     bool limited;             /* the time follows from a limit */
 };
 void tr_run_preview(const struct tr_run *run, struct tr_preview *preview);

@@ -109,8 +109,9 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
     if (d->exit_code > 1 && !*sentence && !*tr_store_path(d->store))
         tr_fail(err, TR_OK, "stopped; without a store nothing is kept");
     else if (d->exit_code > 1 && !*sentence)
-        tr_fail(err, TR_OK, "stopped: %" PRId64 " rows are safe in the store. "
-                "Run the same command to go on", c.rows_settled);
+        tr_fail(err, TR_OK, "stopped: %" PRId64 " row%s safe in the store. "
+                "Run the same command to go on", c.rows_settled,
+                c.rows_settled == 1 ? " is" : "s are");
     else
         tr_fail(err, TR_OK, "%s", sentence);
     warn_labels(d);

@@ -122,10 +122,11 @@ static int foresee_batch(struct tr_run *run, const struct tr_batch *batch,
 
 static int not_in_batches(const struct tr_batch *batch, struct tr_err *err)
 {
-    return tr_fail(err, TR_CONFIG, "%" PRId64 " requests to %s are under way "
+    return tr_fail(err, TR_CONFIG, "%" PRId64 " request%s to %s %s under way "
                    "in a batch (%s): run the command with --batch to take its "
                    "answers, or give it up with trommel store forgive",
-                   batch->requests, batch->lane,
+                   batch->requests, batch->requests == 1 ? "" : "s",
+                   batch->lane, batch->requests == 1 ? "is" : "are",
                    batch->name[0] ? batch->name : batch->mark);
 }
 
@@ -158,9 +159,9 @@ int tr_run_adopt(struct tr_run *run, struct tr_err *err)
     tr_run_purse_unheard(run);
     if (taken) {
         snprintf(line, sizeof line, "%zu %s of an earlier run with %" PRId64
-                 " requests %s picked up", taken,
+                 " request%s %s picked up", taken,
                  taken == 1 ? "batch" : "batches", requests,
-                 taken == 1 ? "is" : "are");
+                 requests == 1 ? "" : "s", taken == 1 ? "is" : "are");
         tr_run_say(run, 2, line);
     }
 out:

@@ -102,6 +102,14 @@ struct tr_rows {
     uint32_t n;
 };
 
+/* What a lane would be asked: the packs of a dry run so far. */
+struct tr_foreseen {
+    struct tr_forecast forecast;
+    int64_t bound_nano;         /* costs at most; -1: no prices */
+    /* what canaries and audits will add that are not known yet */
+    int64_t guest_bytes, guest_bound_nano;
+};
+
 /* One lane of the run and all that belongs to it alone: what waits for it, what
  * it is doing, what it has shown of itself. */
 struct tr_run_lane {
@@ -152,6 +160,7 @@ struct tr_run_lane {
     bool taken;        /* a request was taken as it was: answered, or blocked
                           for what its texts say */
     struct tr_lane_counts counts;
+    struct tr_foreseen foreseen; /* dry run */
 };
 
 struct tr_run {

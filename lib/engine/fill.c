@@ -54,6 +54,8 @@ static int look_up_at(struct tr_run *run, struct tr_run_lane *l,
             rc = tr_run_preview_row(run, row, true, &wanted, err);
             if (rc != TR_OK)
                 return rc;
+            for (const struct tr_row *r = row; r; r = r->twin)
+                run->preview.known++;
         }
         row->verdict = a->verdict[i];
         run->counts.rows_stored++;

@@ -430,9 +430,9 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     if (!guests) /* samples of small packs, counted as rows */
         bound *= 1 + (double)tr_guard_chance_permille(&l->guard, n) / 1000 / n;
     tr_money_text((int64_t)(rows / n * bound + more), cost, sizeof cost);
-    snprintf(line, sizeof line, "%s: about %.0f rows to ask cost at most %s "
-             "if nothing has to be asked again%s%s",
-             l->lane->model, rows, cost,
+    snprintf(line, sizeof line, "%s: about %.0f row%s to ask cost%s at most "
+             "%s if nothing has to be asked again%s%s", l->lane->model, rows,
+             rows == 1 ? "" : "s", rows == 1 ? "s" : "", cost,
              run->opts.budget_nano >= 0 ? ", the budget is " : "",
              run->opts.budget_nano >= 0
                  ? tr_money_text(run->opts.budget_nano, cap, sizeof cap) : "");

@@ -44,7 +44,7 @@ bool tr_run_preview_waits(const struct tr_run *run,
 static void foresee_guests(struct tr_run *run, const struct tr_pack *p,
                            int64_t n)
 {
-    struct tr_preview *v = &run->preview;
+    struct tr_foreseen *v = &p->lane->foreseen;
     const struct tr_lane *lane = p->lane->lane;
     int64_t bytes, guests = tr_guests_foreseen(p, &bytes);
 
@@ -57,9 +57,9 @@ static void foresee_guests(struct tr_run *run, const struct tr_pack *p,
 }
 
 /* What is asked alone before the first pack, so that packs may be trusted. */
-static void add_guests(const struct tr_run *run, struct tr_preview *v)
+static void add_guests(const struct tr_run *run, const struct tr_run_lane *l,
+                       struct tr_foreseen *v)
 {
-    const struct tr_run_lane *l = &run->lanes[0];
     struct tr_forecast *f = &v->forecast;
     int64_t n = tr_guard_scouts(&l->guard, f->texts);
     int64_t bytes = (int64_t)(l->system.n + l->schema.n) + 200;
@@ -81,9 +81,9 @@ static void add_guests(const struct tr_run *run, struct tr_preview *v)
 
 /* They are the shorter ones, five eighths of the mean if lengths are even: any
  * length from a quarter up is within the interval. */
-static void doubt_guests(const struct tr_run_lane *l, struct tr_preview *v)
+static void doubt_guests(const struct tr_run_lane *l,
+                         const struct tr_foreseen *v, struct tr_quote *e)
 {
-    struct tr_quote *e = &v->estimate;
     struct tr_usage u = {
         .in = tr_meter_estimate(&l->meter, (size_t)(v->guest_bytes * 3 / 8))};
     int64_t nano = tr_cost(&l->lane->facts, &u);
@@ -101,11 +101,11 @@ static void doubt_guests(const struct tr_run_lane *l, struct tr_preview *v)
 int tr_run_preview_pack(struct tr_run *run, struct tr_pack *p,
                         struct tr_err *err)
 {
-    struct tr_preview *v = &run->preview;
+    struct tr_foreseen *v = &p->lane->foreseen;
     struct tr_forecast *f = &v->forecast;
     int64_t n = INT64_C(1) << run->seen.level; /* it stands for so many */
 
-    if (!f->requests)
+    if (!run->preview_body.n)
         tr_buf_adds(&run->preview_body, tr_buf_str(&p->body));
     f->requests = plus(f->requests, n);
     f->texts = plus(f->texts, times(p->n, n));
@@ -140,44 +140,100 @@ static int64_t unusable(const struct tr_counts *c)
     return rows;
 }
 
-static double first_of(double a, double b)
+/* Of two limits, 0 where none is known: a ceiling of the user's own lifts none
+ * of the provider's. */
+static double tighter(double a, double b)
 {
-    return a > 0 ? a : b;
+    return a > 0 && (b <= 0 || a < b) ? a : b;
+}
+
+/* Each lane has prices, limits and answers of its own. */
+static struct tr_quote quote_lane(const struct tr_run *run,
+                                  const struct tr_run_lane *l,
+                                  struct tr_foreseen *v, int64_t *ms,
+                                  bool *limited)
+{
+    const struct tr_pace_opts *o = &l->pace.opts;
+    struct tr_pace_known known = {
+        .rpm = tighter(o->rpm, l->meter.rpm),
+        .tpm = tighter(o->tpm, l->meter.tpm),
+        .latency_ms = l->meter.latency_ms,
+        .concurrency = o->concurrency ? o->concurrency : AT_ONCE,
+    };
+    struct tr_quote q;
+
+    add_guests(run, l, v);
+    if (l->cache.pays && v->forecast.requests > l->cache.keys)
+        v->forecast.cacheable =
+            times((int64_t)(l->system.n + l->schema.n),
+                  v->forecast.requests - l->cache.keys);
+    tr_quote(&q, &v->forecast, &l->meter, &l->lane->facts);
+    doubt_guests(l, v, &q);
+    if (l->lane->decides && !q.measured) /* nothing is written, or paid */
+        q.out = (struct tr_span){0};
+    if (o->concurrency_max && known.concurrency > o->concurrency_max)
+        known.concurrency = o->concurrency_max;
+    if (l->lane->in_batches) /* no limit a minute holds there */
+        known = (struct tr_pace_known){0};
+    *limited = known.rpm > 0 || known.tpm > 0;
+    *ms = tr_quote_ms(v->forecast.requests, plus(q.in.mean, q.out.mean),
+                      &known);
+    return q;
+}
+
+static struct tr_span sum(struct tr_span a, struct tr_span b)
+{
+    if (a.mean < 0 || b.mean < 0)
+        return (struct tr_span){-1, -1, -1};
+    return (struct tr_span){plus(a.mean, b.mean), plus(a.low, b.low),
+                            plus(a.high, b.high)};
+}
+
+/* One lane more, beside whose requests the others go on. */
+static void add_lane(const struct tr_run *run, const struct tr_run_lane *l,
+                     bool first, struct tr_preview *preview)
+{
+    struct tr_foreseen v = l->foreseen;
+    struct tr_quote *e = &preview->estimate, q;
+    int64_t ms;
+    bool limited;
+
+    q = quote_lane(run, l, &v, &ms, &limited);
+    preview->forecast.requests = plus(preview->forecast.requests,
+                                      v.forecast.requests);
+    preview->bound_nano = preview->bound_nano < 0 || v.bound_nano < 0
+                              ? -1 : plus(preview->bound_nano, v.bound_nano);
+    e->in = sum(e->in, q.in);
+    e->out = sum(e->out, q.out);
+    e->nano = sum(e->nano, q.nano);
+    if (first || q.measured < e->measured)
+        e->measured = q.measured;
+    preview->limited = limited && (first || preview->limited);
+    if (first || ms < 0 || (preview->ms >= 0 && ms > preview->ms))
+        preview->ms = ms;
 }
 
 void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
 {
-    const struct tr_run_lane *l = &run->lanes[0];
-    const struct tr_pace_opts *o = &l->pace.opts;
-    struct tr_pace_known known = {
-        .rpm = first_of(o->rpm, l->meter.rpm),
-        .tpm = first_of(o->tpm, l->meter.tpm),
-        .latency_ms = l->meter.latency_ms,
-        .concurrency = o->concurrency ? o->concurrency : AT_ONCE,
-    };
-    struct tr_quote *e = &preview->estimate;
+    bool first = true;
 
     *preview = run->preview;
     preview->first = tr_buf_str(&run->preview_body);
     preview->rows = run->counts.rows_read;
-    preview->known = run->counts.rows_stored;
     preview->unusable = unusable(&run->counts);
     preview->too_long = run->counts.fails[TR_WHY_TOO_LONG];
     preview->exact = run->seen.level == 0;
-    if (l->lane->is_local) {
-        *e = (struct tr_quote){0};
-        preview->ms = -1;
-        preview->bound_nano = 0;
-        return;
+    preview->ms = -1;
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *l = &run->lanes[i];
+        const struct tr_forecast *f = &l->foreseen.forecast;
+
+        preview->forecast.texts = plus(preview->forecast.texts, f->texts);
+        if (l->lane->is_local && !preview->first.n)
+            preview->forecast.requests += f->requests;
+        if (l->lane->is_local || !f->requests)
+            continue;
+        add_lane(run, l, first, preview);
+        first = false;
     }
-    add_guests(run, preview);
-    tr_quote(e, &preview->forecast, &l->meter, &l->lane->facts);
-    doubt_guests(l, preview);
-    if (l->lane->decides && !e->measured) /* nothing is written, or paid */
-        e->out = (struct tr_span){0};
-    if (o->concurrency_max && known.concurrency > o->concurrency_max)
-        known.concurrency = o->concurrency_max;
-    preview->limited = known.rpm > 0 || known.tpm > 0;
-    preview->ms = tr_quote_ms(preview->forecast.requests,
-                                 plus(e->in.mean, e->out.mean), &known);
 }

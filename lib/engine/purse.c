@@ -219,6 +219,7 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
                        ? run->env->rows_expected(run->env->ctx) : -1;
     int64_t done = run->counts.rows_settled - run->counts.rows_stored;
     int64_t spent = 0, most, mean = 0;
+    const char *are = " is", *they = "it";
     char about[32], bound[32];
 
     /* Those that are answered and not yet committed are not left either. */
@@ -226,6 +227,10 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
     out[0] = '\0';
     if (rows <= 0)
         return;
+    if (rows > 1) {
+        are = "s are";
+        they = "they";
+    }
     TR_EACH_LANE(run, l)
         spent += l->counts.spent_nano;
     if (!spent) { /* nothing in this run: then what the job has known */
@@ -237,21 +242,21 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
         mean = tr_money_times(spent, done, rows);
     tr_money_text(most, bound, sizeof bound);
     if (p->bound <= 0)
-        snprintf(out, size, "; about %" PRId64 " rows are left", rows);
+        snprintf(out, size, "; about %" PRId64 " row%s left", rows, are);
     else if (mean > 0 && mean < most) /* few rows tell little */
-        snprintf(out, size, "; about %" PRId64 " rows are left, they would "
-                 "cost about %s (at most %s)", rows,
+        snprintf(out, size, "; about %" PRId64 " row%s left, %s would "
+                 "cost about %s (at most %s)", rows, are, they,
                  tr_money_text(mean, about, sizeof about), bound);
     else
-        snprintf(out, size, "; about %" PRId64 " rows are left, they would "
-                 "cost at most %s", rows, bound);
+        snprintf(out, size, "; about %" PRId64 " row%s left, %s would "
+                 "cost at most %s", rows, are, they, bound);
 }
 
 static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
 {
     static const char *const options[] = {"--budget", "--budget-tokens",
                                           "--budget-requests"};
-    static const char *const units[] = {"", " tokens", " requests"};
+    static const char *const units[] = {"", " tokens", " request"}; /* one */
     int64_t bounds[TR_PURSES], left;
     char text[900], need[40], has[40], held[40], other[120] = "", rest[200];
     const char *day = run->opts.budget_per == TR_PER_DAY

@@ -47,9 +47,9 @@ static int leave(struct tr_run *run, struct tr_run_lane *l, struct tr_err *err)
     }
     l->lane->vt->cancel(l->lane);
     if (left) {
-        snprintf(text, sizeof text, "%" PRId64 " requests are in a batch at "
+        snprintf(text, sizeof text, "%" PRId64 " request%s in a batch at "
                  "%s, which goes on; the same command picks it up", left,
-                 l->lane->host);
+                 left == 1 ? " is" : "s are", l->lane->host);
         tr_run_say(run, 2, text);
     }
 out:

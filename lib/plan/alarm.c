@@ -274,9 +274,10 @@ static bool next_finish(struct tr_alarm *a, const struct tr_alarm_view *v,
         }
     }
     snprintf(alert->text, sizeof alert->text,
-             "%s (exit %d): %" PRId64 " rows settled, %" PRId64
-             " of them failed%s%s%s", words, v->exit_code,
-             v->rows_settled, v->rows_failed, v->priced ? ", " : "",
+             "%s (exit %d): %" PRId64 " row%s settled, %" PRId64
+             " of them failed%s%s%s", words, v->exit_code, v->rows_settled,
+             v->rows_settled == 1 ? "" : "s", v->rows_failed,
+             v->priced ? ", " : "",
              v->priced ? tr_money_text(v->spent, spent, sizeof spent) : "",
              v->priced ? " spent" : "");
     return true;

@@ -30,23 +30,51 @@ static double t95(double degrees)
     return 1.96 + 2.4 / degrees + 3.4 / (degrees * degrees);
 }
 
-/* y for a total of x spread over n requests. */
-static struct tr_span project(const struct tr_ratio *r, double x, double n)
+/* How often an item is asked until it has its label. */
+struct tries {
+    double mean, low, high;
+};
+
+/* Few replies do not tell whether what was asked again was the usual, or all
+ * there will be, as when a room for reasoning is found. */
+static struct tries tries(const struct tr_meter *m)
 {
-    double ratio = r->y / r->x, mean = ratio * x, half = FEW_SPREAD * mean;
+    struct tries t = {1, 1, 1};
+    double half;
+
+    if (m->answered <= 0 || m->answered >= m->out.x)
+        return t;
+    t.mean = m->out.x / m->answered;
+    /* The items of a request fail together: it is one toss of a coin. */
+    half = sqrt(t.mean * (t.mean - 1) / m->out.n);
+    half *= m->out.n >= 2 ? t95(m->out.n - 1) : 1;
+    t.low = t.mean - half > 1 ? t.mean - half : 1;
+    t.high = t.mean + half;
+    return t;
+}
+
+/* y for a total of x spread over n requests, each of them made so often. */
+static struct tr_span project(const struct tr_ratio *r, double x, double n,
+                              const struct tries *again)
+{
+    double ratio = r->y / r->x, mean = ratio * x * again->mean;
+    double half = FEW_SPREAD * mean, low, high;
 
     if (r->n >= 3) {
         double scatter = (r->yy - 2 * ratio * r->xy + ratio * ratio * r->xx) /
                          (r->n - 1);
-        double times = x / r->x; /* as much again as was seen */
+        double times = x * again->mean / r->x; /* as much again as was seen */
 
         if (scatter < 0)
             scatter = 0; /* rounding */
         half = t95(r->n - 1) *
-               sqrt(scatter * (times * times * r->n + (n > 0 ? n : 1)));
+               sqrt(scatter * (times * times * r->n + n * again->mean));
     }
-    return (struct tr_span){whole(mean), whole(mean - half),
-                            whole(mean + half)};
+    low = mean - ratio * x * again->low;
+    high = ratio * x * again->high - mean;
+    return (struct tr_span){whole(mean),
+                            whole(mean - sqrt(half * half + low * low)),
+                            whole(mean + sqrt(half * half + high * high))};
 }
 
 static struct tr_span times(double mean, double low, double high)
@@ -81,24 +109,27 @@ static int64_t money(const struct tr_forecast *f,
 void tr_quote(struct tr_quote *e, const struct tr_forecast *f,
                  const struct tr_meter *m, const struct tr_model_facts *facts)
 {
-    double again = 1, share = 0, bytes = (double)f->bytes;
     double items = (double)f->texts + (double)f->guests;
+    double share = 0, most, bytes = (double)f->bytes;
+    struct tries again;
 
     *e = (struct tr_quote){.measured = whole(m->in.n)};
     if (m->in.n > 0 && m->in.x > 0 && m->out.x > 0) {
-        if (m->answered > 0 && m->answered < m->out.x)
-            again = m->out.x / m->answered; /* some items are asked twice */
+        again = tries(m);
         share = m->in.y > 0 ? m->cached / m->in.y : 0;
-        e->in = project(&m->in, bytes * again, (double)f->requests * again);
-        e->out = project(&m->out, items * again, (double)f->requests * again);
+        e->in = project(&m->in, bytes, (double)f->requests, &again);
+        e->out = project(&m->out, items, (double)f->requests, &again);
     } else {
         e->in = times(bytes * m->tokens_per_byte, GUESS_LOW, GUESS_HIGH);
         e->out = times(items * m->out_per_item, GUESS_OUT_LOW, 1);
         e->out.high = f->cap > e->out.mean ? f->cap : e->out.mean;
     }
+    /* What the cache will bring is measured, not assumed; the interval holds
+     * that it brings all it can. */
+    most = bytes > 0 ? (double)f->cacheable / bytes : 0;
     e->nano = (struct tr_span){
         money(f, facts, e->in.mean, e->out.mean, share),
-        money(f, facts, e->in.low, e->out.low, share),
+        money(f, facts, e->in.low, e->out.low, most > share ? most : share),
         money(f, facts, e->in.high, e->out.high, share),
     };
 }

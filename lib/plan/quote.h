@@ -13,6 +13,7 @@ struct tr_forecast {        /* of a plan; saturating sums */
     int64_t texts, requests;
     int64_t guests;         /* items that are no rows (guard.h) */
     int64_t bytes;          /* of all prompts: system, schema, data */
+    int64_t cacheable;      /* of those: the provider's cache may have them */
     int64_t cap;            /* output tokens allowed, over all requests */
 };
 

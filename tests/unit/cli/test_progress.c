@@ -27,6 +27,9 @@ static void test_lines(void **state)
         .done = 999, .total = 1000, .estimated = true, .rate = 0.44,
         .eta_s = 4000,
     };
+    static const struct progress_view one = {
+        .done = 0, .total = 1, .retries = 1, .rate = -1, .eta_s = -1,
+    };
     static const struct progress_view whole = {
         .done = 400, .total = 400, .rate = 20, .eta_s = 0,
     };
@@ -49,6 +52,8 @@ static void test_lines(void **state)
         {"a pipe", &pipe, 79, true, true, "  12 rows  0 failed"},
         {"a guess", &guess, 79, false, true,
          "  999 / ~1,000 rows  99%  0.4 rows/s  ETA 1:06:40  0 failed  $0.00"},
+        {"one row", &one, 79, false, true,
+         "  0 / 1 row  0%  1 retry  0 failed  $0.00"},
         {"the end", &whole, 79, true, true,
          "  400 / 400 rows  " FULL FULL FULL FULL FULL FULL FULL FULL FULL FULL
          "  20 rows/s  0 failed  $0.00"},

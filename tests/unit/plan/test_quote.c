@@ -118,6 +118,53 @@ static void items_asked_twice_are_paid_twice(void **state)
     assert_int_equal(twice.out.mean, 1000);
 }
 
+/* Three requests of ten were cut short until there was room for reasoning:
+ * whether that comes again nobody knows. */
+static void what_was_asked_again_at_first_may_be_all(void **state)
+{
+    struct tr_forecast f = {.texts = 1000, .requests = 100, .bytes = 100000};
+    struct tr_usage u = {.in = 300, .out = 50};
+    struct tr_quote few, many;
+    struct tr_meter m;
+    (void)state;
+
+    tr_meter_init(&m);
+    for (int i = 0; i < 10; i++) {
+        tr_meter_learn(&m, 1000, 10, &u);
+        tr_meter_answered(&m, i < 3 ? 0 : 10);
+    }
+    tr_quote(&few, &f, &m, &facts);
+    assert_true(few.in.low <= 30000 && few.in.high >= 55000);
+    assert_true(few.out.low <= 5000 && few.nano.low <= 55000 * 1000);
+    for (int i = 10; i < 2000; i++) {
+        tr_meter_learn(&m, 1000, 10, &u);
+        tr_meter_answered(&m, i % 10 < 3 ? 0 : 10);
+    }
+    tr_quote(&many, &f, &m, &facts);
+    assert_int_equal(many.in.mean, few.in.mean);
+    assert_in_range(many.in.low, 40000, 42000);
+    assert_in_range(many.in.high, 43500, 46000);
+}
+
+static void nothing_to_ask_costs_nothing(void **state)
+{
+    struct tr_forecast f = {0};
+    struct tr_usage u = {.in = 300, .out = 50};
+    struct tr_quote e;
+    struct tr_meter m;
+    (void)state;
+
+    tr_meter_init(&m);
+    for (int i = 0; i < 10; i++) {
+        u.in += i;
+        tr_meter_learn(&m, 1000, 10, &u);
+        tr_meter_answered(&m, 10);
+    }
+    tr_quote(&e, &f, &m, &facts);
+    assert_int_equal(e.in.high, 0);
+    assert_int_equal(e.nano.high, 0);
+}
+
 static void what_came_from_the_cache_is_cheaper(void **state)
 {
     struct tr_forecast f = {.texts = 100, .requests = 10, .bytes = 10000};
@@ -132,6 +179,22 @@ static void what_came_from_the_cache_is_cheaper(void **state)
     tr_quote(&e, &f, &m, &facts);
     assert_int_equal(e.in.mean, 10000);
     assert_int_equal(e.nano.mean, 5000 * 1000 + 5000 * 100);
+}
+
+static void what_the_cache_may_bring_is_in_the_interval(void **state)
+{
+    struct tr_forecast f = {.texts = 100, .requests = 10, .bytes = 10000};
+    struct tr_quote plain, e;
+    struct tr_meter m;
+    (void)state;
+
+    tr_meter_init(&m);
+    tr_quote(&plain, &f, &m, &facts);
+    f.cacheable = 8000;
+    tr_quote(&e, &f, &m, &facts);
+    assert_int_equal(e.nano.mean, plain.nano.mean);
+    assert_int_equal(e.nano.high, plain.nano.high);
+    assert_int_equal(plain.nano.low - e.nano.low, 8 * e.in.low / 10 * 900);
 }
 
 static void a_meter_survives_a_run(void **state)
@@ -218,7 +281,10 @@ int main(void)
         cmocka_unit_test(an_unknown_price_stays_unknown),
         cmocka_unit_test(nineteen_intervals_of_twenty_hold_the_truth),
         cmocka_unit_test(items_asked_twice_are_paid_twice),
+        cmocka_unit_test(what_was_asked_again_at_first_may_be_all),
+        cmocka_unit_test(nothing_to_ask_costs_nothing),
         cmocka_unit_test(what_came_from_the_cache_is_cheaper),
+        cmocka_unit_test(what_the_cache_may_bring_is_in_the_interval),
         cmocka_unit_test(a_meter_survives_a_run),
         cmocka_unit_test(what_a_server_adds_is_remembered),
         cmocka_unit_test(time_follows_from_what_is_tightest),
