@@ -25,7 +25,9 @@
 #define SHARE_EVIDENCE 20.0    /* fewer prove nothing */
 #define SPEND_MEMORY_S 300.0
 #define SPEND_SECONDS_MIN 30.0 /* before that a burst is no rate */
-#define PLAN_ROWS_MIN 100      /* rows paid for before costs are projected */
+#define PLAN_ROWS_MIN 100      /* rows paid for before costs are projected, */
+#define PLAN_ROWS_MAX 1000     /* and where there are so many more, ... */
+#define PLAN_ROWS_PART 20      /* ... this part: the first go alone, and dear */
 #define PLAN_SLACK_PCT 110     /* of the budget: a projection is a guess */
 
 static const int budget_pct[3] = {50, 80, 95};
@@ -144,6 +146,17 @@ static bool next_share(struct tr_alarm *a, enum tr_event_kind kind,
 
 /* ---- spend rate ------------------------------------------------------- */
 
+/* Has enough been paid for to tell what a row costs? */
+static bool is_telling(const struct tr_alarm_view *v, int64_t paid)
+{
+    int64_t least = v->rows_expected < 0 ? PLAN_ROWS_MAX
+                                         : v->rows_expected / PLAN_ROWS_PART;
+
+    if (least > PLAN_ROWS_MAX)
+        least = PLAN_ROWS_MAX;
+    return paid >= (least > PLAN_ROWS_MIN ? least : PLAN_ROWS_MIN);
+}
+
 /* What the whole run will take of the budget at the price of its rows so
  * far. */
 static bool next_plan(struct tr_alarm *a, const struct tr_alarm_view *v,
@@ -153,7 +166,7 @@ static bool next_plan(struct tr_alarm *a, const struct tr_alarm_view *v,
     double per_row, total;
     char text[32], budget[32];
 
-    if (v->budget <= 0 || v->rows_expected < 0 || paid < PLAN_ROWS_MIN ||
+    if (v->budget <= 0 || v->rows_expected < 0 || !is_telling(v, paid) ||
         v->ended)
         return false;
     per_row = (double)(v->spent - a->spent_at_open) / (double)paid;
@@ -184,7 +197,7 @@ static bool next_dear(struct tr_alarm *a, const struct tr_alarm_view *v,
     double per_row, times;
     char is[32], was[32];
 
-    if (v->row_estimate <= 0 || paid < PLAN_ROWS_MIN || v->ended)
+    if (v->row_estimate <= 0 || !is_telling(v, paid) || v->ended)
         return false;
     per_row = (double)(v->spent - a->spent_at_open) / (double)paid;
     times = per_row / v->row_estimate;
