@@ -520,6 +520,10 @@ static void json_lines(void **state)
         {"clash.jsonl", "{\"text\":\"a\",\"label\":1}\n", {0},
          "! clash.jsonl, line 1, column 1: there is already a member "
          "\"label\"; give the label another name with --as NAME", NULL},
+        {"twice-clash.jsonl", "{\"text\":\"a\",\"text\":\"b\",\"label\":1}\n",
+         {.bad_rows_fail = true},
+         "! twice-clash.jsonl, line 1, column 1: there is already a member "
+         "\"label\"; give the label another name with --as NAME", NULL},
         {"raw.jsonl", "{\"text\":\"a\"}\nbroken\n",
          {.as = "raw", .bad_rows_fail = true},
          "! raw.jsonl, line 1, column 1: there is already a member \"raw\"; "
