@@ -446,8 +446,10 @@ void tr_record_text(struct tr_source *src, struct tr_str record,
         }
         named = b->n;
         sound &= add_value(src, record, src->text[i].at, b);
-        /* An empty part says nothing; without it, equal texts are equal. */
-        if (several && b->n == named)
+        /* A blank part says nothing; without it, equal texts are equal, and a
+         * text of such parts alone is empty. */
+        if (several && (b->n == named ||
+                        !tr_str_trim(tr_str(b->p + named, b->n - named)).n))
             b->n = before;
     }
     *text = tr_buf_str(b);

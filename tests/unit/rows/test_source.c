@@ -112,6 +112,10 @@ static void good_csv(void **state)
          "id\ttext\tlabel\tlabel_by\tlabel_confidence\tlabel_error\n"
          "1\t\"a\tb\"\tL\tm\t0.9731\t\n",
          "2:[a\tb]\n"},
+        {"blank-parts.csv", "title,body\n \t,\"\n\"\n , a\n",
+         {.text = "title,body"},
+         "title,body" HEAD "\n \t,\"\n\"" FAIL("empty_text") " , a" TAIL,
+         "2:[]!empty_text\n4:[body:  a]\n"},
         {"parts.csv", "title,body,n\nHi,\"a \"\"b\"\"\",1\n,only,2\n,,3\n",
          {.text = "title, body", .as = "x,y"},
          "title,body,n,\"x,y\",\"x,y_by\",\"x,y_confidence\",\"x,y_error\"\n"
