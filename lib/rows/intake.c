@@ -27,6 +27,7 @@ struct tr_intake {
     char *bytes; /* packed bytes, or the first ones */
     size_t from, to;
     int64_t taken;
+    off_t size; /* of a regular file when it was opened */
     char name[256]; /* for sentences */
 };
 
@@ -100,6 +101,7 @@ int tr_intake_open(struct tr_intake **out, const char *path,
         goto out;
     }
     in->regular = S_ISREG(st.st_mode);
+    in->size = st.st_size;
     /* Only advice: reading works as well without it. */
     if (in->regular)
         (void)posix_fadvise(in->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -112,6 +114,21 @@ out:
     else
         *out = in;
     return rc;
+}
+
+/* Whoever writes a file anew empties it first, and its end of that moment is
+ * not the end of what was to be read. One that has grown is read to its end. */
+static int check_end(const struct tr_intake *in, struct tr_err *err)
+{
+    struct stat st;
+
+    if (!in->regular || fstat(in->fd, &st) < 0 || st.st_size >= in->size)
+        return TR_INTAKE_END;
+    return tr_fail(err, TR_IO,
+                   "%s became shorter while it was read, so rows of it are "
+                   "missing; run the same command again when nothing writes "
+                   "to it",
+                   in->name);
 }
 
 /* What read() gives, without stalling on a pipe unless block. */
@@ -147,8 +164,10 @@ static int raw_read(struct tr_intake *in, char *to, size_t n, bool block,
             return TR_INTAKE_SOME;
         }
         if (r == 0) {
-            in->ended = true;
-            return TR_INTAKE_END;
+            int end = check_end(in, err);
+
+            in->ended = end == TR_INTAKE_END;
+            return end;
         }
         if (errno == EAGAIN || errno == EWOULDBLOCK) {
             if (!block)

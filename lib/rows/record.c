@@ -219,6 +219,8 @@ static void bad_member(struct tr_source *src, const char *what, const char *at)
           at ? (size_t)(at - tr_feed_bytes(src).p) : 0);
 }
 
+/* A clash ends the run, so all names are looked at for one before a name that
+ * stands twice makes a bad row, which is kept as it is. */
 static int check_keys(struct tr_source *src, struct tr_err *err)
 {
     struct tr_json_member *m = src->members;
@@ -234,6 +236,8 @@ static int check_keys(struct tr_source *src, struct tr_err *err)
             return tr_faulty_say(src, TR_USAGE, 0, false, err, what,
                                  "give the label another name with --as NAME");
         }
+    }
+    for (size_t i = 0; i < src->member_count; i++) {
         for (size_t j = 0; j < i; j++) {
             if (!tr_str_eq(m[i].key, m[j].key))
                 continue;
@@ -442,8 +446,10 @@ void tr_record_text(struct tr_source *src, struct tr_str record,
         }
         named = b->n;
         sound &= add_value(src, record, src->text[i].at, b);
-        /* An empty part says nothing; without it, equal texts are equal. */
-        if (several && b->n == named)
+        /* A blank part says nothing; without it, equal texts are equal, and a
+         * text of such parts alone is empty. */
+        if (several && (b->n == named ||
+                        !tr_str_trim(tr_str(b->p + named, b->n - named)).n))
             b->n = before;
     }
     *text = tr_buf_str(b);

@@ -1,4 +1,6 @@
-/* test_intake.c - packed inputs: whole, in pieces, cut, damaged, a bomb.
+/* test_intake.c - packed inputs: whole, in pieces, cut, damaged, a bomb;
+ * and a file that changes while it is read.
+ *
  * SPDX-License-Identifier: MIT */
 #include "rows_fixture.h"
 
@@ -216,6 +218,60 @@ static void wide_window(void **state)
     tr_buf_release(&out);
 }
 
+/* A file is cut to n bytes and gets more behind them once its first row has
+ * been read. Returns how many rows came of it; *rc is what ended them. */
+static uint64_t rows_when_changed(off_t n, const char *more, int *rc,
+                                  struct tr_err *err)
+{
+    const char *name = "changed.txt";
+    struct tr_source_opts o = {
+        .paths = &name, .path_count = 1, .read_bytes = 8};
+    struct tr_block *block = tr_block_new(64, 4096);
+    struct tr_source *src;
+    uint64_t rows;
+    FILE *f;
+
+    put_file(name, TR_STR("one\ntwo\nthree\nfour\nfive\nsix\nseven\n"));
+    assert_non_null(block);
+    assert_int_equal(tr_source_open(&src, &o, err), TR_OK);
+    assert_int_equal(tr_source_next(src, block, err), TR_SOURCE_ROW);
+    assert_int_equal(truncate(name, n), 0);
+    f = fopen(name, "ab");
+    assert_non_null(f);
+    assert_true(fputs(more, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    do
+        *rc = tr_source_next(src, block, err);
+    while (*rc == TR_SOURCE_ROW);
+    rows = block->row_count;
+    tr_source_close(src);
+    tr_block_free(block);
+    return rows;
+}
+
+/* Whoever writes a file anew empties it first: that is no end of the input. */
+static void shorter_than_before(void **state)
+{
+    static const struct {
+        off_t n;
+        const char *more;
+    } cases[] = {{0, ""}, {0, "new\n"}, {20, ""}, {33, ""}};
+    struct tr_err err;
+    int rc;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rows_when_changed(cases[i].n, cases[i].more, &rc, &err);
+        assert_int_equal(rc, TR_IO);
+        assert_string_equal(err.text, "changed.txt became shorter while it was "
+                            "read, so rows of it are missing; run the same "
+                            "command again when nothing writes to it");
+    }
+    /* One that grows, as logs do, is read to its end. */
+    assert_int_equal(rows_when_changed(34, "eight\n", &rc, &err), 8);
+    assert_int_equal(rc, TR_SOURCE_END);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +281,7 @@ int main(void)
         cmocka_unit_test(padding_after_gzip),
         cmocka_unit_test(bomb),
         cmocka_unit_test(wide_window),
+        cmocka_unit_test(shorter_than_before),
     };
 
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);

@@ -112,6 +112,10 @@ static void good_csv(void **state)
          "id\ttext\tlabel\tlabel_by\tlabel_confidence\tlabel_error\n"
          "1\t\"a\tb\"\tL\tm\t0.9731\t\n",
          "2:[a\tb]\n"},
+        {"blank-parts.csv", "title,body\n \t,\"\n\"\n , a\n",
+         {.text = "title,body"},
+         "title,body" HEAD "\n \t,\"\n\"" FAIL("empty_text") " , a" TAIL,
+         "2:[]!empty_text\n4:[body:  a]\n"},
         {"parts.csv", "title,body,n\nHi,\"a \"\"b\"\"\",1\n,only,2\n,,3\n",
          {.text = "title, body", .as = "x,y"},
          "title,body,n,\"x,y\",\"x,y_by\",\"x,y_confidence\",\"x,y_error\"\n"
@@ -519,6 +523,10 @@ static void json_lines(void **state)
          "object; rename or remove one of the two" KEEP, NULL},
         {"clash.jsonl", "{\"text\":\"a\",\"label\":1}\n", {0},
          "! clash.jsonl, line 1, column 1: there is already a member "
+         "\"label\"; give the label another name with --as NAME", NULL},
+        {"twice-clash.jsonl", "{\"text\":\"a\",\"text\":\"b\",\"label\":1}\n",
+         {.bad_rows_fail = true},
+         "! twice-clash.jsonl, line 1, column 1: there is already a member "
          "\"label\"; give the label another name with --as NAME", NULL},
         {"raw.jsonl", "{\"text\":\"a\"}\nbroken\n",
          {.as = "raw", .bad_rows_fail = true},
