@@ -48,6 +48,7 @@ static int ask_ledger(struct tr_run *run, struct tr_ledger_ask *a,
                       struct tr_err *err)
 {
     a->round = run->round;
+    a->commits = tr_store_commits(run->store);
     a->per_day = run->opts.budget_per == TR_PER_DAY;
     a->day = run->env->wall_s(run->env->ctx) / DAY_S;
     for (int i = 0; i < TR_PURSES; i++) {
@@ -64,7 +65,7 @@ static int ask_ledger(struct tr_run *run, struct tr_ledger_ask *a,
 /* Begins a period: the job's as the ledger knows it, this run's, or today's. */
 static int join(struct tr_run *run, struct tr_err *err)
 {
-    struct tr_ledger_ask a = {.op = TR_LEDGER_JOIN};
+    struct tr_ledger_ask a = {.op = TR_LEDGER_JOIN, .opened = !run->day};
     bool alone = !run->env->ledger || run->opts.budget_per == TR_PER_RUN;
     int64_t today = run->env->wall_s(run->env->ctx) / DAY_S;
     int rc = TR_OK;
