@@ -171,6 +171,7 @@ int tr_ledger_apply(struct tr_ledger *l, const struct tr_key *store,
     if (a->op == TR_LEDGER_CLAIM)
         claim(l, s, a);
     s->done = a->op == TR_LEDGER_LEAVE && a->finished;
+    a->period = l->period;
     for (int i = 0; i < TR_PURSES; i++) {
         a->earlier[i] = plus(s->since[i], s->lost[i]) - s->carried[i];
         a->elsewhere[i] = 0;

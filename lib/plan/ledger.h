@@ -64,6 +64,8 @@ struct tr_ledger_ask {
     int64_t want[TR_PURSES];     /* CLAIM: wanted beyond what is held */
     bool finished;               /* LEAVE: the run has done all its rows */
     /* answers */
+    int64_t period;              /* that the budget is of: per_day, the latest
+                                    day ever seen */
     bool granted;                /* CLAIM: at least what was wanted */
     int lacking;                 /* CLAIM not granted: of which purse */
     int64_t more[TR_PURSES];     /* CLAIM: held from now on in addition */
