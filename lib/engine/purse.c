@@ -76,7 +76,7 @@ static int join(struct tr_run *run, struct tr_err *err)
     int64_t today = run->env->wall_s(run->env->ctx) / DAY_S;
     int rc = TR_OK;
 
-    if (!alone)
+    if (run->env->ledger) /* what a run uses for itself is used of the job's */
         rc = ask_ledger(run, &a, err);
     for (int i = 0; rc == TR_OK && i < TR_PURSES; i++) {
         struct tr_money *m = purse(run, i);
@@ -155,7 +155,7 @@ int tr_run_purse_close(struct tr_run *run, bool finished, struct tr_err *err)
 {
     struct tr_ledger_ask a = {.op = TR_LEDGER_LEAVE, .finished = finished};
 
-    if (!run->env->ledger || run->opts.budget_per == TR_PER_RUN)
+    if (!run->env->ledger)
         return TR_OK;
     return ask_ledger(run, &a, err);
 }
