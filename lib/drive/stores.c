@@ -107,7 +107,8 @@ int tr_drive_open_till(struct tr_drive *d, const struct tr_run_opts *o,
     folder = tr_dup(path, (size_t)(slash - path));
     rc = folder ? tr_till_open(&d->till, folder, &d->task.digest, o->job,
                                o->budget_per == TR_PER_DAY,
-                               tr_run_has_budget(o), err)
+                               tr_run_has_budget(o) &&
+                                   o->budget_per != TR_PER_RUN, err)
                 : tr_fail(err, TR_NOMEM, "out of memory");
     tr_free(folder);
     return rc;

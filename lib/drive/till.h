@@ -10,7 +10,8 @@ struct tr_till {
     char *folder;        /* owned; NULL: no store, nobody to share with */
     char name[64];       /* of the file */
     struct tr_key store; /* whose share is ours: the task's digest */
-    bool has_budget;     /* else the file is only kept right if it is there */
+    bool has_budget;     /* of the job or the day; else the file is only kept
+                            right if it is there */
 };
 
 int tr_till_open(struct tr_till *t, const char *folder,

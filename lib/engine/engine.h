@@ -201,6 +201,7 @@ struct tr_run {
     int64_t unheard[TR_PURSES]; /* reserved by batches not adopted yet */
     int64_t unasked[TR_PURSES]; /* unknown, of batches that are under way */
     int64_t round, day;         /* of the store's sums; of the budget */
+    int64_t day_seen;           /* by the ledger: a clock may have been ahead */
     struct tr_rng rng;
 
     /* what the next commit makes durable */

@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
 #define DAY_S 86400
 #define PROBE_AGAIN (60 * TR_S) /* one that the budget had no room for */
@@ -47,7 +48,10 @@ bool tr_run_has_budget(const struct tr_run_opts *o)
 static int ask_ledger(struct tr_run *run, struct tr_ledger_ask *a,
                       struct tr_err *err)
 {
+    int rc;
+
     a->round = run->round;
+    a->commits = tr_store_commits(run->store);
     a->per_day = run->opts.budget_per == TR_PER_DAY;
     a->day = run->env->wall_s(run->env->ctx) / DAY_S;
     for (int i = 0; i < TR_PURSES; i++) {
@@ -58,18 +62,21 @@ static int ask_ledger(struct tr_run *run, struct tr_ledger_ask *a,
         a->open[i] = m->reserved + run->unasked[i];
         a->cap[i] = budget(run, i);
     }
-    return run->env->ledger(run->env->ctx, a, err);
+    rc = run->env->ledger(run->env->ctx, a, err);
+    if (rc == TR_OK && a->per_day)
+        run->day_seen = a->period;
+    return rc;
 }
 
 /* Begins a period: the job's as the ledger knows it, this run's, or today's. */
 static int join(struct tr_run *run, struct tr_err *err)
 {
-    struct tr_ledger_ask a = {.op = TR_LEDGER_JOIN};
+    struct tr_ledger_ask a = {.op = TR_LEDGER_JOIN, .opened = !run->day};
     bool alone = !run->env->ledger || run->opts.budget_per == TR_PER_RUN;
     int64_t today = run->env->wall_s(run->env->ctx) / DAY_S;
     int rc = TR_OK;
 
-    if (!alone)
+    if (run->env->ledger) /* what a run uses for itself is used of the job's */
         rc = ask_ledger(run, &a, err);
     for (int i = 0; rc == TR_OK && i < TR_PURSES; i++) {
         struct tr_money *m = purse(run, i);
@@ -148,7 +155,7 @@ int tr_run_purse_close(struct tr_run *run, bool finished, struct tr_err *err)
 {
     struct tr_ledger_ask a = {.op = TR_LEDGER_LEAVE, .finished = finished};
 
-    if (!run->env->ledger || run->opts.budget_per == TR_PER_RUN)
+    if (!run->env->ledger)
         return TR_OK;
     return ask_ledger(run, &a, err);
 }
@@ -252,6 +259,26 @@ static void tell_rest(struct tr_run *run, const struct tr_pack *p,
                  "cost at most %s", rows, are, they, bound);
 }
 
+/* When a budget of a day is there again. */
+static const char *tell_day(const struct tr_run *run, char *out, size_t size)
+{
+    time_t next = (time_t)(run->day_seen + 1) * DAY_S;
+    char date[40];
+    struct tm tm;
+
+    out[0] = '\0';
+    if (run->opts.budget_per != TR_PER_DAY)
+        return out;
+    if (run->day_seen <= run->env->wall_s(run->env->ctx) / DAY_S)
+        snprintf(out, size, ", or wait for the next day (UTC),");
+    else if (gmtime_r(&next, &tm) &&
+             strftime(date, sizeof date, "%Y-%m-%d", &tm))
+        snprintf(out, size, ", or wait for %s (UTC; a clock was ahead once, "
+                 "and until then there is one budget; --job NAME has another),",
+                 date);
+    return out;
+}
+
 static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
 {
     static const char *const options[] = {"--budget", "--budget-tokens",
@@ -259,8 +286,7 @@ static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
     static const char *const units[] = {"", " tokens", " request"}; /* one */
     int64_t bounds[TR_PURSES], left;
     char text[900], need[40], has[40], held[40], other[120] = "", rest[200];
-    const char *day = run->opts.budget_per == TR_PER_DAY
-        ? ", or wait for the next day (UTC)," : "";
+    char day[160];
 
     bounds_of(p, bounds);
     left = tr_money_left(purse(run, i)) + purse(run, i)->withheld;
@@ -284,7 +310,8 @@ static void stop_short(struct tr_run *run, const struct tr_pack *p, int i)
              "is left%s%s. Raise %s%s and run the same command again; %s",
              run->opts.budget_per == TR_PER_DAY ? " of the day" : "",
              i == TR_PURSE_NANO ? "cost" : "use", need, units[i], has, other,
-             rest, options[i], day, tr_run_kept(run));
+             rest, options[i], tell_day(run, day, sizeof day),
+             tr_run_kept(run));
     tr_run_stop_with(run, tr_exit_code(TR_STOPPED), text);
 }
 

@@ -72,16 +72,28 @@ static int64_t used(const struct tr_share *s, const struct tr_ledger_ask *a,
     return plus(plus(s->carried[purse], here), a->open[purse]);
 }
 
-/* What is in flight goes on into the period; what is unknown does not. */
-static void begin_period(struct tr_share *s, const struct tr_ledger_ask *a,
-                         bool same_round)
+/* What the store's sums say from now on counts. What is in flight goes on into
+ * a period; what is unknown does not. */
+static void begin_sums(struct tr_share *s, const struct tr_ledger_ask *a,
+                       bool same_period)
 {
+    bool same_round = s->round == a->round;
+
     for (int i = 0; i < TR_PURSES; i++) {
-        s->carried[i] = 0;
+        s->carried[i] = same_period ? s->held[i] : 0;
         s->since[i] = same_round ? a->spent[i] : 0;
         s->lost[i] = same_round ? a->unknown[i] : 0;
-        s->held[i] = 0;
     }
+}
+
+/* A killed run was told more than it used, and gets the rest back: its store
+ * says what it used. One that was put back from a copy says what was used when
+ * the copy was made. Whoever told us anything had made a commit before, and who
+ * opens the same store again makes one more. */
+static bool is_older_copy(const struct tr_share *s,
+                          const struct tr_ledger_ask *a)
+{
+    return a->opened && a->commits <= s->commits;
 }
 
 static int join(struct tr_ledger *l, const struct tr_key *store,
@@ -102,11 +114,9 @@ static int join(struct tr_ledger *l, const struct tr_key *store,
                            "own", TR_SHARES_MAX);
         *s = (struct tr_share){.store = *store, .round = a->round};
     } else if (s->period < l->period) {
-        begin_period(s, a, s->round == a->round);
-    } else if (s->round != a->round) { /* its earlier rounds count on */
-        memcpy(s->carried, s->held, sizeof s->carried);
-        memset(s->since, 0, sizeof s->since);
-        memset(s->lost, 0, sizeof s->lost);
+        begin_sums(s, a, false);
+    } else if (s->round != a->round || is_older_copy(s, a)) {
+        begin_sums(s, a, true); /* what is held counts on */
     }
     for (int i = 0; i < TR_PURSES; i++) /* forgiven: it hides nothing new */
         s->lost[i] = s->lost[i] < a->unknown[i] ? s->lost[i] : a->unknown[i];
@@ -153,6 +163,7 @@ int tr_ledger_apply(struct tr_ledger *l, const struct tr_key *store,
     if (joins) /* or somebody removed the file */
         TRY(join(l, store, a, err));
     s = find(l, store);
+    s->commits = a->commits;
     s->alive = true; /* who asks is at work */
     for (int i = 0; i < TR_PURSES; i++)
         if (joins || a->op == TR_LEDGER_LEAVE)
@@ -160,6 +171,7 @@ int tr_ledger_apply(struct tr_ledger *l, const struct tr_key *store,
     if (a->op == TR_LEDGER_CLAIM)
         claim(l, s, a);
     s->done = a->op == TR_LEDGER_LEAVE && a->finished;
+    a->period = l->period;
     for (int i = 0; i < TR_PURSES; i++) {
         a->earlier[i] = plus(s->since[i], s->lost[i]) - s->carried[i];
         a->elsewhere[i] = 0;
@@ -175,9 +187,11 @@ out:
 /* ---- as text ------------------------------- */
 
 #define NAME "trommel ledger "
-#define FORM 2
-#define HEAD NAME "2"
-#define HEAD_1 NAME "1" /* without what is lost */
+enum {
+    FORM_LOST = 2, /* the first one is without what is lost ... */
+    FORM_COMMITS,  /* ... and the second without the commits */
+    FORM = FORM_COMMITS
+};
 
 static void put_numbers(struct tr_buf *out, const int64_t *v)
 {
@@ -191,14 +205,14 @@ void tr_ledger_write(const struct tr_ledger *l, struct tr_buf *out)
     char hex[2 * sizeof l->shares[0].store.b + 1];
     struct tr_key sum;
 
-    tr_buf_addf(out, HEAD "\nperiod %" PRId64 " %u\n", l->period,
+    tr_buf_addf(out, NAME "%d\nperiod %" PRId64 " %u\n", FORM, l->period,
                 (unsigned)l->n);
     for (uint32_t i = 0; i < l->n; i++) {
         const struct tr_share *s = &l->shares[i];
 
         tr_key_hex(&s->store, sizeof s->store.b, hex);
-        tr_buf_addf(out, "%s %" PRId64 " %" PRId64 " %d", hex, s->round,
-                    s->period, s->done);
+        tr_buf_addf(out, "%s %" PRId64 " %" PRId64 " %d %" PRId64, hex,
+                    s->round, s->period, s->done, s->commits);
         put_numbers(out, s->since);
         put_numbers(out, s->lost);
         put_numbers(out, s->carried);
@@ -272,12 +286,12 @@ static bool take_numbers(struct tr_str *at, int64_t *v)
 static bool take_all(struct tr_ledger *l, struct tr_str text)
 {
     struct tr_str at = text;
-    int64_t done, n;
+    int64_t form, done, n;
     struct tr_key sum;
     char hex[17];
-    bool first = take_word(&at, HEAD_1);
 
-    if ((!first && !take_word(&at, HEAD)) || !take_word(&at, "period") ||
+    if (!take_word(&at, NAME) || !take_number(&at, &form) || form < 1 ||
+        form > FORM || !take_word(&at, "period") ||
         !take_number(&at, &l->period) || !take_number(&at, &n) || n < 0 ||
         n > TR_SHARES_MAX)
         return false;
@@ -286,8 +300,9 @@ static bool take_all(struct tr_ledger *l, struct tr_str text)
 
         if (!take_key(&at, &s->store) || !take_number(&at, &s->round) ||
             !take_number(&at, &s->period) || !take_number(&at, &done) ||
+            (form >= FORM_COMMITS && !take_number(&at, &s->commits)) ||
             !take_numbers(&at, s->since) ||
-            (!first && !take_numbers(&at, s->lost)) ||
+            (form >= FORM_LOST && !take_numbers(&at, s->lost)) ||
             !take_numbers(&at, s->carried) || !take_numbers(&at, s->held))
             return false;
         s->done = done != 0;

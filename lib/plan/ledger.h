@@ -6,7 +6,9 @@
  * the sum of what all hold never exceeds the budget. A run spends only what its
  * share holds and claims more when that is used up; a killed one leaves its
  * share as it was, until its store is opened again and says what it really
- * spent. Pure; store/joint.c keeps it in a file under a lock.
+ * spent. One that has fewer commits than it was seen with is an older copy: it
+ * does not know what was spent since, and takes nothing back. Pure;
+ * store/joint.c keeps it in a file under a lock.
  *
  * A period is the job (until a run has finished and, nobody else being at work,
  * begins again, or a new store comes) or a day. The day never goes back: a
@@ -29,9 +31,12 @@ struct tr_share {
     struct tr_key store;
     int64_t round;               /* of the store's own sums */
     int64_t period;              /* that the numbers are of */
+    int64_t commits;             /* the store's, as last told; 0: unknown */
     int64_t since[TR_PURSES];    /* the round's sums when the period began */
     int64_t lost[TR_PURSES];     /* of unknown cost then, and still */
-    int64_t carried[TR_PURSES];  /* used in this period by earlier rounds */
+    int64_t carried[TR_PURSES];  /* used in this period and not in the sums
+                                    since then: by earlier rounds, and before
+                                    an older copy came */
     int64_t held[TR_PURSES];     /* used or claimed in this period */
     bool done;                   /* its run has finished in this period */
     bool alive;                  /* not kept: a process is at work on it */
@@ -49,6 +54,9 @@ enum tr_ledger_op { TR_LEDGER_JOIN, TR_LEDGER_CLAIM, TR_LEDGER_LEAVE };
 struct tr_ledger_ask {
     enum tr_ledger_op op;
     int64_t round;
+    int64_t commits;             /* durable ones of the store, ever more */
+    bool opened;                 /* JOIN: the store was opened just now, and
+                                    has made one commit since */
     bool per_day;
     int64_t day;                 /* today, by the clock; days since 1970 */
     int64_t spent[TR_PURSES], unknown[TR_PURSES], open[TR_PURSES];
@@ -56,6 +64,8 @@ struct tr_ledger_ask {
     int64_t want[TR_PURSES];     /* CLAIM: wanted beyond what is held */
     bool finished;               /* LEAVE: the run has done all its rows */
     /* answers */
+    int64_t period;              /* that the budget is of: per_day, the latest
+                                    day ever seen */
     bool granted;                /* CLAIM: at least what was wanted */
     int lacking;                 /* CLAIM not granted: of which purse */
     int64_t more[TR_PURSES];     /* CLAIM: held from now on in addition */

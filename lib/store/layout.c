@@ -259,16 +259,17 @@ int tr_layout_whole(struct tr_store *st, struct tr_err *err)
                        "missing: the -wal file beside it was damaged or "
                        "removed, or this is an older copy. Restore both; or, "
                        "to go on with what is left (the rest would be paid "
-                       "again, and no budget knows of it: lower yours by "
-                       "that), remove the .lock file beside it", st->path,
-                       was - st->commits);
+                       "again, and a budget may not know of all of it: lower "
+                       "yours to be sure), remove the .lock file beside it",
+                       st->path, was - st->commits);
     if (st->in_use && st->commits != was && !st->had_log)
         return tr_fail(err, TR_CONFIG, "%s was copied while a run was at work, "
                        "or stands without its -wal file, which holds the last "
                        "answers. Copy both when no run is at work; or, to go "
                        "on with what is left (the rest would be paid again, "
-                       "and no budget knows of it: lower yours by that), make "
-                       "an empty -wal file beside it", st->path);
+                       "and a budget may not know of all of it: lower yours "
+                       "to be sure), make an empty -wal file beside it",
+                       st->path);
 out:
     return rc;
 }

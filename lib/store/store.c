@@ -117,6 +117,11 @@ out:
     return rc == TR_OK ? rc : tr_sql_give_up(st, rc, err);
 }
 
+int64_t tr_store_commits(const struct tr_store *st)
+{
+    return st->commits;
+}
+
 int tr_store_save(struct tr_store *st, const struct tr_store_put *puts,
                   size_t put_count, const struct tr_store_outcome *outs,
                   size_t out_count, struct tr_err *err)

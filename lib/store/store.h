@@ -155,6 +155,9 @@ int tr_store_rescue(struct tr_store *st, const struct tr_store_put *puts,
                     size_t put_count, const struct tr_store_outcome *outs,
                     size_t out_count, struct tr_err *err);
 uint64_t tr_store_next_attempt(struct tr_store *st);
+/* Commits in the life of the file that are durable: a copy has as many as were
+ * made before it. */
+int64_t tr_store_commits(const struct tr_store *st);
 
 /* ---- jobs and money --------------------------------------------------- */
 

@@ -36,12 +36,15 @@ static void open_purses(struct tr_run *run, int64_t budget,
                         struct tr_money *out)
 {
     struct tr_job job = {.round = 2};
+    struct tr_store *st;
     struct tr_err err;
 
-    *run = (struct tr_run){.env = &env, .opts = {
+    assert_int_equal(tr_store_open_memory(&st, &err), TR_OK);
+    *run = (struct tr_run){.env = &env, .store = st, .opts = {
         .budget_nano = budget, .budget_tokens = budget,
         .budget_requests = budget, .budget_per = TR_PER_DAY}};
     assert_int_equal(tr_run_purse_open(run, &job, &err), TR_OK);
+    tr_store_close(st);
     tr_run_purses(run, out);
 }
 

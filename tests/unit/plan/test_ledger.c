@@ -17,6 +17,7 @@ struct store {
     struct tr_key key;
     int64_t round, spent, open, given; /* given: claimed and not reserved */
     int64_t unknown;
+    int64_t commits;                   /* one before each question: 0, none */
     int64_t total;                     /* of the period, all rounds */
     bool alive, done;
 };
@@ -31,6 +32,7 @@ static struct tr_ledger_ask ask(enum tr_ledger_op op, const struct store *s,
 {
     return (struct tr_ledger_ask){
         .op = op, .round = s->round, .spent = {s->spent, 0, 0},
+        .commits = s->commits, .opened = op == TR_LEDGER_JOIN && s->commits,
         .unknown = {s->unknown, 0, 0}, .open = {s->open, 0, 0},
         .cap = {cap, -1, -1}};
 }
@@ -314,6 +316,131 @@ static void forgiving_grants_no_more_than_was_unknown(void **state)
     assert_int_equal(on_day(&l, &s, 20001, 10), 10);
 }
 
+/* The run of a store that was just opened, until it stops or is killed. */
+static int64_t work(struct tr_ledger *l, struct store *s, int64_t cap,
+                    int64_t want, bool killed)
+{
+    struct tr_ledger_ask a;
+    struct tr_err err;
+
+    s->commits++; /* that it begins */
+    a = ask(TR_LEDGER_JOIN, s, cap);
+    assert_int_equal(tr_ledger_apply(l, &s->key, &a, &err), TR_OK);
+    a = ask(TR_LEDGER_CLAIM, s, cap);
+    a.want[0] = want;
+    tr_ledger_apply(l, &s->key, &a, &err);
+    rewrite(l);
+    if (!a.granted)
+        return 0;
+    s->commits++; /* what is sent, and its answer */
+    s->spent += want;
+    if (!killed) {
+        s->commits++;
+        leave(l, s, false);
+    }
+    return want;
+}
+
+/* A store that is put back from a copy does not know what was spent since. What
+ * a killed run has claimed and not used is free again all the same. */
+static void an_older_copy_takes_nothing_back(void **state)
+{
+    (void)state;
+
+    for (int killed = 0; killed < 2; killed++) {
+        struct store s = named("s"), other = named("o"), copy;
+        struct tr_ledger l = {0};
+
+        assert_int_equal(work(&l, &s, 100, 20, false), 20);
+        copy = s;
+        assert_int_equal(work(&l, &s, 100, 30, killed), 30);
+        for (int again = 0; again < 3; again++) {
+            struct store restored = copy;
+
+            assert_int_equal(work(&l, &restored, 100, 51, true), 0);
+        }
+        /* Nor does what the copy calls unknown go twice, or come back. */
+        copy.unknown = 15;
+        assert_int_equal(work(&l, &copy, 100, 51, true), 0);
+        copy.unknown = 0;
+        assert_int_equal(work(&l, &copy, 100, 51, true), 0);
+        assert_int_equal(work(&l, &other, 100, 51, true), 0);
+        assert_int_equal(work(&l, &copy, 100, 50, true), 50);
+        /* It goes on with what it has used itself. */
+        assert_int_equal(work(&l, &copy, 150, 51, true), 0);
+        assert_int_equal(work(&l, &copy, 150, 50, true), 50);
+    }
+}
+
+/* The same store, killed: what it claimed and did not use is free again. */
+static void a_killed_run_is_no_older_copy(void **state)
+{
+    struct store s = named("s");
+    struct tr_ledger l = {0};
+    (void)state;
+
+    for (int i = 0; i < 20; i++) {
+        struct tr_ledger_ask a;
+        struct tr_err err;
+
+        assert_int_equal(work(&l, &s, 100, 4, true), 4);
+        assert_true(l.shares[0].held[0] >= s.spent);
+        a = ask(TR_LEDGER_JOIN, &s, 100); /* killed before it claims */
+        a.commits = ++s.commits;
+        tr_ledger_apply(&l, &s.key, &a, &err);
+        assert_int_equal(l.shares[0].held[0], s.spent);
+    }
+}
+
+/* Midnight comes to a run that has committed nothing since it asked. */
+static void a_new_day_makes_no_older_copy(void **state)
+{
+    struct store s = named("s");
+    struct tr_ledger l = {0};
+    struct tr_ledger_ask a;
+    struct tr_err err;
+    (void)state;
+
+    s.commits = 7;
+    assert_int_equal(on_day(&l, &s, 20001, 3), 6);
+    s.spent = 2;
+    a = ask(TR_LEDGER_JOIN, &s, 100); /* its own clock is behind */
+    a.per_day = true;
+    a.day = 20000;
+    a.opened = false;
+    tr_ledger_apply(&l, &s.key, &a, &err);
+    assert_int_equal(l.shares[0].held[0], 2);
+}
+
+/* As the second programs wrote it: which copy it is nobody knows. */
+static void a_ledger_of_the_second_form_is_read(void **state)
+{
+    char text[400];
+    struct store s = named("s");
+    struct tr_ledger l;
+    struct tr_err err;
+    struct tr_key sum;
+    char hex[33];
+    int n;
+    (void)state;
+
+    tr_key_hex(&s.key, 16, hex);
+    n = snprintf(text, sizeof text, "trommel ledger 2\nperiod 4 1\n"
+                 "%s 1 4 0 1 2 3 4 5 6 7 8 9 10 11 12\n", hex);
+    sum = tr_digest(NULL, tr_str(text, (size_t)n));
+    tr_key_hex(&sum, 8, hex);
+    snprintf(text + n, sizeof text - (size_t)n, "end %s\n", hex);
+    assert_int_equal(tr_ledger_read(&l, tr_str_c(text), "l", &err), TR_OK);
+    assert_int_equal(l.shares[0].commits, 0);
+    assert_int_equal(l.shares[0].since[2], 3);
+    assert_int_equal(l.shares[0].lost[0], 4);
+    assert_int_equal(l.shares[0].held[2], 12);
+    rewrite(&l);
+    assert_int_equal(l.shares[0].held[2], 12);
+    assert_int_equal(work(&l, &s, 100, 20, true), 20);
+    assert_int_equal(l.shares[0].carried[0], 7);
+}
+
 /* As the first programs wrote it. */
 static void a_ledger_of_the_first_form_is_read(void **state)
 {
@@ -407,8 +534,9 @@ static void a_ledger_of_a_newer_program_is_left_alone(void **state)
         const char *text;
         bool newer;
     } cases[] = {
-        {"trommel ledger 3\nperiod 4 0\nend 0011223344556677\n", true},
+        {"trommel ledger 4\nperiod 4 0\nend 0011223344556677\n", true},
         {"trommel ledger 12 and more\n", true},
+        {"trommel ledger 3\nperiod 4 0\nend 0011223344556677\n", false},
         {"trommel ledger 2\nperiod 4 0\nend 0011223344556677\n", false},
         {"trommel ledger x\n", false},
         {"trommel ledger", false},
@@ -435,7 +563,11 @@ int main(void)
         cmocka_unit_test(a_clock_moved_back_grants_no_second_day),
         cmocka_unit_test(unknown_costs_stay_in_their_day),
         cmocka_unit_test(forgiving_grants_no_more_than_was_unknown),
+        cmocka_unit_test(an_older_copy_takes_nothing_back),
+        cmocka_unit_test(a_killed_run_is_no_older_copy),
+        cmocka_unit_test(a_new_day_makes_no_older_copy),
         cmocka_unit_test(a_ledger_of_the_first_form_is_read),
+        cmocka_unit_test(a_ledger_of_the_second_form_is_read),
         cmocka_unit_test(who_is_a_day_behind_counts_himself),
         cmocka_unit_test(a_damaged_ledger_is_never_an_empty_one),
         cmocka_unit_test(a_ledger_of_a_newer_program_is_left_alone),
