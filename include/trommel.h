@@ -164,10 +164,11 @@ TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 TROMMEL_API const char *trommel_run_setting(const trommel_run *run,
                                             const char *name, int i);
 
-/* Bounded work; waits at most timeout_ms for replies or input when there is
- * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code; that of open(),
- * if that has failed. When the work is done and alerts are still on their way,
- * up to 10 s of steps look after them; trommel_run_stop() then drops them. */
+/* Bounded work; waits at most timeout_ms (below 0: as long as it takes) for
+ * replies or input when there is nothing to do. TROMMEL_MORE, TROMMEL_DONE or a
+ * negative code; that of open(), if that has failed. When the work is done and
+ * alerts are still on their way, up to 10 s of steps look after them;
+ * trommel_run_stop() then drops them. */
 TROMMEL_API int trommel_run_step(trommel_run *run, int timeout_ms);
 TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 

@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -180,6 +181,8 @@ static int drain(struct tr_drive *d, int timeout_ms)
         return rc > 0 ? TR_RUN_DONE : rc;
     tr_watch_tick(&d->watch, now); /* its reader may take hours */
     to.fd = tr_sink_fd(d->sink);
+    if (timeout_ms > DRAIN_NS / TR_MS)
+        timeout_ms = DRAIN_NS / TR_MS;
     poll(&to, 1, tr_watch_wait_ms(&d->watch, timeout_ms));
     return TR_RUN_MORE;
 }
@@ -265,7 +268,7 @@ int tr_drive_step(struct tr_drive *d, int timeout_ms)
     int rc;
 
     tr_drive_doing(d, "beginning");
-    rc = take_step(d, timeout_ms);
+    rc = take_step(d, timeout_ms < 0 ? INT_MAX : timeout_ms);
     tr_drive_doing(d, NULL);
     return rc;
 }

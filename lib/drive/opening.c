@@ -364,7 +364,7 @@ static void never_begins(struct tr_drive *d, int rc)
 
 int tr_drive_await_store(struct tr_drive *d, int timeout_ms)
 {
-    bool soon = timeout_ms >= 0 && timeout_ms < STORE_POLL_MS;
+    bool soon = timeout_ms < STORE_POLL_MS;
     int rc;
 
     poll(NULL, 0, soon ? timeout_ms : STORE_POLL_MS);

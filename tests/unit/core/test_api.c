@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -193,6 +194,36 @@ static void a_stopped_run_has_no_output(void **state)
     assert_int_equal(rmdir(folder), 0);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Below 0 is as long as the run likes, and it likes to look after itself. */
+static void a_step_without_a_limit_returns(void **state)
+{
+    static const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+    };
+    trommel_run *run;
+    int64_t began;
+    (void)state;
+
+    assert_int_equal(open_run(&run, settings), 0);
+    alarm(20);
+    for (int i = 0; i < 2; i++) {
+        began = now_ms();
+        assert_int_equal(trommel_run_step(run, -1), TROMMEL_MORE);
+        assert_true(now_ms() - began < 5000);
+    }
+    alarm(0);
+    trommel_run_close(run);
+}
+
 static void loading_twice_is_loading_once(void **state)
 {
     trommel_config *cfg = trommel_config_new();
@@ -280,6 +311,7 @@ int main(void)
         cmocka_unit_test(a_run_that_is_over_takes_no_rows),
         cmocka_unit_test(a_row_of_blanks_is_empty),
         cmocka_unit_test(a_stopped_run_has_no_output),
+        cmocka_unit_test(a_step_without_a_limit_returns),
         cmocka_unit_test(loading_twice_is_loading_once),
         cmocka_unit_test(a_run_says_what_is_known_of_its_libcurl),
     };
