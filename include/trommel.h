@@ -182,7 +182,8 @@ TROMMEL_API int trommel_run_push(trommel_run *run, const char *id,
 TROMMEL_API int trommel_run_finish(trommel_run *run); /* no more rows */
 
 /* The next result of pushed rows, in input order, or as completed with the
- * setting "order" = "completed". NULL: none now. Valid until the next call. */
+ * setting "order" = "completed". NULL: none now. Valid until the next call.
+ * With 4096 that nobody takes a run stands still. */
 TROMMEL_API const trommel_result *trommel_run_next(trommel_run *run);
 TROMMEL_API int64_t trommel_result_row(const trommel_result *r); /* from 0 */
 TROMMEL_API const char *trommel_result_id(const trommel_result *r);

@@ -223,6 +223,7 @@ const trommel_result *trommel_run_next(trommel_run *run)
     r->id = NULL;
     d->result_first = (d->result_first + 1) % TR_RESULTS;
     d->result_count--;
+    d->results_moved = true;
     return &run->result;
 }
 

@@ -187,6 +187,23 @@ static int drain(struct tr_drive *d, int timeout_ms)
     return TR_RUN_MORE;
 }
 
+/* Results that came or went since the last step are worth no wait: their
+ * taker is at work. Those that only lie there are. */
+static bool results_move(struct tr_drive *d)
+{
+    bool move = d->results_moved && d->result_count;
+    char line[120];
+
+    d->results_moved = false;
+    if (!move && d->result_count == TR_RESULTS && !d->results_said) {
+        d->results_said = true;
+        snprintf(line, sizeof line, "%u results wait for trommel_run_next(): "
+                 "the run goes on when they are taken", TR_RESULTS);
+        tr_drive_say(d, 2, line);
+    }
+    return move;
+}
+
 /* Between two steps: what is told, shown and awaited. */
 static void attend(struct tr_drive *d, int64_t wait_ns, int timeout_ms)
 {
@@ -204,7 +221,7 @@ static void attend(struct tr_drive *d, int64_t wait_ns, int timeout_ms)
             tr_run_output_failed(d->run, rc, d->err.text);
         d->sink_failed |= rc < 0;
     }
-    if (wait_ns > 0 && !(d->result_count && !d->sink)) {
+    if (wait_ns > 0 && !results_move(d)) {
         ms = (wait_ns + TR_MS - 1) / TR_MS;
         if (ms > timeout_ms)
             ms = timeout_ms;

@@ -67,6 +67,8 @@ struct tr_drive {
     bool push_ended;
     struct tr_outcome_row *results; /* ring of TR_RESULTS */
     uint32_t result_first, result_count;
+    bool results_moved;       /* one came, or was taken, since the last step */
+    bool results_said;        /* that nobody takes them */
 
     struct tr_message messages[TR_MESSAGES]; /* ring */
     uint32_t message_first, message_count;

@@ -224,6 +224,54 @@ static void a_step_without_a_limit_returns(void **state)
     trommel_run_close(run);
 }
 
+enum { RESULTS = 4096, ROWS = RESULTS + 1500 };
+
+/* Who takes the results at the end, or none, need not find a core busy. */
+static void results_that_nobody_takes_do_not_make_steps_spin(void **state)
+{
+    static const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+    };
+    const trommel_result *r;
+    trommel_run *run;
+    const char *text;
+    int64_t began, taken = 0;
+    int level, told = 0;
+    (void)state;
+
+    assert_int_equal(open_run(&run, settings), 0);
+    for (int i = 0; i < ROWS; i++)
+        assert_int_equal(trommel_run_push(run, NULL, "text", 4), 0);
+    assert_int_equal(trommel_run_finish(run), 0);
+    for (int i = 0; i < 100; i++) /* until nothing moves */
+        assert_int_equal(trommel_run_step(run, 0), TROMMEL_MORE);
+    assert_int_equal(trommel_run_count(run, TROMMEL_ROWS_WRITTEN), 0);
+    began = now_ms();
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(trommel_run_step(run, 20), TROMMEL_MORE);
+    assert_true(now_ms() - began >= 80);
+    while ((text = trommel_run_message(run, &level)))
+        told += strstr(text, "trommel_run_next()") != NULL;
+    assert_int_equal(told, 1);
+    /* Who takes one a step is not made to wait for each. */
+    began = now_ms();
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(trommel_run_step(run, 1000), TROMMEL_MORE);
+        assert_non_null(trommel_run_next(run));
+        taken++;
+    }
+    assert_true(now_ms() - began < 5000);
+    do {
+        while ((r = trommel_run_next(run)))
+            assert_int_equal(trommel_result_row(r), taken++);
+    } while (trommel_run_step(run, 0) == TROMMEL_MORE);
+    while ((r = trommel_run_next(run)))
+        assert_int_equal(trommel_result_row(r), taken++);
+    assert_int_equal(taken, ROWS);
+    trommel_run_close(run);
+}
+
 static void loading_twice_is_loading_once(void **state)
 {
     trommel_config *cfg = trommel_config_new();
@@ -312,6 +360,7 @@ int main(void)
         cmocka_unit_test(a_row_of_blanks_is_empty),
         cmocka_unit_test(a_stopped_run_has_no_output),
         cmocka_unit_test(a_step_without_a_limit_returns),
+        cmocka_unit_test(results_that_nobody_takes_do_not_make_steps_spin),
         cmocka_unit_test(loading_twice_is_loading_once),
         cmocka_unit_test(a_run_says_what_is_known_of_its_libcurl),
     };
