@@ -19,8 +19,10 @@
  * trommel_run_error() or trommel_config_error(). Strings returned belong to
  * the handle and live until its next call. A handle belongs to one thread at
  * a time; only trommel_run_wakeup() and trommel_run_doing() may be called from
- * any thread. Several runs may live in one process. The library takes no
- * signals, never exits and writes to no stream.
+ * any thread. Several runs may live in one process. A run belongs to the
+ * process that opened it: in a child made by fork() a step is TROMMEL_EUSAGE,
+ * and closing leaves all as it is. The library takes no signals, never exits
+ * and writes to no stream.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TROMMEL_H

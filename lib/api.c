@@ -794,8 +794,8 @@ int64_t trommel_run_estimate(const trommel_run *run,
 
 void trommel_run_close(trommel_run *run)
 {
-    if (!run)
-        return;
+    if (!run || !tr_drive_is_ours(&run->drive))
+        return; /* nothing of a copy is given back */
     tr_drive_close(&run->drive);
     tr_buf_release(&run->text);
     tr_free(run->result.id);

@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- messages --------------------------------------------------------- */
 
@@ -280,10 +281,19 @@ static int take_step(struct tr_drive *d, int timeout_ms)
     return d->over_code;
 }
 
+bool tr_drive_is_ours(const struct tr_drive *d)
+{
+    return d->owner == getpid();
+}
+
 int tr_drive_step(struct tr_drive *d, int timeout_ms)
 {
     int rc;
 
+    if (!tr_drive_is_ours(d))
+        return tr_fail(&d->err, TR_USAGE, "this run belongs to process %ld, "
+                       "which opened it before fork(); open one of your own",
+                       (long)d->owner);
     tr_drive_doing(d, "beginning");
     rc = take_step(d, timeout_ms < 0 ? INT_MAX : timeout_ms);
     tr_drive_doing(d, NULL);
@@ -318,6 +328,7 @@ int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
 
 void tr_drive_close(struct tr_drive *d)
 {
+    TR_ASSERT(tr_drive_is_ours(d));
     tr_watch_close(&d->watch);
     tr_run_close(d->run);
     tr_peers_release(&d->peers);

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum { STORE_POLL_MS = 200 }; /* another run: minutes or hours */
 
@@ -428,6 +429,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     int rc = TR_OK;
 
     d->spill.fd = -1;
+    d->owner = getpid();
     d->opened_at = tr_clock_mono_ns();
     tr_sample_init(&d->sample);
     tr_sample_init(&d->asked);

@@ -8,11 +8,13 @@
 #include <curl/curl.h>
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -272,6 +274,119 @@ static void results_that_nobody_takes_do_not_make_steps_spin(void **state)
     trommel_run_close(run);
 }
 
+/* ---- fork() ------------------------------------------------------------- */
+
+enum { LINES = 3000 }; /* more than one step reads */
+
+static void write_lines(const char *path)
+{
+    FILE *f = fopen(path, "w");
+
+    assert_non_null(f);
+    fputs("text\n", f);
+    for (int i = 0; i < LINES; i++)
+        fprintf(f, "text %d\n", i);
+    assert_int_equal(fclose(f), 0);
+}
+
+static int count_lines(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    int c, n = 0;
+
+    assert_non_null(f);
+    while ((c = getc(f)) != EOF)
+        n += c == '\n';
+    fclose(f);
+    return n;
+}
+
+/* As a child does that runs the destructors of the program around. */
+static int close_in_a_child(trommel_run *run)
+{
+    pid_t child = fork();
+    int status = -1;
+
+    if (child == 0) {
+        int rc = trommel_run_step(run, 0);
+
+        trommel_run_close(run);
+        _exit(rc == TROMMEL_EUSAGE ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+/* What is buffered would be written twice, what is on its way be cut off, and
+ * the store be told that nobody uses it. */
+static void a_run_is_its_own_process_s(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], store[60],
+         command[100];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
+        {"input", in}, {"output", out},
+    };
+    trommel_run *run;
+    int rc;
+    (void)state;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(out, sizeof out, "%s/out.csv", folder);
+    snprintf(store, sizeof store, "%s/store", folder);
+    write_lines(in);
+    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(trommel_run_step(run, 0), TROMMEL_MORE);
+    assert_int_equal(close_in_a_child(run), 0);
+    do
+        rc = trommel_run_step(run, 0);
+    while (rc == TROMMEL_MORE);
+    assert_int_equal(rc, TROMMEL_DONE);
+    trommel_run_close(run);
+    assert_int_equal(count_lines(out), 1 + LINES);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* A child that lives on has our descriptors, and their locks. */
+static void a_child_keeps_no_store_locked(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], store[60],
+         command[100];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
+        {"input", in}, {"output", out},
+    };
+    trommel_run *run;
+    pid_t child;
+    int rc;
+    (void)state;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(out, sizeof out, "%s/out.csv", folder);
+    snprintf(store, sizeof store, "%s/store", folder);
+    write_lines(in);
+    assert_int_equal(open_run(&run, settings), 0);
+    child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    trommel_run_close(run); /* not finished: its partial output stays */
+    rc = open_run(&run, settings);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    if (rc != 0)
+        fail_msg("%s", trommel_run_error(run));
+    trommel_run_close(run);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void loading_twice_is_loading_once(void **state)
 {
     trommel_config *cfg = trommel_config_new();
@@ -361,6 +476,8 @@ int main(void)
         cmocka_unit_test(a_stopped_run_has_no_output),
         cmocka_unit_test(a_step_without_a_limit_returns),
         cmocka_unit_test(results_that_nobody_takes_do_not_make_steps_spin),
+        cmocka_unit_test(a_run_is_its_own_process_s),
+        cmocka_unit_test(a_child_keeps_no_store_locked),
         cmocka_unit_test(loading_twice_is_loading_once),
         cmocka_unit_test(a_run_says_what_is_known_of_its_libcurl),
     };
