@@ -21,8 +21,9 @@
  * a time; only trommel_run_wakeup() and trommel_run_doing() may be called from
  * any thread. Several runs may live in one process. A run belongs to the
  * process that opened it: in a child made by fork() a step is TROMMEL_EUSAGE,
- * and closing leaves all as it is. The library takes no signals, never exits
- * and writes to no stream.
+ * and closing leaves all as it is. A process that changes its folder while a
+ * run is open gives absolute names of files; the store stays where it was
+ * opened. The library takes no signals, never exits and writes to no stream.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TROMMEL_H

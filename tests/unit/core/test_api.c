@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -387,6 +388,41 @@ static void a_child_keeps_no_store_locked(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Answers that were paid for would find no store, nor a place to be rescued
+ * to. */
+static void a_store_stays_where_it_was_opened(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], command[100];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "store"},
+        {"input", in}, {"output", out},
+    };
+    int rc, here = open(".", O_RDONLY);
+    trommel_run *run;
+    (void)state;
+
+    assert_true(here >= 0);
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(out, sizeof out, "%s/out.csv", folder);
+    write_lines(in);
+    assert_int_equal(chdir(folder), 0);
+    rc = open_run(&run, settings);
+    assert_int_equal(fchdir(here), 0); /* the program goes elsewhere */
+    close(here);
+    assert_int_equal(rc, 0);
+    do
+        rc = trommel_run_step(run, 0);
+    while (rc == TROMMEL_MORE);
+    if (rc != TROMMEL_DONE)
+        fail_msg("%s", trommel_run_error(run));
+    assert_int_equal(trommel_run_exit(run), 1);
+    trommel_run_close(run);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void loading_twice_is_loading_once(void **state)
 {
     trommel_config *cfg = trommel_config_new();
@@ -478,6 +514,7 @@ int main(void)
         cmocka_unit_test(results_that_nobody_takes_do_not_make_steps_spin),
         cmocka_unit_test(a_run_is_its_own_process_s),
         cmocka_unit_test(a_child_keeps_no_store_locked),
+        cmocka_unit_test(a_store_stays_where_it_was_opened),
         cmocka_unit_test(loading_twice_is_loading_once),
         cmocka_unit_test(a_run_says_what_is_known_of_its_libcurl),
     };
