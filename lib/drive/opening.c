@@ -397,6 +397,19 @@ static int refuse_without_input(const struct tr_drive *d, struct tr_err *err)
     return TR_OK;
 }
 
+/* Before anything is opened: the first file would be taken for it. */
+static int check_standard_output(const struct tr_drive *d, struct tr_err *err)
+{
+    const char *output = tr_config_text(d->cfg, "output");
+
+    if ((output && strcmp(output, "-") != 0) || d->dry_run ||
+        tr_config_int(d->cfg, "sample") > 0 ||
+        fcntl(STDOUT_FILENO, F_GETFD) >= 0)
+        return TR_OK;
+    return tr_fail(err, TR_CANTCREATE, "standard output is closed, and the "
+                   "rows would go there; name a file with --output");
+}
+
 /* Values that may be said, and make no sense together, or here. */
 static int check_settings(const struct tr_drive *d, bool reads,
                           struct tr_err *err)
@@ -419,7 +432,8 @@ static int check_settings(const struct tr_drive *d, bool reads,
     if (reads && strcmp(tr_config_text(cfg, "order"), "completed") == 0)
         return tr_fail(err, TR_USAGE, "--order completed is for pushed rows; a "
                        "file is always written in input order");
-    return reads ? TR_OK : refuse_without_input(d, err);
+    return reads ? check_standard_output(d, err)
+                 : refuse_without_input(d, err);
 }
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)

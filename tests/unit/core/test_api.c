@@ -423,6 +423,41 @@ static void a_store_stays_where_it_was_opened(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* The first file that the run opens would stand for it: a lock, a trace. */
+static void a_closed_standard_output_is_no_output(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], store[60], command[100];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
+        {"input", in},
+    };
+    int rc, kept[2];
+    trommel_run *run;
+    (void)state;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(store, sizeof store, "%s/store", folder);
+    write_lines(in);
+    fflush(stdout);
+    for (int fd = 0; fd < 2; fd++) {
+        kept[fd] = fcntl(fd, F_DUPFD, 10);
+        assert_true(kept[fd] >= 0);
+        close(fd);
+    }
+    rc = open_run(&run, settings);
+    for (int fd = 0; fd < 2; fd++) {
+        dup2(kept[fd], fd);
+        close(kept[fd]);
+    }
+    assert_int_equal(rc, TROMMEL_ECANTCREATE);
+    assert_non_null(strstr(trommel_run_error(run), "standard output"));
+    trommel_run_close(run);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void loading_twice_is_loading_once(void **state)
 {
     trommel_config *cfg = trommel_config_new();
@@ -515,6 +550,7 @@ int main(void)
         cmocka_unit_test(a_run_is_its_own_process_s),
         cmocka_unit_test(a_child_keeps_no_store_locked),
         cmocka_unit_test(a_store_stays_where_it_was_opened),
+        cmocka_unit_test(a_closed_standard_output_is_no_output),
         cmocka_unit_test(loading_twice_is_loading_once),
         cmocka_unit_test(a_run_says_what_is_known_of_its_libcurl),
     };
