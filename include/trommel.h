@@ -19,8 +19,11 @@
  * trommel_run_error() or trommel_config_error(). Strings returned belong to
  * the handle and live until its next call. A handle belongs to one thread at
  * a time; only trommel_run_wakeup() and trommel_run_doing() may be called from
- * any thread. Several runs may live in one process. The library takes no
- * signals, never exits and writes to no stream.
+ * any thread. Several runs may live in one process. A run belongs to the
+ * process that opened it: in a child made by fork() a step is TROMMEL_EUSAGE,
+ * and closing leaves all as it is. A process that changes its folder while a
+ * run is open gives absolute names of files; the store stays where it was
+ * opened. The library takes no signals, never exits and writes to no stream.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TROMMEL_H
@@ -164,10 +167,11 @@ TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 TROMMEL_API const char *trommel_run_setting(const trommel_run *run,
                                             const char *name, int i);
 
-/* Bounded work; waits at most timeout_ms for replies or input when there is
- * nothing to do. TROMMEL_MORE, TROMMEL_DONE or a negative code; that of open(),
- * if that has failed. When the work is done and alerts are still on their way,
- * up to 10 s of steps look after them; trommel_run_stop() then drops them. */
+/* Bounded work; waits at most timeout_ms (below 0: as long as it takes) for
+ * replies or input when there is nothing to do. TROMMEL_MORE, TROMMEL_DONE or a
+ * negative code; that of open(), if that has failed. When the work is done and
+ * alerts are still on their way, up to 10 s of steps look after them;
+ * trommel_run_stop() then drops them. */
 TROMMEL_API int trommel_run_step(trommel_run *run, int timeout_ms);
 TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 
@@ -181,7 +185,8 @@ TROMMEL_API int trommel_run_push(trommel_run *run, const char *id,
 TROMMEL_API int trommel_run_finish(trommel_run *run); /* no more rows */
 
 /* The next result of pushed rows, in input order, or as completed with the
- * setting "order" = "completed". NULL: none now. Valid until the next call. */
+ * setting "order" = "completed". NULL: none now. Valid until the next call.
+ * With 4096 that nobody takes a run stands still. */
 TROMMEL_API const trommel_result *trommel_run_next(trommel_run *run);
 TROMMEL_API int64_t trommel_result_row(const trommel_result *r); /* from 0 */
 TROMMEL_API const char *trommel_result_id(const trommel_result *r);

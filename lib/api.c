@@ -223,6 +223,7 @@ const trommel_result *trommel_run_next(trommel_run *run)
     r->id = NULL;
     d->result_first = (d->result_first + 1) % TR_RESULTS;
     d->result_count--;
+    d->results_moved = true;
     return &run->result;
 }
 
@@ -793,8 +794,8 @@ int64_t trommel_run_estimate(const trommel_run *run,
 
 void trommel_run_close(trommel_run *run)
 {
-    if (!run)
-        return;
+    if (!run || !tr_drive_is_ours(&run->drive))
+        return; /* nothing of a copy is given back */
     tr_drive_close(&run->drive);
     tr_buf_release(&run->text);
     tr_free(run->result.id);

@@ -10,9 +10,11 @@
 #include "base/utf8.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- messages --------------------------------------------------------- */
 
@@ -181,8 +183,27 @@ static int drain(struct tr_drive *d, int timeout_ms)
         return rc > 0 ? TR_RUN_DONE : rc;
     tr_watch_tick(&d->watch, now); /* its reader may take hours */
     to.fd = tr_sink_fd(d->sink);
+    if (timeout_ms > DRAIN_NS / TR_MS)
+        timeout_ms = DRAIN_NS / TR_MS;
     poll(&to, 1, tr_watch_wait_ms(&d->watch, timeout_ms));
     return TR_RUN_MORE;
+}
+
+/* Results that came or went since the last step are worth no wait: their
+ * taker is at work. Those that only lie there are. */
+static bool results_move(struct tr_drive *d)
+{
+    bool move = d->results_moved && d->result_count;
+    char line[120];
+
+    d->results_moved = false;
+    if (!move && d->result_count == TR_RESULTS && !d->results_said) {
+        d->results_said = true;
+        snprintf(line, sizeof line, "%u results wait for trommel_run_next(): "
+                 "the run goes on when they are taken", TR_RESULTS);
+        tr_drive_say(d, 2, line);
+    }
+    return move;
 }
 
 /* Between two steps: what is told, shown and awaited. */
@@ -202,7 +223,7 @@ static void attend(struct tr_drive *d, int64_t wait_ns, int timeout_ms)
             tr_run_output_failed(d->run, rc, d->err.text);
         d->sink_failed |= rc < 0;
     }
-    if (wait_ns > 0 && !(d->result_count && !d->sink)) {
+    if (wait_ns > 0 && !results_move(d)) {
         ms = (wait_ns + TR_MS - 1) / TR_MS;
         if (ms > timeout_ms)
             ms = timeout_ms;
@@ -261,12 +282,21 @@ static int take_step(struct tr_drive *d, int timeout_ms)
     return d->over_code;
 }
 
+bool tr_drive_is_ours(const struct tr_drive *d)
+{
+    return d->owner == getpid();
+}
+
 int tr_drive_step(struct tr_drive *d, int timeout_ms)
 {
     int rc;
 
+    if (!tr_drive_is_ours(d))
+        return tr_fail(&d->err, TR_USAGE, "this run belongs to process %ld, "
+                       "which opened it before fork(); open one of your own",
+                       (long)d->owner);
     tr_drive_doing(d, "beginning");
-    rc = take_step(d, timeout_ms);
+    rc = take_step(d, timeout_ms < 0 ? INT_MAX : timeout_ms);
     tr_drive_doing(d, NULL);
     return rc;
 }
@@ -299,6 +329,7 @@ int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
 
 void tr_drive_close(struct tr_drive *d)
 {
+    TR_ASSERT(tr_drive_is_ours(d));
     tr_watch_close(&d->watch);
     tr_run_close(d->run);
     tr_peers_release(&d->peers);

@@ -20,6 +20,7 @@
 #include "watch/watch.h"
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #define TR_PUSH_BYTES (1u << 20) /* pushed rows that wait to be read */
 #define TR_RESULTS 4096u         /* results that wait to be taken */
@@ -56,6 +57,7 @@ struct tr_drive {
     struct tr_spill spill;
     char *spill_folder;
 
+    pid_t owner;              /* the process that opened it */
     bool has_task, source_waits, done, dry_run;
     bool awaits_store;        /* --wait-lock: another run holds or reads it,
                                  and what needs it is not open yet */
@@ -67,6 +69,8 @@ struct tr_drive {
     bool push_ended;
     struct tr_outcome_row *results; /* ring of TR_RESULTS */
     uint32_t result_first, result_count;
+    bool results_moved;       /* one came, or was taken, since the last step */
+    bool results_said;        /* that nobody takes them */
 
     struct tr_message messages[TR_MESSAGES]; /* ring */
     uint32_t message_first, message_count;
@@ -97,6 +101,9 @@ struct tr_drive {
 };
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg);
+/* False in a child made by fork() since: its buffers, sockets and locks are
+ * copies of those in use, and its worker threads are not there. */
+bool tr_drive_is_ours(const struct tr_drive *d);
 /* Parts of it: models.c ... */
 int tr_drive_open_models(struct tr_drive *d, struct tr_err *err);
 /* ... stores.c; TR_STORE_HELD as tr_store_open() ... */

@@ -171,6 +171,7 @@ static int write_result(void *ctx, const struct tr_block *block,
     if (!r->id)
         return tr_fail(err, TR_NOMEM, "out of memory for a result");
     d->result_count++;
+    d->results_moved = true;
     return 1;
 }
 

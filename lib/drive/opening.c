@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum { STORE_POLL_MS = 200 }; /* another run: minutes or hours */
 
@@ -400,7 +401,7 @@ static void never_begins(struct tr_drive *d, int rc)
 
 int tr_drive_await_store(struct tr_drive *d, int timeout_ms)
 {
-    bool soon = timeout_ms >= 0 && timeout_ms < STORE_POLL_MS;
+    bool soon = timeout_ms < STORE_POLL_MS;
     int rc;
 
     poll(NULL, 0, soon ? timeout_ms : STORE_POLL_MS);
@@ -432,6 +433,19 @@ static int refuse_without_input(const struct tr_drive *d, struct tr_err *err)
     return TR_OK;
 }
 
+/* Before anything is opened: the first file would be taken for it. */
+static int check_standard_output(const struct tr_drive *d, struct tr_err *err)
+{
+    const char *output = tr_config_text(d->cfg, "output");
+
+    if ((output && strcmp(output, "-") != 0) || d->dry_run ||
+        tr_config_int(d->cfg, "sample") > 0 ||
+        fcntl(STDOUT_FILENO, F_GETFD) >= 0)
+        return TR_OK;
+    return tr_fail(err, TR_CANTCREATE, "standard output is closed, and the "
+                   "rows would go there; name a file with --output");
+}
+
 /* Values that may be said, and make no sense together, or here. */
 static int check_settings(const struct tr_drive *d, bool reads,
                           struct tr_err *err)
@@ -454,7 +468,8 @@ static int check_settings(const struct tr_drive *d, bool reads,
     if (reads && strcmp(tr_config_text(cfg, "order"), "completed") == 0)
         return tr_fail(err, TR_USAGE, "--order completed is for pushed rows; a "
                        "file is always written in input order");
-    return reads ? TR_OK : refuse_without_input(d, err);
+    return reads ? check_standard_output(d, err)
+                 : refuse_without_input(d, err);
 }
 
 int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
@@ -464,6 +479,7 @@ int tr_drive_open(struct tr_drive *d, const struct tr_config *cfg)
     int rc = TR_OK;
 
     d->spill.fd = -1;
+    d->owner = getpid();
     d->opened_at = tr_clock_mono_ns();
     tr_sample_init(&d->sample);
     tr_sample_init(&d->asked);

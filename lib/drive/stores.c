@@ -8,8 +8,10 @@
 #include "plan/tally.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A run that only plans reads what is known and leaves no trace: a store that
  * is not there, or that another run holds, knows nothing. */
@@ -63,6 +65,19 @@ static void say_task_changed(struct tr_drive *d, const char *folder)
     tr_drive_say(d, 1, line);
 }
 
+/* The store is looked after and rescued to by its name: that must not depend
+ * on where the program around goes meanwhile. */
+static const char *from_root(const char *folder, struct tr_buf *own)
+{
+    char here[PATH_MAX];
+
+    if (folder[0] == '/' || strcmp(folder, "none") == 0 ||
+        !getcwd(here, sizeof here))
+        return folder;
+    tr_buf_addf(own, "%s/%s", here, folder);
+    return tr_buf_ok(own) ? own->p : folder;
+}
+
 int tr_drive_open_store(struct tr_drive *d, struct tr_err *err)
 {
     const char *folder = tr_config_text(d->cfg, "store");
@@ -81,6 +96,8 @@ int tr_drive_open_store(struct tr_drive *d, struct tr_err *err)
         if (rc != TR_OK && !(rc == TR_CANTCREATE && d->dry_run))
             goto out;
         folder = rc == TR_OK ? own.p : "none"; /* nothing can be known */
+    } else {
+        folder = from_root(folder, &own);
     }
     if (strcmp(folder, "none") != 0)
         o.folder = folder;

@@ -546,6 +546,8 @@ void tr_sink_close(struct tr_sink *sink)
         return;
     if (sink->fd >= 0 && !sink->failed)
         (void)(sink->stream ? tr_sink_drain : tr_sink_flush)(sink, NULL);
+    if (sink->partial && sink->fd >= 0) /* a child may have it, too */
+        flock(sink->fd, LOCK_UN);
     if (sink->fd >= 0)
         close(sink->fd);
     tr_free(sink->path);

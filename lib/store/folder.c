@@ -72,8 +72,7 @@ void tr_store_describe(const char *path, struct tr_store_info *info)
     if (rc != TR_OK)
         snprintf(info->trouble, sizeof info->trouble, "%.299s", err.text);
     tr_store_close(st);
-    if (fd >= 0)
-        close(fd);
+    tr_lock_drop(fd);
 }
 
 static int last_used_first(const void *a, const void *b)

@@ -153,8 +153,7 @@ int tr_joint_write(struct tr_joint *j, struct tr_str text, struct tr_err *err)
 
 void tr_joint_close(struct tr_joint *j)
 {
-    if (j->lock_fd >= 0)
-        close(j->lock_fd);
+    tr_lock_drop(j->lock_fd);
     j->lock_fd = -1;
 }
 
@@ -168,7 +167,6 @@ bool tr_store_in_use(const char *folder, const struct tr_key *task)
     tr_key_hex(task, 16, hex);
     snprintf(path, sizeof path, "%s/%s.db", folder, hex);
     is_free = tr_lock_share(path, &fd, &who);
-    if (fd >= 0)
-        close(fd);
+    tr_lock_drop(fd);
     return !is_free;
 }

@@ -208,7 +208,7 @@ int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
             rc = held_by_readers(db_path, waits, err);
             break;
         }
-        close(*fd);
+        tr_lock_drop(*fd);
         if (nanosleep(&pause, NULL) != 0) {
             *fd = -1;
             return tr_fail(err, TR_STOPPED, "stopped while waiting for who "
@@ -216,9 +216,17 @@ int tr_lock_take(const char *db_path, const char *task, bool waits, int *fd,
         }
         waited_ms += POLL_READER_MS;
     }
-    close(*fd);
+    tr_lock_drop(*fd);
     *fd = -1;
     return rc;
+}
+
+void tr_lock_drop(int fd)
+{
+    if (fd < 0)
+        return;
+    flock(fd, LOCK_UN);
+    close(fd);
 }
 
 bool tr_lock_share(const char *db_path, int *fd, struct tr_holder *who)

@@ -21,7 +21,7 @@ struct tr_holder {
 };
 
 /* Takes the lock of the store at db_path ("….db" gets "….lock") and writes
- * into it who we are; *fd is closed to let go. Held by another run:
+ * into it who we are; tr_lock_drop() lets go. Held by another run:
  * TR_STOPPED, or for who waits TR_LOCK_HELD with the words for it: ask again
  * from time to time. By readers: the same, but who does not wait gives them
  * two seconds, or until a signal comes. */
@@ -39,8 +39,11 @@ int tr_lock_mark(int fd, bool marked, const char *db_path, struct tr_err *err);
 int64_t tr_lock_commits(int fd);
 void tr_lock_count(int fd, int64_t commits);
 /* For readers: false and who when a run holds it; else true, and *fd (-1 when
- * there is no lock file) keeps writers waiting until it is closed. */
+ * there is no lock file) keeps writers waiting until it is dropped. */
 bool tr_lock_share(const char *db_path, int *fd, struct tr_holder *who);
+/* Unlocks and closes; accepts -1. Closing alone would leave the lock to a child
+ * that somebody made by fork() meanwhile, for as long as it lives. */
+void tr_lock_drop(int fd);
 /* TR_STOPPED, or TR_LOCK_HELD for who waits, with the sentence that names the
  * holder. */
 int tr_lock_held(const char *db_path, const struct tr_holder *who, bool waits,

@@ -619,8 +619,7 @@ void tr_store_close(struct tr_store *st)
     if (st->db && st->path[0] && !st->opened)
         leave_no_log(st);
     tr_rescue_close(&st->rescue, st->path);
-    if (st->lock_fd >= 0)
-        close(st->lock_fd);
+    tr_lock_drop(st->lock_fd);
     tr_known_forget(st);
     tr_free(st->origins);
     tr_free(st->tallies);

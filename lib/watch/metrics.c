@@ -71,7 +71,7 @@ void tr_metrics_attempt(struct tr_metrics *m, const struct tr_attempt *a)
     if (!l)
         return;
     l->count[r->outcome]++;
-    l->seconds[r->outcome] += (double)ms / 1000;
+    l->ms[r->outcome] += ms;
     while (bucket < TR_METRICS_BUCKETS && ms > (INT64_C(10) << bucket))
         bucket++;
     if (bucket < TR_METRICS_BUCKETS)
@@ -102,6 +102,13 @@ static void nano(struct tr_buf *b, const char *name, const char *type,
     value = at_least_0(value);
     tr_buf_addf(b, "%s %" PRId64 ".%09" PRId64 "\n", name, value / TR_NANO,
                 value % TR_NANO);
+}
+
+/* Of milliseconds. Not by %f: the program around us may have a locale with a
+ * decimal comma. */
+static void add_seconds(struct tr_buf *b, int64_t ms)
+{
+    tr_buf_addf(b, "%" PRId64 ".%03" PRId64, ms / 1000, ms % 1000);
 }
 
 /* \ " and line ends are escaped, other control bytes left out. */
@@ -173,13 +180,15 @@ static void add_durations(struct tr_buf *b, const struct tr_metrics *m)
             for (int k = 0; k < TR_METRICS_BUCKETS; k++) {
                 below += l->buckets[o][k];
                 add_duration(b, l, (enum tr_outcome)o, "bucket");
-                tr_buf_addf(b, ",le=\"%g\"} %" PRId64 "\n",
-                            (double)(10 << k) / 1000, below);
+                tr_buf_addf(b, ",le=\"%d.%02d\"} %" PRId64 "\n",
+                            (1 << k) / 100, (1 << k) % 100, below);
             }
             add_duration(b, l, (enum tr_outcome)o, "bucket");
             tr_buf_addf(b, ",le=\"+Inf\"} %" PRId64 "\n", l->count[o]);
             add_duration(b, l, (enum tr_outcome)o, "sum");
-            tr_buf_addf(b, "} %.3f\n", l->seconds[o]);
+            tr_buf_addz(b, "} ");
+            add_seconds(b, l->ms[o]);
+            tr_buf_addc(b, '\n');
             add_duration(b, l, (enum tr_outcome)o, "count");
             tr_buf_addf(b, "} %" PRId64 "\n", l->count[o]);
         }
@@ -295,8 +304,9 @@ void tr_metrics_text(const struct tr_metrics *m,
     add_retries(b, c);
     head(b, "trommel_ratelimit_wait_seconds_total", "counter",
          "Time in which only rate limits kept requests back.");
-    tr_buf_addf(b, "trommel_ratelimit_wait_seconds_total %.3f\n",
-                (double)c->wait_limits_ns / 1e9);
+    tr_buf_addz(b, "trommel_ratelimit_wait_seconds_total ");
+    add_seconds(b, c->wait_limits_ns / 1000000);
+    tr_buf_addc(b, '\n');
     add_tokens(b, m);
     add_items(b, c);
     if (v->rows_expected >= 0)

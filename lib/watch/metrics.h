@@ -15,7 +15,7 @@
 struct tr_metrics_lane {
     const struct tr_lane *lane;
     int64_t count[TR_OUT_COUNT];      /* attempts that ended */
-    double seconds[TR_OUT_COUNT];
+    int64_t ms[TR_OUT_COUNT];         /* how long they took together */
     int64_t buckets[TR_OUT_COUNT][TR_METRICS_BUCKETS]; /* not cumulative */
     int64_t input, cached, cache_write, output, reasoning; /* disjoint */
 };

@@ -7,12 +7,16 @@
 
 #include <curl/curl.h>
 
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -193,6 +197,267 @@ static void a_stopped_run_has_no_output(void **state)
     assert_int_equal(rmdir(folder), 0);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Below 0 is as long as the run likes, and it likes to look after itself. */
+static void a_step_without_a_limit_returns(void **state)
+{
+    static const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+    };
+    trommel_run *run;
+    int64_t began;
+    (void)state;
+
+    assert_int_equal(open_run(&run, settings), 0);
+    alarm(20);
+    for (int i = 0; i < 2; i++) {
+        began = now_ms();
+        assert_int_equal(trommel_run_step(run, -1), TROMMEL_MORE);
+        assert_true(now_ms() - began < 5000);
+    }
+    alarm(0);
+    trommel_run_close(run);
+}
+
+enum { RESULTS = 4096, ROWS = RESULTS + 1500 };
+
+/* Who takes the results at the end, or none, need not find a core busy. */
+static void results_that_nobody_takes_do_not_make_steps_spin(void **state)
+{
+    static const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+    };
+    const trommel_result *r;
+    trommel_run *run;
+    const char *text;
+    int64_t began, taken = 0;
+    int level, told = 0;
+    (void)state;
+
+    assert_int_equal(open_run(&run, settings), 0);
+    for (int i = 0; i < ROWS; i++)
+        assert_int_equal(trommel_run_push(run, NULL, "text", 4), 0);
+    assert_int_equal(trommel_run_finish(run), 0);
+    for (int i = 0; i < 100; i++) /* until nothing moves */
+        assert_int_equal(trommel_run_step(run, 0), TROMMEL_MORE);
+    assert_int_equal(trommel_run_count(run, TROMMEL_ROWS_WRITTEN), 0);
+    began = now_ms();
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(trommel_run_step(run, 20), TROMMEL_MORE);
+    assert_true(now_ms() - began >= 80);
+    while ((text = trommel_run_message(run, &level)))
+        told += strstr(text, "trommel_run_next()") != NULL;
+    assert_int_equal(told, 1);
+    /* Who takes one a step is not made to wait for each. */
+    began = now_ms();
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(trommel_run_step(run, 1000), TROMMEL_MORE);
+        assert_non_null(trommel_run_next(run));
+        taken++;
+    }
+    assert_true(now_ms() - began < 5000);
+    do {
+        while ((r = trommel_run_next(run)))
+            assert_int_equal(trommel_result_row(r), taken++);
+    } while (trommel_run_step(run, 0) == TROMMEL_MORE);
+    while ((r = trommel_run_next(run)))
+        assert_int_equal(trommel_result_row(r), taken++);
+    assert_int_equal(taken, ROWS);
+    trommel_run_close(run);
+}
+
+/* ---- fork() ------------------------------------------------------------- */
+
+enum { LINES = 3000 }; /* more than one step reads */
+
+static void write_lines(const char *path)
+{
+    FILE *f = fopen(path, "w");
+
+    assert_non_null(f);
+    fputs("text\n", f);
+    for (int i = 0; i < LINES; i++)
+        fprintf(f, "text %d\n", i);
+    assert_int_equal(fclose(f), 0);
+}
+
+static int count_lines(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    int c, n = 0;
+
+    assert_non_null(f);
+    while ((c = getc(f)) != EOF)
+        n += c == '\n';
+    fclose(f);
+    return n;
+}
+
+/* As a child does that runs the destructors of the program around. */
+static int close_in_a_child(trommel_run *run)
+{
+    pid_t child = fork();
+    int status = -1;
+
+    if (child == 0) {
+        int rc = trommel_run_step(run, 0);
+
+        trommel_run_close(run);
+        _exit(rc == TROMMEL_EUSAGE ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+/* What is buffered would be written twice, what is on its way be cut off, and
+ * the store be told that nobody uses it. */
+static void a_run_is_its_own_process_s(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], store[60],
+         command[100];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
+        {"input", in}, {"output", out},
+    };
+    trommel_run *run;
+    int rc;
+    (void)state;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(out, sizeof out, "%s/out.csv", folder);
+    snprintf(store, sizeof store, "%s/store", folder);
+    write_lines(in);
+    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(trommel_run_step(run, 0), TROMMEL_MORE);
+    assert_int_equal(close_in_a_child(run), 0);
+    do
+        rc = trommel_run_step(run, 0);
+    while (rc == TROMMEL_MORE);
+    assert_int_equal(rc, TROMMEL_DONE);
+    trommel_run_close(run);
+    assert_int_equal(count_lines(out), 1 + LINES);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* A child that lives on has our descriptors, and their locks. */
+static void a_child_keeps_no_store_locked(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], store[60],
+         command[100];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
+        {"input", in}, {"output", out},
+    };
+    trommel_run *run;
+    pid_t child;
+    int rc;
+    (void)state;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(out, sizeof out, "%s/out.csv", folder);
+    snprintf(store, sizeof store, "%s/store", folder);
+    write_lines(in);
+    assert_int_equal(open_run(&run, settings), 0);
+    child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    trommel_run_close(run); /* not finished: its partial output stays */
+    rc = open_run(&run, settings);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    if (rc != 0)
+        fail_msg("%s", trommel_run_error(run));
+    trommel_run_close(run);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* Answers that were paid for would find no store, nor a place to be rescued
+ * to. */
+static void a_store_stays_where_it_was_opened(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], command[100];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "store"},
+        {"input", in}, {"output", out},
+    };
+    int rc, here = open(".", O_RDONLY);
+    trommel_run *run;
+    (void)state;
+
+    assert_true(here >= 0);
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(out, sizeof out, "%s/out.csv", folder);
+    write_lines(in);
+    assert_int_equal(chdir(folder), 0);
+    rc = open_run(&run, settings);
+    assert_int_equal(fchdir(here), 0); /* the program goes elsewhere */
+    close(here);
+    assert_int_equal(rc, 0);
+    do
+        rc = trommel_run_step(run, 0);
+    while (rc == TROMMEL_MORE);
+    if (rc != TROMMEL_DONE)
+        fail_msg("%s", trommel_run_error(run));
+    assert_int_equal(trommel_run_exit(run), 1);
+    trommel_run_close(run);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* The first file that the run opens would stand for it: a lock, a trace. */
+static void a_closed_standard_output_is_no_output(void **state)
+{
+    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], store[60], command[100];
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
+        {"input", in},
+    };
+    int rc, kept[2];
+    trommel_run *run;
+    (void)state;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(in, sizeof in, "%s/in.csv", folder);
+    snprintf(store, sizeof store, "%s/store", folder);
+    write_lines(in);
+    fflush(stdout);
+    for (int fd = 0; fd < 2; fd++) {
+        kept[fd] = fcntl(fd, F_DUPFD, 10);
+        assert_true(kept[fd] >= 0);
+        close(fd);
+    }
+    rc = open_run(&run, settings);
+    for (int fd = 0; fd < 2; fd++) {
+        dup2(kept[fd], fd);
+        close(kept[fd]);
+    }
+    assert_int_equal(rc, TROMMEL_ECANTCREATE);
+    assert_non_null(strstr(trommel_run_error(run), "standard output"));
+    trommel_run_close(run);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void loading_twice_is_loading_once(void **state)
 {
     trommel_config *cfg = trommel_config_new();
@@ -280,6 +545,12 @@ int main(void)
         cmocka_unit_test(a_run_that_is_over_takes_no_rows),
         cmocka_unit_test(a_row_of_blanks_is_empty),
         cmocka_unit_test(a_stopped_run_has_no_output),
+        cmocka_unit_test(a_step_without_a_limit_returns),
+        cmocka_unit_test(results_that_nobody_takes_do_not_make_steps_spin),
+        cmocka_unit_test(a_run_is_its_own_process_s),
+        cmocka_unit_test(a_child_keeps_no_store_locked),
+        cmocka_unit_test(a_store_stays_where_it_was_opened),
+        cmocka_unit_test(a_closed_standard_output_is_no_output),
         cmocka_unit_test(loading_twice_is_loading_once),
         cmocka_unit_test(a_run_says_what_is_known_of_its_libcurl),
     };

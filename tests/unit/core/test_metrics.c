@@ -5,10 +5,12 @@
  * SPDX-License-Identifier: MIT */
 #include "watch/metrics.h"
 
+#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -61,7 +63,7 @@ static void a_request_in_a_batch_took_until_its_end(void **state)
     tr_metrics_attempt(&m, &a);
     assert_int_equal(m.lanes[0].buckets[TR_OUT_OK][0], 0);
     assert_int_equal(m.lanes[0].buckets[TR_OUT_OK][13], 1);
-    assert_true(m.lanes[0].seconds[TR_OUT_OK] == 60);
+    assert_int_equal(m.lanes[0].ms[TR_OUT_OK], 60000);
     reply.latency_ms = 20; /* but what it says of itself counts */
     tr_metrics_attempt(&m, &a);
     assert_int_equal(m.lanes[0].buckets[TR_OUT_OK][1], 1);
@@ -113,7 +115,7 @@ static void neither_answers_nor_the_pace_are_failures(void **state)
     assert_int_equal(m.attempts_bad, bad);
     assert_int_equal(m.attempts, TR_OUT_COUNT + 1);
     assert_int_equal(m.outcomes[TR_OUT_LOST], 2);
-    assert_true(m.lanes[0].seconds[TR_OUT_LOST] > 3.0); /* as long as it hung */
+    assert_int_equal(m.lanes[0].ms[TR_OUT_LOST], 3001); /* as long as it hung */
 }
 
 static void lanes_are_counted_apart_and_bounded(void **state)
@@ -153,6 +155,64 @@ static void a_run_that_has_not_begun_has_no_times(void **state)
     }
 }
 
+/* One is made where none is installed. */
+static bool take_commas(char *folder)
+{
+    char command[200];
+
+    if (setlocale(LC_ALL, "de_DE.UTF-8"))
+        return true;
+    if (!mkdtemp(folder))
+        return false;
+    snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 "
+             "%s/de_DE.UTF-8 2>/dev/null", folder);
+    return system(command) == 0 && setenv("LOCPATH", folder, 1) == 0 &&
+           setlocale(LC_ALL, "de_DE.UTF-8");
+}
+
+static void leave_commas(const char *folder)
+{
+    char command[80];
+
+    setlocale(LC_ALL, "C");
+    unsetenv("LOCPATH");
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* The program around the library may have a locale with another decimal point;
+ * the text is for machines. */
+static void the_decimal_point_is_no_comma(void **state)
+{
+    static const char *const lines[] = {
+        "_seconds_bucket{provider=\"openai\",model=\"m\",outcome=\"ok\","
+        "le=\"0.01\"} 0\n", "le=\"0.16\"} 1\n", "le=\"81.92\"} 2\n",
+        "_seconds_sum{provider=\"openai\",model=\"m\",outcome=\"ok\"} "
+        "3.125\n", "\ntrommel_ratelimit_wait_seconds_total 1.500\n"};
+    static const int64_t alerts[TR_EVENT_COUNT];
+    struct tr_metrics_view v = {.version = "1", .alerts = alerts,
+                                .counts.wait_limits_ns = 1500000000};
+    struct tr_metrics m = {0};
+    char folder[] = "/tmp/trommel-locale-XXXXXX";
+    struct tr_buf text;
+    (void)state;
+
+    if (!take_commas(folder)) {
+        leave_commas(folder);
+        skip();
+    }
+    ended(&m, &lane, TR_OUT_OK, 125, NULL);
+    ended(&m, &lane, TR_OUT_OK, 3000, NULL);
+    tr_buf_init(&text, 0);
+    tr_metrics_text(&m, &v, &text);
+    leave_commas(folder);
+    assert_true(tr_buf_ok(&text));
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(text.p, lines[i]))
+            fail_msg("no %s in\n%s", lines[i], text.p);
+    tr_buf_release(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +222,7 @@ int main(void)
         cmocka_unit_test(neither_answers_nor_the_pace_are_failures),
         cmocka_unit_test(lanes_are_counted_apart_and_bounded),
         cmocka_unit_test(a_run_that_has_not_begun_has_no_times),
+        cmocka_unit_test(the_decimal_point_is_no_comma),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
