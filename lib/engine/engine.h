@@ -218,6 +218,8 @@ struct tr_run {
                                    what is wrong with the request */
     int64_t trouble_since;      /* first failure after that; 0: none */
     bool trouble_again;         /* what was sent after it has failed as well */
+    int64_t batch_failed_at;    /* last request that came back from a batch with
+                                   a failure, after longer than --max-wait */
     int64_t trouble_told_at;    /* 0: never */
     int64_t opened_at;
     int64_t run_at;             /* Unix s */

@@ -58,6 +58,8 @@ struct world {
     bool no_room;        /* lanes cannot take a request */
     bool silent;         /* a request with text 0 first gets no answer */
     int64_t takes;       /* ns until an answer is there */
+    int64_t gathers;     /* ns of that until it is in a batch; then whoever
+                            answers at once needs no longer */
     int64_t thinks;      /* tokens before one that is cut short; 0: not said */
     int64_t stop_at[2];  /* the user says so; 0: does not */
     const char *task;    /* NULL: two labels, a and b */
@@ -161,11 +163,13 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
 {
     struct scripted *l = (struct scripted *)lane;
     struct shot *s = &l->shots[l->begin % SHOTS];
+    int64_t takes = l->w->gathers && !lane->in_batches ? l->w->gathers
+                                                       : l->w->takes;
     enum tr_outcome outcome;
     bool ok, said;
     int n = 0;
 
-    if (l->begin == l->end || l->w->now < s->at + l->w->takes)
+    if (l->begin == l->end || l->w->now < s->at + takes)
         return 0;
     l->begin++;
     l->answer[0] = '\0';
@@ -205,8 +209,11 @@ static void cancel(struct tr_lane *lane)
 
 static bool waits(struct tr_lane *lane, uint64_t tag)
 {
-    (void)lane;
-    (void)tag;
+    struct scripted *l = (struct scripted *)lane;
+
+    for (int i = l->begin; i < l->end; i++)
+        if (l->shots[i % SHOTS].tag == tag)
+            return l->w->now < l->shots[i % SHOTS].at + l->w->gathers;
     return false;
 }
 
@@ -1026,6 +1033,27 @@ static void what_brings_the_same_lesson_each_time_fails(void **state)
     free(w);
 }
 
+/* ---- a batch that brings nothing ------------------------------------------ */
+
+/* Nothing else is in a batch at the moment when the second one fails; that they
+ * take longer than --max-wait is no outage. */
+static void two_batches_that_fail_are_no_outage(void **state)
+{
+    struct world *w = world(1, 1, fails_at_first);
+    (void)state;
+
+    w->lanes[0].lane.in_batches = true;
+    w->gathers = 2 * TR_S;
+    w->takes = 1000 * TR_S;
+    w->retry_after_ms = 0;
+    w->how = TR_OUT_TRANSIENT;
+    w->fails = 3;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->lanes[0].asked[0], 4);
+    free(w);
+}
+
 /* ---- a request that does not leave --------------------------------------- */
 
 /* The disk is full, say. */
@@ -1113,6 +1141,7 @@ static void the_first_stop_drops_nothing_that_is_paid_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_batches_that_fail_are_no_outage),
         cmocka_unit_test(what_no_lane_could_take_is_nowhere),
         cmocka_unit_test(all_that_is_cut_at_once_doubles_the_allowance_once),
         cmocka_unit_test(the_first_stop_drops_nothing_that_is_paid_for),
