@@ -1054,6 +1054,74 @@ static void two_batches_that_fail_are_no_outage(void **state)
     free(w);
 }
 
+/* Whatever the first lane is asked. */
+static enum tr_outcome first_is_ill(struct world *w, int lane,
+                                    const struct shot *shot)
+{
+    (void)shot;
+    return lane ? TR_OUT_OK : w->how;
+}
+
+/* Of each text the first try: none of it was run. */
+static enum tr_outcome first_batch_fails(struct world *w, int lane,
+                                         const struct shot *shot)
+{
+    return w->lanes[lane].asked[shot->text[0]] == 1 ? TR_OUT_UNREACHED
+                                                    : TR_OUT_OK;
+}
+
+/* It has been away for a while by the time that it fails, and a single word is
+ * no outage: the next batch has another turn, at half the price. */
+static void one_failure_in_a_batch_calls_no_lane_down(void **state)
+{
+    static const struct {
+        int rows, fails, by, lanes_down;
+        enum tr_outcome how;
+    } cases[] = {
+        {10,  1, 0, 0, TR_OUT_TRANSIENT}, /* others are answered after it */
+        {1,   1, 0, 0, TR_OUT_TRANSIENT},
+        {1,   1, 0, 0, TR_OUT_UNREACHED}, /* the whole batch was not run */
+        {1,   1, 0, 0, TR_OUT_THROTTLED}, /* too much is enqueued */
+        {1, 100, 1, 1, TR_OUT_TRANSIENT}, /* the next one brings no more */
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(2, cases[i].rows, fails_at_first);
+
+        w->lanes[0].lane.in_batches = true;
+        w->gathers = 2 * TR_S;
+        w->takes = 1000 * TR_S;
+        w->retry_after_ms = 0;
+        w->how = cases[i].how;
+        w->fails = cases[i].fails;
+        if (cases[i].by)
+            w->says = first_is_ill;
+        play(w);
+        assert_int_equal(w->exit, 0);
+        if (w->by[0] != cases[i].by || w->lanes_down != cases[i].lanes_down)
+            fail_msg("case %zu: by lane %d, down %d times", i, w->by[0],
+                     w->lanes_down);
+        free(w);
+    }
+}
+
+static void a_whole_batch_that_fails_is_one_failure(void **state)
+{
+    struct world *w = world(2, 100, first_batch_fails);
+    (void)state;
+
+    w->lanes[0].lane.in_batches = true;
+    w->takes = 1000 * TR_S;
+    w->retry_after_ms = 0;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->lanes_down, 0);
+    assert_int_equal(w->lanes[0].end, 200);
+    assert_int_equal(w->lanes[1].end, 0);
+    free(w);
+}
+
 /* ---- a request that does not leave --------------------------------------- */
 
 /* The disk is full, say. */
@@ -1142,6 +1210,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_batches_that_fail_are_no_outage),
+        cmocka_unit_test(one_failure_in_a_batch_calls_no_lane_down),
+        cmocka_unit_test(a_whole_batch_that_fails_is_one_failure),
         cmocka_unit_test(what_no_lane_could_take_is_nowhere),
         cmocka_unit_test(all_that_is_cut_at_once_doubles_the_allowance_once),
         cmocka_unit_test(the_first_stop_drops_nothing_that_is_paid_for),
