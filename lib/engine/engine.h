@@ -499,6 +499,8 @@ void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
 uint32_t tr_chain_from(const struct tr_run *run, const struct tr_run_lane *l);
 uint32_t tr_chain_waiting(const struct tr_run *run,
                           const struct tr_run_lane *l); /* how many */
+/* l is open, or it is worth waiting until it is. */
+bool tr_chain_hopes(const struct tr_run *run, const struct tr_run_lane *l);
 /* l has requests that go out or are out, or rows that it may take. */
 bool tr_chain_has_work(const struct tr_run *run, const struct tr_run_lane *l);
 /* A row ends at l, or goes on to the next lane. */

@@ -1033,6 +1033,51 @@ static void what_brings_the_same_lesson_each_time_fails(void **state)
     free(w);
 }
 
+/* ---- a text that only the first lane has room for ------------------------- */
+
+static enum tr_outcome out_for_a_minute(struct world *w, int lane,
+                                        const struct shot *shot)
+{
+    (void)shot;
+    return lane == 0 && w->now < w->paused_at ? TR_OUT_TRANSIENT : TR_OUT_OK;
+}
+
+/* Whoever steps in for an outage has no room for it: no reason to fail, as long
+ * as the first one may come back. */
+static void a_text_too_long_for_who_steps_in_waits_for_the_first(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t until, context; /* of the outage, of the first lane */
+        enum tr_why why;
+        int exit, written;
+    } cases[] = {
+        {"it comes back",      60 * TR_S,     1000000, TR_WHY_NONE,     0, 120},
+        {"too long for both",  60 * TR_S,     2000,   TR_WHY_TOO_LONG, 1, 120},
+        {"it never does",      100000 * TR_S, 1000000, TR_WHY_NONE,    75, 20},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(2, 120, out_for_a_minute);
+
+        w->is_there = once_a_second;
+        w->paused_at = cases[i].until;
+        w->lanes[0].lane.facts.context = cases[i].context;
+        w->lanes[1].lane.facts.context = 2000;
+        w->tailed = 20;
+        w->tail = "x";
+        w->tail_n = 400000;
+        play(w);
+        if (w->exit != cases[i].exit || w->written != cases[i].written)
+            fail_msg("%s: exit %d, %d written", cases[i].name, w->exit,
+                     w->written);
+        check_why(w, 20, cases[i].why);
+        assert_int_equal(w->by[19], 1);
+        free(w);
+    }
+}
+
 /* ---- a batch that brings nothing ------------------------------------------ */
 
 /* Nothing else is in a batch at the moment when the second one fails; that they
@@ -1210,6 +1255,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_batches_that_fail_are_no_outage),
+        cmocka_unit_test(a_text_too_long_for_who_steps_in_waits_for_the_first),
         cmocka_unit_test(one_failure_in_a_batch_calls_no_lane_down),
         cmocka_unit_test(a_whole_batch_that_fails_is_one_failure),
         cmocka_unit_test(what_no_lane_could_take_is_nowhere),
