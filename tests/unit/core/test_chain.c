@@ -34,6 +34,7 @@ struct scripted {
     int asked[TEXTS];    /* requests with the text so far */
     size_t body_most;    /* bytes of the longest request */
     int64_t cap_most;    /* output tokens that one was allowed */
+    int cache_key_most;  /* number behind the key of one */
     char answer[ITEMS * 20];
     struct tr_score scores[ITEMS];
 };
@@ -53,6 +54,7 @@ struct world {
     const char *const *texts; /* instead of all that; any numbers */
     int company;         /* largest that text tailed was in */
     bool ends;           /* the input does, after these rows */
+    bool knows_rows;     /* how many there will be */
     bool of_lane;        /* what is said is about no attempt */
     int64_t bad_at;      /* it cannot be read on there, at that time; 0: can */
     bool no_room;        /* lanes cannot take a request */
@@ -105,6 +107,9 @@ static int encode(struct tr_lane *lane, const struct tr_call *call,
 
     if (call->cap_tokens > l->cap_most)
         l->cap_most = call->cap_tokens;
+    if (call->cache_key.n &&
+        atoi(strrchr(call->cache_key.p, '-') + 1) > l->cache_key_most)
+        l->cache_key_most = atoi(strrchr(call->cache_key.p, '-') + 1);
     if (!call->question) {
         tr_buf_add_json(body, call->user);
     } else {
@@ -286,6 +291,11 @@ static int write_row(void *ctx, const struct tr_block *b,
     return 1;
 }
 
+static int64_t rows_expected(void *ctx)
+{
+    return ((struct world *)ctx)->rows;
+}
+
 static void on_event(void *ctx, const struct tr_event *event)
 {
     ((struct world *)ctx)->lanes_down += event->kind == TR_EVENT_LANE_DOWN;
@@ -354,6 +364,7 @@ static void play(struct world *w)
         .ctx = w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
         .read = read_row, .write = write_row, .event = on_event,
         .say = on_line,
+        .rows_expected = w->knows_rows ? rows_expected : NULL,
     };
     struct tr_store *store = w->store;
     struct tr_lane *lanes[LANES];
@@ -1167,6 +1178,42 @@ static void a_whole_batch_that_fails_is_one_failure(void **state)
     free(w);
 }
 
+/* ---- the provider's cache -------------------------------------------------- */
+
+/* As many keys as the pace needs, each read eight times: by requests, and not by
+ * what would share one otherwise. */
+static void keys_of_the_cache_are_for_the_requests_there_are(void **state)
+{
+    static const struct {
+        uint32_t pack, pack_auto;
+        bool isolate;
+        int most;
+    } cases[] = {
+        {1, 0, false, 40}, {0, 0, true, 40}, {8, 0, true, 40},
+        {0, 1, false, 40}, {0, 0, false, 2},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(1, 400, always);
+        struct tr_lane *lane = &w->lanes[0].lane;
+
+        lane->has_cache_keys = true;
+        lane->facts.price_cached = lane->facts.price_in / 10;
+        lane->facts.cache_min = 1;
+        lane->pack_auto = cases[i].pack_auto;
+        w->opts.pack = cases[i].pack;
+        w->opts.isolate = cases[i].isolate;
+        w->opts.rpm = 600;
+        w->knows_rows = true;
+        play(w);
+        assert_int_equal(w->exit, 0);
+        if (w->lanes[0].cache_key_most != cases[i].most)
+            fail_msg("case %zu: %d", i, w->lanes[0].cache_key_most);
+        free(w);
+    }
+}
+
 /* ---- a request that does not leave --------------------------------------- */
 
 /* The disk is full, say. */
@@ -1258,6 +1305,7 @@ int main(void)
         cmocka_unit_test(a_text_too_long_for_who_steps_in_waits_for_the_first),
         cmocka_unit_test(one_failure_in_a_batch_calls_no_lane_down),
         cmocka_unit_test(a_whole_batch_that_fails_is_one_failure),
+        cmocka_unit_test(keys_of_the_cache_are_for_the_requests_there_are),
         cmocka_unit_test(what_no_lane_could_take_is_nowhere),
         cmocka_unit_test(all_that_is_cut_at_once_doubles_the_allowance_once),
         cmocka_unit_test(the_first_stop_drops_nothing_that_is_paid_for),
