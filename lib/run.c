@@ -108,7 +108,8 @@ int tr_run_step(struct tr_run *run, int64_t *wait_ns, struct tr_err *err)
         if (l->redo.n)
             wake_at(&wake, l->redo.head->since + TR_REDO_AGE, began);
         if (l->health.state != TR_LANE_OPEN && !l->health.probing &&
-            l->health.probe_at != TR_NEVER && tr_chain_waiting(run, l))
+            l->health.probe_at != TR_NEVER &&
+            (l->aside.n || tr_chain_waiting(run, l)))
             wake_at(&wake, l->health.probe_at, began);
         if (!l->fitted)
             wake_at(&wake, l->fit_at, began);

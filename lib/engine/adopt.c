@@ -120,14 +120,20 @@ static int foresee_batch(struct tr_run *run, const struct tr_batch *batch,
     return tr_store_batch_items(run->store, batch->id, foresee_item, run, err);
 }
 
-static int not_in_batches(const struct tr_batch *batch, struct tr_err *err)
+/* Only the first model of a chain goes in batches. */
+static int not_in_batches(const struct tr_batch *batch,
+                          const struct tr_run_lane *l, struct tr_err *err)
 {
+    bool one = batch->requests == 1;
+
     return tr_fail(err, TR_CONFIG, "%" PRId64 " request%s to %s %s under way "
-                   "in a batch (%s): run the command with --batch to take its "
-                   "answers, or give it up with trommel store forgive",
-                   batch->requests, batch->requests == 1 ? "" : "s",
-                   batch->lane, batch->requests == 1 ? "is" : "are",
-                   batch->name[0] ? batch->name : batch->mark);
+                   "in a batch (%s): run the command with %s%s%s--batch to "
+                   "take its answers, or give it up with trommel store forgive",
+                   batch->requests, one ? "" : "s", batch->lane,
+                   one ? "is" : "are",
+                   batch->name[0] ? batch->name : batch->mark,
+                   l->place ? "--model " : "", l->place ? l->lane->model : "",
+                   l->place ? " " : "");
 }
 
 int tr_run_adopt(struct tr_run *run, struct tr_err *err)
@@ -150,7 +156,7 @@ int tr_run_adopt(struct tr_run *run, struct tr_err *err)
             continue;
         }
         if (!l->lane->in_batches)
-            TRY(not_in_batches(&list[i], err));
+            TRY(not_in_batches(&list[i], l, err));
         TRY(take_batch(run, l, &list[i], err));
         requests += list[i].requests;
         taken++;

@@ -36,7 +36,7 @@ static struct tr_run_lane *taker(struct tr_run *run, uint32_t from)
     return NULL;
 }
 
-static bool lane_hopes(const struct tr_run *run, const struct tr_run_lane *l)
+bool tr_chain_hopes(const struct tr_run *run, const struct tr_run_lane *l)
 {
     return tr_health_hopes(&l->health, run->opts.wait_for_quota,
                            run->opts.max_wait_ms * TR_MS, run->now);
@@ -48,7 +48,7 @@ static bool hopes(const struct tr_run *run, uint32_t from)
     for (uint32_t i = from; i < run->lane_count; i++) {
         const struct tr_run_lane *l = &run->lanes[i];
 
-        if (lane_hopes(run, l))
+        if (tr_chain_hopes(run, l))
             return true;
         if (!passes(run, l))
             break;
@@ -335,6 +335,7 @@ int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
         .status = reply->status,
         .probe = probe,
         .sent_at = sent_at,
+        .in_batch = l->lane->in_batches,
         .retry_after_ms = reply->retry_after_ms,
         .unit = tr_rng_unit(&run->rng),
         .served = l->successes > 0 && !l->lane->in_batches,
@@ -373,7 +374,7 @@ static void stop(struct tr_run *run)
     bool comes_back = false;
 
     TR_EACH_LANE(run, l) {
-        if (lane_hopes(run, l))
+        if (tr_chain_hopes(run, l))
             continue;
         comes_back = comes_back || l->health.state == TR_LANE_DOWN ||
                      l->health.doubted ||
@@ -471,8 +472,12 @@ int tr_chain_mind(struct tr_run *run, struct tr_err *err)
     bool stuck = false, any_hope = false, busy = false;
     int rc = TR_OK;
 
-    TR_EACH_LANE(run, l)
+    TR_EACH_LANE(run, l) {
         TRY(heed_wish(run, l, err));
+        /* Rows for which the others have no room wait in vain now. */
+        if (l->aside.n && !tr_chain_hopes(run, l))
+            TRY(clear(run, l, err));
+    }
     for (uint32_t i = 0; i < run->lane_count; i++) {
         const struct tr_run_lane *l = &run->lanes[i];
         bool work = l->fresh.n || l->redo.n || (i == 0 && has_input(run));

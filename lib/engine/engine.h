@@ -228,6 +228,8 @@ struct tr_run {
                                    what is wrong with the request */
     int64_t trouble_since;      /* first failure after that; 0: none */
     bool trouble_again;         /* what was sent after it has failed as well */
+    int64_t batch_failed_at;    /* last request that came back from a batch with
+                                   a failure, after longer than --max-wait */
     int64_t trouble_told_at;    /* 0: never */
     int64_t opened_at;
     int64_t run_at;             /* Unix s */
@@ -507,6 +509,8 @@ void tr_run_settle(struct tr_run *run, const struct tr_pack *p,
 uint32_t tr_chain_from(const struct tr_run *run, const struct tr_run_lane *l);
 uint32_t tr_chain_waiting(const struct tr_run *run,
                           const struct tr_run_lane *l); /* how many */
+/* l is open, or it is worth waiting until it is. */
+bool tr_chain_hopes(const struct tr_run *run, const struct tr_run_lane *l);
 /* l has requests that go out or are out, or rows that it may take. */
 bool tr_chain_has_work(const struct tr_run *run, const struct tr_run_lane *l);
 /* A row ends at l, or goes on to the next lane. */

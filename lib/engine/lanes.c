@@ -176,7 +176,9 @@ void tr_run_plan_cache(struct tr_run *run, struct tr_run_lane *l)
 {
     int64_t rows = run->env->rows_expected
         ? run->env->rows_expected(run->env->ctx) : -1;
-    uint32_t pack = run->opts.pack ? run->opts.pack : 16;
+    uint32_t pack = run->opts.isolate ? 1
+                    : run->opts.pack ? run->opts.pack
+                    : l->lane->pack_auto ? l->lane->pack_auto : 16;
     struct tr_cache_case c = {
         .stable_tokens =
             tr_meter_estimate(&l->meter, l->system.n + l->schema.n),

@@ -196,6 +196,45 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
     return n;
 }
 
+/* A lane before l that the first row of q may still be asked by, which has room
+ * for it and is closed only for now. */
+static struct tr_run_lane *has_room(struct tr_run *run, struct tr_run_lane *l,
+                                    struct tr_rows *q)
+{
+    for (uint32_t i = q->head->lane; i < l->place; i++) {
+        struct tr_run_lane *other = &run->lanes[i];
+        bool too_long = !tr_chain_hopes(run, other);
+
+        if (!too_long)
+            take_count(run, other, q, &too_long);
+        if (!too_long)
+            return other;
+    }
+    return NULL;
+}
+
+/* The first row of q is too long for l: an outage of who has room for it is no
+ * reason to fail. It waits there, out of l's reach. */
+static int too_long_for(struct tr_run *run, struct tr_run_lane *l,
+                        struct tr_rows *q, struct tr_err *err)
+{
+    struct tr_run_lane *other = has_room(run, l, q);
+    struct tr_pack *p;
+
+    if (!other) {
+        tr_run_fail_row(run, l, tr_rows_take(q), TR_WHY_TOO_LONG);
+        return TR_OK;
+    }
+    p = tr_pack_new(run, other, 1, err);
+    if (!p)
+        return err->code;
+    p->rows[0] = tr_rows_take(q);
+    p->rows[0]->state = TR_ROW_PACKED;
+    p->due_at = run->now;
+    tr_queue_add_due(&other->aside, p);
+    return TR_OK;
+}
+
 /* A pack of rows from q, or NULL when none can be made now. */
 static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
                                  struct tr_rows *q, struct tr_err *err)
@@ -204,7 +243,7 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
     bool too_long, scout;
     uint32_t n = 0;
 
-    while (q->n) {
+    while (q->n && run->free_slot_count) {
         /* take_count() stops before it, so it comes to stand in front. */
         if (tr_chain_withholds(run, l, q->head)) {
             struct tr_run_lane *by = &run->lanes[q->head->lane];
@@ -215,11 +254,13 @@ static struct tr_pack *form_pack(struct tr_run *run, struct tr_run_lane *l,
         n = take_count(run, l, q, &too_long);
         if (!too_long)
             break;
-        tr_run_fail_row(run, l, tr_rows_take(q), TR_WHY_TOO_LONG);
+        n = 0;
+        if (too_long_for(run, l, q, err) != TR_OK)
+            return NULL;
     }
-    if (q->n)
+    if (n)
         n = tr_guests_fit(run, l, q, n, &scout);
-    if (!q->n || !n)
+    if (!n)
         return NULL;
     p = tr_pack_new(run, l, n, err);
     if (!p)

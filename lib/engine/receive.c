@@ -558,6 +558,9 @@ static void note_trouble(struct tr_run *run, const struct tr_pack *p,
         (run->trouble_since > run->now && run->trouble_lane != l))
         run->trouble_since = since > run->last_served_at ? since
                                                          : run->last_served_at;
+    if (l->lane->in_batches &&
+        run->now - p->sent_at > run->opts.max_wait_ms * TR_MS)
+        run->batch_failed_at = run->now;
     run->trouble_lane = l;
     run->trouble_ours = reply->ours;
     snprintf(run->last_trouble, sizeof run->last_trouble, "%s%s%s",

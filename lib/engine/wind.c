@@ -147,12 +147,14 @@ out:
 }
 
 /* An answer may take a day, and a batch is no outage. Where what was sent since
- * the trouble began brings nothing either, it is one after a day; and what has
- * not come after three, whose batch is looked for among thousands, is awaited
- * no more where that is all. The oldest request is the first to be in a batch. */
+ * the trouble began brings nothing either, it is one after a day; the time in a
+ * batch that has failed does not count until then. And what has not come after
+ * three, whose batch is looked for among thousands, is awaited no more where
+ * that is all. The oldest request is the first to be in a batch. */
 static int64_t batches_take(const struct tr_run *run)
 {
-    int64_t most = 0;
+    int64_t spared = run->batch_failed_at - run->trouble_since;
+    int64_t most = spared < 0 ? 0 : spared < DAY_NS ? spared : DAY_NS;
 
     for (uint32_t i = 0; i < run->lane_count; i++) {
         struct tr_lane *lane = run->lanes[i].lane;

@@ -10,7 +10,8 @@
  * some that the back-off has spread, or a few that took long to fail. What a
  * server refuses for pace is no failure, but a lane that does nothing else for
  * half of the user's patience is down as well: the other half is for those who
- * take over. */
+ * take over. In batches only that counts, from the first failure on: one batch
+ * that is not run is thousands of them at once, after hours. */
 static const struct {
     uint32_t failures;
     int64_t over_ns;
@@ -115,11 +116,11 @@ static void failed(struct tr_health *h, const struct tr_health_news *news,
                    int64_t now)
 {
     bool for_pace = news->outcome == TR_OUT_THROTTLED && news->status < 500;
+    int64_t since = news->in_batch ? now : news->sent_at;
 
-    h->failures += !for_pace;
+    h->failures += !for_pace && !news->in_batch;
     if (!h->failing_since)
-        h->failing_since = news->sent_at > h->answered_at ? news->sent_at
-                                                          : h->answered_at;
+        h->failing_since = since > h->answered_at ? since : h->answered_at;
     if (h->state == TR_LANE_OPEN && news->replaced && trips_now(h, news, now))
         close_as(h, TR_LANE_DOWN, news, now);
 }

@@ -56,6 +56,8 @@ struct tr_health_news {
     int status;              /* HTTP, 0: none */
     bool probe;              /* this request was one */
     int64_t sent_at;
+    bool in_batch;           /* it was away for as long as its batch, and that
+                                fails as a whole */
     int64_t retry_after_ms;  /* server's wish, -1: none */
     double unit;             /* uniform in [0,1): jitter */
     bool served;             /* it has answered in this run, and a request of

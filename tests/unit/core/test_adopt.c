@@ -495,6 +495,60 @@ static void a_full_batch_of_another_input_is_in_nobodys_way(void **state)
     tr_store_close(w.store);
 }
 
+/* Only the first model goes in batches: where another one's are under way, it
+ * has to be the first. */
+static void who_would_ask_again_is_told_how_to_take_a_batch(void **state)
+{
+    static const struct {
+        bool is_first, batch;
+        const char *advice;
+    } cases[] = {
+        {true,  false, "with --batch to take"},
+        {false, false, "with --model sim/m --batch to take"},
+        {false, true,  "with --model sim/m --batch to take"},
+    };
+    static struct world w;
+    struct tr_batch batch = {.lane = "sim/m@h", .mark = "mark0",
+                             .created_at = 1};
+    struct tr_key key = tr_digest(NULL, TR_STR("t"));
+    const struct tr_env env = {
+        .ctx = &w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
+    };
+    const struct tr_run_opts opts = {.budget_nano = -1, .budget_tokens = -1,
+                                     .budget_requests = -1, .job = "j"};
+    struct tr_store_intent intent;
+    struct tr_job job;
+    struct tr_task task;
+    struct tr_err err;
+    (void)state;
+
+    begin(&w, 7, 8);
+    assert_int_equal(tr_store_job(w.store, "j", 1000, 0, &job, &err), TR_OK);
+    intent = (struct tr_store_intent){tr_store_next_attempt(w.store), 1, 0, 1,
+                                      0, &key};
+    assert_int_equal(tr_store_commit(w.store, NULL, 0, &intent, 1, NULL, 0,
+                                     &err), TR_OK);
+    assert_int_equal(tr_store_batch_creating(w.store, &batch, &intent.attempt,
+                                             1, &err), TR_OK);
+    assert_int_equal(tr_task_from_labels(&task, "a,b", &err), TR_OK);
+    w.lane.in_batches = false;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_lane other = w.lane;
+        struct tr_lane *lanes[] = {&other, &w.lane};
+        struct tr_run *run;
+
+        snprintf(other.model, sizeof other.model, "sim/other");
+        other.in_batches = cases[i].batch;
+        assert_int_equal(tr_run_open(&run, &env, &opts, &task, w.store,
+                                     lanes + cases[i].is_first,
+                                     2 - cases[i].is_first, &err), TR_CONFIG);
+        if (!strstr(err.text, cases[i].advice))
+            fail_msg("case %zu: %s", i, err.text);
+    }
+    tr_task_release(&task);
+    tr_store_close(w.store);
+}
+
 static void one_job(uint64_t seed)
 {
     static struct world w;
@@ -537,6 +591,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(failures_for_a_day_end_the_run),
         cmocka_unit_test(a_full_batch_of_another_input_is_in_nobodys_way),
+        cmocka_unit_test(who_would_ask_again_is_told_how_to_take_a_batch),
         cmocka_unit_test(nothing_is_asked_twice_whenever_it_dies),
     };
 

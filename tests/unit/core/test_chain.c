@@ -34,6 +34,7 @@ struct scripted {
     int asked[TEXTS];    /* requests with the text so far */
     size_t body_most;    /* bytes of the longest request */
     int64_t cap_most;    /* output tokens that one was allowed */
+    int cache_key_most;  /* number behind the key of one */
     char answer[ITEMS * 20];
     struct tr_score scores[ITEMS];
 };
@@ -53,11 +54,14 @@ struct world {
     const char *const *texts; /* instead of all that; any numbers */
     int company;         /* largest that text tailed was in */
     bool ends;           /* the input does, after these rows */
+    bool knows_rows;     /* how many there will be */
     bool of_lane;        /* what is said is about no attempt */
     int64_t bad_at;      /* it cannot be read on there, at that time; 0: can */
     bool no_room;        /* lanes cannot take a request */
     bool silent;         /* a request with text 0 first gets no answer */
     int64_t takes;       /* ns until an answer is there */
+    int64_t gathers;     /* ns of that until it is in a batch; then whoever
+                            answers at once needs no longer */
     int64_t thinks;      /* tokens before one that is cut short; 0: not said */
     int64_t stop_at[2];  /* the user says so; 0: does not */
     const char *task;    /* NULL: two labels, a and b */
@@ -103,6 +107,9 @@ static int encode(struct tr_lane *lane, const struct tr_call *call,
 
     if (call->cap_tokens > l->cap_most)
         l->cap_most = call->cap_tokens;
+    if (call->cache_key.n &&
+        atoi(strrchr(call->cache_key.p, '-') + 1) > l->cache_key_most)
+        l->cache_key_most = atoi(strrchr(call->cache_key.p, '-') + 1);
     if (!call->question) {
         tr_buf_add_json(body, call->user);
     } else {
@@ -161,11 +168,13 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
 {
     struct scripted *l = (struct scripted *)lane;
     struct shot *s = &l->shots[l->begin % SHOTS];
+    int64_t takes = l->w->gathers && !lane->in_batches ? l->w->gathers
+                                                       : l->w->takes;
     enum tr_outcome outcome;
     bool ok, said;
     int n = 0;
 
-    if (l->begin == l->end || l->w->now < s->at + l->w->takes)
+    if (l->begin == l->end || l->w->now < s->at + takes)
         return 0;
     l->begin++;
     l->answer[0] = '\0';
@@ -205,8 +214,11 @@ static void cancel(struct tr_lane *lane)
 
 static bool waits(struct tr_lane *lane, uint64_t tag)
 {
-    (void)lane;
-    (void)tag;
+    struct scripted *l = (struct scripted *)lane;
+
+    for (int i = l->begin; i < l->end; i++)
+        if (l->shots[i % SHOTS].tag == tag)
+            return l->w->now < l->shots[i % SHOTS].at + l->w->gathers;
     return false;
 }
 
@@ -279,6 +291,11 @@ static int write_row(void *ctx, const struct tr_block *b,
     return 1;
 }
 
+static int64_t rows_expected(void *ctx)
+{
+    return ((struct world *)ctx)->rows;
+}
+
 static void on_event(void *ctx, const struct tr_event *event)
 {
     ((struct world *)ctx)->lanes_down += event->kind == TR_EVENT_LANE_DOWN;
@@ -347,6 +364,7 @@ static void play(struct world *w)
         .ctx = w, .now_ns = now_ns, .wall_s = wall_s, .random = random_u64,
         .read = read_row, .write = write_row, .event = on_event,
         .say = on_line,
+        .rows_expected = w->knows_rows ? rows_expected : NULL,
     };
     struct tr_store *store = w->store;
     struct tr_lane *lanes[LANES];
@@ -1026,6 +1044,176 @@ static void what_brings_the_same_lesson_each_time_fails(void **state)
     free(w);
 }
 
+/* ---- a text that only the first lane has room for ------------------------- */
+
+static enum tr_outcome out_for_a_minute(struct world *w, int lane,
+                                        const struct shot *shot)
+{
+    (void)shot;
+    return lane == 0 && w->now < w->paused_at ? TR_OUT_TRANSIENT : TR_OUT_OK;
+}
+
+/* Whoever steps in for an outage has no room for it: no reason to fail, as long
+ * as the first one may come back. */
+static void a_text_too_long_for_who_steps_in_waits_for_the_first(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t until, context; /* of the outage, of the first lane */
+        enum tr_why why;
+        int exit, written;
+    } cases[] = {
+        {"it comes back",      60 * TR_S,     1000000, TR_WHY_NONE,     0, 120},
+        {"too long for both",  60 * TR_S,     2000,   TR_WHY_TOO_LONG, 1, 120},
+        {"it never does",      100000 * TR_S, 1000000, TR_WHY_NONE,    75, 20},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(2, 120, out_for_a_minute);
+
+        w->is_there = once_a_second;
+        w->paused_at = cases[i].until;
+        w->lanes[0].lane.facts.context = cases[i].context;
+        w->lanes[1].lane.facts.context = 2000;
+        w->tailed = 20;
+        w->tail = "x";
+        w->tail_n = 400000;
+        play(w);
+        if (w->exit != cases[i].exit || w->written != cases[i].written)
+            fail_msg("%s: exit %d, %d written", cases[i].name, w->exit,
+                     w->written);
+        check_why(w, 20, cases[i].why);
+        assert_int_equal(w->by[19], 1);
+        free(w);
+    }
+}
+
+/* ---- a batch that brings nothing ------------------------------------------ */
+
+/* Nothing else is in a batch at the moment when the second one fails; that they
+ * take longer than --max-wait is no outage. */
+static void two_batches_that_fail_are_no_outage(void **state)
+{
+    struct world *w = world(1, 1, fails_at_first);
+    (void)state;
+
+    w->lanes[0].lane.in_batches = true;
+    w->gathers = 2 * TR_S;
+    w->takes = 1000 * TR_S;
+    w->retry_after_ms = 0;
+    w->how = TR_OUT_TRANSIENT;
+    w->fails = 3;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->lanes[0].asked[0], 4);
+    free(w);
+}
+
+/* Whatever the first lane is asked. */
+static enum tr_outcome first_is_ill(struct world *w, int lane,
+                                    const struct shot *shot)
+{
+    (void)shot;
+    return lane ? TR_OUT_OK : w->how;
+}
+
+/* Of each text the first try: none of it was run. */
+static enum tr_outcome first_batch_fails(struct world *w, int lane,
+                                         const struct shot *shot)
+{
+    return w->lanes[lane].asked[shot->text[0]] == 1 ? TR_OUT_UNREACHED
+                                                    : TR_OUT_OK;
+}
+
+/* It has been away for a while by the time that it fails, and a single word is
+ * no outage: the next batch has another turn, at half the price. */
+static void one_failure_in_a_batch_calls_no_lane_down(void **state)
+{
+    static const struct {
+        int rows, fails, by, lanes_down;
+        enum tr_outcome how;
+    } cases[] = {
+        {10,  1, 0, 0, TR_OUT_TRANSIENT}, /* others are answered after it */
+        {1,   1, 0, 0, TR_OUT_TRANSIENT},
+        {1,   1, 0, 0, TR_OUT_UNREACHED}, /* the whole batch was not run */
+        {1,   1, 0, 0, TR_OUT_THROTTLED}, /* too much is enqueued */
+        {1, 100, 1, 1, TR_OUT_TRANSIENT}, /* the next one brings no more */
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(2, cases[i].rows, fails_at_first);
+
+        w->lanes[0].lane.in_batches = true;
+        w->gathers = 2 * TR_S;
+        w->takes = 1000 * TR_S;
+        w->retry_after_ms = 0;
+        w->how = cases[i].how;
+        w->fails = cases[i].fails;
+        if (cases[i].by)
+            w->says = first_is_ill;
+        play(w);
+        assert_int_equal(w->exit, 0);
+        if (w->by[0] != cases[i].by || w->lanes_down != cases[i].lanes_down)
+            fail_msg("case %zu: by lane %d, down %d times", i, w->by[0],
+                     w->lanes_down);
+        free(w);
+    }
+}
+
+static void a_whole_batch_that_fails_is_one_failure(void **state)
+{
+    struct world *w = world(2, 100, first_batch_fails);
+    (void)state;
+
+    w->lanes[0].lane.in_batches = true;
+    w->takes = 1000 * TR_S;
+    w->retry_after_ms = 0;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->lanes_down, 0);
+    assert_int_equal(w->lanes[0].end, 200);
+    assert_int_equal(w->lanes[1].end, 0);
+    free(w);
+}
+
+/* ---- the provider's cache -------------------------------------------------- */
+
+/* As many keys as the pace needs, each read eight times: by requests, and not by
+ * what would share one otherwise. */
+static void keys_of_the_cache_are_for_the_requests_there_are(void **state)
+{
+    static const struct {
+        uint32_t pack, pack_auto;
+        bool isolate;
+        int most;
+    } cases[] = {
+        {1, 0, false, 40}, {0, 0, true, 40}, {8, 0, true, 40},
+        {0, 1, false, 40}, {0, 0, false, 2},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *w = world(1, 400, always);
+        struct tr_lane *lane = &w->lanes[0].lane;
+
+        lane->has_cache_keys = true;
+        lane->facts.price_cached = lane->facts.price_in / 10;
+        lane->facts.cache_min = 1;
+        lane->pack_auto = cases[i].pack_auto;
+        w->opts.pack = cases[i].pack;
+        w->opts.isolate = cases[i].isolate;
+        w->opts.rpm = 600;
+        w->knows_rows = true;
+        play(w);
+        assert_int_equal(w->exit, 0);
+        if (w->lanes[0].cache_key_most != cases[i].most)
+            fail_msg("case %zu: %d", i, w->lanes[0].cache_key_most);
+        free(w);
+    }
+}
+
 /* ---- a request that does not leave --------------------------------------- */
 
 /* The disk is full, say. */
@@ -1113,6 +1301,11 @@ static void the_first_stop_drops_nothing_that_is_paid_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_batches_that_fail_are_no_outage),
+        cmocka_unit_test(a_text_too_long_for_who_steps_in_waits_for_the_first),
+        cmocka_unit_test(one_failure_in_a_batch_calls_no_lane_down),
+        cmocka_unit_test(a_whole_batch_that_fails_is_one_failure),
+        cmocka_unit_test(keys_of_the_cache_are_for_the_requests_there_are),
         cmocka_unit_test(what_no_lane_could_take_is_nowhere),
         cmocka_unit_test(all_that_is_cut_at_once_doubles_the_allowance_once),
         cmocka_unit_test(the_first_stop_drops_nothing_that_is_paid_for),

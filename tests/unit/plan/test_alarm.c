@@ -282,6 +282,7 @@ static void rows_that_cost_twice_the_estimate_are_told(void **state)
     (void)state;
 
     v.spent = 5000; /* of earlier runs */
+    v.rows_expected = 2000;
     tr_alarm_init(&a, &opts, &v);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         v.now += TR_S;
@@ -291,6 +292,21 @@ static void rows_that_cost_twice_the_estimate_are_told(void **state)
         v.spent = 5000 + steps[i].spent;
         if (strcmp(due(&a, &v), steps[i].due) != 0)
             fail_msg("step %zu", i);
+    }
+    v = nothing; /* of many rows, or nobody knows how many, more are needed */
+    v.row_estimate = 100;
+    for (int i = 0; i < 2; i++) {
+        v.rows_expected = i ? 1000000 : -1;
+        v.spent = 0;
+        v.rows_settled = 0;
+        tr_alarm_init(&a, &opts, &v);
+        v.now += TR_S;
+        v.rows_settled = 999;
+        v.spent = 999 * 300;
+        assert_string_equal(due(&a, &v), "");
+        v.rows_settled = 1000;
+        v.spent = 1000 * 300;
+        assert_string_equal(due(&a, &v), "spend_rate:300000");
     }
     v = nothing; /* nobody estimated */
     tr_alarm_init(&a, &opts, &v);
