@@ -306,7 +306,7 @@ static void rows_that_cost_twice_the_estimate_are_told(void **state)
         assert_string_equal(due(&a, &v), "");
         v.rows_settled = 1000;
         v.spent = 1000 * 300;
-        assert_string_equal(due(&a, &v), "spend_rate:300000");
+        assert_string_equal(due(&a, &v), "spend_rate:200000");
     }
     v = nothing; /* nobody estimated */
     tr_alarm_init(&a, &opts, &v);
