@@ -66,11 +66,16 @@ const char *tr_distrust(int fd)
     return NULL;
 }
 
-const char *tr_not_ours(int fd)
+int tr_not_ours(int fd, const char **why)
 {
     struct stat st;
 
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return "is no regular file";
-    return st.st_uid != geteuid() ? "belongs to another user" : NULL;
+    *why = NULL;
+    if (fstat(fd, &st) != 0)
+        return errno;
+    if (!S_ISREG(st.st_mode))
+        *why = "is no regular file";
+    else if (st.st_uid != geteuid())
+        *why = "belongs to another user";
+    return 0;
 }

@@ -16,7 +16,8 @@ int tr_dirs_sync(const char *path);
 const char *tr_distrust(int fd);
 
 /* Why an open file is none that we made ourselves, where others may put files,
- * too. Words that go behind its name, or NULL: it may be. */
-const char *tr_not_ours(int fd);
+ * too: *why is words that go behind its name, or NULL: it may be. 0, or an
+ * errno when the disk does not say. */
+int tr_not_ours(int fd, const char **why);
 
 #endif

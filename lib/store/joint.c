@@ -41,7 +41,13 @@ static int read_all(const char *path, struct tr_buf *text, struct tr_err *err)
 
     if (fd < 0)
         return errno == ENOENT ? TR_OK : cannot(path, "read", err);
-    planted = tr_not_ours(fd);
+    errno = tr_not_ours(fd, &planted);
+    if (errno) {
+        int rc = cannot(path, "read", err);
+
+        close(fd);
+        return rc;
+    }
     if (planted) {
         close(fd);
         return tr_fail(err, TR_CONFIG, "%s %s, and is where the budget is "

@@ -35,9 +35,18 @@ static int fail(const char *path, const char *what, int errnum,
                                            "command again"));
 }
 
-/* Answers that somebody else may have made up, or could read. */
-static int fail_planted(const char *path, const char *why, struct tr_err *err)
+/* Answers that somebody else may have made up, or could read. Closes what it
+ * refuses. */
+static int check_planted(int fd, const char *path, struct tr_err *err)
 {
+    const char *why;
+    int bad = tr_not_ours(fd, &why);
+
+    if (!bad && !why)
+        return TR_OK;
+    close(fd);
+    if (bad)
+        return fail(path, "cannot be looked at", bad, err);
     return tr_fail(err, TR_CONFIG, "%s %s, and is where answers are kept that "
                    "come after the store has failed: remove it, or choose "
                    "another folder with --store", path, why);
@@ -54,9 +63,8 @@ void tr_rescue_init(struct tr_rescue *r)
 int tr_rescue_reserve(struct tr_rescue *r, const char *db_path,
                       struct tr_err *err)
 {
-    const char *planted;
     char path[PATH];
-    int fd, bad;
+    int fd, bad, rc;
 
     if (r->fd >= 0)
         return TR_OK;
@@ -64,11 +72,9 @@ int tr_rescue_reserve(struct tr_rescue *r, const char *db_path,
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return fail(path, "cannot be made", errno, err);
-    planted = tr_not_ours(fd);
-    if (planted) {
-        close(fd);
-        return fail_planted(path, planted, err);
-    }
+    rc = check_planted(fd, path, err);
+    if (rc != TR_OK)
+        return rc;
     fchmod(fd, 0600); /* whatever the umask */
     do
         bad = posix_fallocate(fd, 0, TR_RESCUE_BYTES);
@@ -322,8 +328,7 @@ static int slurp(const char *path, unsigned char **out, size_t *n,
 {
     /* O_NONBLOCK: a planted FIFO must not stall. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    int bad = 0;
-    const char *planted;
+    int bad = 0, rc;
     ssize_t got = 1;
 
     *n = 0;
@@ -331,11 +336,9 @@ static int slurp(const char *path, unsigned char **out, size_t *n,
     if (fd < 0)
         return errno == ENOENT ? TR_OK
                                : fail(path, "cannot be read", errno, err);
-    planted = tr_not_ours(fd);
-    if (planted) {
-        close(fd);
-        return fail_planted(path, planted, err);
-    }
+    rc = check_planted(fd, path, err);
+    if (rc != TR_OK)
+        return rc;
     *out = tr_alloc(TR_RESCUE_BYTES);
     if (!*out) {
         close(fd);

@@ -325,6 +325,33 @@ static void draw_row(struct fuzz_in *in, const struct place *p, size_t n,
         draw_value(in, &p[(from + i) % n], d, (from + i) % n, f);
 }
 
+static int64_t *drawn(struct drawn *d, const struct place *places,
+                      const char *key)
+{
+    const struct place *p = places;
+
+    while (strcmp(p->key, key) != 0)
+        p++;
+    return &d->n[p - places];
+}
+
+/* What a row does not say, as docs/providers.md has it. */
+static void fill_prices(struct drawn *provider, struct drawn *model)
+{
+    int64_t *in = drawn(model, model_places, "input");
+    int64_t *out = drawn(model, model_places, "output");
+    int64_t *cached = drawn(model, model_places, "cached");
+    int64_t *write = drawn(model, model_places, "cache_write");
+    bool charges = *drawn(provider, provider_places, "cache_key");
+
+    if (*drawn(provider, provider_places, "free") && *in < 0 && *out < 0)
+        *in = *out = 0;
+    if (*write < *in)
+        *write = charges && *cached >= 0 ? *in + (*in + 3) / 4 : *in;
+    if (*cached < 0)
+        *cached = *in;
+}
+
 static void check_drawn(struct fuzz_in *in)
 {
     struct tr_lane_opts o = {.env = no_env, .config_dir = folders[0]};
@@ -341,8 +368,7 @@ static void check_drawn(struct fuzz_in *in)
     draw_row(in, provider_places, COUNT(provider_places), &provider, f);
     fprintf(f, "models:\n  drawn/m:\n    odd_price: true\n");
     draw_row(in, model_places, COUNT(model_places), &model, f);
-    for (int i = 2; i < 4; i++) /* what a cache takes costs as all input */
-        model.n[i] = model.n[i] < 0 ? model.n[0] : model.n[i];
+    fill_prices(&provider, &model);
     CHECK(fflush(f) == 0);
     CHECK(ftruncate(file, 0) == 0);
     CHECK(pwrite(file, text, strlen(text), 0) == (ssize_t)strlen(text));
