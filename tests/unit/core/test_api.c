@@ -302,6 +302,40 @@ static int count_lines(const char *path)
     return n;
 }
 
+/* A folder with LINES texts in a file, and names in it for what a run makes. */
+struct place {
+    char folder[32], in[60], out[60], store[60];
+};
+
+static void make_place(struct place *at)
+{
+    snprintf(at->folder, sizeof at->folder, "/tmp/trommel-api-XXXXXX");
+    assert_non_null(mkdtemp(at->folder));
+    snprintf(at->in, sizeof at->in, "%s/in.csv", at->folder);
+    snprintf(at->out, sizeof at->out, "%s/out.csv", at->folder);
+    snprintf(at->store, sizeof at->store, "%s/store", at->folder);
+    write_lines(at->in);
+}
+
+static void remove_place(const struct place *at)
+{
+    char command[60];
+
+    snprintf(command, sizeof command, "rm -r %s", at->folder);
+    assert_int_equal(system(command), 0);
+}
+
+static int open_at(trommel_run **run, const struct place *at)
+{
+    const char *const settings[SETTINGS][2] = {
+        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", at->store},
+        {"input", at->in}, {"output", at->out},
+    };
+
+    return open_run(run, settings);
+}
+
 /* As a child does that runs the destructors of the program around. */
 static int close_in_a_child(trommel_run *run)
 {
@@ -322,23 +356,13 @@ static int close_in_a_child(trommel_run *run)
  * the store be told that nobody uses it. */
 static void a_run_is_its_own_process_s(void **state)
 {
-    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], store[60],
-         command[100];
-    const char *const settings[SETTINGS][2] = {
-        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
-        {"input", in}, {"output", out},
-    };
+    struct place at;
     trommel_run *run;
     int rc;
     (void)state;
 
-    assert_non_null(mkdtemp(folder));
-    snprintf(in, sizeof in, "%s/in.csv", folder);
-    snprintf(out, sizeof out, "%s/out.csv", folder);
-    snprintf(store, sizeof store, "%s/store", folder);
-    write_lines(in);
-    assert_int_equal(open_run(&run, settings), 0);
+    make_place(&at);
+    assert_int_equal(open_at(&run, &at), 0);
     assert_int_equal(trommel_run_step(run, 0), TROMMEL_MORE);
     assert_int_equal(close_in_a_child(run), 0);
     do
@@ -346,69 +370,50 @@ static void a_run_is_its_own_process_s(void **state)
     while (rc == TROMMEL_MORE);
     assert_int_equal(rc, TROMMEL_DONE);
     trommel_run_close(run);
-    assert_int_equal(count_lines(out), 1 + LINES);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(count_lines(at.out), 1 + LINES);
+    remove_place(&at);
 }
 
 /* A child that lives on has our descriptors, and their locks. */
 static void a_child_keeps_no_store_locked(void **state)
 {
-    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], store[60],
-         command[100];
-    const char *const settings[SETTINGS][2] = {
-        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
-        {"input", in}, {"output", out},
-    };
+    struct place at;
     trommel_run *run;
     pid_t child;
     int rc;
     (void)state;
 
-    assert_non_null(mkdtemp(folder));
-    snprintf(in, sizeof in, "%s/in.csv", folder);
-    snprintf(out, sizeof out, "%s/out.csv", folder);
-    snprintf(store, sizeof store, "%s/store", folder);
-    write_lines(in);
-    assert_int_equal(open_run(&run, settings), 0);
+    make_place(&at);
+    assert_int_equal(open_at(&run, &at), 0);
     child = fork();
     if (child == 0) {
         pause();
         _exit(0);
     }
     trommel_run_close(run); /* not finished: its partial output stays */
-    rc = open_run(&run, settings);
+    rc = open_at(&run, &at);
     assert_int_equal(kill(child, SIGKILL), 0);
     assert_int_equal(waitpid(child, NULL, 0), child);
     if (rc != 0)
         fail_msg("%s", trommel_run_error(run));
     trommel_run_close(run);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
+    remove_place(&at);
 }
 
 /* Answers that were paid for would find no store, nor a place to be rescued
  * to. */
 static void a_store_stays_where_it_was_opened(void **state)
 {
-    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], out[60], command[100];
-    const char *const settings[SETTINGS][2] = {
-        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "store"},
-        {"input", in}, {"output", out},
-    };
+    struct place at;
     int rc, here = open(".", O_RDONLY);
     trommel_run *run;
     (void)state;
 
     assert_true(here >= 0);
-    assert_non_null(mkdtemp(folder));
-    snprintf(in, sizeof in, "%s/in.csv", folder);
-    snprintf(out, sizeof out, "%s/out.csv", folder);
-    write_lines(in);
-    assert_int_equal(chdir(folder), 0);
-    rc = open_run(&run, settings);
+    make_place(&at);
+    snprintf(at.store, sizeof at.store, "store");
+    assert_int_equal(chdir(at.folder), 0);
+    rc = open_at(&run, &at);
     assert_int_equal(fchdir(here), 0); /* the program goes elsewhere */
     close(here);
     assert_int_equal(rc, 0);
@@ -419,8 +424,7 @@ static void a_store_stays_where_it_was_opened(void **state)
         fail_msg("%s", trommel_run_error(run));
     assert_int_equal(trommel_run_exit(run), 1);
     trommel_run_close(run);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
+    remove_place(&at);
 }
 
 /* The first file that the run opens would stand for it: a lock, a trace. */
