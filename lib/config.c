@@ -317,10 +317,7 @@ static int unknown_name(enum tr_rank rank, const char *name, const char *where,
         spell(meant, sizeof meant, rank, near);
     return tr_fail(err, speakers[rank].code, "%s%sunknown %s %s; %s%s%s",
                    in_file && where ? where : "", in_file && where ? ": " : "",
-                   rank == TR_FROM_SET   ? "option"
-                   : rank == TR_FROM_ENV ? "variable"
-                                         : "key",
-                   said,
+                   rank == TR_FROM_SET ? "option" : "key", said,
                    near ? "did you mean " : "see trommel help classify",
                    near ? meant : "", near ? "?" : "");
 }
@@ -580,6 +577,18 @@ static int unload(struct tr_config *cfg, struct tr_err *err)
     return TR_OK;
 }
 
+/* What Kubernetes puts into TROMMEL_METRICS_PORT for a service of the name
+ * trommel-metrics; no option takes such a value. */
+static bool is_service(const char *value)
+{
+    static const char *const begins[] = {"tcp://", "udp://", "sctp://"};
+
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+        if (strncmp(value, begins[i], strlen(begins[i])) == 0)
+            return true;
+    return false;
+}
+
 /* A budget in a variable whose name is misspelt would be none, and whoever sets
  * TROMMEL_OFFLINE does not want to pay. Names that are like none of ours are
  * somebody else's: Kubernetes makes some for a service that has our name. */
@@ -590,10 +599,12 @@ static int check_variables(struct tr_config *cfg, struct tr_err *err)
     for (char **e = environ; e && *e; e++) {
         const char *equals = strchr(*e, '=');
         const struct tr_option *opt;
-        char name[80], said[80];
+        const char *meant;
+        char name[80], spelt[80];
         size_t n = 0;
 
-        if (strncmp(*e, ours, sizeof ours - 1) != 0 || !equals || !equals[1])
+        if (strncmp(*e, ours, sizeof ours - 1) != 0 || !equals || !equals[1] ||
+            is_service(equals + 1))
             continue;
         for (const char *c = *e + sizeof ours - 1;
              c < equals && n < sizeof name - 1; c++)
@@ -601,13 +612,17 @@ static int check_variables(struct tr_config *cfg, struct tr_err *err)
                                               ? (char)(*c - 'A' + 'a') : *c;
         name[n] = '\0';
         opt = tr_option_find(tr_str_c(name));
-        if (!opt && nearest(TR_FROM_ENV, name))
-            return unknown_name(TR_FROM_ENV, name, NULL, err);
+        meant = opt ? opt->name : nearest(TR_FROM_ENV, name);
+        if (!meant)
+            continue;
+        spell(spelt, sizeof spelt, TR_FROM_ENV, meant);
+        if (!tr_str_eq_c(tr_str(*e, (size_t)(equals - *e)), spelt))
+            return tr_fail(err, TR_USAGE,
+                           "unknown variable %.*s; did you mean %s?",
+                           (int)(equals - *e), *e, spelt);
         if (opt && !(opt->where & E)) /* is refused, with what to do */
-            return tr_config_put(cfg, TR_FROM_ENV, opt->name,
-                                 tr_str_c(equals + 1),
-                                 spell(said, sizeof said, TR_FROM_ENV, name),
-                                 err);
+            return tr_config_put(cfg, TR_FROM_ENV, meant, tr_str_c(equals + 1),
+                                 spelt, err);
     }
     return TR_OK;
 }

@@ -169,7 +169,9 @@ static int fit_local(struct tr_drive *d, struct tr_err *err)
 static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
 {
     bool first = d->lane_count == 0;
-    bool in_file = tr_config_text(d->cfg, "key-file") != NULL;
+    enum tr_rank by_file = tr_config_rank(d->cfg, "key-file");
+    enum tr_rank by_env = tr_config_rank(d->cfg, "key-env");
+    bool in_file = by_file && by_file >= by_env;
     struct tr_batch_keep keep = {d, on_batch_creating, on_batch_opened};
     struct tr_batch_opts batch = {
         .keep = &keep,
@@ -180,11 +182,11 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
         .model = model,
         .base_url = first ? tr_config_text(d->cfg, "base-url") : NULL,
         .key_env = first ? tr_config_text(d->cfg, "key-env") : NULL,
-        .key_file = first ? tr_config_text(d->cfg, "key-file") : NULL,
+        .key_file = first && in_file ? tr_config_text(d->cfg, "key-file")
+                                     : NULL,
         .task_says_url = tr_config_rank(d->cfg, "base-url") == TR_FROM_TASK,
-        .task_says_key = tr_config_rank(d->cfg, "key-env") == TR_FROM_TASK,
-        .key_is_meant = tr_config_rank(d->cfg, in_file ? "key-file" : "key-env")
-                        == TR_FROM_SET,
+        .task_says_key = by_env == TR_FROM_TASK,
+        .key_is_meant = (in_file ? by_file : by_env) == TR_FROM_SET,
         .effort = first ? tr_config_text(d->cfg, "effort") : NULL,
         .proxy = tr_config_text(d->cfg, "proxy"),
         .config_dir = tr_config_dir(d->cfg),

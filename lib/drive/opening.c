@@ -84,7 +84,7 @@ static int check_examples(const struct tr_drive *d, struct tr_err *err)
     const struct tr_task_examples_file *file = &d->task.examples_file;
     const char *task = tr_config_text(d->cfg, "task");
 
-    if ((!d->task.providers_yaml.n &&
+    if ((!d->task.names_servers &&
          tr_config_rank(d->cfg, "base-url") != TR_FROM_TASK) ||
         is_beside(file->path.p, task))
         return TR_OK;

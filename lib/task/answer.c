@@ -261,8 +261,9 @@ static bool same_nocase(const char *a, const char *b, size_t n)
     return true;
 }
 
-/* Is byte i of a letter or digit? Beyond ASCII all are, but those of Latin-1
- * punctuation, U+2000 to U+2FFF, CJK punctuation and full-width forms. */
+/* Is byte i of a letter or digit? Beyond ASCII all from U+00C0 to U+1FFF are;
+ * before are signs, and behind, too, and scripts without blanks between words
+ * (Chinese) or with endings at all of them (Korean). */
 static bool word_part(struct tr_str line, size_t i)
 {
     unsigned char lead;
@@ -272,8 +273,7 @@ static bool word_part(struct tr_str line, size_t i)
     lead = (unsigned char)line.p[i];
     if (lead < 0x80)
         return letter(line.p[i]) || digit(line.p[i]);
-    return lead != 0xc2 && lead != 0xe2 && lead != 0xef &&
-           !tr_str_begins(tr_str(line.p + i, line.n - i), "\xe3\x80");
+    return lead > 0xc2 && lead < 0xe2;
 }
 
 /* Does the line have this name in it, as words of their own? */

@@ -45,6 +45,7 @@ struct tr_task {
     uint32_t option_count;
     struct tr_str providers_yaml; /* "providers:" subtree as YAML, or empty;
                                      its lines and columns are the file's */
+    bool names_servers;        /* by an address in there */
     struct tr_task_examples_file examples_file;
     struct tr_key digest;      /* of all the user decides: docs/task-file.md */
     /* Label sets beyond single labels: see below. */

@@ -257,6 +257,9 @@ static int take_providers(struct reader *r, const struct tr_yaml *n)
     if (n->kind != TR_YAML_MAP)
         return tr_fail_at(r->err, at_key(r, n),
                           "'providers:' is a map of names to their settings");
+    for (const struct tr_yaml *row = n->first; row; row = row->next)
+        r->task->names_servers |= tr_yaml_get(row, "base_url") ||
+                                  tr_yaml_get(row, "base_url_env");
     r->task->providers_yaml = tr_yaml_text(&r->task->arena, r->text, n);
     return r->task->providers_yaml.p ? TR_OK : tr_task_no_memory(r->err);
 }

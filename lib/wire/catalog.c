@@ -117,8 +117,10 @@ static void fill_prices(struct tr_catalog *c)
         const struct tr_provider *p =
             tr_catalog_row(c, tr_str(name, strcspn(name, "/")));
 
-        if (p && p->is_free && f->price_in < 0 && f->price_out < 0)
+        if (p && p->is_free && f->price_in < 0 && f->price_out < 0) {
             f->price_in = f->price_out = 0;
+            c->models[i].is_free = true;
+        }
         /* Not said; or of another input's price, which a row above replaced. */
         if (f->price_cache_write < f->price_in)
             f->price_cache_write = usual_write(p, f);
@@ -250,29 +252,37 @@ const struct tr_model *tr_catalog_facts(const struct tr_catalog *c,
     return facts_of(c, name);
 }
 
+struct tr_model_facts tr_catalog_cost(const struct tr_model *m, bool is_free)
+{
+    static const struct tr_model_facts unknown = {-1,  -1, -1, -1, 0, 0, 0,
+                                                  100, 100, 0};
+    struct tr_model_facts f = m ? m->facts : unknown;
+
+    if (!m || m->is_free)
+        f.price_in = f.price_out = f.price_cached = f.price_cache_write =
+            is_free ? 0 : -1;
+    return f;
+}
+
 bool tr_model_find(const struct tr_lane_opts *o, const char *model,
                    struct tr_model_facts *facts, char *as_of, size_t as_of_n)
 {
     struct tr_catalog *c = NULL;
     const struct tr_model *m;
     const struct tr_provider *p;
-    bool known;
+    bool is_free;
 
-    *facts = (struct tr_model_facts){-1, -1, -1, -1, 0, 0, 0, 100, 100,
-                                      0};
+    *facts = tr_catalog_cost(NULL, false);
     if (as_of_n)
         as_of[0] = '\0';
     if (tr_catalog_open(&c, o, NULL) != TR_OK)
         return false;
     p = tr_catalog_row(c, tr_str(model, strcspn(model, "/")));
     m = tr_catalog_facts(c, p, model);
-    known = m || (p && p->is_free);
-    if (m) {
-        *facts = m->facts;
+    is_free = p && p->is_free;
+    *facts = tr_catalog_cost(m, is_free);
+    if (m)
         snprintf(as_of, as_of_n, "%s", m->as_of);
-    } else if (p && p->is_free) {
-        *facts = (struct tr_model_facts){0};
-    }
     tr_catalog_close(c);
-    return known;
+    return m || is_free;
 }

@@ -384,13 +384,8 @@ static bool keep_secrets(struct http_lane *l, const struct tr_target *t)
 static int open_over_http(struct tr_lane **out, const struct tr_target *target,
                           const struct tr_lane_opts *o, struct tr_err *err)
 {
-    static const struct tr_model_facts unknown = {-1,  -1, -1, -1, 0, 0, 0,
-                                                  100, 100, 0};
-    static const struct tr_model_facts is_free = {0};
-    const struct tr_model_facts *facts =
-        target->facts ? &target->facts->facts
-        : target->is_free ? &is_free
-                          : &unknown;
+    const struct tr_model_facts facts =
+        tr_catalog_cost(target->facts, target->is_free);
     const char *headers[HEADERS_MAX + 1] = {"Content-Type: application/json",
                                             "Accept: application/json",
                                             "User-Agent: trommel/0.1"};
@@ -414,7 +409,7 @@ static int open_over_http(struct tr_lane **out, const struct tr_target *target,
                                             .proxy = o->proxy,
                                             .ca_file = ca_file},
                      err));
-    rc = tr_lane_over(out, target->dialect, o->model, facts, transport, err);
+    rc = tr_lane_over(out, target->dialect, o->model, &facts, transport, err);
     if (rc != TR_OK) {
         transport->close(transport);
         goto out;

@@ -470,8 +470,9 @@ static int check_task_row(const struct tr_layer *s, const struct tr_yaml *row,
     if (owner)
         return tr_fail(s->err, TR_CONFIG,
                        "%s:%d:%d: %s: %s is the key of %s, and a task file "
-                       "may not send it elsewhere; give --key-env %s on the "
-                       "command line if you mean it",
+                       "may not send it elsewhere; if you mean it, give "
+                       "--base-url URL --key-env %s on the command line in "
+                       "place of this row",
                        s->file, row->line, row->column, p->name, p->key_env,
                        owner->name, p->key_env);
     return TR_OK;

@@ -213,6 +213,8 @@ struct tr_provider {
 struct tr_model {
     const char *name;     /* "openai/gpt-6-luna" */
     struct tr_model_facts facts;
+    bool is_free;         /* of facts, the prices: none is said, and its
+                             provider's models are free */
     bool has_efforts;     /* efforts is known; it may be empty */
     unsigned efforts;     /* mask of enum tr_effort */
     int effort_style;     /* enum tr_effort_style; -1: the provider's */
@@ -240,6 +242,9 @@ const struct tr_provider *tr_catalog_provider(const struct tr_catalog *c,
 const struct tr_model *tr_catalog_facts(const struct tr_catalog *c,
                                         const struct tr_provider *p,
                                         const char *model);
+/* What a model costs and takes, m NULL: unknown. is_free: what has no price
+ * costs nothing where it is asked. */
+struct tr_model_facts tr_catalog_cost(const struct tr_model *m, bool is_free);
 /* The built-in provider whose key the variable holds, when the address is
  * somebody else's; NULL: the key may go there. */
 const struct tr_provider *tr_catalog_robbed(const struct tr_catalog *c,

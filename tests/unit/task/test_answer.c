@@ -187,6 +187,10 @@ static void single_labels(void **state)
          "417=? 230=bug"},
         {"417 refund\n230 bug\nSo 417 debugs \xc3\xa9" "bug, 1bug, bugs.\n",
          "417=refund 230=bug"},
+        {"417 refund\n230 bug\n" /* Chinese: no blanks between words */
+         "\xe6\x9b\xb4\xe6\xad\xa3\xef\xbc\x9a" "417"
+         "\xe5\xba\x94\xe8\xaf\xa5\xe6\x98\xaf" "bug\xe3\x80\x82\n",
+         "417=? 230=bug"},
         {"417refund\n230 bug", "417=- 230=bug"},
         {"refund 417\n230 bug", "417=- 230=bug"},
         /* labels without ids are never taken by their place */

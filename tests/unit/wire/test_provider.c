@@ -1189,6 +1189,45 @@ static void a_lane_opens_without_a_connection(void **state)
     lane->vt->close(lane);
 }
 
+/* A row of models.yaml without a price says nothing of what another address
+ * costs. */
+static void a_row_without_a_price_is_free_where_its_provider_is(void **state)
+{
+    static const struct {
+        struct tr_lane_opts o;
+        int64_t price;
+    } cases[] = {
+        {{.model = "ollama/told"}, 0},
+        {{.model = "ollama/told", .base_url = "https://gpu.example/v1",
+          .key_env = "OTHER_KEY"}, 0}, /* the user's word */
+        {{.model = "ollama/told", .base_url = "https://gpu.example/v1",
+          .key_env = "OTHER_KEY", .task_says_url = true,
+          .task_says_key = true}, -1},
+        {{.model = "ollama/told", .base_url = "https://gpu.example/v1",
+          .key_env = "OPENAI_API_KEY"}, -1},
+        {{.model = "m/told", .providers_yaml =
+              YAML("m: {base_url: \"https://gpu.example/v1\", key_env: "
+                   "OTHER_KEY, models: ollama}")}, -1},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tr_lane_opts o = cases[i].o;
+        struct tr_lane *lane;
+        struct tr_err err = {0};
+
+        o.env = some_env;
+        o.config_dir = config_dir;
+        if (tr_http_lane_open(&lane, &o, &err) != TR_OK)
+            fail_msg("case %zu: %s", i, err.text);
+        if (lane->facts.price_in != cases[i].price ||
+            lane->facts.price_cache_write != cases[i].price ||
+            lane->facts.context != 8192)
+            fail_msg("case %zu: %d", i, (int)lane->facts.price_in);
+        lane->vt->close(lane);
+    }
+}
+
 /* Who shares address, key and model shares limits; the key cannot be read. */
 static void an_account_is_address_key_and_model(void **state)
 {
@@ -1295,6 +1334,7 @@ int main(void)
         cmocka_unit_test(headers_go_to_their_own_origin),
         cmocka_unit_test(what_is_free_stands_on_this_machine),
         cmocka_unit_test(what_is_free_is_so_at_its_own_address),
+        cmocka_unit_test(a_row_without_a_price_is_free_where_its_provider_is),
         cmocka_unit_test(key_files_are_private),
         cmocka_unit_test(prices_are_exact),
         cmocka_unit_test(prices_of_a_later_day_hold_from_then_on),
