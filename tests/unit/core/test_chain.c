@@ -14,7 +14,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { LANES = 2, SHOTS = 512, ITEMS = 64, TEXTS = 600 };
+enum { LANES = 3, SHOTS = 512, ITEMS = 64, TEXTS = 600 };
 
 /* What a script may say besides outcomes: an answer without any item. */
 #define SILENCE TR_OUT_COUNT
@@ -1089,6 +1089,37 @@ static void a_text_too_long_for_who_steps_in_waits_for_the_first(void **state)
     }
 }
 
+/* The second lane comes back, the first one does not. */
+static enum tr_outcome only_the_second_returns(struct world *w, int lane,
+                                               const struct shot *shot)
+{
+    (void)shot;
+    return lane == 0 || (lane == 1 && w->now < w->paused_at)
+               ? TR_OUT_TRANSIENT : TR_OUT_OK;
+}
+
+/* The other one with room for them may come back first. */
+static void texts_that_stand_aside_go_to_whoever_comes_back(void **state)
+{
+    struct world *w = world(3, 120, only_the_second_returns);
+    (void)state;
+
+    w->is_there = once_a_second;
+    w->paused_at = 90 * TR_S;
+    for (int i = 0; i < 2; i++)
+        w->lanes[i].lane.facts.context = 1000000;
+    w->lanes[2].lane.facts.context = 2000;
+    w->tailed = -1;
+    w->tail = "x";
+    w->tail_n = 20000;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_in_range(w->now, 100 * TR_S, 300 * TR_S);
+    for (int i = 0; i < w->rows; i++)
+        assert_int_equal(w->by[i], 1);
+    free(w);
+}
+
 /* ---- a batch that brings nothing ------------------------------------------ */
 
 /* Nothing else is in a batch at the moment when the second one fails; that they
@@ -1303,6 +1334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_batches_that_fail_are_no_outage),
         cmocka_unit_test(a_text_too_long_for_who_steps_in_waits_for_the_first),
+        cmocka_unit_test(texts_that_stand_aside_go_to_whoever_comes_back),
         cmocka_unit_test(one_failure_in_a_batch_calls_no_lane_down),
         cmocka_unit_test(a_whole_batch_that_fails_is_one_failure),
         cmocka_unit_test(keys_of_the_cache_are_for_the_requests_there_are),
