@@ -1089,6 +1089,27 @@ static void a_text_too_long_for_who_steps_in_waits_for_the_first(void **state)
     }
 }
 
+/* Nobody waits for the first lane when the last one has room, too. */
+static void a_text_too_long_goes_on_to_an_open_lane_with_room(void **state)
+{
+    struct world *w = world(3, 120, out_for_a_minute);
+    (void)state;
+
+    w->is_there = once_a_second;
+    w->paused_at = 100000 * TR_S;
+    w->lanes[0].lane.facts.context = 1000000;
+    w->lanes[1].lane.facts.context = 2000;
+    w->lanes[2].lane.facts.context = 1000000;
+    w->tailed = 20;
+    w->tail = "x";
+    w->tail_n = 400000;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->by[19], 1);
+    assert_int_equal(w->by[20], 2);
+    free(w);
+}
+
 /* The second lane comes back, the first one does not. */
 static enum tr_outcome only_the_second_returns(struct world *w, int lane,
                                                const struct shot *shot)
@@ -1334,6 +1355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_batches_that_fail_are_no_outage),
         cmocka_unit_test(a_text_too_long_for_who_steps_in_waits_for_the_first),
+        cmocka_unit_test(a_text_too_long_goes_on_to_an_open_lane_with_room),
         cmocka_unit_test(texts_that_stand_aside_go_to_whoever_comes_back),
         cmocka_unit_test(one_failure_in_a_batch_calls_no_lane_down),
         cmocka_unit_test(a_whole_batch_that_fails_is_one_failure),
