@@ -236,4 +236,6 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
         add_lane(run, l, first, preview);
         first = false;
     }
+    if (!preview->forecast.requests) /* all is known: that takes no time */
+        preview->ms = 0;
 }
