@@ -83,6 +83,7 @@ struct world {
     bool goes_on;           /* something in a batch, as was said */
     struct tr_counts counts;
     struct tr_money money;
+    struct tr_preview preview;
 };
 
 /* The number in "t12". */
@@ -400,6 +401,7 @@ static void play(struct world *w)
     w->exit = rc == TR_RUN_DONE ? tr_run_exit(run, &sentence) : -1;
     tr_run_counts(run, &w->counts);
     tr_run_money(run, &w->money);
+    tr_run_preview(run, &w->preview);
     tr_run_close(run);
     tr_task_release(&task);
     if (!w->store)
@@ -867,6 +869,12 @@ static void rows_are_equal_if_they_are_for_every_lane(void **state)
     assert_int_equal(w->written, 3);
     assert_int_equal(w->lanes[1].asked[0], 2);
     assert_int_equal(w->counts.rows_twin, 1);
+
+    w->opts.dry_run = true; /* they are foreseen so, too */
+    w->read = 0;
+    play(w);
+    assert_int_equal(w->preview.distinct, 2);
+    assert_int_equal(w->preview.forecast.texts, 2);
     free(w);
 }
 
