@@ -77,6 +77,7 @@ struct world {
     enum tr_why why[TEXTS]; /* of each row that is written, */
     int by[TEXTS];          /* and the lane that said it */
     int exit;               /* of the run; -1: it did not end */
+    char sentence[1200];    /* its last one */
     int lanes_down;         /* times that a lane was called so */
     int told;               /* times that nobody's answering was said, */
     int64_t told_at;        /* first then */
@@ -191,7 +192,7 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
     }
     *reply = (struct tr_reply){
         .tag = l->w->of_lane ? 0 : s->tag, .outcome = outcome,
-        .status = ok ? 200 : 500,
+        .status = ok ? 200 : outcome == TR_OUT_LOST ? 0 : 500,
         .billing = ok ? TR_BILL_USAGE : TR_BILL_NONE,
         .text = tr_str_c(l->answer), .scores = l->scores,
         .usage = {ok ? 10 : -1, ok ? 2 : -1, -1, -1, -1},
@@ -399,6 +400,8 @@ static void play(struct world *w)
         w->now += !wait ? TR_MS / 10 : wait < most ? wait : most;
     }
     w->exit = rc == TR_RUN_DONE ? tr_run_exit(run, &sentence) : -1;
+    snprintf(w->sentence, sizeof w->sentence, "%s",
+             rc == TR_RUN_DONE ? sentence : "");
     tr_run_counts(run, &w->counts);
     tr_run_money(run, &w->money);
     tr_run_preview(run, &w->preview);
@@ -1031,6 +1034,7 @@ static void a_lane_that_stops_ends_the_run(void **state)
         w->ends = false;
         play(w);
         assert_int_equal(w->exit, rows[i].exit);
+        assert_null(strstr(w->sentence, "HTTP 0"));
         free(w);
     }
 }
