@@ -228,6 +228,18 @@ out:
     return rc;
 }
 
+/* A lane opens: what stands aside for one that is closed may be for it. */
+static int call_back(struct tr_run *run, struct tr_err *err)
+{
+    int rc = TR_OK;
+
+    TR_EACH_LANE(run, l)
+        if (l->aside.n && l->health.state != TR_LANE_OPEN)
+            TRY(clear(run, l, err));
+out:
+    return rc;
+}
+
 static const char *span_text(int64_t s, char *out, size_t size)
 {
     snprintf(out, size, "%" PRId64 "%s", s < 90 ? s : (s + 59) / 60,
@@ -354,7 +366,7 @@ int tr_chain_reply(struct tr_run *run, struct tr_run_lane *l,
         keep_refusal(run, l, reply);
     if (!closed || hopes(run, l->place))
         say_state(run, l, reply); /* else the run's last sentence says it */
-    return closed ? clear(run, l, err) : TR_OK;
+    return closed ? clear(run, l, err) : call_back(run, err);
 }
 
 /* ---- nobody left ------------------------------------------------------ */

@@ -196,29 +196,57 @@ static uint32_t take_count(struct tr_run *run, struct tr_run_lane *l,
     return n;
 }
 
+static bool has_room(struct tr_run *run, struct tr_run_lane *l,
+                     struct tr_rows *q)
+{
+    bool too_long;
+
+    take_count(run, l, q, &too_long);
+    return !too_long;
+}
+
+/* Somebody behind l is open, within the row's way, and has room for the first
+ * row of q. */
+static bool goes_on(struct tr_run *run, const struct tr_run_lane *l,
+                    struct tr_rows *q)
+{
+    uint32_t from = l->place + 1;
+
+    if (!tr_chain_goes_past(run, l, TR_WHY_TOO_LONG))
+        return false;
+    for (uint32_t i = from; i < run->lane_count; i++) {
+        struct tr_run_lane *next = &run->lanes[i];
+
+        if (next->health.state != TR_LANE_OPEN ||
+            tr_chain_from(run, next) > from)
+            continue;
+        if (has_room(run, next, q))
+            return true;
+        from = i + 1; /* it goes on from there, too */
+    }
+    return false;
+}
+
 /* A lane before l that the first row of q may still be asked by, which has room
  * for it and is closed only for now. */
-static struct tr_run_lane *has_room(struct tr_run *run, struct tr_run_lane *l,
-                                    struct tr_rows *q)
+static struct tr_run_lane *who_had_room(struct tr_run *run,
+                                        const struct tr_run_lane *l,
+                                        struct tr_rows *q)
 {
-    for (uint32_t i = q->head->lane; i < l->place; i++) {
-        struct tr_run_lane *other = &run->lanes[i];
-        bool too_long = !tr_chain_hopes(run, other);
-
-        if (!too_long)
-            take_count(run, other, q, &too_long);
-        if (!too_long)
-            return other;
-    }
+    for (uint32_t i = q->head->lane; i < l->place; i++)
+        if (tr_chain_hopes(run, &run->lanes[i]) &&
+            has_room(run, &run->lanes[i], q))
+            return &run->lanes[i];
     return NULL;
 }
 
-/* The first row of q is too long for l: an outage of who has room for it is no
- * reason to fail. It waits there, out of l's reach. */
+/* The first row of q is too long for l: where nobody else has room now, an
+ * outage of who has is no reason to fail. It waits there, out of l's reach. */
 static int too_long_for(struct tr_run *run, struct tr_run_lane *l,
                         struct tr_rows *q, struct tr_err *err)
 {
-    struct tr_run_lane *other = has_room(run, l, q);
+    struct tr_run_lane *other = goes_on(run, l, q) ? NULL
+                                                   : who_had_room(run, l, q);
     struct tr_pack *p;
 
     if (!other) {

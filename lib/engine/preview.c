@@ -24,7 +24,8 @@ static int64_t times(int64_t a, int64_t n)
 int tr_run_preview_row(struct tr_run *run, const struct tr_row *row,
                        bool known, bool *wanted, struct tr_err *err)
 {
-    int64_t n = tr_distinct_add(&run->seen, &row->key);
+    struct tr_key equal = tr_run_equal_key(run, row);
+    int64_t n = tr_distinct_add(&run->seen, &equal);
 
     if (n < 0)
         return tr_fail(err, TR_NOMEM, "out of memory for the texts seen");
@@ -236,4 +237,6 @@ void tr_run_preview(const struct tr_run *run, struct tr_preview *preview)
         add_lane(run, l, first, preview);
         first = false;
     }
+    if (!preview->forecast.requests) /* all is known: that takes no time */
+        preview->ms = 0;
 }

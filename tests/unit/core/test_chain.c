@@ -14,7 +14,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { LANES = 2, SHOTS = 512, ITEMS = 64, TEXTS = 600 };
+enum { LANES = 3, SHOTS = 512, ITEMS = 64, TEXTS = 600 };
 
 /* What a script may say besides outcomes: an answer without any item. */
 #define SILENCE TR_OUT_COUNT
@@ -77,12 +77,14 @@ struct world {
     enum tr_why why[TEXTS]; /* of each row that is written, */
     int by[TEXTS];          /* and the lane that said it */
     int exit;               /* of the run; -1: it did not end */
+    char sentence[1200];    /* its last one */
     int lanes_down;         /* times that a lane was called so */
     int told;               /* times that nobody's answering was said, */
     int64_t told_at;        /* first then */
     bool goes_on;           /* something in a batch, as was said */
     struct tr_counts counts;
     struct tr_money money;
+    struct tr_preview preview;
 };
 
 /* The number in "t12". */
@@ -190,7 +192,7 @@ static int next(struct tr_lane *lane, struct tr_reply *reply)
     }
     *reply = (struct tr_reply){
         .tag = l->w->of_lane ? 0 : s->tag, .outcome = outcome,
-        .status = ok ? 200 : 500,
+        .status = ok ? 200 : outcome == TR_OUT_LOST ? 0 : 500,
         .billing = ok ? TR_BILL_USAGE : TR_BILL_NONE,
         .text = tr_str_c(l->answer), .scores = l->scores,
         .usage = {ok ? 10 : -1, ok ? 2 : -1, -1, -1, -1},
@@ -398,8 +400,11 @@ static void play(struct world *w)
         w->now += !wait ? TR_MS / 10 : wait < most ? wait : most;
     }
     w->exit = rc == TR_RUN_DONE ? tr_run_exit(run, &sentence) : -1;
+    snprintf(w->sentence, sizeof w->sentence, "%s",
+             rc == TR_RUN_DONE ? sentence : "");
     tr_run_counts(run, &w->counts);
     tr_run_money(run, &w->money);
+    tr_run_preview(run, &w->preview);
     tr_run_close(run);
     tr_task_release(&task);
     if (!w->store)
@@ -867,6 +872,12 @@ static void rows_are_equal_if_they_are_for_every_lane(void **state)
     assert_int_equal(w->written, 3);
     assert_int_equal(w->lanes[1].asked[0], 2);
     assert_int_equal(w->counts.rows_twin, 1);
+
+    w->opts.dry_run = true; /* they are foreseen so, too */
+    w->read = 0;
+    play(w);
+    assert_int_equal(w->preview.distinct, 2);
+    assert_int_equal(w->preview.forecast.texts, 2);
     free(w);
 }
 
@@ -1023,6 +1034,7 @@ static void a_lane_that_stops_ends_the_run(void **state)
         w->ends = false;
         play(w);
         assert_int_equal(w->exit, rows[i].exit);
+        assert_null(strstr(w->sentence, "HTTP 0"));
         free(w);
     }
 }
@@ -1087,6 +1099,58 @@ static void a_text_too_long_for_who_steps_in_waits_for_the_first(void **state)
         assert_int_equal(w->by[19], 1);
         free(w);
     }
+}
+
+/* Nobody waits for the first lane when the last one has room, too. */
+static void a_text_too_long_goes_on_to_an_open_lane_with_room(void **state)
+{
+    struct world *w = world(3, 120, out_for_a_minute);
+    (void)state;
+
+    w->is_there = once_a_second;
+    w->paused_at = 100000 * TR_S;
+    w->lanes[0].lane.facts.context = 1000000;
+    w->lanes[1].lane.facts.context = 2000;
+    w->lanes[2].lane.facts.context = 1000000;
+    w->tailed = 20;
+    w->tail = "x";
+    w->tail_n = 400000;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_int_equal(w->by[19], 1);
+    assert_int_equal(w->by[20], 2);
+    free(w);
+}
+
+/* The second lane comes back, the first one does not. */
+static enum tr_outcome only_the_second_returns(struct world *w, int lane,
+                                               const struct shot *shot)
+{
+    (void)shot;
+    return lane == 0 || (lane == 1 && w->now < w->paused_at)
+               ? TR_OUT_TRANSIENT : TR_OUT_OK;
+}
+
+/* The other one with room for them may come back first. */
+static void texts_that_stand_aside_go_to_whoever_comes_back(void **state)
+{
+    struct world *w = world(3, 120, only_the_second_returns);
+    (void)state;
+
+    w->is_there = once_a_second;
+    w->paused_at = 90 * TR_S;
+    for (int i = 0; i < 2; i++)
+        w->lanes[i].lane.facts.context = 1000000;
+    w->lanes[2].lane.facts.context = 2000;
+    w->tailed = -1;
+    w->tail = "x";
+    w->tail_n = 20000;
+    play(w);
+    assert_int_equal(w->exit, 0);
+    assert_in_range(w->now, 100 * TR_S, 300 * TR_S);
+    for (int i = 0; i < w->rows; i++)
+        assert_int_equal(w->by[i], 1);
+    free(w);
 }
 
 /* ---- a batch that brings nothing ------------------------------------------ */
@@ -1303,6 +1367,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_batches_that_fail_are_no_outage),
         cmocka_unit_test(a_text_too_long_for_who_steps_in_waits_for_the_first),
+        cmocka_unit_test(a_text_too_long_goes_on_to_an_open_lane_with_room),
+        cmocka_unit_test(texts_that_stand_aside_go_to_whoever_comes_back),
         cmocka_unit_test(one_failure_in_a_batch_calls_no_lane_down),
         cmocka_unit_test(a_whole_batch_that_fails_is_one_failure),
         cmocka_unit_test(keys_of_the_cache_are_for_the_requests_there_are),
