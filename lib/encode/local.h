@@ -1,4 +1,4 @@
-/* local.h - the local lane: label vectors, fit, a worker thread.
+/* local.h - the local lane, and the arithmetic on its label vectors.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_ENCODE_LOCAL_H

@@ -419,13 +419,9 @@ static void on_created(struct tr_batch_lane *l, struct tr_group *g,
 }
 
 /* Its results are there, and for a day nobody got them: a person is told. */
-static bool is_unfetched(struct tr_group *g)
+static bool is_unfetched(const struct tr_group *g)
 {
-    if (!g->ended)
-        return false;
-    if (!g->unheard_from)
-        g->unheard_from = tr_clock_mono_ns();
-    return g->asked_at > g->unheard_from + UNHEARD_NS;
+    return g->ended && g->asked_at > g->unheard_from + UNHEARD_NS;
 }
 
 /* What was said, shortened, and what it means for the batch. */
@@ -448,6 +444,8 @@ static bool ask_again(struct tr_batch_lane *l, struct tr_group *g,
     struct tr_reply reply;
 
     classify(r, &reply);
+    if (g->ended && !g->unheard_from)
+        g->unheard_from = tr_clock_mono_ns();
     if (r->status != 404 && !is_final(reply.outcome) && !is_unfetched(g)) {
         tr_group_poll_later(l, g, reply.retry_after_ms);
         return true;

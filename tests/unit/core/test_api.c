@@ -38,6 +38,12 @@ static int open_run(trommel_run **run, const char *const (*settings)[2])
     return rc;
 }
 
+/* Nothing leaves, and nothing is known or kept: each row ends at once. */
+static const char *const offline[SETTINGS][2] = {
+    {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
+    {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
+};
+
 static void a_run_that_did_not_open_may_be_stepped(void **state)
 {
     static const struct {
@@ -79,10 +85,6 @@ static void a_run_that_did_not_open_may_be_stepped(void **state)
 
 static void a_row_without_an_id_has_its_number(void **state)
 {
-    static const char *const settings[SETTINGS][2] = {
-        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
-    };
     static const char *const ids[][2] = {
         {NULL, "0"}, {"second", "second"}, {"", ""}, {NULL, "3"}};
     enum { IDS = sizeof ids / sizeof *ids };
@@ -90,7 +92,7 @@ static void a_row_without_an_id_has_its_number(void **state)
     int seen = 0, rc;
     (void)state;
 
-    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(open_run(&run, offline), 0);
     for (int i = 0; i < IDS; i++) { /* what is refused is no row */
         assert_int_equal(trommel_run_push(run, NULL, "\xff", 1),
                          TROMMEL_EDATA);
@@ -116,15 +118,11 @@ static void a_row_without_an_id_has_its_number(void **state)
 /* Whoever pushes until there is room would push for ever. */
 static void a_run_that_is_over_takes_no_rows(void **state)
 {
-    static const char *const settings[SETTINGS][2] = {
-        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
-    };
     trommel_run *run;
     char why[400];
     (void)state;
 
-    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(open_run(&run, offline), 0);
     assert_int_equal(trommel_run_push(run, NULL, "text", 4), 0);
     trommel_run_stop(run, 130);
     while (trommel_run_step(run, 0) == TROMMEL_MORE)
@@ -138,15 +136,11 @@ static void a_run_that_is_over_takes_no_rows(void **state)
 
 static void a_row_of_blanks_is_empty(void **state)
 {
-    static const char *const settings[SETTINGS][2] = {
-        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
-    };
     const trommel_result *r;
     trommel_run *run;
     (void)state;
 
-    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(open_run(&run, offline), 0);
     assert_int_equal(trommel_run_push(run, NULL, " \t ", 3), 0);
     assert_int_equal(trommel_run_finish(run), 0);
     for (r = NULL; !r; r = trommel_run_next(run))
@@ -208,15 +202,11 @@ static int64_t now_ms(void)
 /* Below 0 is as long as the run likes, and it likes to look after itself. */
 static void a_step_without_a_limit_returns(void **state)
 {
-    static const char *const settings[SETTINGS][2] = {
-        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
-    };
     trommel_run *run;
     int64_t began;
     (void)state;
 
-    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(open_run(&run, offline), 0);
     alarm(20);
     for (int i = 0; i < 2; i++) {
         began = now_ms();
@@ -232,10 +222,6 @@ enum { RESULTS = 4096, ROWS = RESULTS + 1500 };
 /* Who takes the results at the end, or none, need not find a core busy. */
 static void results_that_nobody_takes_do_not_make_steps_spin(void **state)
 {
-    static const char *const settings[SETTINGS][2] = {
-        {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", "none"},
-    };
     const trommel_result *r;
     trommel_run *run;
     const char *text;
@@ -243,7 +229,7 @@ static void results_that_nobody_takes_do_not_make_steps_spin(void **state)
     int level, told = 0;
     (void)state;
 
-    assert_int_equal(open_run(&run, settings), 0);
+    assert_int_equal(open_run(&run, offline), 0);
     for (int i = 0; i < ROWS; i++)
         assert_int_equal(trommel_run_push(run, NULL, "text", 4), 0);
     assert_int_equal(trommel_run_finish(run), 0);
@@ -430,20 +416,17 @@ static void a_store_stays_where_it_was_opened(void **state)
 /* The first file that the run opens would stand for it: a lock, a trace. */
 static void a_closed_standard_output_is_no_output(void **state)
 {
-    char folder[] = "/tmp/trommel-api-XXXXXX", in[60], store[60], command[100];
+    struct place at;
     const char *const settings[SETTINGS][2] = {
         {"labels", "a,b"}, {"model", "openai/m"}, {"offline", "yes"},
-        {"base-url", "http://127.0.0.1:9/v1"}, {"store", store},
-        {"input", in},
+        {"base-url", "http://127.0.0.1:9/v1"}, {"store", at.store},
+        {"input", at.in},
     };
     int rc, kept[2];
     trommel_run *run;
     (void)state;
 
-    assert_non_null(mkdtemp(folder));
-    snprintf(in, sizeof in, "%s/in.csv", folder);
-    snprintf(store, sizeof store, "%s/store", folder);
-    write_lines(in);
+    make_place(&at);
     fflush(stdout);
     for (int fd = 0; fd < 2; fd++) {
         kept[fd] = fcntl(fd, F_DUPFD, 10);
@@ -458,8 +441,7 @@ static void a_closed_standard_output_is_no_output(void **state)
     assert_int_equal(rc, TROMMEL_ECANTCREATE);
     assert_non_null(strstr(trommel_run_error(run), "standard output"));
     trommel_run_close(run);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
+    remove_place(&at);
 }
 
 static void loading_twice_is_loading_once(void **state)

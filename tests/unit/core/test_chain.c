@@ -1155,6 +1155,14 @@ static void texts_that_stand_aside_go_to_whoever_comes_back(void **state)
 
 /* ---- a batch that brings nothing ------------------------------------------ */
 
+/* The first lane's take longer than --max-wait. */
+static void in_slow_batches(struct world *w)
+{
+    w->lanes[0].lane.in_batches = true;
+    w->takes = 1000 * TR_S;
+    w->retry_after_ms = 0;
+}
+
 /* Nothing else is in a batch at the moment when the second one fails; that they
  * take longer than --max-wait is no outage. */
 static void two_batches_that_fail_are_no_outage(void **state)
@@ -1162,10 +1170,8 @@ static void two_batches_that_fail_are_no_outage(void **state)
     struct world *w = world(1, 1, fails_at_first);
     (void)state;
 
-    w->lanes[0].lane.in_batches = true;
+    in_slow_batches(w);
     w->gathers = 2 * TR_S;
-    w->takes = 1000 * TR_S;
-    w->retry_after_ms = 0;
     w->how = TR_OUT_TRANSIENT;
     w->fails = 3;
     play(w);
@@ -1209,10 +1215,8 @@ static void one_failure_in_a_batch_calls_no_lane_down(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct world *w = world(2, cases[i].rows, fails_at_first);
 
-        w->lanes[0].lane.in_batches = true;
+        in_slow_batches(w);
         w->gathers = 2 * TR_S;
-        w->takes = 1000 * TR_S;
-        w->retry_after_ms = 0;
         w->how = cases[i].how;
         w->fails = cases[i].fails;
         if (cases[i].by)
@@ -1231,9 +1235,7 @@ static void a_whole_batch_that_fails_is_one_failure(void **state)
     struct world *w = world(2, 100, first_batch_fails);
     (void)state;
 
-    w->lanes[0].lane.in_batches = true;
-    w->takes = 1000 * TR_S;
-    w->retry_after_ms = 0;
+    in_slow_batches(w);
     play(w);
     assert_int_equal(w->exit, 0);
     assert_int_equal(w->lanes_down, 0);

@@ -463,6 +463,14 @@ static int target(struct tr_target *t, struct tr_lane_opts o,
     return rc;
 }
 
+static void find(struct tr_target *t, struct tr_lane_opts o, size_t i)
+{
+    struct tr_err err = {0};
+
+    if (target(t, o, &err) != TR_OK)
+        fail_msg("case %zu: %s", i, err.text);
+}
+
 static void keys_go_to_their_own_origin(void **state)
 {
     static const struct {
@@ -566,10 +574,8 @@ static void keys_go_to_their_own_origin(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tr_target t;
-        struct tr_err err = {0};
 
-        if (target(&t, cases[i].o, &err) != TR_OK)
-            fail_msg("case %zu: %s", i, err.text);
+        find(&t, cases[i].o, i);
         assert_string_equal(t.url, cases[i].url);
         assert_string_equal(t.key, cases[i].key);
         assert_string_equal(t.model, cases[i].model);
@@ -839,10 +845,8 @@ static void headers_go_to_their_own_origin(void **state)
                  "  moved: {like: m, base_url: \"https://y.example\"}\n");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tr_target t;
-        struct tr_err err = {0};
 
-        if (target(&t, cases[i].o, &err) != TR_OK)
-            fail_msg("case %zu: %s", i, err.text);
+        find(&t, cases[i].o, i);
         for (size_t k = 0; k < 2; k++)
             if (strcmp(t.headers[k], cases[i].sent[k]) != 0)
                 fail_msg("case %zu: header %zu is \"%s\"", i, k,
@@ -911,10 +915,8 @@ static void what_is_free_is_so_at_its_own_address(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tr_target t;
-        struct tr_err err = {0};
 
-        if (target(&t, cases[i].o, &err) != TR_OK)
-            fail_msg("case %zu: %s", i, err.text);
+        find(&t, cases[i].o, i);
         if (t.is_free != cases[i].is_free)
             fail_msg("case %zu: %d", i, t.is_free);
     }
