@@ -141,13 +141,6 @@ static int64_t unusable(const struct tr_counts *c)
     return rows;
 }
 
-/* Of two limits, 0 where none is known: a ceiling of the user's own lifts none
- * of the provider's. */
-static double tighter(double a, double b)
-{
-    return a > 0 && (b <= 0 || a < b) ? a : b;
-}
-
 /* Each lane has prices, limits and answers of its own. */
 static struct tr_quote quote_lane(const struct tr_run *run,
                                   const struct tr_run_lane *l,
@@ -156,8 +149,9 @@ static struct tr_quote quote_lane(const struct tr_run *run,
 {
     const struct tr_pace_opts *o = &l->pace.opts;
     struct tr_pace_known known = {
-        .rpm = tighter(o->rpm, l->meter.rpm),
-        .tpm = tighter(o->tpm, l->meter.tpm),
+        /* A ceiling of the user's own lifts none of the provider's. */
+        .rpm = tr_pace_lower(o->rpm, l->meter.rpm),
+        .tpm = tr_pace_lower(o->tpm, l->meter.tpm),
         .latency_ms = l->meter.latency_ms,
         .concurrency = o->concurrency ? o->concurrency : AT_ONCE,
     };

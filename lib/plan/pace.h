@@ -135,4 +135,10 @@ bool tr_pace_is_short(const struct tr_pace *p, int kind, int64_t now);
 /* For people and progress: requests per minute now aimed at, 0 unknown. */
 double tr_pace_rpm(const struct tr_pace *p);
 
+/* The lower of two limits; 0: no limit. */
+static inline double tr_pace_lower(double a, double b)
+{
+    return a <= 0 || (b > 0 && b < a) ? b : a;
+}
+
 #endif

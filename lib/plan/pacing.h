@@ -15,12 +15,6 @@
 enum { TR_PACE_START = 4 }; /* requests in flight that nobody has to learn */
 #define TR_PACE_TURNS_S 60.0 /* requests may owe so much after a refusal */
 
-/* The lower of two limits; 0: no limit. */
-static inline double tr_pace_lower(double a, double b)
-{
-    return a <= 0 || (b > 0 && b < a) ? b : a;
-}
-
 /* ---- pace_rate.c ------------------------------------------------------- */
 
 bool tr_pace_knows_limit(const struct tr_pace *p);

@@ -6,8 +6,8 @@
 #include "base/mem.h"
 #include "base/secret.h"
 #include "wire/provider.h"
+#include "wire/reach.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -205,42 +205,6 @@ static bool is_in(struct tr_str host, struct tr_str name)
            (!rest || host.p[rest - 1] == '.');
 }
 
-/* An address of either family in net's bytes; 0: it is none. */
-static int read_address(struct tr_str text, unsigned char net[16])
-{
-    char copy[INET6_ADDRSTRLEN];
-
-    if (text.n >= sizeof copy)
-        return 0;
-    snprintf(copy, sizeof copy, "%.*s", (int)text.n, text.p);
-    return inet_pton(AF_INET, copy, net) == 1    ? AF_INET
-           : inet_pton(AF_INET6, copy, net) == 1 ? AF_INET6 : 0;
-}
-
-/* "10.0.0.0/8": is host an address in there? */
-static bool is_in_network(struct tr_str host, struct tr_str name)
-{
-    const char *slash = memchr(name.p, '/', name.n);
-    unsigned char a[16], b[16];
-    size_t at = slash ? (size_t)(slash - name.p) : 0, bits = 0;
-    int family;
-
-    if (!slash || at + 1 == name.n || name.n - at > 4)
-        return false;
-    for (size_t i = at + 1; i < name.n; i++) {
-        if (name.p[i] < '0' || name.p[i] > '9')
-            return false;
-        bits = 10 * bits + (size_t)(name.p[i] - '0');
-    }
-    family = read_address(tr_str(name.p, at), a);
-    if (!family || read_address(host, b) != family ||
-        bits > (family == AF_INET ? 32 : 128))
-        return false;
-    if (memcmp(a, b, bits / 8) != 0)
-        return false;
-    return bits % 8 == 0 || (a[bits / 8] ^ b[bits / 8]) >> (8 - bits % 8) == 0;
-}
-
 /* Does NO_PROXY name the host, as libcurl reads it? */
 static bool is_exception(const char *url)
 {
@@ -255,7 +219,8 @@ static bool is_exception(const char *url)
     while (list && *list) {
         size_t n = strcspn(list, ", \t");
 
-        if (is_in(host, tr_str(list, n)) || is_in_network(host, tr_str(list, n)))
+        if (is_in(host, tr_str(list, n)) ||
+            tr_reach_is_in(host, tr_str(list, n)))
             return true;
         list += n + (list[n] != '\0');
     }

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Where clouds keep what a machine may know, beyond link-local. */
@@ -75,4 +76,39 @@ enum tr_reach tr_reach_of(const struct sockaddr *a)
         return TR_REACH_FAR;
     memcpy(&v6, a, sizeof v6);
     return reach_v6(&v6.sin6_addr);
+}
+
+/* An address of either family in net's bytes; 0: it is none. */
+static int read_address(struct tr_str text, unsigned char net[16])
+{
+    char copy[INET6_ADDRSTRLEN];
+
+    if (text.n >= sizeof copy)
+        return 0;
+    snprintf(copy, sizeof copy, "%.*s", (int)text.n, text.p);
+    return inet_pton(AF_INET, copy, net) == 1    ? AF_INET
+           : inet_pton(AF_INET6, copy, net) == 1 ? AF_INET6 : 0;
+}
+
+bool tr_reach_is_in(struct tr_str host, struct tr_str network)
+{
+    const char *slash = memchr(network.p, '/', network.n);
+    unsigned char a[16], b[16];
+    size_t at = slash ? (size_t)(slash - network.p) : 0, bits = 0;
+    int family;
+
+    if (!slash || at + 1 == network.n || network.n - at > 4)
+        return false;
+    for (size_t i = at + 1; i < network.n; i++) {
+        if (network.p[i] < '0' || network.p[i] > '9')
+            return false;
+        bits = 10 * bits + (size_t)(network.p[i] - '0');
+    }
+    family = read_address(tr_str(network.p, at), a);
+    if (!family || read_address(host, b) != family ||
+        bits > (family == AF_INET ? 32 : 128))
+        return false;
+    if (memcmp(a, b, bits / 8) != 0)
+        return false;
+    return bits % 8 == 0 || (a[bits / 8] ^ b[bits / 8]) >> (8 - bits % 8) == 0;
 }
