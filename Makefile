@@ -42,7 +42,7 @@ nightly:
 
 install:
 	@tools/setup
-	@cmake --log-level=NOTICE --preset release -DCMAKE_INSTALL_PREFIX=$(abspath $(PREFIX)) $(Q)
+	@cmake --log-level=NOTICE --preset release -DCMAKE_INSTALL_PREFIX=$(abspath $(patsubst ~/%,$(HOME)/%,$(PREFIX))) $(Q)
 	@cmake --build --preset release
 	@cmake --install build
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum type {
-    HEADING, FLAG, TEXT, LIST, INT, COUNT, NUM, MONEY, TIME, CHOICE, WORDS
+    HEADING, FLAG, TEXT, LIST, INT, COUNT, MONEY, TIME, CHOICE, WORDS
 };
 enum { C = 1, E = 2, T = 4, U = 8 };
 

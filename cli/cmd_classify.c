@@ -64,12 +64,12 @@ static void say_messages(struct term *term, trommel_run *run)
 
 static void run_loop(struct term *term, struct progress *progress,
                      struct exporter *exporter, struct watchdog *dog,
-                     const trommel_config *cfg, trommel_run *run)
+                     trommel_run *run)
 {
     int told = 0, state;
 
     do {
-        stop_pass_on(&told, term, cfg, run);
+        stop_pass_on(&told, term, run);
         watchdog_beat(dog);
         state = trommel_run_step(run, STEP_MS);
         watchdog_beat(dog);
@@ -103,7 +103,6 @@ static int finish(struct term *term, struct progress *progress,
     int code = trommel_run_exit(run);
     const char *why = code > 1 ? trommel_run_error(run) : NULL;
     const char *output = trommel_config_get(cfg, "output");
-    char words[200];
     bool named = code <= 1 && output && strcmp(output, "-") != 0;
 
     progress_tick(progress, run, true);
@@ -122,7 +121,7 @@ static int finish(struct term *term, struct progress *progress,
         !args_is(cfg, "dry-run", "yes"))
         summary_failed(term, run, named ? output : NULL);
     if (code > 128) /* our own doing, so the last word on it is ours too */
-        why = stop_words(words, sizeof words, cfg, run);
+        why = stop_words(run);
     if (why && *why)
         term_say(term, SAY_ERROR, why);
     return code;
@@ -197,7 +196,7 @@ static int classify(struct term *term, trommel_config *cfg)
                  : run       ? trommel_run_error(run) : "out of memory");
     } else {
         dog = start_watchdog(term, cfg, run);
-        run_loop(term, &progress, exporter, dog, cfg, run);
+        run_loop(term, &progress, exporter, dog, run);
         watchdog_stop(dog);
         code = finish(term, &progress, cfg, run);
     }

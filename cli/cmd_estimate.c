@@ -55,14 +55,13 @@ static void say_messages(struct term *term, trommel_run *run, int most)
 
 /* Between two runs nothing is under way, and the reading of a large input for a
  * sample is no step: then a signal ends the program at once. */
-static void run_loop(struct term *term, const trommel_config *cfg,
-                     trommel_run *run, int notes)
+static void run_loop(struct term *term, trommel_run *run, int notes)
 {
     int told = 0, state;
 
     stop_catch();
     do {
-        stop_pass_on(&told, term, cfg, run);
+        stop_pass_on(&told, term, run);
         state = trommel_run_step(run, STEP_MS);
         say_messages(term, run, notes);
     } while (state == TROMMEL_MORE);
@@ -70,37 +69,73 @@ static void run_loop(struct term *term, const trommel_config *cfg,
 }
 
 /* To its end; the exit code. notes: how much of what it says is passed on. */
-static int run_to_end(struct term *term, const trommel_config *cfg,
-                      trommel_run *run, int opened, int notes)
+static int run_to_end(struct term *term, trommel_run *run, int opened,
+                      int notes)
 {
-    char words[200];
     int code;
 
     if (opened == 0)
-        run_loop(term, cfg, run, notes);
+        run_loop(term, run, notes);
     say_messages(term, run, notes);
     code = opened == 0 ? trommel_run_exit(run) : trommel_exit_code(opened);
     if (code <= 1) /* it may have ended before it heard of it */
         code = stop_code();
     if (code > 128)
-        term_say(term, SAY_ERROR, stop_words(words, sizeof words, cfg, run));
+        term_say(term, SAY_ERROR, stop_words(run));
     else if (code > 1)
         term_say(term, SAY_ERROR,
                  run ? trommel_run_error(run) : "out of memory");
     return code;
 }
 
-/* --sample: some rows are asked, so that the estimate can rest on them. */
-static int ask_sample(struct term *term, trommel_config *cfg)
+/* 0, or the exit code after having said why not. The run is asked and not the
+ * command line: the task file has a say, too. */
+static int may_compare(struct term *term, const trommel_run *run, int models)
+{
+    if (models < 2)
+        return 0;
+    if (trommel_run_setting(run, "base-url", 0)) {
+        term_say(term, SAY_ERROR, "base-url is for one model: name the "
+                 "servers in config.yaml (providers:) to compare several");
+        return 2;
+    }
+    if (trommel_run_count(run, TROMMEL_BYTES_TOTAL) < 0) {
+        term_say(term, SAY_ERROR, "several models need an input that can be "
+                 "read more than once: a file, not a pipe");
+        return 2;
+    }
+    return 0;
+}
+
+static int may_ask(struct term *term, const trommel_run *run, int models)
+{
+    const char *store = trommel_run_setting(run, "store", 0);
+
+    if (store && strcmp(store, "none") == 0) {
+        term_say(term, SAY_ERROR, "--sample pays for answers and keeps them: "
+                 "it needs a store");
+        return 2;
+    }
+    return may_compare(term, run, models);
+}
+
+/* --sample: some rows are asked, so that the estimate can rest on them. models:
+ * how many are compared. */
+static int ask_sample(struct term *term, trommel_config *cfg, int models)
 {
     trommel_run *run = NULL;
     char text[500], rows[FORMAT_BYTES], known[FORMAT_BYTES];
-    char requests[FORMAT_BYTES], money[FORMAT_BYTES] = "price not known";
+    char requests[FORMAT_BYTES], money[FORMAT_BYTES] = "(price not known)";
     int opened, code;
 
     trommel_config_set(cfg, "dry-run", "no");
     opened = trommel_run_open(&run, cfg);
-    code = run_to_end(term, cfg, run, opened, SAY_WARNING);
+    code = opened == 0 ? may_ask(term, run, models) : 0;
+    if (code != 0) {
+        trommel_run_close(run);
+        return code;
+    }
+    code = run_to_end(term, run, opened, SAY_WARNING);
     if (code == 0 && !term->json) {
         int64_t spent = trommel_run_count(run, TROMMEL_SPENT_NANOUSD);
         int64_t asked = trommel_run_count(run, TROMMEL_REQUESTS);
@@ -351,18 +386,16 @@ static bool is_named(char *const *names, int n, const char *model)
 
 /* What the first run shows of the others: whom the task file has behind it, and
  * whether an input is left for them. */
-static int look_behind(struct term *term, const trommel_run *run,
-                       struct models *m)
+static int look_behind(struct term *term, const trommel_config *cfg,
+                       const trommel_run *run, struct models *m)
 {
     bool again = trommel_run_count(run, TROMMEL_BYTES_TOTAL) >= 0;
     bool told = m->chain_n > 0; /* on the command line, which wins */
     const char *more;
+    int code = may_compare(term, run, m->compared);
 
-    if (m->compared > 1 && !again) {
-        term_say(term, SAY_ERROR, "several models need an input that can be "
-                 "read more than once: a file, not a pipe");
-        return 2;
-    }
+    if (code != 0)
+        return code;
     if (m->compared == 1) { /* the task file may name it, too */
         snprintf(m->words, sizeof m->words, "%s",
                  trommel_run_setting(run, "model", 0));
@@ -372,6 +405,14 @@ static int look_behind(struct term *term, const trommel_run *run,
          i++)
         if (strcmp(more, "none") != 0 && !add_chain(m, more))
             return too_many(term);
+    /* forget_first() cannot unset what the task file says */
+    if (m->chain_n && trommel_run_setting(run, "base-url", 0) &&
+        !trommel_config_get(cfg, "base-url")) {
+        term_say(term, SAY_NOTE, "no lines for the fallbacks: the task file's "
+                 "base_url would be theirs, too; name the server in "
+                 "config.yaml (providers:) instead");
+        return 0;
+    }
     for (int i = 0; again && i < m->chain_n; i++) {
         if (is_named(m->names, m->n, m->chain[i]))
             continue;
@@ -431,15 +472,15 @@ static int estimate(struct term *term, trommel_config *cfg, struct models *m)
         if (i == m->compared)
             forget_first(cfg);
         if (asks && i < m->compared)
-            code = ask_sample(term, cfg);
+            code = ask_sample(term, cfg, m->compared);
         if (code != 0)
             break;
         trommel_config_set(cfg, "dry-run", "yes");
         opened = trommel_run_open(&run, cfg);
         if (i == 0 && opened == 0)
-            code = look_behind(term, run, m);
+            code = look_behind(term, cfg, run, m);
         if (code == 0)
-            code = run_to_end(term, cfg, run, opened,
+            code = run_to_end(term, run, opened,
                               i || term->json ? SAY_WARNING : SAY_NOTE);
         if (code == 0 && term->json) {
             printf("%s\n", trommel_run_stats_json(run));
@@ -468,9 +509,6 @@ static int with_models(struct term *term, trommel_config *cfg)
 {
     static struct models m;
     const char *model = trommel_config_get(cfg, "model");
-    const char *store = trommel_config_get(cfg, "store");
-    const char *sample = trommel_config_get(cfg, "sample");
-    bool asks = sample && strcmp(sample, "0") != 0;
     const char *more;
 
     m = (struct models){0};
@@ -481,16 +519,6 @@ static int with_models(struct term *term, trommel_config *cfg)
     for (int i = 0; (more = trommel_config_get_at(cfg, "fallback", i)); i++)
         if (strcmp(more, "none") != 0 && !add_chain(&m, more))
             return too_many(term);
-    if (m.compared > 1 && trommel_config_get(cfg, "base-url")) {
-        term_say(term, SAY_ERROR, "--base-url is for one model: name the "
-                 "servers in config.yaml (providers:) to compare several");
-        return 2;
-    }
-    if (asks && store && strcmp(store, "none") == 0) {
-        term_say(term, SAY_ERROR, "--sample pays for answers and keeps them: "
-                 "it needs a store");
-        return 2;
-    }
     return estimate(term, cfg, &m);
 }
 

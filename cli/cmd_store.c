@@ -311,15 +311,15 @@ static int show(const struct args *a, const struct tr_store_info *s)
            minute(t[1], s->last_at));
     printf("spent     %s\n", format_money(t[0], s->spent_nano));
     if (s->unknown_count)
-        printf("unknown   at most %s for %" PRId64 " requests whose outcome is "
+        printf("unknown   at most %s for %" PRId64 " request%s whose outcome is "
                "unknown; trommel store forgive %.8s\n"
                "          releases it when you know that they were not "
                "charged\n", format_money(t[0], s->unknown_nano),
-               s->unknown_count, name_of(s));
+               s->unknown_count, s->unknown_count == 1 ? "" : "s", name_of(s));
     printf("answers   %s", format_count(t[0], s->verdicts));
     if (s->failures)
-        printf(", of them %s failures (--retry-failed asks them again)",
-               format_count(t[0], s->failures));
+        printf(", of them %s failure%s (--retry-failed asks again)",
+               format_count(t[0], s->failures), s->failures == 1 ? "" : "s");
     putchar('\n');
     tr_store_origins(st, print_origin, NULL);
     rc = print_batches(st, &err);
@@ -350,9 +350,10 @@ static const char *loss_text(char *out, size_t size,
     int n = 0;
 
     if (s->verdicts || s->trouble[0])
-        n = snprintf(out, size, "%s answers would have to be paid again%s",
+        n = snprintf(out, size, "%s answer%s would have to be paid again%s",
                      s->trouble[0] ? "its unreadable"
                                    : format_count(count, s->verdicts),
+                     s->verdicts == 1 && !s->trouble[0] ? "" : "s",
                      s->batches ? "; " : "");
     batch_loss(out + n, size - (size_t)n, s, "without the store");
     return out;
@@ -408,8 +409,8 @@ static int forgive(const struct args *a, const struct tr_store_info *listed)
                "outcome\n", name_of(&s));
         return 0;
     }
-    printf("released %s of %" PRId64 " requests with an unknown outcome\n",
-           format_money(money, nano), count);
+    printf("released %s of %" PRId64 " request%s with an unknown outcome\n",
+           format_money(money, nano), count, count == 1 ? "" : "s");
     return 0;
 }
 

@@ -166,6 +166,8 @@ void progress_line(char *out, size_t size, const struct progress_view *v,
             used += (size_t)snprintf(out + used, size - used, "  %s",
                                      p.text[i]);
     }
+    if (width > columns && columns >= 0 && (size_t)columns < size)
+        out[columns] = 0; /* the rows stand alone, and do not fit */
 }
 
 /* ---- a run ------------------------------------------------------------ */

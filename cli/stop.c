@@ -6,11 +6,11 @@
  * SPDX-License-Identifier: MIT */
 #include "stop.h"
 
-#include "args.h"
 #include "format.h"
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 
 /* ---- the handler ------------------------------------------------------ */
 
@@ -65,8 +65,7 @@ int stop_code(void)
 
 /* ---- the run ---------------------------------------------------------- */
 
-static void say_stopping(struct term *term, const trommel_config *cfg,
-                         const trommel_run *run)
+static void say_stopping(struct term *term, const trommel_run *run)
 {
     int64_t n = trommel_run_count(run, TROMMEL_IN_FLIGHT);
     int64_t nano = trommel_run_count(run, TROMMEL_IN_FLIGHT_NANOUSD);
@@ -79,19 +78,18 @@ static void say_stopping(struct term *term, const trommel_config *cfg,
     else
         snprintf(text, sizeof text,
                  "waiting up to %s for %s answer%s already paid for%s%s%s%s",
-                 trommel_config_get(cfg, "grace"), format_count(count, n),
+                 trommel_run_setting(run, "grace", 0), format_count(count, n),
                  n == 1 ? "" : "s", nano > 0 ? " (" : "",
                  nano > 0 ? format_money(money, nano) : "", nano > 0 ? ")" : "",
                  again);
     term_say(term, SAY_NOTE, text);
 }
 
-void stop_pass_on(int *told, struct term *term, const trommel_config *cfg,
-                  trommel_run *run)
+void stop_pass_on(int *told, struct term *term, trommel_run *run)
 {
     while (*told < stops && *told < 2) {
         if (*told == 0)
-            say_stopping(term, cfg, run);
+            say_stopping(term, run);
         else
             take_stops(SIG_DFL); /* a third one ends it whatever it does */
         trommel_run_stop(run, stop_code());
@@ -99,19 +97,12 @@ void stop_pass_on(int *told, struct term *term, const trommel_config *cfg,
     }
 }
 
-const char *stop_words(char *out, size_t size, const trommel_config *cfg,
-                       const trommel_run *run)
+const char *stop_words(const trommel_run *run)
 {
-    int64_t rows = trommel_run_count(run, TROMMEL_ROWS_SETTLED);
-    char n[FORMAT_BYTES];
+    const char *dry = trommel_run_setting(run, "dry-run", 0);
+    const char *why = trommel_run_error(run);
 
-    if (args_is(cfg, "dry-run", "yes"))
-        snprintf(out, size, "stopped before all was planned");
-    else if (args_is(cfg, "store", "none"))
-        snprintf(out, size, "stopped; without a store nothing is kept");
-    else
-        snprintf(out, size, "stopped: %s row%s safe in the store. Run the same "
-                 "command to go on.", format_count(n, rows),
-                 rows == 1 ? " is" : "s are");
-    return out;
+    /* None: it had ended when it would have heard of it. */
+    return strcmp(dry ? dry : "no", "yes") == 0 || !*why
+               ? "stopped before all was planned" : why;
 }

@@ -16,12 +16,10 @@ void stop_leave(void);
 
 /* Before every step of a run: tells it what has come. *told: how often it was
  * told, 0 at first. */
-void stop_pass_on(int *told, struct term *term, const trommel_config *cfg,
-                  trommel_run *run);
+void stop_pass_on(int *told, struct term *term, trommel_run *run);
 /* The exit code of who was told to stop; 0: nobody was. */
 int stop_code(void);
-/* The last words on a run that was stopped, in out; returns it. */
-const char *stop_words(char *out, size_t size, const trommel_config *cfg,
-                       const trommel_run *run);
+/* The last words on a run that was stopped; the run's or static. */
+const char *stop_words(const trommel_run *run);
 
 #endif

@@ -119,7 +119,7 @@ string(APPEND flags " ${fortify}")
 string(MD5 digest "${flags}")
 string(SUBSTRING ${digest} 0 6 digest)
 string(APPEND LLAMA_BUILD -${digest})
-string(APPEND flags " -ffile-prefix-map=${DEPS}=deps")
+string(APPEND flags " \"-ffile-prefix-map=${DEPS}=deps\"")
 if(NOT EXISTS ${LLAMA_BUILD}.ok)
     # One change to the source: a context that gives vectors needs no room for
     # logits, which would be 30 to 60 MB for each core.

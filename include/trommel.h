@@ -89,7 +89,7 @@ enum trommel_count {
     TROMMEL_THROTTLED,     /* requests a limit or an overloaded server refused */
     TROMMEL_LIMIT_WAIT_MS, /* time in which only limits kept requests back */
     TROMMEL_LIMIT_WAITING, /* 1: limits keep requests back now */
-    TROMMEL_IN_FLIGHT_NANOUSD, /* bound of what the answers in flight cost */
+    TROMMEL_IN_FLIGHT_NANOUSD, /* what the answers in flight cost at most */
     TROMMEL_TOKENS_CACHE_WRITE, /* of the tokens in: kept by the provider */
     TROMMEL_CACHE_SAVED_NANOUSD, /* by the provider's prompt cache in this run;
                                    below 0: keeping cost more than it brought */
@@ -132,7 +132,8 @@ TROMMEL_API int trommel_exit_code(int code);
  * see trommel(1)); "input" may be set several times. NULL when memory is
  * out. */
 TROMMEL_API trommel_config *trommel_config_new(void);
-/* 0, or TROMMEL_EUSAGE with a sentence that names the nearest option. */
+/* 0, TROMMEL_EUSAGE with a sentence that names the nearest option, or
+ * TROMMEL_ENOMEM. */
 TROMMEL_API int trommel_config_set(trommel_config *cfg, const char *name,
                                    const char *value);
 /* Forgets whatever set it; its default holds again. 0 or TROMMEL_ENOMEM. */
@@ -169,9 +170,9 @@ TROMMEL_API const char *trommel_run_setting(const trommel_run *run,
 
 /* Bounded work; waits at most timeout_ms (below 0: as long as it takes) for
  * replies or input when there is nothing to do. TROMMEL_MORE, TROMMEL_DONE or a
- * negative code; that of open(), if that has failed. When the work is done and
- * alerts are still on their way, up to 10 s of steps look after them;
- * trommel_run_stop() then drops them. */
+ * negative code; that of open(), if that has failed. After either: DONE. When
+ * the work is done and alerts are still on their way, up to 10 s of steps look
+ * after them; trommel_run_stop() then drops them. */
 TROMMEL_API int trommel_run_step(trommel_run *run, int timeout_ms);
 TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 
@@ -205,6 +206,9 @@ TROMMEL_API const char *trommel_result_error(const trommel_result *r);
  * about to end for a reason of its own; 0 and 1 belong to a run that has done
  * all, so they and what is below become 75. */
 TROMMEL_API void trommel_run_stop(trommel_run *run, int exit_code);
+/* Ends the wait of a step for answers, from any thread, but no signal handler.
+ * Other waits are short: for a store that another run holds 200 ms at a time,
+ * for whoever reads the output 2 s. */
 TROMMEL_API void trommel_run_wakeup(trommel_run *run);
 /* What a step is about at this moment, in a few words (static); NULL outside of
  * steps, and while one waits for whoever writes the input or reads the output,

@@ -225,8 +225,6 @@ static const char *wanted(const struct tr_option *opt, struct tr_str s)
                    ? NULL
                    : "a whole number from 1 on; leave it out for the default, "
                      "or add --dry-run to ask nothing";
-    case TR_OPT_NUM:
-        return read_decimal(s, &n) ? NULL : "a number, such as 0.5";
     case TR_OPT_MONEY:
         return read_decimal(s, &n) ? NULL
                                    : "an amount in US dollars, such as 2.00";

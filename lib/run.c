@@ -313,6 +313,20 @@ void tr_run_money(const struct tr_run *run, struct tr_money *money)
     *money = run->money;
 }
 
+int64_t tr_run_in_flight_nano(const struct tr_run *run)
+{
+    int64_t sum = 0;
+
+    for (uint32_t i = 0; i < run->lane_count; i++) {
+        const struct tr_run_lane *l = &run->lanes[i];
+
+        for (const struct tr_pack *p = l->sent.head; p; p = p->next)
+            if (!l->lane->in_batches)
+                sum += p->bound;
+    }
+    return sum;
+}
+
 void tr_run_purses(const struct tr_run *run, struct tr_money *out)
 {
     out[TR_PURSE_NANO] = run->money;

@@ -181,6 +181,9 @@ void tr_run_counts(const struct tr_run *run, struct tr_counts *counts);
 void tr_run_lane_counts(const struct tr_run *run, uint32_t lane,
                         struct tr_lane_counts *counts);
 void tr_run_money(const struct tr_run *run, struct tr_money *money);
+/* Bounds of the answers in flight: less than what is reserved, which is for
+ * requests that have not left and for batches, too. */
+int64_t tr_run_in_flight_nano(const struct tr_run *run);
 /* Money, tokens and requests, by enum tr_purse. */
 void tr_run_purses(const struct tr_run *run, struct tr_money *out);
 /* Rows with label i so far; label_count numbers. */

@@ -112,7 +112,7 @@ static int conclude(struct tr_drive *d, struct tr_err *err)
         tr_fail(err, TR_OK, "stopped; without a store nothing is kept");
     else if (d->exit_code > 1 && !*sentence)
         tr_fail(err, TR_OK, "stopped: %" PRId64 " row%s safe in the store. "
-                "Run the same command to go on", c.rows_settled,
+                "Run the same command to go on.", c.rows_settled,
                 c.rows_settled == 1 ? " is" : "s are");
     else
         tr_fail(err, TR_OK, "%s", sentence);
@@ -319,12 +319,7 @@ void tr_drive_stop(struct tr_drive *d, int exit_code)
 
 int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
 {
-    struct tr_money m;
-
-    if (!d->run)
-        return 0;
-    tr_run_money(d->run, &m);
-    return m.reserved;
+    return d->run ? tr_run_in_flight_nano(d->run) : 0;
 }
 
 void tr_drive_close(struct tr_drive *d)

@@ -6,14 +6,7 @@
 
 #include "lane.h"
 
-/* What the first line of a run says about the local model. */
-#define TR_LOCAL_ABOUT                                                         \
-    "local model: English, good at topics and intents, poor at tone, irony, "  \
-    "insult and spam; for those name a language model with --model"
-
 #define TR_LOCAL_SAMPLE_MAX 2000 /* texts the label vectors are moved by */
-#define TR_LOCAL_PACK 64         /* texts a request should hold: enough for
-                                    well-filled micro-batches, under a second */
 
 struct tr_local_label {
     struct tr_str name, description;

@@ -128,8 +128,8 @@ static int rescue(struct tr_run *run, size_t n, struct tr_err *err)
 
 /* Answers go into the file, where a killed process cannot lose them, long
  * before the next commit syncs them: a request whose answer is not there yet
- * still counts as in flight (send_ready), so that a kill never costs more than
- * the requests allowed at a time. Nothing shows by this. */
+ * still counts as in flight (tr_run_send_ready()), so that a kill never costs
+ * more than the requests allowed at a time. Nothing shows by this. */
 static int save(struct tr_run *run, struct tr_err *err)
 {
     size_t n;

@@ -186,7 +186,8 @@ bool tr_guard_accept(struct tr_guard *g, const uint8_t *slots,
                      const struct tr_guest_said *said, uint32_t guests,
                      const uint64_t *sets, uint32_t rows, uint32_t pack);
 /* The pack does not; rows: that had an answer and are asked again; fresh: rows
- * in it, 0 if some were doubted before. Names the doubt, for reask(). */
+ * in it, 0 if some were doubted before. Names the doubt, for
+ * tr_guard_reask(). */
 uint16_t tr_guard_doubt(struct tr_guard *g, enum tr_guard_verdict verdict,
                         const uint8_t *slots, const struct tr_guest_said *said,
                         uint32_t guests, uint32_t rows, uint32_t fresh);

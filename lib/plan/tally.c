@@ -174,35 +174,3 @@ const char *tr_money_text(int64_t nano, char *out, size_t size)
              v / (uint64_t)TR_NANO, decimals, fraction);
     return out;
 }
-
-bool tr_money_parse(const char *text, int64_t *nano)
-{
-    int64_t value = 0, unit = TR_NANO;
-    bool digits = false, point = false;
-
-    if (*text == '$')
-        text++;
-    for (; *text; text++) {
-        if (*text == '.' && !point) {
-            point = true;
-            continue;
-        }
-        if (*text < '0' || *text > '9')
-            return false;
-        digits = true;
-        if (point) {
-            unit /= 10;
-            if (unit == 0 && *text != '0')
-                return false; /* below a nano-dollar */
-            value = add(value, (*text - '0') * unit);
-        } else {
-            if (value > (INT64_MAX - 9 * TR_NANO) / 10)
-                return false;
-            value = value * 10 + (*text - '0') * TR_NANO;
-        }
-    }
-    if (!digits || value == INT64_MAX)
-        return false;
-    *nano = value;
-    return true;
-}

@@ -67,7 +67,5 @@ int64_t tr_money_times(int64_t nano, int64_t n, int64_t times);
 
 /* "$0.0042", "$12.30": money for people; out has room for 32 bytes. */
 const char *tr_money_text(int64_t nano, char *out, size_t size);
-/* "2.00", "0.5": dollars into nano-dollars; false when it is no amount. */
-bool tr_money_parse(const char *text, int64_t *nano);
 
 #endif

@@ -595,11 +595,6 @@ int tr_source_fd(const struct tr_source *src)
     return src->feed.in ? tr_intake_fd(src->feed.in) : -1;
 }
 
-const char *tr_source_name(const struct tr_source *src, uint32_t file)
-{
-    return file < src->path_count ? tr_input_name(src, file) : "";
-}
-
 int tr_source_check_output(const struct tr_source *src, const char *path,
                            struct tr_err *err)
 {

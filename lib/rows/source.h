@@ -63,7 +63,6 @@ int tr_source_next(struct tr_source *src, struct tr_block *block,
                    struct tr_err *err);
 
 int tr_source_fd(const struct tr_source *src); /* to poll, or -1 */
-const char *tr_source_name(const struct tr_source *src, uint32_t file);
 /* Refuses a name for the output that promises another format than it will
  * have. NULL is fine. */
 int tr_source_check_output(const struct tr_source *src, const char *path,

@@ -1,7 +1,7 @@
 /* joint.h - a small file that several processes change, one at a time.
  *
  * It lies in the folder of the stores, with a lock file beside it. A change is
- * whole or not there, and on the disk when joint_write() returns.
+ * whole or not there, and on the disk when tr_joint_write() returns.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_STORE_JOINT_H

@@ -160,7 +160,8 @@ bool tr_group_has_room(const struct tr_batch_lane *l, const struct tr_group *g);
 /* Asked about next, not before floor_ms; -1: whenever it suits. */
 void tr_group_poll_later(struct tr_batch_lane *l, struct tr_group *g,
                          int64_t floor_ms);
-/* Requests to the provider; what comes of them goes to on_result(). */
+/* Requests to the provider; what comes of them goes to
+ * tr_group_on_result(). */
 void tr_group_upload(struct tr_batch_lane *l, struct tr_group *g);
 /* From here on the provider may have it. */
 void tr_group_create(struct tr_batch_lane *l, struct tr_group *g);

@@ -71,7 +71,7 @@ struct tr_slot {
  * on purpose: see tr_http_socket_changed(). */
 struct tr_watch {
     unsigned char wanted, known; /* CURL_POLL_IN | CURL_POLL_OUT */
-    bool ours;                   /* from open_socket(): we close it, too */
+    bool ours;                   /* we opened it, and close it, too */
     bool added;                  /* epoll has it, be known 0 */
 };
 

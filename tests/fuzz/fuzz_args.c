@@ -64,7 +64,6 @@ static void check_values(const struct tr_config *cfg)
                   INT64_C(366) * 86400000); /* times 10^6 is still a number */
             break;
         case TR_OPT_MONEY:
-        case TR_OPT_NUM:
             CHECK(tr_config_nano(cfg, o->name) >= 0);
             break;
         default:
