@@ -306,7 +306,7 @@ static void say_basis(struct term *term, const struct found *f)
                  "answer of the model is known yet; --sample 100 asks 100 rows "
                  "and reckons with what they used");
     if (f->unlimited)
-        term_say(term, SAY_NOTE, "the time is a guess where no limit is known: "
+        term_say(term, SAY_NOTE, "the time is not known where no limit is: "
                  "--rpm and --tpm say yours");
 }
 

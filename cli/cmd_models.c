@@ -156,7 +156,10 @@ int cmd_models(int argc, char **argv)
         fputs(usage, stdout);
         goto out;
     }
-    if (argc > 2 || word[0] == '-')
+    if (word[0] == '-')
+        TRY(tr_fail(&err, TR_USAGE, "unknown option %s; see trommel help "
+                    "models", word));
+    if (argc > 2)
         TRY(tr_fail(&err, TR_USAGE, "one word at most; see trommel help "
                     "models"));
     TRY(rc);

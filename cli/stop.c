@@ -80,7 +80,8 @@ static void say_stopping(struct term *term, const trommel_run *run)
                  "waiting up to %s for %s answer%s already paid for%s%s%s%s",
                  trommel_run_setting(run, "grace", 0), format_count(count, n),
                  n == 1 ? "" : "s", nano > 0 ? " (" : "",
-                 nano > 0 ? format_money(money, nano) : "", nano > 0 ? ")" : "",
+                 nano > 0 ? format_money(money, nano) : "",
+                 nano > 0 ? " at most)" : "",
                  again);
     term_say(term, SAY_NOTE, text);
 }

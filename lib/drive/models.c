@@ -191,6 +191,7 @@ static int open_lane(struct tr_drive *d, const char *model, struct tr_err *err)
         .proxy = tr_config_text(d->cfg, "proxy"),
         .config_dir = tr_config_dir(d->cfg),
         .providers_yaml = d->task.providers_yaml,
+        .task_path = tr_config_text(d->cfg, "task"),
         .allow_http = tr_config_flag(d->cfg, "allow-http"),
         .allow_link_local = tr_config_flag(d->cfg, "allow-link-local"),
         .keyless = d->dry_run || tr_config_flag(d->cfg, "offline"),

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "plan/tally.h"
+#include "task/prompt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -50,7 +52,7 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
         if (strcmp(format, formats[i]) == 0)
             o->format = (enum tr_format)i;
     if (delimiter && (strcmp(delimiter, "\\t") == 0 ||
-                      strcmp(delimiter, "tab") == 0))
+                      strcasecmp(delimiter, "tab") == 0))
         o->delimiter = '\t';
     else if (delimiter && strlen(delimiter) == 1 && delimiter[0] != '"' &&
              delimiter[0] != '\n' && delimiter[0] != '\r')
@@ -344,6 +346,12 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
     int rc = TR_OK;
 
     TR_ASSERT(parsed); /* config.c has looked at the words */
+    if (o.min_prompt > TR_PROMPT_VERSION)
+        return tr_fail(err, TR_USAGE, "--min-prompt %s: this trommel asks with "
+                       "version %d of its prompt, so no answer would count and "
+                       "each run would pay for all",
+                       tr_config_text(d->cfg, "min-prompt"),
+                       TR_PROMPT_VERSION);
     tr_buf_init(&job, 0);
     job_name(d, &job);
     o.job = job.p;

@@ -9,6 +9,7 @@
 #include "base/bounds.h"
 #include "base/clock.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #define FIT_PATIENCE TR_S /* a stream that waits has no more for so long */
@@ -468,7 +469,7 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     const struct tr_row *r = l->fresh.head;
     int64_t expected = run->env->rows_expected
         ? run->env->rows_expected(run->env->ctx) : -1;
-    char line[400], cost[32], cap[32];
+    char line[400], cost[32], cap[32], like[64] = "";
     size_t bytes = l->system.n + l->schema.n + 200;
     size_t data = 0;
     bool too_long;
@@ -499,9 +500,12 @@ static void say_bound(struct tr_run *run, struct tr_run_lane *l)
     if (!guests) /* samples of small packs, counted as rows */
         bound *= 1 + (double)tr_guard_chance_permille(&l->guard, n) / 1000 / n;
     tr_money_text((int64_t)(rows / n * bound + more), cost, sizeof cost);
+    if (rows > n)
+        snprintf(like, sizeof like, "they are as long as the first %" PRIu32
+                 " and ", n);
     snprintf(line, sizeof line, "%s: about %.0f row%s to ask cost%s at most "
-             "%s if nothing has to be asked again%s%s", l->lane->model, rows,
-             rows == 1 ? "" : "s", rows == 1 ? "s" : "", cost,
+             "%s if %snothing has to be asked again%s%s", l->lane->model, rows,
+             rows == 1 ? "" : "s", rows == 1 ? "s" : "", cost, like,
              run->opts.budget_nano >= 0 ? ", the budget is " : "",
              run->opts.budget_nano >= 0
                  ? tr_money_text(run->opts.budget_nano, cap, sizeof cap) : "");

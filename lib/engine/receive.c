@@ -533,6 +533,25 @@ static void note_form(struct tr_run *run, struct tr_run_lane *l)
                    "lines");
 }
 
+/* A lane that closes mends nothing for one in trouble. Whose trouble was noted
+ * last, and closes, leaves that to another who has it. */
+static bool trouble_goes_on(struct tr_run *run, const struct tr_run_lane *closed)
+{
+    if (!run->trouble_since || run->trouble_lane != closed)
+        return run->trouble_since != 0;
+    TR_EACH_LANE(run, l) {
+        if (l == closed || !l->health.failing_since ||
+            (l->health.state != TR_LANE_OPEN &&
+             l->health.state != TR_LANE_DOWN) || !tr_chain_has_work(run, l))
+            continue;
+        run->trouble_lane = l;
+        if (run->trouble_since < l->health.failing_since)
+            run->trouble_since = l->health.failing_since;
+        return true;
+    }
+    return false;
+}
+
 /* Since when nobody is served, and what was said last. */
 static void note_trouble(struct tr_run *run, const struct tr_pack *p,
                          const struct tr_reply *reply)
@@ -541,9 +560,7 @@ static void note_trouble(struct tr_run *run, const struct tr_pack *p,
     struct tr_run_lane *l = p->lane;
     int64_t since = l->lane->in_batches ? run->now : p->sent_at;
 
-    /* A lane that closes mends nothing for the one in trouble. */
-    if (rule->action == TR_DO_STOP && run->trouble_since &&
-        run->trouble_lane != l)
+    if (rule->action == TR_DO_STOP && trouble_goes_on(run, l))
         return;
     if (rule->action != TR_DO_AGAIN && rule->action != TR_DO_NOW &&
         !(reply->outcome == TR_OUT_BAD_REQUEST && never_served(l) &&

@@ -159,6 +159,11 @@ static int choose_text(struct tr_source *src, struct tr_err *err)
         struct tr_column *text = &src->text[src->text_count++];
 
         text->name = name;
+        for (const struct tr_column *t = src->text; t < text; t++)
+            if (tr_str_eq(t->name, name))
+                return tr_fail(err, TR_USAGE, "%s names \"%.*s\" twice; once "
+                               "is enough", src->said_text.option,
+                               (int)tr_utf8_cut(name, 40), name.p);
         if (!column_at(src, name, &text->at) &&
             (!any_name || src->columns))
             return no_column(src, name, src->said_text.option, err);

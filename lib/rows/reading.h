@@ -43,7 +43,8 @@ struct tr_found {
     size_t n, next;    /* without its line end; where the next one begins */
     enum tr_why why;
     size_t bad_at;     /* byte of the record the sentence points at */
-    const char *what, *remedy; /* clauses of the sentence, static */
+    const char *what, *remedy; /* clauses of the sentence, static or the
+                                   source's */
     uint32_t good;     /* CSV: sound fields before the bad one */
     size_t good_n;     /* and their bytes, with the last delimiter */
 };
@@ -90,6 +91,7 @@ struct tr_source {
     size_t looked; /* searched so far: lines for their end, CSV for the end
                       of blank lines */
     struct tr_found found;
+    char said[200];        /* what found.what may point to */
     struct tr_json_member *members;
     size_t member_count;
 

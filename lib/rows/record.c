@@ -259,47 +259,40 @@ static ptrdiff_t member_at(const struct tr_source *src, struct tr_str name)
     return -1;
 }
 
-/* A member of this name is missing; words: "the member to label is missing",
- * and the same where the name rather is a path into the object. */
+/* A member of this name is missing; which: what it is for. */
 static void no_member(struct tr_source *src, struct tr_str name,
-                      const char *const words[2])
+                      const char *which)
 {
     bool path = name.n && memchr(name.p, '.', name.n);
 
+    snprintf(src->said, sizeof src->said, "the member %s, \"%.*s\", is missing"
+             "%s", which, (int)tr_utf8_cut(name, 40), name.p,
+             path ? ", and only members of the outer object can be named" : "");
+    tr_utf8_tame(src->said);
     if (path)
         src->found.remedy = "bring those inside of it out, for example with "
                             "jq -c '.text = .meta.text'";
-    bad_member(src, words[path], NULL);
+    bad_member(src, src->said, NULL);
 }
 
 /* Where text and marks are in this row. */
 static void find_members(struct tr_source *src)
 {
-#define OUTER ", and only members of the outer object can be named"
     static const struct {
-        const char *not_plain, *missing[2];
+        const char *not_plain, *which;
     } marks[TR_MARKS] = {
         [TR_MARK_ID] = {"the member that names the row is not a string or "
-                        "number",
-                        {"the member that names the row is missing",
-                         "the member that names the row is missing" OUTER}},
+                        "number", "that names the row"},
         [TR_MARK_PARTY] = {"the member that keeps rows apart is not a string "
-                           "or number",
-                           {"the member that keeps rows apart is missing",
-                            "the member that keeps rows apart is missing"
-                            OUTER}},
+                           "or number", "that keeps rows apart"},
     };
-    static const char *const no_text[2] = {
-        "the member to label is missing",
-        "the member to label is missing" OUTER};
-#undef OUTER
 
     src->found.remedy = src->said_text.remedy;
     for (uint32_t t = 0; t < src->text_count; t++) {
         ptrdiff_t i = member_at(src, src->text[t].name);
 
         if (i < 0) {
-            no_member(src, src->text[t].name, no_text);
+            no_member(src, src->text[t].name, "to label");
             return;
         }
         if (src->members[i].value.p[0] != '"') {
@@ -318,7 +311,7 @@ static void find_members(struct tr_source *src)
         i = member_at(src, c->name);
         src->found.remedy = src->said_mark[k].remedy;
         if (i < 0) {
-            no_member(src, c->name, marks[k].missing);
+            no_member(src, c->name, marks[k].which);
             return;
         }
         if (strchr("{[", src->members[i].value.p[0])) {

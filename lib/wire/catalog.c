@@ -136,8 +136,8 @@ int tr_catalog_open(struct tr_catalog **out, const struct tr_lane_opts *o,
     int64_t today_s = o->today_s ? o->today_s : tr_clock_wall_s();
     struct tr_layer built_in = {c, TR_BY_US, "providers.yaml", "", err, false,
                               today_s};
-    struct tr_layer task = {c, TR_BY_TASK, "providers of the task", "", err,
-                            false, today_s};
+    struct tr_layer task = {c, TR_BY_TASK, o->task_path ? o->task_path : "task",
+                            "", err, false, today_s};
     struct tr_provider *ours;
     struct tr_yaml *root;
     int rc = TR_OK;

@@ -169,7 +169,8 @@ struct tr_lane_opts {
     const char *effort;     /* --effort, or NULL: lowest the model takes */
     const char *proxy;      /* --proxy: NULL none, "env", or an address */
     const char *config_dir; /* $XDG_CONFIG_HOME/trommel, or NULL */
-    struct tr_str providers_yaml; /* of the task file, or empty */
+    struct tr_str providers_yaml; /* of the task file, or empty; ... */
+    const char *task_path;        /* ... and its name, for sentences */
     /* A task file may come from somebody else: whether it said them. */
     bool task_says_url, task_says_key; /* base_url, key_env */
     bool key_is_meant;      /* key_file, else key_env, was said for this run:

@@ -402,7 +402,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     check_drawn(&in);
     if (which == 2) {
         o.providers_yaml = text;
-        snprintf(path, sizeof path, "providers of the task");
+        snprintf(path, sizeof path, "task");
     } else {
         o.config_dir = folders[which];
         snprintf(path, sizeof path, "%s/%s", folders[which], names[which]);

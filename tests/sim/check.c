@@ -138,7 +138,7 @@ static void check_purse(struct sim *w, const struct tr_money *m, int i)
 {
     int64_t held = m->spent + m->unknown + m->reserved;
     int64_t bill = w->account_bill[w->account][i];
-    int64_t handed_in = i == TR_PURSE_REQUESTS ? w->handed_in[w->account] : 0;
+    int64_t most = bill; /* that may be counted as spent */
 
     if (m->cap >= 0 && held > m->cap)
         sim_fail(w, "I5", "%s: spent %" PRId64 " + unknown %" PRId64
@@ -148,10 +148,11 @@ static void check_purse(struct sim *w, const struct tr_money *m, int i)
      * that a crash or a second stop took on its way counts as sent. */
     if (i == TR_PURSE_TOKENS && w->life_budget[i] < 0)
         return;
-    if (i == TR_PURSE_REQUESTS && m->spent > bill)
-        bill += sim_provider_forgotten(w);
-    if (m->spent > bill + handed_in && !(i == TR_PURSE_REQUESTS &&
-                             w->ended_badly))
+    if (i == TR_PURSE_REQUESTS)
+        most += w->handed_in[w->account];
+    if (i == TR_PURSE_REQUESTS && m->spent > most)
+        most += sim_provider_forgotten(w);
+    if (m->spent > most && !(i == TR_PURSE_REQUESTS && w->ended_badly))
         sim_fail(w, "I5", "%" PRId64 " %s counted as spent, %" PRId64
                  " billed", m->spent, purse_names[i], bill);
     if (bill > held)

@@ -950,6 +950,41 @@ static void what_is_never_heard_of_hides_no_outage(void **state)
     free(w);
 }
 
+/* ---- who fails, and who is used up -------------------------------------- */
+
+static enum tr_outcome fails_or_is_used_up(struct world *w, int lane,
+                                           const struct shot *shot)
+{
+    (void)shot;
+    return lane == 0 || w->lanes[1].end % 2 ? TR_OUT_TRANSIENT
+                                            : TR_OUT_EXHAUSTED;
+}
+
+/* Each has a row that nobody else takes. One fails all the time, in batches; the
+ * other does whenever it has quota again: a quota is waited for, and is no
+ * answer. */
+static void a_used_up_quota_between_failures_ends_no_outage(void **state)
+{
+    struct world *w = world(2, 2, fails_or_is_used_up);
+    (void)state;
+
+    w->opts.wait_for_quota = true;
+    w->opts.quota_probe_ms = 60000;
+    w->opts.fallback_on = 1u << TR_ON_TOO_LONG;
+    w->lanes[0].lane.in_batches = true;
+    w->lanes[0].lane.facts.context = 2000;
+    w->takes = 7200 * TR_S;
+    w->gathers = TR_S;
+    w->tailed = 1;
+    w->tail = "x";
+    w->tail_n = 100000;
+    w->lasts = 10 * 86400 * TR_S;
+    play(w);
+    assert_int_equal(w->exit, 69);
+    assert_in_range(w->now, 900 * TR_S, 2 * 86400 * TR_S);
+    free(w);
+}
+
 /* ---- how soon what failed is asked again -------------------------------- */
 
 /* What had no luck in its batch goes into the next one. What never has any
@@ -1394,6 +1429,7 @@ int main(void)
         cmocka_unit_test(rows_are_equal_if_they_are_for_every_lane),
         cmocka_unit_test(a_doubt_ends_when_its_rows_end_anyhow),
         cmocka_unit_test(what_is_never_heard_of_hides_no_outage),
+        cmocka_unit_test(a_used_up_quota_between_failures_ends_no_outage),
         cmocka_unit_test(a_text_that_fails_in_batches_waits_longer_and_longer),
         cmocka_unit_test(a_refusal_for_pace_waits_as_long_as_refusals_do),
         cmocka_unit_test(whoever_takes_nothing_fails_no_row),

@@ -500,17 +500,17 @@ static void json_lines(void **state)
          NULL},
         {"missing.jsonl", "{\"text\":\"a\"}\n{\"body\":\"b\"}\n", {0},
          "{\"text\":\"a\"," JTAIL "\n! missing.jsonl, line 2, column 1: the "
-         "member to label is missing; correct the line, or name another "
-         "member with --text" KEEP, NULL},
+         "member to label, \"text\", is missing; correct the line, or name "
+         "another member with --text" KEEP, NULL},
         {"nested.jsonl", "{\"meta\":{\"user\":{\"n\":\"a\"}}}\n",
          {.text = "meta.user.n"},
-         "! nested.jsonl, line 1, column 1: the member to label is missing, and "
-         "only members of the outer object can be named; bring those inside "
-         "of it out, for example with jq -c '.text = .meta.text'" KEEP, NULL},
+         "! nested.jsonl, line 1, column 1: the member to label, "
+         "\"meta.user.n\", is missing, and only members of the outer object "
+         "can be named; bring those inside of it out, for example with jq -c '.text = .meta.text'" KEEP, NULL},
         {"nested-id.jsonl", "{\"text\":\"a\",\"meta\":{\"id\":\"a\"}}\n",
          {.id = "meta.id"},
-         "! nested-id.jsonl, line 1, column 1: the member that names the row is "
-         "missing, and only members of the outer object can be named; bring "
+         "! nested-id.jsonl, line 1, column 1: the member that names the row, "
+         "\"meta.id\", is missing, and only members of the outer object can be named; bring "
          "those inside of it out, for example with jq -c '.text = .meta.text'"
          KEEP, NULL},
         {"dotted.jsonl", "{\"a.b\":\"x\"}\n", {.text = "a.b"},
