@@ -112,9 +112,10 @@ static int finish(struct term *term, struct progress *progress,
             why = "out of memory for the preview; run the same command again "
                   "with more memory (ulimit -v)";
         }
-    } else if ((trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 ||
-                trommel_run_count(run, TROMMEL_REQUESTS) > 0) &&
-               !term->json) {
+    } else if (!term->json &&
+               (trommel_run_count(run, TROMMEL_ROWS_SETTLED) > 0 ||
+                trommel_run_count(run, TROMMEL_SPENT_NANOUSD) > 0 ||
+                trommel_run_count(run, TROMMEL_TOKENS_IN) > 0)) {
         summary_print(term, run, named ? output : NULL,
                       progress_elapsed_ms(progress));
     }

@@ -310,8 +310,8 @@ static int show(const struct args *a, const struct tr_store_info *s)
     printf("used      %s to %s\n", minute(t[0], s->first_at),
            minute(t[1], s->last_at));
     printf("spent     %s%s\n", format_money(t[0], s->spent_nano),
-           s->spent_nano ? "" : " (a model without a known price counts as "
-           "free here)");
+           s->spent_nano || !s->verdicts
+               ? "" : " (a model without a known price counts as free here)");
     if (s->unknown_count)
         printf("unknown   at most %s for %" PRId64 " request%s whose outcome is "
                "unknown; trommel store forgive %.8s\n"

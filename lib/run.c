@@ -196,6 +196,13 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
     TR_ASSERT(lane_count >= 1 && lane_count <= TR_LANES_MAX);
 
     *out = NULL;
+    if (opts->min_prompt > TR_PROMPT_VERSION) {
+        tr_free(run);
+        return tr_fail(err, TR_USAGE, "--min-prompt %" PRId32 ": this trommel "
+                       "asks with version %d of its prompt, so no answer would "
+                       "count and each run would pay for all", opts->min_prompt,
+                       TR_PROMPT_VERSION);
+    }
     if (!run)
         return tr_fail(err, TR_NOMEM, "out of memory");
     run->env = env;

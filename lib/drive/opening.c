@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "plan/tally.h"
-#include "task/prompt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -346,12 +345,6 @@ static int open_run(struct tr_drive *d, struct tr_err *err)
     int rc = TR_OK;
 
     TR_ASSERT(parsed); /* config.c has looked at the words */
-    if (o.min_prompt > TR_PROMPT_VERSION)
-        return tr_fail(err, TR_USAGE, "--min-prompt %s: this trommel asks with "
-                       "version %d of its prompt, so no answer would count and "
-                       "each run would pay for all",
-                       tr_config_text(d->cfg, "min-prompt"),
-                       TR_PROMPT_VERSION);
     tr_buf_init(&job, 0);
     job_name(d, &job);
     o.job = job.p;
