@@ -58,7 +58,7 @@ static double seconds(int64_t ns)
 void tr_estimate_init(struct tr_estimate *e, int64_t now)
 {
     memset(e, 0, sizeof *e);
-    e->since = e->hold_until = e->last_at = e->began_at = now;
+    e->since = e->hold_until = e->last_at = e->began_at = e->woke_at = now;
     e->reacted_at = INT64_MIN;
     e->most = 1;
 }
@@ -685,6 +685,17 @@ static void tolerated(struct tr_estimate *e, int64_t sent_at, int64_t now)
         exceeded(e, sent_at, now);
 }
 
+/* Nothing was sent for longer than the rate or a wait, if they held us back: we
+ * slept, or had nothing to ask. */
+static bool was_idle(const struct tr_estimate *e, bool held, int64_t now)
+{
+    int64_t from = e->hold_until > e->last_at ? e->hold_until : e->last_at;
+    double gap = seconds(now - from);
+
+    return gap > IDLE_S &&
+           (!held || gap > 3 * e->most / tr_estimate_rate(e, true, now));
+}
+
 void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
                          int64_t sent_at, int64_t now)
 {
@@ -692,6 +703,8 @@ void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
     double surprise = tr_estimate_surprise(e, units, sent_at);
     bool echo = sent_at < e->reacted_at;
 
+    if (was_idle(e, true, now))
+        e->woke_at = now;
     tr_estimate_uncount(e, units, sent_at);
     if (e->usual.known) {
         if (!echo && units > 0)
@@ -722,6 +735,9 @@ void tr_estimate_refused(struct tr_estimate *e, double units, double wait_s,
         react(e, taken, wait_s, low, high, sent_at, now);
     else if (e->phase == TR_EST_FIND && e->last_at <= e->reacted_at)
         find(e, e->passed, now); /* nothing left since: look again */
+    /* It left before we slept: no time passed that tells of a limit. */
+    if (sent_at < e->woke_at)
+        e->anchor_count = 0;
 }
 
 /* ---- sends and answers ------------------------------- */
@@ -737,17 +753,6 @@ static void probe(struct tr_estimate *e, int64_t now)
     }
     e->probe_at = now;
     e->hold_until = tr_later(now, e->turn + e->turn / 4);
-}
-
-/* Nothing was sent for longer than the rate or a wait, if they held us back: we
- * slept, or had nothing to ask. */
-static bool was_idle(const struct tr_estimate *e, bool held, int64_t now)
-{
-    int64_t from = e->hold_until > e->last_at ? e->hold_until : e->last_at;
-    double gap = seconds(now - from);
-
-    return gap > IDLE_S &&
-           (!held || gap > 3 * e->most / tr_estimate_rate(e, true, now));
 }
 
 void tr_estimate_sent(struct tr_estimate *e, double units, bool held,
@@ -847,7 +852,7 @@ void tr_estimate_shift(struct tr_estimate *e, int64_t back)
 {
     int64_t *const times[] = {&e->since, &e->hold_until, &e->reacted_at,
                               &e->last_at, &e->began_at, &e->dark_from,
-                              &e->dark_last, &e->boundary};
+                              &e->dark_last, &e->boundary, &e->woke_at};
 
     for (size_t i = 0; i < sizeof times / sizeof *times; i++)
         if (*times[i] > INT64_MIN + back)

@@ -56,6 +56,7 @@ struct tr_estimate {
     int64_t hold_until;     /* nothing leaves before: echoes, gaps, windows */
     int64_t reacted_at;     /* refusals of older requests are echoes */
     int64_t last_at;        /* last send */
+    int64_t woke_at;        /* the last time a refusal was heard after sleep */
     int64_t idle_ns;        /* since the last anchor nothing held us so long */
     int64_t began_at;
     int64_t turn;           /* a refusal's round trip */

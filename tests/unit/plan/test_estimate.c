@@ -356,6 +356,36 @@ static void sleep_is_no_window(void **state)
     assert_true(tr_estimate_rate(&e, true, now) > 0.1);
 }
 
+/* What left before the machine slept is heard of after it: the hour between is
+ * no time in which so little was accepted. */
+static void a_refusal_heard_after_sleep_measures_no_rate(void **state)
+{
+    struct tr_estimate e;
+    int64_t now = WORLD_START, left;
+    (void)state;
+
+    tr_estimate_init(&e, now);
+    for (int i = 0; i < 12; i++, now += 100 * TR_MS) {
+        tr_estimate_sent(&e, i == 6 ? 470 : 188, false, now);
+        if (i == 6) /* one, and a large one: by chance, perhaps */
+            tr_estimate_refused(&e, 470, -1, now, now + 50 * TR_MS);
+        else
+            tr_estimate_accepted(&e, now, now + 50 * TR_MS);
+    }
+    left = now;
+    tr_estimate_sent(&e, 188, true, left);
+    now += 3473 * TR_S;
+    tr_estimate_refused(&e, 188, -1, left, now);
+    now += 67 * TR_S;
+    for (int i = 0; i < 2; i++, now += 100 * TR_MS) {
+        tr_estimate_sent(&e, 188, true, now);
+        tr_estimate_accepted(&e, now, now + 50 * TR_MS);
+    }
+    tr_estimate_sent(&e, 470, true, now);
+    tr_estimate_refused(&e, 470, -1, now, now + 50 * TR_MS);
+    assert_true(tr_estimate_rate(&e, true, now) > 3);
+}
+
 /* An hour's window may be none: somebody looks every two minutes. */
 static void darkness_is_looked_at(void **state)
 {
@@ -491,6 +521,7 @@ int main(void)
         cmocka_unit_test(rare_requests_are_no_slow_limit),
         cmocka_unit_test(hours_between_refusals_are_no_limit),
         cmocka_unit_test(sleep_is_no_window),
+        cmocka_unit_test(a_refusal_heard_after_sleep_measures_no_rate),
         cmocka_unit_test(darkness_is_looked_at),
         cmocka_unit_test(a_raised_limit_makes_no_larger_bucket),
         cmocka_unit_test(a_refusal_found_after_sleep_is_not_waited_for),
