@@ -101,7 +101,8 @@ static int finish(struct term *term, struct progress *progress,
                   const trommel_config *cfg, trommel_run *run)
 {
     int code = trommel_run_exit(run);
-    const char *why = code > 1 ? trommel_run_error(run) : NULL;
+    const char *why = code > 128 ? stop_words(run)
+                      : code > 1 ? trommel_run_error(run) : NULL;
     const char *output = trommel_config_get(cfg, "output");
     bool named = code <= 1 && output && strcmp(output, "-") != 0;
 
@@ -122,8 +123,6 @@ static int finish(struct term *term, struct progress *progress,
     if (code == 1 && term->quiet && !term->json &&
         !args_is(cfg, "dry-run", "yes"))
         summary_failed(term, run, named ? output : NULL);
-    if (code > 128) /* our own doing, so the last word on it is ours too */
-        why = stop_words(run);
     if (why && *why)
         term_say(term, SAY_ERROR, why);
     return code;

@@ -386,7 +386,8 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     case TROMMEL_LIMIT_WAITING: return c.waiting > 0;
     case TROMMEL_TOKENS_CACHE_WRITE: return c.tokens_cache_write;
     case TROMMEL_CACHE_SAVED_NANOUSD: return c.cache_saved_nano;
-    case TROMMEL_IN_FLIGHT_NANOUSD: return tr_drive_in_flight_nano(d);
+    case TROMMEL_IN_FLIGHT_NANOUSD:
+        return d->run ? tr_run_in_flight_nano(d->run) : 0;
     case TROMMEL_GUARD_PACKS:   return c.guard.packs;
     case TROMMEL_GUARD_BARE:    return c.guard.bare;
     case TROMMEL_GUARD_DOUBTS:  return c.guard.doubts;

@@ -189,20 +189,19 @@ int tr_run_open(struct tr_run **out, const struct tr_env *env,
                 struct tr_store *store, struct tr_lane *const *lanes,
                 uint32_t lane_count, struct tr_err *err)
 {
-    struct tr_run *run = tr_alloc(sizeof *run);
+    struct tr_run *run;
     uint32_t packs = TR_PACKS_ONLINE;
     int rc = TR_OK;
 
     TR_ASSERT(lane_count >= 1 && lane_count <= TR_LANES_MAX);
 
     *out = NULL;
-    if (opts->min_prompt > TR_PROMPT_VERSION) {
-        tr_free(run);
+    if (opts->min_prompt > TR_PROMPT_VERSION)
         return tr_fail(err, TR_USAGE, "--min-prompt %" PRId32 ": this trommel "
                        "asks with version %d of its prompt, so no answer would "
                        "count and each run would pay for all", opts->min_prompt,
                        TR_PROMPT_VERSION);
-    }
+    run = tr_alloc(sizeof *run);
     if (!run)
         return tr_fail(err, TR_NOMEM, "out of memory");
     run->env = env;

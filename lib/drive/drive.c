@@ -317,11 +317,6 @@ void tr_drive_stop(struct tr_drive *d, int exit_code)
     }
 }
 
-int64_t tr_drive_in_flight_nano(const struct tr_drive *d)
-{
-    return d->run ? tr_run_in_flight_nano(d->run) : 0;
-}
-
 void tr_drive_close(struct tr_drive *d)
 {
     TR_ASSERT(tr_drive_is_ours(d));

@@ -126,7 +126,5 @@ void tr_drive_close(struct tr_drive *d);
 void tr_drive_on_say(void *ctx, int level, const char *line);
 /* Fills d->env, once the parts are open. */
 void tr_drive_env(struct tr_drive *d);
-/* The same command again would cost this; for the text of a Ctrl-C. */
-int64_t tr_drive_in_flight_nano(const struct tr_drive *d);
 
 #endif

@@ -534,11 +534,13 @@ static void note_form(struct tr_run *run, struct tr_run_lane *l)
 }
 
 /* A lane that closes mends nothing for one in trouble. Whose trouble was noted
- * last, and closes, leaves that to another who has it. */
-static bool trouble_goes_on(struct tr_run *run, const struct tr_run_lane *closed)
+ * last, and closes, leaves that to another who has it. False: nobody has. */
+static bool pass_trouble_on(struct tr_run *run, const struct tr_run_lane *closed)
 {
-    if (!run->trouble_since || run->trouble_lane != closed)
-        return run->trouble_since != 0;
+    if (!run->trouble_since)
+        return false;
+    if (run->trouble_lane != closed)
+        return true;
     TR_EACH_LANE(run, l) {
         if (l == closed || !l->health.failing_since ||
             (l->health.state != TR_LANE_OPEN &&
@@ -560,7 +562,7 @@ static void note_trouble(struct tr_run *run, const struct tr_pack *p,
     struct tr_run_lane *l = p->lane;
     int64_t since = l->lane->in_batches ? run->now : p->sent_at;
 
-    if (rule->action == TR_DO_STOP && trouble_goes_on(run, l))
+    if (rule->action == TR_DO_STOP && pass_trouble_on(run, l))
         return;
     if (rule->action != TR_DO_AGAIN && rule->action != TR_DO_NOW &&
         !(reply->outcome == TR_OUT_BAD_REQUEST && never_served(l) &&

@@ -163,7 +163,7 @@ static int choose_text(struct tr_source *src, struct tr_err *err)
             if (tr_str_eq(t->name, name))
                 return tr_fail(err, TR_USAGE, "%s names \"%.*s\" twice; once "
                                "is enough", src->said_text.option,
-                               (int)tr_utf8_cut(name, 40), name.p);
+                               (int)tr_utf8_cut(name, NAME_SHOWN), name.p);
         if (!column_at(src, name, &text->at) &&
             (!any_name || src->columns))
             return no_column(src, name, src->said_text.option, err);

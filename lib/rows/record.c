@@ -268,7 +268,6 @@ static void no_member(struct tr_source *src, struct tr_str name,
     snprintf(src->said, sizeof src->said, "the member %s, \"%.*s\", is missing"
              "%s", which, (int)tr_utf8_cut(name, 40), name.p,
              path ? ", and only members of the outer object can be named" : "");
-    tr_utf8_tame(src->said);
     if (path)
         src->found.remedy = "bring those inside of it out, for example with "
                             "jq -c '.text = .meta.text'";

@@ -1,4 +1,4 @@
-/* reach.c - whose network an address belongs to.
+/* reach.c - whose network an address belongs to, and whether it is in one.
  *
  * SPDX-License-Identifier: MIT */
 #include "wire/reach.h"

@@ -506,13 +506,14 @@ static void json_lines(void **state)
          {.text = "meta.user.n"},
          "! nested.jsonl, line 1, column 1: the member to label, "
          "\"meta.user.n\", is missing, and only members of the outer object "
-         "can be named; bring those inside of it out, for example with jq -c '.text = .meta.text'" KEEP, NULL},
+         "can be named; bring those inside of it out, for example with jq -c "
+         "'.text = .meta.text'" KEEP, NULL},
         {"nested-id.jsonl", "{\"text\":\"a\",\"meta\":{\"id\":\"a\"}}\n",
          {.id = "meta.id"},
          "! nested-id.jsonl, line 1, column 1: the member that names the row, "
-         "\"meta.id\", is missing, and only members of the outer object can be named; bring "
-         "those inside of it out, for example with jq -c '.text = .meta.text'"
-         KEEP, NULL},
+         "\"meta.id\", is missing, and only members of the outer object can be "
+         "named; bring those inside of it out, for example with jq -c "
+         "'.text = .meta.text'" KEEP, NULL},
         {"dotted.jsonl", "{\"a.b\":\"x\"}\n", {.text = "a.b"},
          "{\"a.b\":\"x\"," JTAIL "\n", "1:[x]\n"},
         {"no-text.jsonl", "{\"id\":1,\"body\":\"b\"}\n", {0},
