@@ -44,7 +44,7 @@ install:
 	@tools/setup
 	@cmake --log-level=NOTICE --preset release -DCMAKE_INSTALL_PREFIX=$(abspath $(patsubst ~/%,$(HOME)/%,$(PREFIX))) $(Q)
 	@cmake --build --preset release
-	@cmake --install build
+	@umask 022; cmake --install build
 
 # Keeps what was fetched and built from elsewhere: build/_deps.
 clean:

@@ -1,10 +1,5 @@
 # install.cmake - program, library, header, pkg-config file, man page, bill of
 # materials; the local model is installed by deps.cmake.
-
-# Whatever the umask.
-set(CMAKE_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE
-    GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
-
 install(TARGETS trommel RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS libtrommel LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${CMAKE_SOURCE_DIR}/include/trommel.h
