@@ -170,11 +170,11 @@ static int read_content(struct fake_request *r, yyjson_val *content,
 }
 
 /* bytes: said elsewhere, in a system part that is no message. */
-static const char *read_messages(struct fake_request *r, yyjson_val *root,
+static const char *read_messages(struct fake_request *r, yyjson_val *messages,
                                  const struct fake_needles *needles,
                                  size_t bytes)
 {
-    yyjson_val *messages = yyjson_obj_get(root, "messages"), *message;
+    yyjson_val *message;
     size_t i, n, last = yyjson_arr_size(messages);
 
     if (!last)
@@ -237,7 +237,7 @@ static const char *read_openai(struct fake_request *r, yyjson_val *root,
     if (yyjson_equals_str(yyjson_obj_get(format, "type"), "json_schema"))
         read_schema(r, yyjson_obj_get(yyjson_obj_get(format, "json_schema"),
                                       "schema"));
-    return read_messages(r, root, needles, 0);
+    return read_messages(r, yyjson_obj_get(root, "messages"), needles, 0);
 }
 
 /* ---- Anthropic -------------------------------------------------------- */
@@ -272,7 +272,7 @@ static const char *read_anthropic(struct fake_request *r, yyjson_val *root,
     if (system && read_content(r, system, false, needles, &bytes) != TR_OK)
         return no_memory;
     r->is_explicit = true;
-    return read_messages(r, root, needles, bytes);
+    return read_messages(r, yyjson_obj_get(root, "messages"), needles, bytes);
 }
 
 /* ---- Responses -------------------------------------------------------- */
@@ -285,9 +285,10 @@ static const char *read_responses(struct fake_request *r, yyjson_val *root,
     yyjson_val *reasoning = yyjson_obj_get(root, "reasoning");
     yyjson_val *system = yyjson_obj_get(root, "instructions");
     yyjson_val *input = yyjson_obj_get(root, "input");
-    size_t bytes = yyjson_get_len(system);
+    size_t bytes = 0;
     bool has_cap;
 
+    read_cache(r, root);
     if (yyjson_obj_get(root, "messages"))
         return "Unsupported parameter: 'messages'. In the Responses API, this "
                "parameter has moved to 'input'.";
@@ -298,8 +299,12 @@ static const char *read_responses(struct fake_request *r, yyjson_val *root,
     read_effort(r, yyjson_obj_get(reasoning, "effort"));
     if (yyjson_equals_str(yyjson_obj_get(format, "type"), "json_schema"))
         read_schema(r, yyjson_obj_get(format, "schema"));
-    if (!yyjson_is_str(input))
+    if (!yyjson_is_str(input) && !yyjson_is_arr(input))
         return "Missing required parameter: 'input'.";
+    if (system && read_content(r, system, false, needles, &bytes) != TR_OK)
+        return no_memory;
+    if (yyjson_is_arr(input))
+        return read_messages(r, input, needles, bytes);
     if (read_content(r, input, true, needles, &bytes) != TR_OK)
         return no_memory;
     r->prompt_tokens += fake_tokens(bytes) + 6;

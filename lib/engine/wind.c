@@ -94,16 +94,15 @@ int tr_run_finish(struct tr_run *run, struct tr_err *err)
         rc = tr_run_commit(run, true, &moved, err);
     if (rc == TR_OK) /* what was only set, even if nothing else waits */
         rc = tr_store_commit(run->store, NULL, 0, NULL, 0, NULL, 0, err);
+    /* Who has tried the first rows has not done the job. */
     finished = !run->stopping && !run->opts.offline && !run->opts.dry_run &&
-               !run->opts.is_sample;
-    /* The ledger last: what it calls finished has a new budget next time. Who
-     * has tried the first rows has not done the job. */
+               !run->opts.is_sample &&
+               !(run->env->is_cut && run->env->is_cut(run->env->ctx));
+    /* The ledger last: what it calls finished has a new budget next time. */
     if (rc == TR_OK && finished)
         rc = tr_store_job_finish(run->store, err);
     if (rc != TR_OK)
         return rc;
-    finished = finished &&
-               !(run->env->is_cut && run->env->is_cut(run->env->ctx));
     /* Without it our share stays what we claimed: never less than we used. */
     if (!run->opts.dry_run && tr_run_purse_close(run, finished, err) != TR_OK)
         tr_run_say(run, 1, err->text);

@@ -267,6 +267,7 @@ static const struct {
     {78, "critical", "stopped, a setting is wrong"},
     {130, "warning", "stopped by Ctrl-C"},
     {143, "warning", "stopped by SIGTERM"},
+    {129, "warning", "stopped by SIGHUP"},
 };
 
 static bool next_finish(struct tr_alarm *a, const struct tr_alarm_view *v,

@@ -46,15 +46,10 @@ static void add_effort(const struct tr_quirks *q, struct tr_buf *b)
     tr_buf_addf(b, ",\"reasoning_effort\":\"%s\"", tr_effort_name(q->effort));
 }
 
-/* With a mark behind what the provider is to keep, for models that want one. */
-static void add_system(const struct tr_quirks *q, const struct tr_call *call,
-                       struct tr_buf *b)
+void tr_wire_marked(const struct tr_call *call, const char *type,
+                    struct tr_buf *b)
 {
-    if (!call->cache || !q->cache_marks || q->no_cache) {
-        tr_buf_add_json(b, call->system);
-        return;
-    }
-    tr_buf_addz(b, "[{\"type\":\"text\",\"text\":");
+    tr_buf_addf(b, "[{\"type\":\"%s\",\"text\":", type);
     tr_buf_add_json(b, call->system);
     tr_buf_addz(b, ",\"prompt_cache_breakpoint\":{\"mode\":\"explicit\"}}]");
 }
@@ -83,7 +78,10 @@ static int encode(const char *model, const struct tr_quirks *q,
     tr_buf_addz(b, ",\"messages\":[");
     if (call->system.n) {
         tr_buf_addz(b, "{\"role\":\"system\",\"content\":");
-        add_system(q, call, b);
+        if (tr_wire_marks(q, call))
+            tr_wire_marked(call, "text", b);
+        else
+            tr_buf_add_json(b, call->system);
         tr_buf_addz(b, "},");
     }
     tr_buf_addz(b, "{\"role\":\"user\",\"content\":");

@@ -107,8 +107,8 @@ extern const struct tr_dialect tr_openai, tr_responses, tr_anthropic,
 
 /* ---- pieces every dialect uses (reply.c, limits.c) -------------------- */
 
-/* The error inside a body, whatever its shape (providers.md §6.2): the first
- * message found, type and code as text; redacted, one line. */
+/* The error inside a body, whatever its shape (docs/internals/wire.md): the
+ * first message found, type and code as text; redacted, one line. */
 struct tr_wire_error {
     char message[300], type[64], code[64], param[64];
     char detail[96];   /* Google: the limit (a day's before others) or reason;
@@ -117,9 +117,9 @@ struct tr_wire_error {
     int64_t words_ms;  /* that of the whole message, 0 or less: none */
 };
 void tr_wire_error_read(struct tr_wire_error *e, struct tr_str body);
-/* Status first, text last (providers.md §6.1): outcome, billing and message
- * of a result that is not a usable 2xx answer. EXHAUSTED: money or quota is
- * gone when reply->retry_after_ms is -1, a day's limit otherwise. */
+/* Status first, text last (docs/internals/wire.md): outcome, billing and
+ * message of a result that is not a usable 2xx answer. EXHAUSTED: money or
+ * quota is gone when reply->retry_after_ms is -1, a day's limit otherwise. */
 void tr_wire_classify(const struct tr_http_result *result,
                       const struct tr_wire_error *e, struct tr_reply *reply);
 /* Learns from a 400 or 422 that names a field that was sent: changes q and
@@ -129,6 +129,15 @@ void tr_wire_adapt(struct tr_quirks *q, const struct tr_field_word *words,
 /* OpenAI's members about its prompt cache (openai.c). */
 void tr_wire_cache(const struct tr_quirks *q, const struct tr_call *call,
                    struct tr_buf *body);
+/* Is the system part to be marked as what the provider keeps? */
+static inline bool tr_wire_marks(const struct tr_quirks *q,
+                                 const struct tr_call *call)
+{
+    return call->cache && q->cache_marks && !q->no_cache;
+}
+/* It, so marked: an array of one block of that type. */
+void tr_wire_marked(const struct tr_call *call, const char *type,
+                    struct tr_buf *body);
 /* Limits and Retry-After in all their forms. now_wall_s for HTTP dates, when
  * the headers do not carry the server's own date. */
 void tr_wire_limits(struct tr_str headers, int64_t now_wall_s,
@@ -276,8 +285,8 @@ ssize_t tr_wire_read_all(int fd, char *p, size_t size);
 
 /* ---- one of them, and how to reach it (target.c) ---------------------- */
 
-/* Where a lane's requests go and with which key: the rules of design §2.1,
- * without opening anything. */
+/* Where a lane's requests go and with which key: the rules of
+ * docs/providers.md, without opening anything. */
 struct tr_target {
     const struct tr_provider *provider; /* lives as long as the catalog */
     const struct tr_model *facts;       /* NULL: unknown */

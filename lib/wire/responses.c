@@ -26,12 +26,20 @@ static int encode(const char *model, const struct tr_quirks *q,
     tr_buf_addz(b, "{\"model\":");
     tr_buf_add_json(b, tr_str_c(model));
     tr_buf_addz(b, ",\"store\":false");
-    if (call->system.n) {
-        tr_buf_addz(b, ",\"instructions\":");
-        tr_buf_add_json(b, call->system);
+    if (tr_wire_marks(q, call)) { /* "instructions" has no place for a mark */
+        tr_buf_addz(b, ",\"input\":[{\"role\":\"system\",\"content\":");
+        tr_wire_marked(call, "input_text", b);
+        tr_buf_addz(b, "},{\"role\":\"user\",\"content\":");
+        tr_buf_add_json(b, call->user);
+        tr_buf_addz(b, "}]");
+    } else {
+        if (call->system.n) {
+            tr_buf_addz(b, ",\"instructions\":");
+            tr_buf_add_json(b, call->system);
+        }
+        tr_buf_addz(b, ",\"input\":");
+        tr_buf_add_json(b, call->user);
     }
-    tr_buf_addz(b, ",\"input\":");
-    tr_buf_add_json(b, call->user);
     if (cap > 0)
         tr_buf_addf(b, ",\"max_output_tokens\":%lld",
                     (long long)(cap < CAP_MIN ? CAP_MIN : cap));

@@ -76,6 +76,20 @@ static const struct {
      "\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"answer\","
      "\"strict\":true,\"schema\":" SCHEMA "}}}"},
 
+    /* A mark stands in a block of a message only. */
+    {"responses", &strict, {.effort = -1, .cache_marks = true,
+                            .no_schema = true},
+     "{\"model\":\"m\",\"store\":false,\"input\":[{\"role\":\"system\","
+     "\"content\":[{\"type\":\"input_text\",\"text\":\"Label.\","
+     "\"prompt_cache_breakpoint\":{\"mode\":\"explicit\"}}]},"
+     "{\"role\":\"user\",\"content\":" USER_JSON "}],"
+     "\"max_output_tokens\":40,"
+     "\"prompt_cache_options\":{\"mode\":\"explicit\"}}"},
+    {"responses", &strict, {.effort = -1, .cache_marks = true,
+                            .no_schema = true, .no_cache = true},
+     "{\"model\":\"m\",\"store\":false,\"instructions\":\"Label.\",\"input\":"
+     USER_JSON ",\"max_output_tokens\":40}"},
+
     {"anthropic", &words, {.effort = -1},
      "{\"model\":\"m\",\"max_tokens\":40,\"system\":\"Label.\",\"messages\":"
      "[{\"role\":\"user\",\"content\":" USER_JSON "}]}"},

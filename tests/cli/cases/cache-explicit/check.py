@@ -2,7 +2,7 @@ import json
 import os
 import urllib.request
 
-url = os.environ["FAKE_URL"].replace("/v1", "/bill")
+url = os.environ["FAKE_URL"].replace("/v1", "/bill?reset=1")
 bill = json.load(urllib.request.urlopen(url))
 plain = bill["prompt_tokens"] * 100 + bill["completion_tokens"] * 500
 ok = bill["requests"]["ok"]
