@@ -23,7 +23,9 @@
  * process that opened it: in a child made by fork() a step is TROMMEL_EUSAGE,
  * and closing leaves all as it is. A process that changes its folder while a
  * run is open gives absolute names of files; the store stays where it was
- * opened. The library takes no signals, never exits and writes to no stream.
+ * opened. The library takes no signals, never exits and writes to no stream: but for
+ * rows to standard output, with "input" and without "output", and a broken
+ * invariant, which ends the process with a line on standard error.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TROMMEL_H
@@ -149,7 +151,8 @@ TROMMEL_API int64_t trommel_config_ms(const trommel_config *cfg,
 TROMMEL_API const char *trommel_config_get_at(const trommel_config *cfg,
                                               const char *name, int i);
 /* Takes TROMMEL_* environment variables and the user's config file for what
- * set() has not set; called again, anew. Optional. */
+ * set() has not set; called again, anew. Optional. TROMMEL_EUSAGE for a
+ * variable, TROMMEL_ECONFIG for the file, TROMMEL_ENOMEM. */
 TROMMEL_API int trommel_config_load(trommel_config *cfg);
 TROMMEL_API const char *trommel_config_error(const trommel_config *cfg);
 TROMMEL_API void trommel_config_free(trommel_config *cfg);
@@ -157,10 +160,12 @@ TROMMEL_API void trommel_config_free(trommel_config *cfg);
 /* ---- a run ------------------------------------------------------------ */
 
 /* Opens task, input, store, model and output. *out is set even on failure, so
- * that it can be asked for the error; close it in any case. cfg may be freed
+ * that it can be asked for the error (NULL only when memory is out: step, error,
+ * exit, setting and close take that); close it in any case. cfg may be freed
  * afterwards. Without "input" the rows are pushed and the results taken by
- * next(); "output", "head" and "sample" are TROMMEL_EUSAGE then. With
- * "wait-lock" and a store that another run holds, the steps wait for it. */
+ * next(); "output", "head", "sample" and "apart" are TROMMEL_EUSAGE then, and
+ * "order" = "completed" is with one. With "wait-lock" and a store that another
+ * run holds, the steps wait for it. */
 TROMMEL_API int trommel_run_open(trommel_run **out, const trommel_config *cfg);
 
 /* The i-th value, from 0, that a setting has in this run, the task file's
@@ -178,8 +183,9 @@ TROMMEL_API const char *trommel_run_error(const trommel_run *run);
 
 /* Hands one row in (copied). id NULL: the row number, from 0, as in
  * trommel_result_row(). 0, TROMMEL_FULL, or a negative code; a text that is not
- * valid UTF-8 is TROMMEL_EDATA. One of blanks is not asked: "empty_text". A run
- * that has ended by itself (a budget, a quota, a full disk) takes none: the code
+ * valid UTF-8 or longer than 8 MiB is TROMMEL_EDATA, one for a run that reads
+ * files or after finish() TROMMEL_EUSAGE. Blanks are not asked: "empty_text". A
+ * run that has ended by itself (a budget, a quota, a full disk) takes none: the code
  * of its last step, or TROMMEL_ESTOPPED; trommel_run_error() says why. */
 TROMMEL_API int trommel_run_push(trommel_run *run, const char *id,
                                  const char *text, size_t text_len);
@@ -211,8 +217,9 @@ TROMMEL_API void trommel_run_stop(trommel_run *run, int exit_code);
  * for whoever reads the output 2 s. */
 TROMMEL_API void trommel_run_wakeup(trommel_run *run);
 /* What a step is about at this moment, in a few words (static); NULL outside of
- * steps, and while one waits for whoever writes the input or reads the output,
- * which may take for ever. For who watches whether steps return. */
+ * steps, while one waits for whoever reads the output, which may take for ever,
+ * and while a run that waited for a store opens. For who watches whether steps
+ * return. */
 TROMMEL_API const char *trommel_run_doing(const trommel_run *run);
 
 /* After DONE or a negative code: the program's exit code. Above 1 the

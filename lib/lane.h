@@ -41,7 +41,8 @@ struct tr_call {
     size_t item_count;
 };
 
-/* One attempt, ready to leave. body and texts live until its reply. */
+/* One attempt, ready to leave. body and texts live until its reply (in batches
+ * until start() returns). */
 struct tr_shot {
     uint64_t tag;               /* comes back in the reply; never 0 */
     uint64_t attempt;           /* its number in the store, for batches */
@@ -166,7 +167,7 @@ struct tr_lane {
     int batch_pct;               /* their price in percent; 0: not known */
     bool decides;                /* takes struct tr_question, not a prompt */
     uint32_t pack_auto;          /* texts per request unless the user says
-                                    more; 0: as many as are useful */
+                                    how many; 0: as many as are useful */
     uint32_t questions_max, options_max; /* where it decides: per request, per
                                             question; 0: no limit */
     int concurrency_max;         /* the lane's own ceiling; 0: none */

@@ -1,9 +1,9 @@
-/* nouns.h - the data of the program: read this first, then run.c.
+/* nouns.h - the data of the program: read this first, then run.h.
  *
  *   row      one input record: its bytes, the text to ask about, its verdict
  *   block    consecutive rows and the bytes they live in
  *   verdict  what a row ended in: labels, or a reason why not
- *   item     a row's place in a pack: the text under a fresh random id
+ *   item     a text in a pack, a row's or a guest's, under a fresh random id
  *   guest    an item that is no row: its answer is known (plan/guard.h)
  *   pack     items that share one request
  *   attempt  one request of a pack: intent, reservation, outcome
@@ -41,7 +41,7 @@
     X(TR_WHY_NO_ANSWER, "no_answer", 0,                                        \
       "requests for this text alone kept failing while others succeeded")      \
     X(TR_WHY_EMPTY, "empty_text", 0, "there is no text to label")              \
-    X(TR_WHY_NOT_ASKED, "not_asked", 0, "not asked yet (offline or stopped)")  \
+    X(TR_WHY_NOT_ASKED, "not_asked", 0, "not asked yet (--offline)")          \
     X(TR_WHY_BAD_FIELDS, "bad_fields", 0, "wrong number of fields")            \
     X(TR_WHY_BAD_QUOTE, "bad_quote", 0, "a quote is not closed or misplaced")  \
     X(TR_WHY_BAD_UTF8, "bad_utf8", 0, "the text is not valid UTF-8")           \
@@ -125,13 +125,13 @@ struct tr_verdict {
 
 /* ---- row and block ---------------------------------------------------- */
 
-/*   READ ─┬─ known in the store ───────────────┐
- *         ├─ equal to an earlier row: TWIN ────┤
- *         └─ WAITING → PACKED ⇄ WAITING ───────┴→ ANSWERED → SETTLED
+/*   READ ─┬─ known in the store ─────────────────────────────┐
+ *         ├─ equal to an earlier row: TWIN (with that row) ──┤
+ *         └─ WAITING ⇄ PACKED ─→ ANSWERED ───────────────────┴→ SETTLED
  *
  * ANSWERED: the verdict is known, its commit is not. SETTLED: durable (or
- * needs no store). Only SETTLED rows are written. engine/moves.c makes the
- * moves. */
+ * needs no store). Only SETTLED rows are written. engine/moves.c has the moves
+ * of rows that are asked. */
 enum tr_row_state {
     TR_ROW_READ,
     TR_ROW_WAITING,
@@ -201,9 +201,10 @@ static inline struct tr_str tr_row_raw(const struct tr_block *b,
 /* ---- outcome ---------------------------------------------------------- */
 
 enum tr_billing {
-    TR_BILL_NONE,   /* certainly nothing charged: not sent, 4xx, 503, 529 */
+    TR_BILL_NONE,   /* certainly nothing charged: not sent, 3xx, 4xx, 501,
+                       503, 529 */
     TR_BILL_USAGE,  /* 2xx: what usage says, or the bound without usage */
-    TR_BILL_UNKNOWN /* other 5xx, cut, time-out after sending: the bound */
+    TR_BILL_UNKNOWN /* 1xx, other 5xx, cut, time-out after sending: bound */
 };
 
 /* What came of an attempt. One table in plan/retry.c says what each means.
@@ -213,7 +214,7 @@ enum tr_billing {
     X(TR_OUT_CUT_SHORT, "truncated")       /* finish reason length */          \
     X(TR_OUT_REFUSED, "blocked")           /* filter or refusal */             \
     X(TR_OUT_GARBLED, "garbled")           /* 2xx but not the protocol */      \
-    X(TR_OUT_THROTTLED, "throttled")       /* 429, 503, 529: slow down */      \
+    X(TR_OUT_THROTTLED, "throttled")       /* 429, 498, 503, 529: slow down */ \
     X(TR_OUT_TOO_BIG, "too_big")           /* context or request size */       \
     X(TR_OUT_EXHAUSTED, "exhausted")       /* quota or day used up */          \
     X(TR_OUT_FATAL, "fatal")               /* key, model, permission */        \
@@ -243,6 +244,7 @@ static inline const char *tr_outcome_word(enum tr_outcome o)
 /* ---- batch ------------------------------------------------------------ */
 
 /*   CREATING ──► OPEN ──► gone, when its last attempt has an outcome
+ *            ◄── where a guessed name was not its own
  *
  * CREATING: the provider may or may not have heard of it; it is looked for by
  * its mark. OPEN: the provider's name of it is durable, so that whoever comes

@@ -1,8 +1,9 @@
 /* run.c - the engine: one step of five verbs.
  *
  *   fill     read rows, look them up, join equal ones        (fill.c)
- *   receive  take replies, check answers, settle money       (receive.c)
- *   plan     form packs, reserve money, decide retries       (packs.c)
+ *   receive  take replies, check answers, settle money,
+ *            what is asked again                             (receive.c)
+ *   plan     form packs, reserve money                       (packs.c)
  *   commit   one transaction: verdicts, outcomes, intents    (commit.c)
  *   act      start what is committed, write what is committed
  *

@@ -1,4 +1,5 @@
-/* bounds.h - every maximum in the program, with its reason.
+/* bounds.h - what decides how much memory a run takes, and how long connections
+ * live. Maxima that concern one file only stand there.
  *
  * Memory in the worst case, without the local model:
  *   rows in memory      TR_WINDOW_BYTES
@@ -25,8 +26,10 @@
 #define TR_BATCH_WINDOW_BYTES (96u << 20) /* the same with --batch: every row
                                  that a batch asks about is in memory */
 #define TR_REPLY_BYTES_MAX (8u << 20)   /* one response body */
-#define TR_HEADER_BYTES_MAX (64u << 10) /* all headers of one response */
-#define TR_BODIES_BYTES (8u << 20)      /* request bodies planned or in flight */
+#define TR_HEADER_BYTES_MAX (64u << 10) /* all headers of one request's replies,
+                                           1xx and trailers included */
+#define TR_BODIES_BYTES (8u << 20)      /* request bodies planned or in flight:
+                                           with more no pack is formed */
 #define TR_STORE_CACHE_BYTES (16u << 20)
 #define TR_STORE_READ_CACHE_BYTES (40u << 20) /* until the first answer is
                                  written: nothing else needs the memory yet */

@@ -1,4 +1,4 @@
-/* clock.h - the only place that asks what time it is.
+/* clock.h - the only place in lib/ that asks what time it is.
  * SPDX-License-Identifier: MIT */
 #ifndef TR_BASE_CLOCK_H
 #define TR_BASE_CLOCK_H

@@ -65,9 +65,9 @@ int tr_exit_code(int code)
 _Noreturn void tr_assert_failed(const char *cond, const char *file, int line)
 {
     fprintf(stderr,
-            "trommel: bug: %s does not hold (%s:%d). Nothing that was paid "
-            "for is lost: run the same command again, and please report "
-            "this line.\n",
+            "trommel: bug: %s does not hold (%s:%d). What the store holds "
+            "is safe: run the same command again, and please report this "
+            "line.\n",
             cond, file, line);
     abort();
 }

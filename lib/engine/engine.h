@@ -2,7 +2,7 @@
  *
  *   engine.c   small words that all of them use
  *   lanes.c    what a lane needs: opened, remembered from run to run
- *   moves.c    every move of a row or a pack between its states
+ *   moves.c    how rows wait, are answered and settle; packs made and gone
  *   purse.c    budgets: reserved together, claimed from the job's ledger
  *   chain.c    which lane takes a row; how lanes close, and rows go on
  *   guests.c   items that are no rows: canaries and audits

@@ -1,9 +1,9 @@
-/* moves.c - every move of a row or a pack between its states, and what a row is
- * to a lane. Who moves, and when, others decide.
+/* moves.c - how a row waits, is answered and settles, how a pack is made and
+ * goes, and what a row is to a lane. Who moves, and when, others decide.
  *
- * Rows (nouns.h): read, WAITING, PACKED, ANSWERED, SETTLED; packs (engine.h):
- * made, under way, gone. Only two moves stand where they are decided: a row
- * goes into a pack in packs.c, and on to another lane in chain.c.
+ * Moves that are part of what their file does stand there: a row joins an
+ * equal one in fill.c, a pack in packs.c and another lane in chain.c; between
+ * made and gone a pack moves in packs.c, commit.c, receive.c and purse.c.
  *
  * SPDX-License-Identifier: MIT */
 #include "engine/engine.h"

@@ -9,7 +9,7 @@
 #include <math.h>
 
 #define HEADROOM 0.997          /* of a learned rate: jitter costs no refusal */
-#define BURST_S 0.1             /* or two requests, whichever is more */
+#define BURST_S 0.1             /* what may come at once */
 #define BURST_BLIND_S 0.03      /* where the limit is only estimated */
 #define BURST_TIGHT_S 0.01      /* where a bucket holds a few requests */
 #define EASE_HOLD (15 * 60 * TR_S)

@@ -46,7 +46,7 @@ int64_t tr_told_wait_ns(int64_t told_ms, double unit);
  * tr_told_wait_ns(floor_ms, unit). Nanoseconds. The cap is 30 s
  * for the first ten minutes or so, which is when --max-wait usually ends a run;
  * who goes on (a batch is under way, or --max-wait says so) comes less and less
- * often from TR_TRIES_LONG tries on, every quarter of an hour at last: each
+ * often from TR_TRIES_LONG tries on, after up to 15 minutes at last: each
  * try may be billed. */
 int64_t tr_backoff_ns(uint32_t tries, int64_t floor_ms, double unit);
 

@@ -1,10 +1,11 @@
 /* answer.h - the model's text into one checked label set per item, or why not.
  *
- * Never guesses: an id counts only if it was drawn for this attempt, a label
- * only if it is in the set byte for byte after trimming, quotes and a unique
- * match but for case and blanks. An unknown id, or one id with two different
- * labels, voids the whole answer. Prose, code fences and blank lines around the
- * lines or the JSON are skipped safely or make the answer void.
+ * Never guesses: an id counts only if it was drawn for this attempt (a text
+ * that was asked alone needs none), a label only if it is in the set byte for
+ * byte after trimming, quotes and a unique match but for case and blanks. An
+ * unknown id, or one id with two different labels, voids the whole answer.
+ * Prose, code fences and blank lines around the lines or the JSON are skipped
+ * safely or make the answer void.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TR_TASK_ANSWER_H

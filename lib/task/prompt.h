@@ -1,6 +1,6 @@
 /* prompt.h - a pack of texts into the words of one request.
  *
- * Layout (design of the packing contract): the system part is the same for
+ * Layout (docs/internals/packing.md): the system part is the same for
  * every pack of a task and form, so that provider caches hit; the data are
  * lines [417,"text"], everything escaped as JSON; a closing instruction
  * stands after the data.

@@ -1,11 +1,12 @@
 /* group.h - a batch on its way, inside of the lane that makes batches.
  *
  *   FILLING -> CLOSED -> UPLOADING -> CREATING -> OPEN <-> POLLING
- *                                        |  ^                |
- *                                        v  |                v
- *                                      LOOKING      FETCHING -> READING
- *                                                       ^          |
- *                                     (errors after the output) ---+-> gone
+ *                                        |        ^ ^        |
+ *                                        v        | |        v
+ *                                      LOOKING <--+ |  FETCHING -> READING
+ *                                                   |      ^          |
+ *                                     CANCELLING <--+      +----------+-> gone
+ *                                                   (errors after the output)
  *   anywhere -> FAILING -> gone: every attempt gets the same outcome
  *
  * Before CREATING the batch and its attempts are durable, and before OPEN is
