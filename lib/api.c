@@ -325,16 +325,6 @@ static struct tr_lane_counts lane_counts(const struct tr_drive *d, uint32_t i)
     return c;
 }
 
-static int64_t paid_requests(const struct tr_drive *d)
-{
-    int64_t n = 0;
-
-    for (uint32_t i = 0; i < d->lane_count; i++)
-        if (!d->lanes[i]->is_local)
-            n += lane_counts(d, i).requests;
-    return n;
-}
-
 /* Of all models that were or will be asked: the first always is. */
 static bool prices_known(const struct tr_drive *d)
 {
@@ -364,7 +354,7 @@ int64_t trommel_run_count(const trommel_run *run, enum trommel_count which)
     case TROMMEL_ROWS_FAILED:   return c.rows_failed;
     case TROMMEL_ROWS_STORED:   return c.rows_stored;
     case TROMMEL_ROWS_STORED_FAILED: return c.rows_stored_failed;
-    case TROMMEL_REQUESTS:      return paid_requests(d);
+    case TROMMEL_REQUESTS:      return c.requests;
     case TROMMEL_RETRIES:       return c.retries;
     case TROMMEL_IN_FLIGHT:     return c.in_flight;
     case TROMMEL_IN_BATCHES:    return c.in_batches;

@@ -144,7 +144,8 @@ enum tr_row_state {
 struct tr_row {
     uint32_t raw_at, raw_n;   /* record as read, no line end; in block bytes */
     uint32_t text_at, text_n; /* text to ask about; may lie inside raw */
-    uint32_t id_at, id_n;     /* id column; n 0: the row number */
+    uint32_t id_at, id_n;     /* a pushed row's name; an example's label;
+                                 n 0: none */
     uint64_t line;            /* line of the file where it begins, from 1 */
     uint8_t state;            /* enum tr_row_state */
     uint8_t alone_tries;      /* failed attempts in which it was alone */

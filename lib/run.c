@@ -291,7 +291,8 @@ void tr_run_counts(const struct tr_run *run, struct tr_counts *counts)
     for (uint32_t i = 0; i < run->lane_count; i++) {
         const struct tr_run_lane *l = &run->lanes[i];
 
-        counts->requests += l->counts.requests;
+        if (!l->lane->is_local) /* its packs are no requests */
+            counts->requests += l->counts.requests;
         counts->tokens_in += l->counts.tokens_in;
         counts->tokens_out += l->counts.tokens_out;
         counts->tokens_cached += l->counts.tokens_cached;
@@ -300,7 +301,7 @@ void tr_run_counts(const struct tr_run *run, struct tr_counts *counts)
         tr_guard_sum(&counts->guard, &l->guard.counts);
         if (l->lane->in_batches)
             counts->in_batches += l->sent.n;
-        else
+        else if (!l->lane->is_local)
             counts->in_flight += l->sent.n;
         counts->waiting += l->wait_since ? l->ready.n : 0;
     }

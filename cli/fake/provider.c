@@ -713,6 +713,13 @@ static void serve(struct fake_provider *p, struct fake_reply *reply,
     }
 }
 
+void fake_provider_reset(struct fake_provider *p)
+{
+    fake_bill_clear(&p->bill);
+    fake_texts_clear(&p->texts);
+    p->quota_since_ns = p->down_since_ns = p->key_since_ns = 0;
+}
+
 /* What begins behind so many requests, and ends after so many seconds. */
 static bool lasts(const struct fake_provider *p, int64_t after, double for_s,
                   int64_t *since_ns, int64_t now_ns)

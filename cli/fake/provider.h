@@ -60,6 +60,9 @@ struct fake_provider {
 int fake_provider_open(struct fake_provider *p, const struct fake_options *o,
                        int64_t now_ns, struct tr_err *err);
 void fake_provider_close(struct fake_provider *p);
+/* A new bill: nobody has asked anything, and what began behind so many requests
+ * has not begun. */
+void fake_provider_reset(struct fake_provider *p);
 /* Decides a request of any dialect and charges for it. */
 void fake_provider_ask(struct fake_provider *p, struct fake_reply *reply,
                        const struct fake_ask *ask, int64_t now_ns,

@@ -324,8 +324,7 @@ static enum MHD_Result page_bill(struct exchange *x)
 
     fake_bill_write(&x->reply.body, &p->bill);
     if (reset && !strcmp(reset, "1")) {
-        fake_bill_clear(&p->bill);
-        fake_texts_clear(&p->texts);
+        fake_provider_reset(p);
     }
     return send_page(x, 200);
 }

@@ -37,7 +37,6 @@ static int source_opts(const struct tr_drive *d, struct tr_source_opts *o,
 
     *o = (struct tr_source_opts){
         .text = tr_config_text(d->cfg, "text"),
-        .id = tr_config_text(d->cfg, "id"),
         .apart = tr_config_text(d->cfg, "apart"),
         .as = tr_config_text(d->cfg, "as"),
         .bad_rows_fail =
@@ -102,7 +101,7 @@ static int read_examples(struct tr_drive *d, struct tr_err *err)
     struct tr_source_opts o = {
         .as = "trommel-example",
         .say_text = "examples_file: {text: ...}",
-        .say_id = "examples_file: {label: ...}",
+        .say_label = "examples_file: {label: ...}",
         .none_bad = true,
     };
     struct tr_source *src = NULL;
@@ -117,7 +116,7 @@ static int read_examples(struct tr_drive *d, struct tr_err *err)
     o.paths = &path;
     o.path_count = 1;
     o.text = file->text_column.p;
-    o.id = file->label_column.p; /* the id column carries the label */
+    o.label = file->label_column.p;
     TRY(tr_source_open(&src, &o, err));
     block = tr_block_new(TR_BLOCK_ROWS, TR_BLOCK_BYTES);
     if (!block)
@@ -368,14 +367,16 @@ static int draw_asked(struct tr_drive *d, const struct tr_source_opts *o,
     int64_t n = tr_config_int(d->cfg, "sample");
 
     d->is_sample = n > 0 && !d->dry_run;
+    if (n > TR_SAMPLE_MOST)
+        return tr_fail(err, TR_USAGE, "--sample %" PRId64 ": at most %u rows "
+                       "can be drawn; more say hardly more", n,
+                       TR_SAMPLE_MOST);
     if (!d->is_sample)
         return TR_OK;
     if (!d->source || !tr_source_rereadable(d->source))
         return tr_fail(err, TR_USAGE, "--sample needs an input that can be "
                        "read twice: a file, not a pipe");
-    return tr_sample_draw(&d->asked, n < TR_SAMPLE_MOST ? (size_t)n
-                                                        : TR_SAMPLE_MOST,
-                          0, o, err);
+    return tr_sample_draw(&d->asked, (size_t)n, 0, o, err);
 }
 
 /* The store and what needs it. TR_STORE_HELD: by another run, for now. */

@@ -57,7 +57,7 @@ struct tr_column {
 
 /* Columns besides the text: what names a row, and what keeps it from the
  * company of others. */
-enum tr_mark { TR_MARK_ID, TR_MARK_PARTY, TR_MARKS };
+enum tr_mark { TR_MARK_LABEL, TR_MARK_PARTY, TR_MARKS };
 
 /* What names a column ("--text"), and the remedy that says so of a member. */
 struct tr_said {

@@ -280,8 +280,8 @@ static void find_members(struct tr_source *src)
     static const struct {
         const char *not_plain, *which;
     } marks[TR_MARKS] = {
-        [TR_MARK_ID] = {"the member that names the row is not a string or "
-                        "number", "that names the row"},
+        [TR_MARK_LABEL] = {"the member with the label is not a string or "
+                           "number", "with the label"},
         [TR_MARK_PARTY] = {"the member that keeps rows apart is not a string "
                            "or number", "that keeps rows apart"},
     };

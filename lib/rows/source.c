@@ -328,18 +328,18 @@ static bool copy_opts(struct tr_source *src, const struct tr_source_opts *o)
     src->read_bytes = o->read_bytes ? o->read_bytes : READ_BYTES;
     src->text_given = o->text && *o->text;
     src->text_wish = keep(src, src->text_given ? o->text : "");
-    src->mark[TR_MARK_ID].name = keep(src, o->id ? o->id : "");
+    src->mark[TR_MARK_LABEL].name = keep(src, o->label ? o->label : "");
     src->mark[TR_MARK_PARTY].name = keep(src, o->apart ? o->apart : "");
     src->none_bad = o->none_bad;
     ok = ok &&
          keep_said(src, &src->said_text,
                    o->say_text ? o->say_text : "--text") &&
-         keep_said(src, &src->said_mark[TR_MARK_ID],
-                   o->say_id ? o->say_id : "--id") &&
+         keep_said(src, &src->said_mark[TR_MARK_LABEL],
+                   o->say_label ? o->say_label : "a label") &&
          keep_said(src, &src->said_mark[TR_MARK_PARTY], "--apart");
     src->csv.ends_cap = TR_FIELDS_MAX;
     src->csv.ends = tr_array(TR_FIELDS_MAX, sizeof *src->csv.ends);
-    return ok && src->text_wish.p && src->mark[TR_MARK_ID].name.p &&
+    return ok && src->text_wish.p && src->mark[TR_MARK_LABEL].name.p &&
            src->mark[TR_MARK_PARTY].name.p && src->csv.ends &&
            tr_style_name(&src->style, &src->arena,
                          tr_str_c(o->as ? o->as : "label"));
@@ -472,8 +472,8 @@ static int put(struct tr_source *src, struct tr_block *block,
     if (rc == TR_OK && src->found.why == TR_WHY_NONE)
         party = tr_record_party(src, record);
     if (rc == TR_OK && src->found.why == TR_WHY_NONE)
-        id = tr_record_mark(src, record, TR_MARK_ID,
-                            "half of a \\u surrogate pair in the id");
+        id = tr_record_mark(src, record, TR_MARK_LABEL,
+                            "half of a \\u surrogate pair in the label");
     if (rc == TR_OK && src->found.why != TR_WHY_NONE) {
         bool as_is = false;
 

@@ -24,7 +24,8 @@ struct tr_source_opts {
                                  byte that is not blank is {, else CSV */
     char delimiter;           /* 0: detected among , ; TAB | */
     const char *text;         /* column(s), comma-separated; NULL: default */
-    const char *id;           /* id column; NULL: the row number */
+    const char *label;        /* column that fills tr_row.id: the right labels
+                                 of examples; NULL: none */
     const char *apart;        /* column that fills tr_row.party; NULL: none */
     const char *as;           /* name of the label column, "label" */
     bool bad_rows_fail;       /* --on-bad-row fail */
@@ -34,7 +35,7 @@ struct tr_source_opts {
                                  format has a header */
     int64_t head;             /* first N rows only; <= 0: all */
     const char *say_text;     /* what sets `text`, for remedies; NULL: --text */
-    const char *say_id;       /* the same of `id`; NULL: --id */
+    const char *say_label;    /* the same of `label` */
     bool none_bad;            /* no remedy is to keep bad rows */
     size_t read_bytes;        /* bytes of one read; 0: a good size (tests) */
 };

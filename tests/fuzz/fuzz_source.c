@@ -3,7 +3,7 @@
  * output record has its companions and nothing else changed.
  *
  * Input: a byte for the format (csv, tsv, jsonl, lines), one for the options
- * (1 keep bad rows, 2 --text, 4 --id, 8 compressed, 16 small blocks, 32
+ * (1 keep bad rows, 2 --text, 4 a label, 8 compressed, 16 small blocks, 32
  * --no-header), then the file.
  *
  * SPDX-License-Identifier: MIT */
@@ -290,7 +290,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct tr_source_opts o = {
         .paths = paths, .path_count = 1, .format = format,
         .text = flags & TEXT ? flags & NO_HEADER ? "1,2" : "text,b" : NULL,
-        .id = flags & ID ? flags & NO_HEADER ? "2" : "id" : NULL,
+        .label = flags & ID ? flags & NO_HEADER ? "2" : "id" : NULL,
         .no_header = flags & NO_HEADER,
         /* Without a header there is nothing to find it by. */
         .delimiter = flags & NO_HEADER && format == TR_FMT_CSV ? ',' : 0,

@@ -193,7 +193,7 @@ static void read_file(struct play *p, const char *name)
     char path[300];
     const char *paths[1] = {path};
     struct tr_source_opts o = {.paths = paths, .path_count = 1,
-                               .text = "text", .id = "id", .as = "label"};
+                               .text = "text", .label = "id", .as = "label"};
     struct tr_source *src = NULL;
     struct tr_block *block = NULL;
     struct tr_buf line;

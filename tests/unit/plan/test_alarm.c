@@ -364,7 +364,7 @@ static void the_end_is_told_once_with_its_severity(void **state)
         const char *severity;
     } cases[] = {{0, "info"},      {1, "warning"},   {75, "warning"},
                  {77, "critical"}, {69, "critical"}, {70, "critical"},
-                 {130, "warning"}};
+                 {129, "warning"}, {130, "warning"}};
     (void)state;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

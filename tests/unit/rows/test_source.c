@@ -57,7 +57,7 @@ static void check_all(const struct example *examples, size_t n)
 static void good_csv(void **state)
 {
     static const struct example table[] = {
-        {"plain.csv", "id,text\n1,hello\n2,world\n", {.id = "id"},
+        {"plain.csv", "id,text\n1,hello\n2,world\n", {.label = "id"},
          "id,text" HEAD "\n1,hello" TAIL "2,world" TAIL,
          "2:[hello]#1\n3:[world]#2\n"},
         {"no-last-end.csv", "id,text\n1,hello", {0},
@@ -138,7 +138,7 @@ static void csv_without_header(void **state)
 {
     static const struct example table[] = {
         {"rows.csv", "1,I was charged\n2,\"It,\ncrashes\"\n",
-         {.text = "2", .id = "1", .no_header = true},
+         {.text = "2", .label = "1", .no_header = true},
          "1,I was charged" TAIL "2,\"It,\ncrashes\"" TAIL,
          "1:[I was charged]#1\n2:[It,\ncrashes]#2\n"},
         {"column.csv", "\xef\xbb\xbf" "a\r\n\"b\"\r\n", {.no_header = true},
@@ -300,9 +300,9 @@ static void bad_csv_stops(void **state)
          "! missing.csv, line 1, column 1: there is no column \"boddy\" (did "
          "you mean \"body\"?); name one of these columns with --text: id, "
          "body, title", NULL},
-        {"missing-id.csv", "nr,text\n1,a\n", {.id = "ticket"},
+        {"missing-id.csv", "nr,text\n1,a\n", {.label = "ticket"},
          "! missing-id.csv, line 1, column 1: there is no column \"ticket\"; "
-         "name one of these columns with --id: nr, text", NULL},
+         "name one of these columns with a label: nr, text", NULL},
         {"no-text.csv", "id,body\n1,a\n", {0},
          "! no-text.csv, line 1, column 1: the first line is taken for the "
          "names of the columns, and none is called text; name the one to "
@@ -437,7 +437,7 @@ static void json_lines(void **state)
         {"j.jsonl",
          "{\"id\": 12345678901234567890, \"text\": \"a \\\"b\\\" \\u00e9\"}\n"
          "{ \"text\" : \"x\", \"n\" : {\"a\": [1, 2.50, null]} } \n",
-         {.id = "id", .bad_rows_fail = true},
+         {.label = "id", .bad_rows_fail = true},
          "{\"id\": 12345678901234567890, \"text\": \"a \\\"b\\\" \\u00e9\","
          JTAIL "\n"
          "{ \"text\" : \"x\", \"n\" : {\"a\": [1, 2.50, null]} ,"
@@ -509,8 +509,8 @@ static void json_lines(void **state)
          "can be named; bring those inside of it out, for example with jq -c "
          "'.text = .meta.text'" KEEP, NULL},
         {"nested-id.jsonl", "{\"text\":\"a\",\"meta\":{\"id\":\"a\"}}\n",
-         {.id = "meta.id"},
-         "! nested-id.jsonl, line 1, column 1: the member that names the row, "
+         {.label = "meta.id"},
+         "! nested-id.jsonl, line 1, column 1: the member with the label, "
          "\"meta.id\", is missing, and only members of the outer object can be "
          "named; bring those inside of it out, for example with jq -c "
          "'.text = .meta.text'" KEEP, NULL},
@@ -1153,7 +1153,7 @@ static void memory_runs_out(void **state)
 {
     const char *path = "oom.csv";
     struct tr_source_opts o = {.paths = &path, .path_count = 1,
-                               .text = "title,body", .id = "id"};
+                               .text = "title,body", .label = "id"};
     (void)state;
 
     put_file(path, TR_STR("id,title,body\n1,\"a\"\"b\",c\n2,d,e\n"));
