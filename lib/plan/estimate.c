@@ -85,6 +85,20 @@ void tr_estimate_uncount(struct tr_estimate *e, double units, int64_t sent_at)
             e->anchors[i].sum -= units;
 }
 
+void tr_estimate_forget(struct tr_estimate *e, int64_t now)
+{
+    struct tr_estimate old = *e;
+
+    tr_estimate_init(e, now);
+    e->last_at = old.last_at;
+    e->began_at = old.began_at;
+    e->latency_s = old.latency_s;
+    e->most = old.most;
+    e->others = old.others;
+    e->usual = old.usual;
+    e->taken = old.taken;
+}
+
 void tr_estimate_others(struct tr_estimate *e, double units, int64_t from,
                         int64_t to)
 {

@@ -112,6 +112,8 @@ void tr_estimate_tolerate(struct tr_estimate *e, double rate, int64_t now);
 /* A request did not count after all: refused for another reason, or never
  * sent. */
 void tr_estimate_uncount(struct tr_estimate *e, double units, int64_t sent_at);
+/* No limit is felt (any more); what was taken is kept. */
+void tr_estimate_forget(struct tr_estimate *e, int64_t now);
 /* Other processes sent these against the same limit, evenly from..to. */
 void tr_estimate_others(struct tr_estimate *e, double units, int64_t from,
                         int64_t to);

@@ -46,6 +46,9 @@ struct tr_pace {
     int64_t refused_in_row; /* fresh refusals without a success between */
     int stuck;            /* of those in flight */
     double doubts;        /* refusals that no limit explains, lately */
+    int whose;            /* refusals that only a limit of requests explains,
+                             less those that only one of tokens does */
+    int64_t served_at;    /* when the last request left that was served */
     struct tr_usual usual; /* overloads, however few are under way */
     int persists;         /* of them in a row while fewer were under way */
     double cut_flight;    /* so many were under way at the cut */

@@ -200,6 +200,7 @@ void tr_pace_follow_clock(struct tr_pace *p, int64_t now)
         int64_t *const times[] = {&p->hold_until, &p->wished_until,
                                   &p->used_up_until, &p->pressed_until,
                                   &p->trust_at, &p->eased_at, &p->minute_at,
+                                  &p->served_at,
                                   &p->flight.looked_at};
 
         for (size_t i = 0; i < sizeof times / sizeof *times; i++)

@@ -18,6 +18,7 @@
 #define FAR_MS INT64_C(60000)   /* the usual window: its end is awaited */
 #define DOUBTS 1.5              /* surprises; a cut of the limit makes one */
 #define DOUBT_FADES 0.4         /* with each that was looked for */
+#define WHOSE_MOST 4            /* one more of the other kind turns it */
 #define PERSISTS 2              /* refusals though fewer are under way */
 #define TOLD_MOST 2             /* refusals in a row that headers explain */
 #define LITTLE 3.0              /* times rate and latency: they vary */
@@ -182,6 +183,35 @@ static void doubt(struct tr_pace *p, int64_t tokens, int64_t sent_at,
         tolerate(p, now);
 }
 
+/* Requests or tokens? A limit of one does not explain a refusal when as much of
+ * it was taken before, in each span of time (tr_taken_bore()). Which of the two
+ * explained more of the last that only one did is to blame. Where all requests
+ * are of one size there are none such, and it does not matter. */
+static void ask_whose(struct tr_pace *p, int64_t sent_at, int64_t now)
+{
+    struct tr_estimate *requests = &p->buckets[TR_PACE_REQUESTS].estimate;
+    struct tr_estimate *tokens = &p->buckets[TR_PACE_TOKENS].estimate;
+    bool by_requests, by_tokens;
+
+    if (!tr_pace_is_estimated(p, TR_PACE_REQUESTS) ||
+        !tr_pace_is_estimated(p, TR_PACE_TOKENS) ||
+        requests->usual.known || sent_at < requests->reacted_at)
+        return;
+    by_requests = !tr_taken_bore(&requests->taken, sent_at, p->served_at);
+    by_tokens = !tr_taken_bore(&tokens->taken, sent_at, p->served_at);
+    p->whose += by_requests - by_tokens;
+    p->whose = p->whose > WHOSE_MOST    ? WHOSE_MOST
+               : p->whose < -WHOSE_MOST ? -WHOSE_MOST : p->whose;
+    /* What refusals of requests taught about tokens was wrong. */
+    if (p->whose > 0 && tokens->phase != TR_EST_START)
+        tr_estimate_forget(tokens, now);
+}
+
+static bool is_spared(const struct tr_pace *p, int unit)
+{
+    return unit == TR_PACE_REQUESTS ? p->whose < 0 : p->whose > 0;
+}
+
 /* A refusal of so many (1; 0: of somebody else's, which never counted) for the
  * rate, where no header states one, teaches the estimators.
  * Of requests and tokens the one that was near its limit is to blame; when
@@ -196,8 +226,10 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
     tr_pace_rates(p, before, now);
     if (blind && times > 0)
         doubt(p, tokens, sent_at, now);
+    if (blind && times > 0 && tokens > 0)
+        ask_whose(p, sent_at, now);
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
-        if (tr_pace_is_estimated(p, u) &&
+        if (tr_pace_is_estimated(p, u) && !is_spared(p, u) &&
             tr_estimate_explains(&p->buckets[u].estimate, sent_at))
             blamed = true;
     for (int u = 0; u <= TR_PACE_TOKENS; u++) {
@@ -207,6 +239,7 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
         if (units <= 0)
             continue;
         if (!blind || !tr_pace_is_estimated(p, u) ||
+            (is_spared(p, u) && tokens > 0) ||
             (blamed && !tr_estimate_explains(e, sent_at) &&
              !(e->phase == TR_EST_FIND && tr_estimate_is_tight(e)))) {
             tr_estimate_uncount(e, times * units, sent_at);
@@ -363,6 +396,8 @@ static void succeeded(struct tr_pace *p, const struct tr_pace_news *news,
 
     if (news->sent_at >= p->cut_at)
         p->refused_in_row = 0;
+    if (news->sent_at > p->served_at)
+        p->served_at = news->sent_at;
     p->latency_ns += (latency - p->latency_ns) *
                      (p->latency_ns > 0 ? LATENCY_GAIN : 1);
     for (int u = 0; u <= TR_PACE_TOKENS; u++)

@@ -6,8 +6,6 @@
 
 #include "base/clock.h"
 
-#include <stdbool.h>
-
 #define FINE_STEP (2 * TR_MS)
 #define COARSE_STEP (2 * TR_S)
 
@@ -88,6 +86,53 @@ void tr_taken_drop(struct tr_taken *t, double units, int64_t sent_at)
     for (int i = 0; i < t->past_n; i++)
         if (t->past[i].at >= sent_at)
             t->past[i].sum -= units;
+}
+
+/* Of so many marks, oldest first: what was taken at most from one to a later
+ * one, both included, that is no further away. The first only tells what was
+ * before the second. */
+static double most_in(const struct tr_mark *m, int n, int64_t span)
+{
+    double most = 0;
+
+    for (int i = 1, from = 1; i < n; i++) {
+        while (m[i].at - m[from].at > span)
+            from++;
+        if (m[i].sum - m[from - 1].sum > most)
+            most = m[i].sum - m[from - 1].sum;
+    }
+    return most;
+}
+
+static bool bore(const struct tr_mark *ring, int size, int n, int newest,
+                 int64_t sent_at, int64_t served_at)
+{
+    struct tr_mark m[TR_TAKEN_RECENT];
+    int count = 0, served = 0, last;
+
+    for (int k = n - 1; k >= 0; k--) {
+        struct tr_mark at = ring[(newest + size - k) % size];
+
+        if (at.at <= sent_at)
+            m[count++] = at;
+        if (at.at < sent_at && at.at <= served_at)
+            served = count;
+    }
+    last = count - 1;
+    /* Times that end there and begin with a send; of the longer ones some. */
+    for (int from = last; from > 0; from -= 1 + (last - from) / 2)
+        if (m[last].sum - m[from - 1].sum >
+            most_in(m, served, m[last].at - m[from].at))
+            return false;
+    return last > 0;
+}
+
+bool tr_taken_bore(const struct tr_taken *t, int64_t sent_at, int64_t served_at)
+{
+    return bore(t->recent, TR_TAKEN_RECENT, t->recent_n, t->recent_at,
+                sent_at, served_at) &&
+           bore(t->past, TR_TAKEN_PAST, t->past_n, t->past_at, sent_at,
+                served_at);
 }
 
 void tr_marks_spread(struct tr_mark *m, int n, double units, int64_t from,

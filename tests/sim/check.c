@@ -495,7 +495,7 @@ void sim_check_time(struct sim *w, int64_t born)
         if (p->o->hidden_rpm > 0 && (rpm <= 0 || p->o->hidden_rpm < rpm))
             rpm = p->o->hidden_rpm;
         allowed += n * (0.02 + 0.015 * p->o->latency_ms);
-        /* What holds not even one request looks like a limit of tokens, too. */
+        /* What holds not even one request is found more slowly. */
         allowed += rpm <= 0 ? 0
                    : p->o->hidden_rpm * p->o->hidden_burst_s >= 60
                        ? 2 * n * 60 / rpm : 4 * n * 60 / rpm;
