@@ -311,6 +311,9 @@ OTHER('n', DIR *, NULL, opendir, (const char *path), (path))
 OTHER('n', DIR *, NULL, fdopendir, (int fd), (fd))
 OTHER('i', struct dirent *, NULL, readdir, (DIR *folder), (folder))
 OTHER('i', char *, NULL, realpath, (const char *path, char *out), (path, out))
+/* What realpath() is in a fortified build. */
+OTHER('i', char *, NULL, __realpath_chk,
+      (const char *path, char *out, size_t n), (path, out, n))
 OTHER('i', ssize_t, -1, readlink, (const char *path, char *out, size_t n),
       (path, out, n))
 OTHER('r', size_t, (f->_flags |= _IO_ERR_SEEN, 0), fread,
