@@ -137,6 +137,8 @@ void freeaddrinfo(struct addrinfo *list)
 
 /* ---- memory ----------------------------------------------------------- */
 
+static void die(const char *what);
+
 static long status_kb(const char *name)
 {
     FILE *f = fopen("/proc/self/status", "r");
@@ -150,6 +152,8 @@ static long status_kb(const char *name)
     }
     if (f)
         fclose(f);
+    if (kb <= 0)
+        die("/proc/self/status does not tell how much memory it has");
     return kb;
 }
 
