@@ -8,6 +8,9 @@ traces, alerts, temporary and state files.
 The key is made so that no pattern of keys takes it out (it begins like none)
 and every encoding changes it. It is looked for as it is, URL-encoded, in hex,
 in base64 at any offset, and in JSON's escapes; UTF-16 counts, too.
+
+Whoever imports it has forgotten the proxies and the settings of who runs the
+tests: servers here are on loopback, and a case says its settings itself.
 SPDX-License-Identifier: MIT
 """
 import base64
@@ -18,6 +21,10 @@ import tempfile
 import urllib.parse
 
 KEY = "canary.Zq8/Xw+K3v~T7=mR2pLd5"
+
+for name in list(os.environ):
+    if name.lower().endswith("_proxy") or name.startswith("TROMMEL_"):
+        del os.environ[name]
 
 
 def forms(key=KEY):

@@ -18,7 +18,8 @@ twice are at most the requests in flight at the kills; a further run asks
 nothing.
 SPDX-License-Identifier: MIT
 """
-import argparse, concurrent.futures, datetime, glob, random, sqlite3, sys, time
+import argparse, concurrent.futures, datetime, glob, itertools, math, random
+import sqlite3, sys, time
 
 from world import World
 
@@ -68,7 +69,6 @@ class Scene:
         self.world = World(args.trommel, "--latency", "2", *fake,
                            seed=args.seed, module=args.module,
                            preload=args.preload)
-        self.killed = self.jobs = self.at = 0
         self.killed = self.jobs = 0
 
     def calm_run(self):
@@ -83,6 +83,9 @@ class Scene:
             self.calm = job.output()
             self.calls = int(open(job.path("count")).read())
             self.at = self.rng.randrange(self.calls)
+            # A stride that is prime to their number visits every call.
+            self.stride = next(n for n in itertools.count(7)
+                               if math.gcd(n, self.calls + 1) == 1)
         job.close()
         return [f"{self.name}, undisturbed: {p}" for p in problems]
 
@@ -98,8 +101,7 @@ class Scene:
                 marks.append(f"after {after:.3f} s")
                 code = job.run(kill_after=after)
             else:
-                # A stride that is prime to any count visits every call.
-                self.at = (self.at + 7) % (self.calls + 1)
+                self.at = (self.at + self.stride) % (self.calls + 1)
                 marks.append(f"{CLASSES}:{self.rng.choice(['kill', 'tear'])}:"
                              f"{self.at + 1}")
                 code = job.run(marks[-1])
@@ -121,7 +123,8 @@ def play(row, share):
         while not problems and scene.killed < share:
             problems = scene.one()
     finally:
-        scene.world.close()
+        ended = scene.world.close()
+    problems += [f"{scene.name}: {p}" for p in ended]
     if not problems:
         print(f"{scene.name}: {scene.killed} kills in {scene.jobs} jobs of "
               f"{scene.calls} calls, {time.monotonic() - began:.1f} s",

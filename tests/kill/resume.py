@@ -11,7 +11,7 @@ no text that was answered before, but for those in flight when a run died; a
 third run asks for nothing.
 SPDX-License-Identifier: MIT
 """
-import argparse, csv, random, signal, sys
+import argparse, csv, random, sys
 
 from world import World
 
@@ -24,10 +24,7 @@ args = ap.parse_args()
 
 
 def by_signal(job):
-    run = job.start()
-    job.world.until_asked(3)
-    run.send_signal(signal.SIGINT)
-    return run.wait(60)
+    return job.run("c:INT:15")
 
 
 def by_budget(job):
@@ -44,11 +41,7 @@ def by_full_disk(job):
 
 
 def by_kill(job):
-    run = job.start()
-    job.world.until_asked(12)
-    run.kill()
-    job.kills += 1
-    return run.wait()
+    return job.run("c:kill:40")
 
 
 # how the first run ends, and with which exit code
@@ -125,6 +118,8 @@ try:
                 problems += 1
                 print(f"FAILED: {end}, then {change}: {p}", flush=True)
 finally:
-    world.close()
+    for p in world.close():
+        problems += 1
+        print("FAILED:", p, flush=True)
 print(f"{pairs} pairs, {problems} problems")
 sys.exit(1 if problems else 0)

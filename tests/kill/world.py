@@ -3,24 +3,26 @@ time of the real program, for the tests that hurt it.
 
 SPDX-License-Identifier: MIT
 """
-import csv, json, os, random, re, shutil, signal, subprocess, sys, tempfile
-import time, urllib.request
+import csv, json, os, random, shutil, signal, subprocess, sys, tempfile, time
 
 sys.dont_write_bytecode = True  # the source folder stays as it is
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import canary
+from provider import CRASH, Fake
 
 # Who starts the tests in the background has Ctrl-C ignored, and all below.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LABELS = ["refund", "bug", "question", "praise"]
-# What a bug looks like, whatever the exit code says.
-CRASH = re.compile(r"Sanitizer|runtime error: |: bug: ")
 
 
 def memory_folder():
-    """Kills and errors need no disk: what is synced survives them anyway."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    """Kills and errors need no disk: what is synced survives them anyway. A
+    container's memory may be too small for stores."""
+    if not os.access("/dev/shm", os.W_OK):
+        return None
+    there = os.statvfs("/dev/shm")
+    return "/dev/shm" if there.f_bavail * there.f_frsize >= 1 << 30 else None
 
 
 class World:
@@ -50,26 +52,13 @@ class World:
         with open(self.path("config/trommel/models.yaml"), "w") as f:
             f.write("as_of: 2026-11-24\nmodels:\n"
                     "  openai/fake: {input: 1, output: 5, batch: 0.5}\n")
-        self.fake = subprocess.Popen(
-            [self.trommel, "fake", "--port", "0", "--port-file",
-             self.path("port"), "--gold", self.input, "--label", "gold",
-             "--seed", str(seed), "--prices", "1:5", *options],
-            stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 30
-        while not (os.path.exists(self.path("port")) and
-                   open(self.path("port")).read().strip()):
-            if time.monotonic() > until:
-                sys.exit("trommel fake did not start")
-            time.sleep(0.01)
-        self.url = f"http://127.0.0.1:{open(self.path('port')).read().strip()}"
+        self.fake = Fake(self.trommel, self.here, "--gold", self.input,
+                         "--label", "gold", "--seed", str(seed), "--prices",
+                         "1:5", *options)
+        self.url, self.bill = self.fake.url, self.fake.bill
 
     def path(self, *names):
         return os.path.join(self.here, *names)
-
-    def bill(self, reset=False):
-        with urllib.request.urlopen(
-                self.url + "/bill" + ("?reset=1" if reset else "")) as reply:
-            return json.load(reply)
 
     def until_asked(self, n, seconds=60):
         until = time.monotonic() + seconds
@@ -85,9 +74,10 @@ class World:
         return Job(self, f"job{self.jobs}", pack, flight, options)
 
     def close(self):
-        self.fake.terminate()
-        self.fake.wait()
+        """What is wrong with how the provider ended."""
+        bad = self.fake.end()
         shutil.rmtree(self.here, ignore_errors=True)
+        return bad
 
 
 class Job:
@@ -197,7 +187,11 @@ class Job:
         bill, own = w.bill(), self.numbers()
         if calm is not None and self.output() != calm:
             bad.append("the output differs from an undisturbed run's")
-        for row in csv.DictReader(open(self.out, newline="")):
+        rows = list(csv.DictReader(open(self.out, newline="")))
+        given = sum(1 for _ in csv.reader(open(w.input, newline=""))) - 1
+        if len(rows) != given:
+            bad.append(f"{len(rows)} rows of {given}")
+        for row in rows:
             if row["label"] != row["gold"]:
                 bad.append(f"row {row['id']}: {row['label']} instead of "
                            f"{row['gold']}")

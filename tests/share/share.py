@@ -14,11 +14,12 @@ with 1 when a bound is not met once in a minute.
 SPDX-License-Identifier: MIT
 """
 import argparse, csv, json, os, shutil, signal, subprocess, sys, tempfile
-import threading, time, urllib.request
+import threading, time
 
 sys.dont_write_bytecode = True  # the source folder stays as it is
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import canary
+from provider import Fake
 
 ap = argparse.ArgumentParser()
 ap.add_argument("trommel")
@@ -88,11 +89,10 @@ class Run:
         self.process.wait()
 
 
-def look(fake_url, seconds):
+def look(seconds):
     """Answers per second as the provider counts them, and when it looked."""
     def served():
-        with urllib.request.urlopen(fake_url + "/bill") as r:
-            bill = json.load(r)
+        bill = fake.bill()
         return time.monotonic(), bill["requests"]["ok"], bill
 
     t0, n0, _ = served()
@@ -111,23 +111,15 @@ try:
         out.writerow(["text"])
         for i in range(int(limit * total_s * 2) + 1000):
             out.writerow([f"text number {i}"])
-    fake = subprocess.Popen(
-        [args.trommel, "fake", "--port", "0", "--port-file", path("port"),
-         "--labels", "a,b", "--rpm", str(args.rpm), "--bucket",
-         str(args.bucket), "--latency", args.latency, "--headers",
-         "off" if args.no_headers or args.blind else "on"],
-        stdout=subprocess.DEVNULL)
-    for _ in range(500):
-        if os.path.exists(path("port")) and open(path("port")).read().strip():
-            break
-        time.sleep(0.02)
-    url = f"http://127.0.0.1:{open(path('port')).read().strip()}"
+    fake = Fake(args.trommel, here, "--labels", "a,b", "--rpm", str(args.rpm),
+                "--bucket", str(args.bucket), "--latency", args.latency,
+                "--headers", "off" if args.no_headers or args.blind else "on")
 
     for i in range(args.runs):
-        runs.append(Run(url + "/v1", i))
+        runs.append(Run(fake.url + "/v1", i))
     time.sleep(args.settle)
     for _ in range(looks):
-        rate, since, until, refused = look(url, args.look)
+        rate, since, until, refused = look(args.look)
         parts = [r.rate(since, until) / (limit / args.runs) for r in runs]
         all_used = rate / limit
         if 0.85 <= all_used <= 1.15 and min(parts) >= 0.5:
@@ -137,7 +129,7 @@ try:
         runs[0].process.send_signal(signal.SIGSTOP)
         time.sleep(args.back)
         for _ in range(looks):
-            rate, _, _, refused = look(url, args.look)
+            rate, _, _, refused = look(args.look)
             paused_used = rate / limit
             if 0.85 <= paused_used <= 1.15:
                 break
@@ -148,7 +140,7 @@ try:
     runs[0].kill()
     time.sleep(args.back)
     for _ in range(looks):
-        rate, _, _, refused_later = look(url, args.look)
+        rate, _, _, refused_later = look(args.look)
         used_again = rate / limit
         if 0.85 <= used_again <= 1.15:
             break
@@ -177,8 +169,7 @@ finally:
     for r in runs:
         r.kill()
     if fake:
-        fake.terminate()
-        fake.wait()
+        bad += fake.end()
     bad += canary.search(here, *("".join(r.notes) for r in runs))
     shutil.rmtree(here, ignore_errors=True)
 for b in bad:

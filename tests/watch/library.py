@@ -1,7 +1,7 @@
 """A program around the library: its children stay its own, whatever it does
 with SIGCHLD, and it gets the same metrics. Run by watch.py.
 
-    library.py LIBTROMMEL FOLDER ignore|default
+    library.py LIBTROMMEL FOLDER ignore|default BASE_URL
 SPDX-License-Identifier: MIT
 """
 import ctypes, os, signal, subprocess, sys
