@@ -487,10 +487,14 @@ def closes_terminal(case):
     case.heals(job, "HUP twice", kills=0)
 
 
+def state(run):
+    return open(f"/proc/{run.pid}/stat").read().rsplit(")")[1].split()[0]
+
+
 def stops(run):
     """Whether the process comes to stand still."""
     until = time.monotonic() + 30
-    while open(f"/proc/{run.pid}/stat").read().rsplit(")")[1].split()[0] != "T":
+    while state(run) != "T":
         if time.monotonic() > until:
             return False
         time.sleep(0.01)
@@ -627,14 +631,16 @@ def others_take_time(case):
 def opens_late(case):
     """It has waited for the store; then whoever reads its output is waited
     for, as long as that takes, like in an opening that waited for nobody."""
-    case.calm()
+    calls = case.calm("c")
     one = case.world.job(flight=1, pack=1)
-    first = one.start()
-    case.world.until_asked(3)
+    first = one.start(f"c:doze:{calls // 2}")
+    case.expect("the first stands still", stops(first))
     two = case.world.job(*WATCHED, "--wait-lock", keep_bill=True)
     two.store, two.out = one.store, two.path("pipe")
     os.mkfifo(two.out)
     waiting = two.start()
+    case.expect("the second waits", says(two, "waiting for it"), two.said())
+    first.send_signal(signal.SIGCONT)
     case.expect("the first ends well", first.wait(120) == 0, one.said())
     time.sleep(3)
     rows = b""
@@ -659,7 +665,10 @@ def stops_at_a_pipe(case):
     until = time.monotonic() + 30
     while not glob.glob(job.path("store", "*.db")) and time.monotonic() < until:
         time.sleep(0.01)
-    time.sleep(0.3) # the output is opened after the store
+    asleep = 0 # the output is opened after the store, and nothing else waits
+    while asleep < 10 and time.monotonic() < until:
+        asleep = asleep + 1 if state(run) == "S" else 0
+        time.sleep(0.03)
     run.send_signal(signal.SIGINT)
     code = run.wait(60)
     os.remove(job.out)
@@ -859,7 +868,7 @@ CASES = [
     ("stops_elsewhere", stops_elsewhere, []),
     ("outlives_its_terminal", outlives_its_terminal, ["--latency", "2"]),
     ("closes_terminal", closes_terminal, ["--latency", "300"]),
-    ("sleeps", sleeps, ["--latency", "20"]),
+    ("sleeps", sleeps, ["--latency", "300"]),
     ("never_returns", never_returns, []),
     ("stands_still", stands_still, []),
     ("others_take_time", others_take_time, []),

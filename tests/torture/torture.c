@@ -1453,7 +1453,7 @@ static void suffer(const struct scene *s, const char *kind, const char *plus,
         }
         n = all->n + step;
         /* Fewer calls than where it begins: else none of them would fail. */
-        if (all->over && all->n == from && all->calls > 0 && step > 1) {
+        if (all->over && all->n == from && all->calls > 0 && from <= step) {
             from = n = 1 + from % all->calls;
             all->over = false;
         }
