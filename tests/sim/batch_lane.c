@@ -167,7 +167,6 @@ static int ask(struct tr_transport *t, uint64_t tag,
     return TR_OK;
 }
 
-/* Its results are here, or those that are left of them. */
 /* Where lists show no mark, who has lost the reply guesses which batch is his,
  * and the ids in the results tell, if they can be read. */
 static bool is_murky(const struct sim *w)
@@ -180,6 +179,7 @@ static bool is_murky(const struct sim *w)
     return any && !is_openai(w);
 }
 
+/* Its results are here, or those that are left of them. */
 static void fetched(struct sim *w, const struct ask *a, size_t n)
 {
     struct batch *b = a->batch;

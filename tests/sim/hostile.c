@@ -93,12 +93,15 @@ struct figure {
     int guard, hostile, moody, pack, labels;
     bool sly, isolate;
     int attack; /* as in sim_options */
-    /* to reach: wrong rows of 100,000, doubts of 1,000 packs, tokens of 1,000
-     * beyond those without a guard; -1: told only */
-    int wrong_most, false_most, cost_most;
+    /* to reach: wrong rows of 100,000, doubts of 1,000 packs, right or not,
+     * tokens of 1,000 beyond those without a guard; -1: told only */
+    int wrong_most, doubts_most, cost_most;
 };
 
 enum { SWAP_AFTER = 5000 };
+/* Of 100,000 rows so many are wrong at least where nobody guards them: attacks
+ * that do no harm would show nothing. */
+enum { HARM_LEAST = 5000 };
 
 static const struct figure figures[] = {
     {"clean, pack 4", TR_GUARD_ON, 0, 0, 4, 4, false, false, 0, 0, 5, 70},
@@ -218,7 +221,9 @@ static int swaps(struct sim *w, uint64_t from, uint64_t seeds)
             if (!w->told_at)
                 continue;
             told++;
-            soon += took <= (rows[i].within ? rows[i].within : ROWS);
+            /* before it answered is a false alarm */
+            soon += took >= 0 &&
+                    took <= (rows[i].within ? rows[i].within : ROWS);
             longest = took > longest ? took : longest;
         }
         ok = ok && (!rows[i].within || 3 * soon >= 2 * (int64_t)seeds);
@@ -249,7 +254,7 @@ int sim_hostile_figures(uint64_t from, uint64_t seeds)
         const struct figure *f = &figures[i];
         int64_t innocent = 0, wrong = 0, tokens = 0, plain = 0, told = 0;
         struct tr_guard_counts sum = {0};
-        double per_wrong, per_false, cost;
+        double per_wrong, per_doubts, cost;
         bool ok = true;
 
         for (uint64_t seed = from; seed < from + seeds; seed++) {
@@ -270,12 +275,13 @@ int sim_hostile_figures(uint64_t from, uint64_t seeds)
             tr_guard_sum(&sum, &w.guard);
         }
         per_wrong = 1e5 * (double)wrong / (double)innocent;
-        per_false = sum.packs + sum.bare
+        per_doubts = sum.packs + sum.bare
             ? 1e3 * (double)sum.doubts / (double)(sum.packs + sum.bare) : 0;
         cost = 1e3 * ((double)tokens / (double)plain - 1);
         ok = ok && !told && (f->wrong_most < 0 || per_wrong <= f->wrong_most) &&
-             (f->false_most < 0 || per_false <= f->false_most) &&
-             (f->cost_most < 0 || cost <= f->cost_most);
+             (f->doubts_most < 0 || per_doubts <= f->doubts_most) &&
+             (f->cost_most < 0 || cost <= f->cost_most) &&
+             (f->guard != TR_GUARD_OFF || per_wrong >= HARM_LEAST);
         missed += !ok;
         printf("%-30s %9.1f %8" PRId64 " %8" PRId64 " %8" PRId64 " %8" PRId64
                " %+7.1f%%%s\n", f->name, per_wrong, sum.packs, sum.bare,

@@ -71,7 +71,7 @@ static void check_brownout(struct sim *w)
     int64_t quick = 100 + sum(w->answers, BROWN_FROM, BROWN_FOR) / 10 +
                     w->retries / 16;
 
-    if (200 * after < least * before)
+    if (!before || 200 * after < least * before)
         sim_fail(w, "P3", "%" PRId64 " texts served in the second minute after "
                  "the brown-out, %" PRId64 " in the two before it", after,
                  before);

@@ -666,7 +666,6 @@ int64_t sim_settled(const struct sim *w);
 /* Every event goes into the hash: kind and two numbers. */
 void sim_event(struct sim *w, int kind, int64_t a, int64_t b);
 
-/* The time in which its process could have done something. */
 /* Whose a text is, for --apart; 0: nobody's. */
 static inline uint64_t sim_party(const struct sim *w, int text)
 {
@@ -676,6 +675,7 @@ static inline uint64_t sim_party(const struct sim *w, int text)
 /* The key under which the provider at that place answers the text. */
 struct tr_key sim_text_key(const struct sim *w, int place, int text);
 
+/* The time in which its process could have done something. */
 static inline int64_t sim_awake(const struct sim *w)
 {
     return w->now - w->paused;
