@@ -43,7 +43,9 @@ static int write_again(void *ctx, const struct tr_rescued *item,
     return TR_OK;
 }
 
-static void put_file(const char *path, const unsigned char *p, size_t n)
+static char db[80], path[80];
+
+static void put_file(const unsigned char *p, size_t n)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
@@ -51,7 +53,7 @@ static void put_file(const char *path, const unsigned char *p, size_t n)
     close(fd);
 }
 
-static void read_file(const char *db, struct tr_rescue *r, bool *any)
+static void read_file(struct tr_rescue *r, bool *any)
 {
     struct tr_err err;
 
@@ -60,29 +62,73 @@ static void read_file(const char *db, struct tr_rescue *r, bool *any)
     CHECK(*any == (r->record.n > 0));
 }
 
+/* The head of a record that has n bytes of items behind it. */
+static void make_head(unsigned char *file, size_t n)
+{
+    struct tr_key digest;
+
+    digest = tr_digest(NULL, tr_str((const char *)file + HEAD, n));
+    for (int i = 0; i < 4; i++)
+        file[i] = (unsigned char)(n >> 8 * i);
+    memcpy(file + 4, digest.b, sizeof digest.b);
+}
+
+static void clean_up(void)
+{
+    unlink(path);
+}
+
+/* Else nothing of what follows would be read at all. */
+static void check_is_read(void)
+{
+    static unsigned char file[HEAD + TR_RESCUE_PUT_BYTES];
+    struct tr_rescue r, again;
+    size_t n;
+    bool any;
+
+    tr_rescue_init(&r);
+    tr_rescue_set(&r, 0, TR_STR("a"));
+    CHECK(r.record.n > HEAD && r.record.n <= sizeof file);
+    n = r.record.n - HEAD;
+    memcpy(file + HEAD, r.record.p + HEAD, n);
+    make_head(file, n);
+    put_file(file, HEAD + n);
+    read_file(&again, &any);
+    CHECK(any && again.record.n == HEAD + n);
+    CHECK(memcmp(again.record.p + HEAD, file + HEAD, n) == 0);
+    tr_rescue_close(&r, db);
+    tr_rescue_close(&again, db);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    const char *folder = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+
+    (void)argc;
+    (void)argv;
+    snprintf(db, sizeof db, "%s/fuzz-rescue-%d.db", folder, (int)getpid());
+    snprintf(path, sizeof path, "%s/fuzz-rescue-%d.rescue", folder,
+             (int)getpid());
+    atexit(clean_up);
+    check_is_read();
+    return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static unsigned char file[HEAD + MOST];
     struct fuzz_in in = fuzz_begin(data, n);
     unsigned how = fuzz_byte(&in), at = fuzz_byte(&in) | fuzz_byte(&in) << 8;
-    char db[64], path[64];
     struct tr_rescue whole, part;
-    struct tr_key digest;
     bool any;
 
     n = n < 3 ? 0 : n - 3;
     if (!n || n > MOST)
         return 0;
-    snprintf(db, sizeof db, "/dev/shm/fuzz-rescue-%d.db", (int)getpid());
-    snprintf(path, sizeof path, "/dev/shm/fuzz-rescue-%d.rescue",
-             (int)getpid());
     memcpy(file + HEAD, data + 3, n);
-    for (int i = 0; i < 4; i++)
-        file[i] = (unsigned char)(n >> 8 * i);
-    digest = tr_digest(NULL, tr_str((const char *)file + HEAD, n));
-    memcpy(file + 4, digest.b, sizeof digest.b);
-    put_file(path, file, HEAD + n);
-    read_file(db, &whole, &any);
+    make_head(file, n);
+    put_file(file, HEAD + n);
+    read_file(&whole, &any);
     if (any) {
         CHECK(whole.record.n <= HEAD + n);
         CHECK(memcmp(whole.record.p + HEAD, file + HEAD,
@@ -91,8 +137,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     at %= (unsigned)(HEAD + n);
     if (how & 1)
         file[at] ^= (unsigned char)(1 << (how >> 1) % 8);
-    put_file(path, file, how & 1 ? HEAD + n : at);
-    read_file(db, &part, &any);
+    put_file(file, how & 1 ? HEAD + n : at);
+    read_file(&part, &any);
     CHECK(!any); /* one record: all or nothing */
     tr_rescue_close(&whole, db);
     tr_rescue_close(&part, db);

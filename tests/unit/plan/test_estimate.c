@@ -438,7 +438,6 @@ static void a_refusal_found_after_sleep_is_not_waited_for(void **state)
     assert_true(e.hold_until - (now + 3600 * TR_S) <= 70 * TR_S);
 }
 
-/* Whatever comes, in whatever order: rates stay finite and above nothing. */
 /* Each refusal is felt for again from what was reached before it, and what
  * nothing held back lets that grow: never to more than anybody serves. */
 static void what_is_felt_for_has_an_end(void **state)
@@ -462,6 +461,7 @@ static void what_is_felt_for_has_an_end(void **state)
     }
 }
 
+/* Whatever comes, in whatever order: rates stay finite and above nothing. */
 static void nothing_breaks_it(void **state)
 {
     struct tr_rng rng = {42};

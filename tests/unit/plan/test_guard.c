@@ -339,7 +339,6 @@ static void come_back(uint32_t n, bool right)
     tr_guard_leave(&g, slots, n);
 }
 
-/* Few packs at first: a text that is no good does little harm. */
 /* A new canary may be a hostile text: it is first among all kinds. */
 static void a_new_canary_is_tried_among_all_kinds(void **state)
 {
@@ -361,6 +360,7 @@ static void a_new_canary_is_tried_among_all_kinds(void **state)
     tr_guard_leave(&g, slots, n);
 }
 
+/* Few packs at first: a text that is no good does little harm. */
 static void trust_is_earned(void **state)
 {
     uint8_t first[TR_GUESTS_MAX];

@@ -375,6 +375,7 @@ static void what_others_may_have_written_is_refused(void **state)
     struct tr_store_opts o = {.folder = open_to_all, .task = key_of(1)};
     struct tr_store *st;
     struct tr_err err;
+    bool given;
     (void)state;
 
     snprintf(open_to_all, sizeof open_to_all, "%s/open", folder);
@@ -384,11 +385,10 @@ static void what_others_may_have_written_is_refused(void **state)
     assert_non_null(strstr(err.text, "chmod o-w"));
     assert_int_equal(chmod(open_to_all, 01777), 0); /* as /tmp is */
     assert_int_equal(tr_store_open(&st, &o, &err), TR_OK);
-    if (geteuid() == 0)
-        assert_int_equal(chown(tr_store_path(st), 65534, 65534), 0);
+    given = geteuid() == 0 && chown(tr_store_path(st), 65534, 65534) == 0;
     tr_store_close(st);
-    if (geteuid() != 0)
-        return; /* only root can give files away */
+    if (!given)
+        return; /* only root can give files away, and not everywhere */
     assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
     assert_non_null(strstr(err.text, "another user"));
     o.read_only = true;
@@ -508,7 +508,9 @@ static void a_folder_one_may_not_write_is_said_so(void **state)
 {
     char shut[200];
     struct tr_store_opts o = {.folder = shut, .task = key_of(1)};
+    enum { NOBODY_ELSE = 99 };
     pid_t child;
+    int code;
     (void)state;
 
     snprintf(shut, sizeof shut, "%s/shut", folder);
@@ -520,11 +522,14 @@ static void a_folder_one_may_not_write_is_said_so(void **state)
         struct tr_err err;
 
         if (geteuid() == 0 && seteuid(65534) != 0)
-            _exit(0);
+            _exit(NOBODY_ELSE);
         _exit(-tr_store_open(&st, &o, &err));
     }
-    assert_int_equal(child_code(child), TR_CANTCREATE);
+    code = child_code(child);
     assert_int_equal(chmod(folder, 0700), 0);
+    if (code == -NOBODY_ELSE)
+        skip();
+    assert_int_equal(code, TR_CANTCREATE);
 }
 
 static void a_file_moved_away_while_open_is_noticed(void **state)
@@ -1078,7 +1083,6 @@ static void a_changed_bit_is_never_a_wrong_label(void **state)
     assert_true(refused > 0);
 }
 
-/* Bounds in tokens, for a budget in tokens: kept while nobody knows better. */
 /* How often it is one after all: no more than 13 bits let through. */
 static void changes_of_an_answer_pass_as_often_as_stated(void **state)
 {
@@ -1105,6 +1109,7 @@ static void changes_of_an_answer_pass_as_often_as_stated(void **state)
     assert_in_range(passed, 1, EXPECTED * 3 / 2);
 }
 
+/* Bounds in tokens, for a budget in tokens: kept while nobody knows better. */
 static void tokens_of_open_attempts_stay_charged(void **state)
 {
     struct tr_store *st = open_task(7);
@@ -1386,8 +1391,6 @@ static void a_round_keeps_since_when_it_asks_again(void **state)
     }
 }
 
-/* A clock that was ahead began the round, and nothing was answered by then.
- * What a later run of it is told counts for it all the same. */
 /* Of a store whose clock showed a year before 1970. */
 static void no_answer_is_too_old_without_a_bound(void **state)
 {
@@ -1405,6 +1408,8 @@ static void no_answer_is_too_old_without_a_bound(void **state)
     tr_store_close(st);
 }
 
+/* A clock that was ahead began the round, and nothing was answered by then.
+ * What a later run of it is told counts for it all the same. */
 static void answers_count_after_a_clock_was_ahead(void **state)
 {
     static const struct {
@@ -2062,8 +2067,7 @@ static void rescued_answers_of_another_user_are_refused(void **state)
     assert_int_equal(tr_store_rescue(st, &put, 1, NULL, 0, &err), TR_OK);
     tr_store_close(st);
     assert_int_equal(rename(away, path), 0);
-    if (geteuid() == 0) {
-        assert_int_equal(chown(rescue, 65534, 65534), 0);
+    if (geteuid() == 0 && chown(rescue, 65534, 65534) == 0) {
         assert_int_equal(tr_store_open(&st, &o, &err), TR_CONFIG);
         assert_non_null(strstr(err.text, "belongs to another user"));
         assert_int_equal(chown(rescue, 0, 0), 0);

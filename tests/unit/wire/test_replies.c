@@ -48,12 +48,14 @@ static int64_t canned_wall(struct tr_transport *t)
 
 /* ---- files ------------------------------------------------------------ */
 
+enum { EXPECTATIONS = 20 };
+
 struct file {
     char name[200];
     char server[40];
     char *bytes;
     size_t n;
-    char *expectations[20]; /* "key: value", in bytes */
+    char *expectations[EXPECTATIONS]; /* "key: value", in bytes */
     int expectation_count;
     char headers[4000];
     struct tr_http_result result;
@@ -70,6 +72,22 @@ static const char *expected(const struct file *f, const char *key)
             return e[n + 1] ? e + n + 2 : e + n + 1;
     }
     return NULL;
+}
+
+/* A misspelt one would expect nothing. */
+static void check_known(const struct file *f, const char *expectation)
+{
+    static const char *const keys[] = {
+        "provider", "model", "outcome", "billing", "text", "sure", "served",
+        "request_id", "usage", "requests", "tokens", "input", "output",
+        "slow_down", "retry_after_ms", "message", "learned"};
+    size_t n = strcspn(expectation, ":");
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strlen(keys[i]) == n && strncmp(expectation, keys[i], n) == 0 &&
+            expectation[n] == ':')
+            return;
+    fail_msg("%s: nothing looks at \"%s\"", f->name, expectation);
 }
 
 /* Takes one line off *p, ended by a NUL. */
@@ -113,8 +131,11 @@ static void read_reply(struct file *f, const char *path)
     f->n = fread(f->bytes, 1, 19999, in);
     fclose(in);
     p = f->bytes;
-    while (*p == '#')
-        f->expectations[f->expectation_count++] = line_of(&p) + 2;
+    while (*p == '#') {
+        assert_true(f->expectation_count < EXPECTATIONS);
+        f->expectations[f->expectation_count] = line_of(&p) + 2;
+        check_known(f, f->expectations[f->expectation_count++]);
+    }
     status = line_of(&p);
     assert_memory_equal(status, "HTTP/1.1 ", 9);
     f->result.status = (int)strtol(status + 9, NULL, 10);
