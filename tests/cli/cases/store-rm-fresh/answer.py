@@ -2,8 +2,14 @@
 the store that a run was filling is full."""
 import os
 import pty
-import sys
+import subprocess
 import time
+
+
+def in_use():
+    return b"(in use by" in subprocess.run([os.environ["TROMMEL"], "store", "ls"], check=True,
+                                           capture_output=True).stdout
+
 
 pid, terminal = pty.fork()
 if not pid:
@@ -20,9 +26,8 @@ while True:
     said += part
     if said.count(b"[y/N] ") > asked:
         asked += 1
-        while asked == 1 and not os.path.exists("two.out"):
+        while asked == 1 and (not os.path.exists("two.out") or in_use()):
             time.sleep(0.05)
-        time.sleep(0.2)
         os.write(terminal, b"n\n")
 os.waitpid(pid, 0)
 print("questions", said.count(b"[y/N] "), "removed", said.count(b"removed"))

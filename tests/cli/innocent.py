@@ -1,3 +1,9 @@
+"""innocent - has every row that is not hostile, in gold.csv, its own label?
+
+usage: python3 -m innocent OUT.csv
+
+SPDX-License-Identifier: MIT
+"""
 import csv
 import sys
 
