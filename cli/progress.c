@@ -82,16 +82,15 @@ static void put_part(struct parts *p, enum part which, const char *a,
 
 static void put_bar(struct parts *p, double share, bool utf8)
 {
+    const char *on = utf8 ? "\xe2\x96\x88" : "#";
+    const char *off = utf8 ? "\xe2\x96\x91" : ".";
     int full = (int)(share * BAR_CELLS + 0.5);
     char *out = p->text[PART_BAR];
+    size_t n = strlen(on), at = 0;
 
-    out[0] = 0;
-    for (int i = 0; i < BAR_CELLS; i++) {
-        if (utf8)
-            strcat(out, i < full ? "\xe2\x96\x88" : "\xe2\x96\x91");
-        else
-            strcat(out, i < full ? "#" : ".");
-    }
+    for (int i = 0; i < BAR_CELLS; i++, at += n)
+        memcpy(out + at, i < full ? on : off, n);
+    out[at] = 0;
     p->width[PART_BAR] = BAR_CELLS;
 }
 
