@@ -6,8 +6,8 @@
 Builds with gcc's --coverage in a folder of its own, runs the tests of `make
 test` there, and adds up what gcov says of each line over all objects. Not those
 that kill processes, which then tell nothing (kill, torture, hurt), that look at
-finished files (hardened, installed), and of the pace of many processes (share_).
-A way to see what no test reaches, not a goal; it fails below --least (85) of
+finished files (hardened, installed), and of the pace of processes (share_). A
+way to see what no test reaches, not a goal; it fails below --least (85) of
 lib/, and when a test does.
 SPDX-License-Identifier: MIT
 """
