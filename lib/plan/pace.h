@@ -47,7 +47,7 @@ struct tr_pace {
     int stuck;            /* of those in flight */
     double doubts;        /* refusals that no limit explains, lately */
     int whose;            /* refusals that only a limit of requests explains,
-                             less those that only one of tokens does */
+                             less those that only one of tokens does, from 0 */
     int64_t served_at;    /* when the last request left that was served */
     struct tr_usual usual; /* overloads, however few are under way */
     int persists;         /* of them in a row while fewer were under way */

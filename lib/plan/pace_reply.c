@@ -184,9 +184,11 @@ static void doubt(struct tr_pace *p, int64_t tokens, int64_t sent_at,
 }
 
 /* Requests or tokens? A limit of one does not explain a refusal when as much of
- * it was taken before, in each span of time (tr_taken_bore()). Which of the two
- * explained more of the last that only one did is to blame. Where all requests
- * are of one size there are none such, and it does not matter. */
+ * it was taken before, in each span of time (tr_taken_bore()). While refusals
+ * that only requests explain outnumber those that only tokens do, tokens learn
+ * nothing. Where all requests are of one size there are none such, and it does
+ * not matter. Requests always learn: a fixed window is no bucket, and may refuse
+ * what it took across its end. */
 static void ask_whose(struct tr_pace *p, int64_t sent_at, int64_t now)
 {
     struct tr_estimate *requests = &p->buckets[TR_PACE_REQUESTS].estimate;
@@ -200,8 +202,8 @@ static void ask_whose(struct tr_pace *p, int64_t sent_at, int64_t now)
     by_requests = !tr_taken_bore(&requests->taken, sent_at, p->served_at);
     by_tokens = !tr_taken_bore(&tokens->taken, sent_at, p->served_at);
     p->whose += by_requests - by_tokens;
-    p->whose = p->whose > WHOSE_MOST    ? WHOSE_MOST
-               : p->whose < -WHOSE_MOST ? -WHOSE_MOST : p->whose;
+    p->whose = p->whose > WHOSE_MOST ? WHOSE_MOST
+               : p->whose < 0        ? 0 : p->whose;
     /* What refusals of requests taught about tokens was wrong. */
     if (p->whose > 0 && tokens->phase != TR_EST_START)
         tr_estimate_forget(tokens, now);
@@ -209,7 +211,7 @@ static void ask_whose(struct tr_pace *p, int64_t sent_at, int64_t now)
 
 static bool is_spared(const struct tr_pace *p, int unit)
 {
-    return unit == TR_PACE_REQUESTS ? p->whose < 0 : p->whose > 0;
+    return unit == TR_PACE_TOKENS && p->whose > 0;
 }
 
 /* A refusal of so many (1; 0: of somebody else's, which never counted) for the

@@ -24,7 +24,7 @@ with open(args.trommel, "rb") as f:
     SANITIZED = re.search(rb"__[at]san_init", f.read()) is not None
 ROWS = args.rows // 20 if SANITIZED else args.rows
 MIB = 1 << 20
-PROMISED, GROWTH = 64 * MIB, 4 * MIB
+PROMISED, GROWTH = 64 * MIB, 8 * MIB # a busy machine keeps more under way
 LOG = 49 * MIB # and the pages of one commit: docs/internals/store.md
 problems = []
 subprocess._USE_VFORK = False # or a child's peak begins at the largest of ours
