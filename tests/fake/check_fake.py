@@ -634,6 +634,8 @@ def test_quota_and_day():
         same([f.ask(i)[0] for i in range(5)], [200] * 3 + [429] * 2)
         same(error(f.ask())["code"], "insufficient_quota")
         same(f.bill()["refused_after_quota"], 3)
+        f.bill("?reset=1")
+        same([f.ask(i)[0] for i in range(4)], [200] * 3 + [429])
     with Fake("--daily-after", "2") as f:
         same([f.ask(i)[0] for i in range(3)], [200, 200, 429])
         r = f.ask()
