@@ -217,7 +217,7 @@ static bool is_spared(const struct tr_pace *p, int unit)
 /* A refusal of so many (1; 0: of somebody else's, which never counted) for the
  * rate, where no header states one, teaches the estimators.
  * Of requests and tokens the one that was near its limit is to blame; when
- * neither is known to have been, both learn. False: nobody to teach. */
+ * neither is known to have been, both learn, but for tokens that are spared. False: nobody to teach. */
 static bool teach(struct tr_pace *p, double times, int64_t tokens,
                   double wait_s, int64_t sent_at, int64_t now)
 {
@@ -241,7 +241,7 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
         if (units <= 0)
             continue;
         if (!blind || !tr_pace_is_estimated(p, u) ||
-            (is_spared(p, u) && tokens > 0) ||
+            is_spared(p, u) ||
             (blamed && !tr_estimate_explains(e, sent_at) &&
              !(e->phase == TR_EST_FIND && tr_estimate_is_tight(e)))) {
             tr_estimate_uncount(e, times * units, sent_at);
