@@ -217,7 +217,8 @@ static bool is_spared(const struct tr_pace *p, int unit)
 /* A refusal of so many (1; 0: of somebody else's, which never counted) for the
  * rate, where no header states one, teaches the estimators.
  * Of requests and tokens the one that was near its limit is to blame; when
- * neither is known to have been, both learn, but for tokens that are spared. False: nobody to teach. */
+ * neither is known to have been, both learn, but for tokens that are spared.
+ * False: nobody to teach. */
 static bool teach(struct tr_pace *p, double times, int64_t tokens,
                   double wait_s, int64_t sent_at, int64_t now)
 {
