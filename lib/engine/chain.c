@@ -266,11 +266,21 @@ static void say_next(struct tr_run *run, const struct tr_run_lane *l,
              span_text(s, span, sizeof span));
 }
 
+/* "HTTP 401 from ", or nothing where no status came: the key was not sent to a
+ * server whose certificate is not trusted. */
+static const char *status_text(const struct tr_reply *reply, char out[24])
+{
+    out[0] = '\0';
+    if (reply->status)
+        snprintf(out, 24, "HTTP %d from ", reply->status);
+    return out;
+}
+
 static void say_state(struct tr_run *run, struct tr_run_lane *l,
                       const struct tr_reply *reply)
 {
     const char *what = "";
-    char line[1100], next[300], status[24] = "";
+    char line[1100], next[300], status[24];
 
     say_next(run, l, next, sizeof next);
     switch (l->health.state) {
@@ -286,16 +296,16 @@ static void say_state(struct tr_run *run, struct tr_run_lane *l,
         what = l->health.doubted
                    ? "the provider refuses this key or model, which it took "
                      "before"
+               : !reply->status
+                   ? "nothing can be asked there"
                    : "the provider refuses this key, model or request for good";
         break;
     case TR_LANE_DOWN:
         what = "requests fail, and none succeeds";
         break;
     }
-    if (reply->status)
-        snprintf(status, sizeof status, "HTTP %d from ", reply->status);
     snprintf(line, sizeof line, "%s: %s%s (%s%s: %s)", l->lane->model, what,
-             next, status, l->lane->host,
+             next, status_text(reply, status), l->lane->host,
              reply->message[0] ? reply->message
                                : tr_outcome_word(reply->outcome));
     tr_run_say(run, 1, line);
@@ -305,22 +315,25 @@ static void say_state(struct tr_run *run, struct tr_run_lane *l,
 static void keep_refusal(const struct tr_run *run, struct tr_run_lane *l,
                          const struct tr_reply *reply)
 {
-    char when[60] = "";
+    char when[60] = "", status[24];
     bool gone = l->health.state == TR_LANE_EXHAUSTED;
     const char *what = gone && l->health.comes_back
         ? "the limit of the day is reached: nothing more was sent. Run the "
           "same command again when it has been reset"
         : gone ? "the quota of this key is used up: nothing more was sent. Add "
                  "credit, then run the same command again"
-               : "the provider refuses this key, model or request for good. "
-                 "Mend that, then run the same command again";
+        : reply->status
+            ? "the provider refuses this key, model or request for good. Mend "
+              "that, then run the same command again"
+            : "nothing can be asked there. Mend that, then run the same "
+              "command again";
 
     if (gone && reply->retry_after_ms > 0)
         snprintf(when, sizeof when, " (in %" PRId64 " min)",
                  (reply->retry_after_ms + 59999) / 60000);
-    snprintf(l->refusal, sizeof l->refusal, "%s: %s%s; %s (HTTP %d from %s: "
-             "%s)", l->lane->model, what, when, tr_run_kept(run),
-             reply->status, l->lane->host, reply->message);
+    snprintf(l->refusal, sizeof l->refusal, "%s: %s%s; %s (%s%s: %s)",
+             l->lane->model, what, when, tr_run_kept(run),
+             status_text(reply, status), l->lane->host, reply->message);
 }
 
 static void raise_event(const struct tr_run *run, const struct tr_run_lane *l,

@@ -437,7 +437,7 @@ def check_program():
             '127.0.0.1:%o/v1\\r\\nContent-Length: 0\\r\\n\\r\\n" fin', "-", 77, 1,
             f"127.0.0.1:{world.elsewhere.port}")
     program("self-signed", "read answer fin", "tls=selfsigned", 77, 0,
-            "self-signed")
+            "self-signed", "nothing can be asked there")
     check_timeout()
 
 
