@@ -186,6 +186,11 @@ static int next_reply(struct tr_batch_lane *l, struct tr_reply *reply)
     int64_t now;
 
     take_results(l);
+    /* What is here first, whatever stops us: it may be gone next time. */
+    for (size_t i = 0; i < l->group_count; i++)
+        if (l->groups[i]->step == TR_GROUP_READING &&
+            tr_group_hand_line(l, l->groups[i], reply))
+            return 1;
     if (l->has_stop) {
         l->has_stop = false;
         *reply = l->stop;
@@ -194,8 +199,6 @@ static int next_reply(struct tr_batch_lane *l, struct tr_reply *reply)
     for (size_t i = 0; i < l->group_count && !l->stopped; ) {
         struct tr_group *g = l->groups[i];
 
-        if (g->step == TR_GROUP_READING && tr_group_hand_line(l, g, reply))
-            return 1;
         if (g->step == TR_GROUP_FAILING) {
             if (tr_group_hand_failure(g, reply))
                 return 1;
