@@ -23,8 +23,8 @@
  * process that opened it: in a child made by fork() a step is TROMMEL_EUSAGE,
  * and closing leaves all as it is. A process that changes its folder while a
  * run is open gives absolute names of files; the store stays where it was
- * opened. The library takes no signals, never exits and writes to no stream: but for
- * rows to standard output, with "input" and without "output", and a broken
+ * opened. The library takes no signals, never exits and writes to no stream: but
+ * for rows to standard output, with "input" and without "output", and a broken
  * invariant, which ends the process with a line on standard error.
  *
  * SPDX-License-Identifier: MIT */
@@ -185,8 +185,8 @@ TROMMEL_API const char *trommel_run_error(const trommel_run *run);
  * trommel_result_row(). 0, TROMMEL_FULL, or a negative code; a text that is not
  * valid UTF-8 or longer than 8 MiB is TROMMEL_EDATA, one for a run that reads
  * files or after finish() TROMMEL_EUSAGE. Blanks are not asked: "empty_text". A
- * run that has ended by itself (a budget, a quota, a full disk) takes none: the code
- * of its last step, or TROMMEL_ESTOPPED; trommel_run_error() says why. */
+ * run that has ended by itself (a budget, a quota, a full disk) takes none: the
+ * code of its last step, or TROMMEL_ESTOPPED; trommel_run_error() says why. */
 TROMMEL_API int trommel_run_push(trommel_run *run, const char *id,
                                  const char *text, size_t text_len);
 TROMMEL_API int trommel_run_finish(trommel_run *run); /* no more rows */

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.request
 
@@ -15,24 +14,24 @@ CRASH = re.compile(r"Sanitizer|runtime error: |: bug: ")
 
 
 class Fake:
-    """Its port and what it says stand in folder, in files of that name; more
-    is for Popen."""
+    """Its port and all it says stand in folder, in files of that name; more is
+    for Popen."""
 
     def __init__(self, trommel, folder, *options, name="port", **more):
-        self.log, port = os.path.join(folder, name + ".log"), \
-            os.path.join(folder, name)
+        port = os.path.join(folder, name)
+        self.log = port + ".log"
         if os.path.exists(port): # of one before
             os.remove(port)
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 [trommel, "fake", "--port", "0", "--port-file", port,
-                 *options], stdout=subprocess.DEVNULL, stderr=log, **more)
+                 *options], stdout=log, stderr=log, **more)
         self.ended = False
         until = time.monotonic() + 60
         while not (os.path.exists(port) and open(port).read().strip()):
             if time.monotonic() > until or self.process.poll() is not None:
                 self.process.kill()
-                sys.exit("trommel fake did not start: " + self.said())
+                raise RuntimeError("trommel fake did not start: " + self.said())
             time.sleep(0.01)
         self.url = f"http://127.0.0.1:{open(port).read().strip()}"
 

@@ -299,7 +299,7 @@ static const char *read_responses(struct fake_request *r, yyjson_val *root,
     read_effort(r, yyjson_obj_get(reasoning, "effort"));
     if (yyjson_equals_str(yyjson_obj_get(format, "type"), "json_schema"))
         read_schema(r, yyjson_obj_get(format, "schema"));
-    if (!yyjson_is_str(input) && !yyjson_is_arr(input))
+    if (!yyjson_is_str(input) && !yyjson_arr_size(input))
         return "Missing required parameter: 'input'.";
     if (system && read_content(r, system, false, needles, &bytes) != TR_OK)
         return no_memory;

@@ -323,9 +323,8 @@ static enum MHD_Result page_bill(struct exchange *x)
         x->connection, MHD_GET_ARGUMENT_KIND, "reset");
 
     fake_bill_write(&x->reply.body, &p->bill);
-    if (reset && !strcmp(reset, "1")) {
+    if (reset && !strcmp(reset, "1"))
         fake_provider_reset(p);
-    }
     return send_page(x, 200);
 }
 

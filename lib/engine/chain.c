@@ -266,21 +266,11 @@ static void say_next(struct tr_run *run, const struct tr_run_lane *l,
              span_text(s, span, sizeof span));
 }
 
-/* "HTTP 401 from ", or nothing where no status came: the key was not sent to a
- * server whose certificate is not trusted. */
-static const char *status_text(const struct tr_reply *reply, char out[24])
-{
-    out[0] = '\0';
-    if (reply->status)
-        snprintf(out, 24, "HTTP %d from ", reply->status);
-    return out;
-}
-
 static void say_state(struct tr_run *run, struct tr_run_lane *l,
                       const struct tr_reply *reply)
 {
     const char *what = "";
-    char line[1100], next[300], status[24];
+    char line[1100], next[300], status[TR_STATUS_TEXT];
 
     say_next(run, l, next, sizeof next);
     switch (l->health.state) {
@@ -305,7 +295,7 @@ static void say_state(struct tr_run *run, struct tr_run_lane *l,
         break;
     }
     snprintf(line, sizeof line, "%s: %s%s (%s%s: %s)", l->lane->model, what,
-             next, status_text(reply, status), l->lane->host,
+             next, tr_run_status_text(reply, status), l->lane->host,
              reply->message[0] ? reply->message
                                : tr_outcome_word(reply->outcome));
     tr_run_say(run, 1, line);
@@ -315,7 +305,7 @@ static void say_state(struct tr_run *run, struct tr_run_lane *l,
 static void keep_refusal(const struct tr_run *run, struct tr_run_lane *l,
                          const struct tr_reply *reply)
 {
-    char when[60] = "", status[24];
+    char when[60] = "", status[TR_STATUS_TEXT];
     bool gone = l->health.state == TR_LANE_EXHAUSTED;
     const char *what = gone && l->health.comes_back
         ? "the limit of the day is reached: nothing more was sent. Run the "
@@ -333,7 +323,7 @@ static void keep_refusal(const struct tr_run *run, struct tr_run_lane *l,
                  (reply->retry_after_ms + 59999) / 60000);
     snprintf(l->refusal, sizeof l->refusal, "%s: %s%s; %s (%s%s: %s)",
              l->lane->model, what, when, tr_run_kept(run),
-             status_text(reply, status), l->lane->host, reply->message);
+             tr_run_status_text(reply, status), l->lane->host, reply->message);
 }
 
 static void raise_event(const struct tr_run *run, const struct tr_run_lane *l,

@@ -52,6 +52,15 @@ int tr_run_grow(void **array, size_t *cap, size_t need, size_t size,
                : tr_fail(err, TR_NOMEM, "out of memory");
 }
 
+const char *tr_run_status_text(const struct tr_reply *reply,
+                               char out[TR_STATUS_TEXT])
+{
+    out[0] = '\0';
+    if (reply->status)
+        snprintf(out, TR_STATUS_TEXT, "HTTP %d from ", reply->status);
+    return out;
+}
+
 const char *tr_run_kept(const struct tr_run *run)
 {
     return tr_kept_words(*tr_store_path(run->store) != '\0');

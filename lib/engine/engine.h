@@ -392,6 +392,11 @@ void tr_run_event(const struct tr_run *run, enum tr_event_kind kind,
 /* An attempt has ended; lane is whose it was. */
 void tr_run_ended(const struct tr_run *run, const struct tr_lane *lane,
                   const struct tr_pack *p, const struct tr_reply *reply);
+/* "HTTP 401 from ", or nothing where no status came, as from a server whose
+ * certificate is not trusted. */
+enum { TR_STATUS_TEXT = 24 };
+const char *tr_run_status_text(const struct tr_reply *reply,
+                               char out[TR_STATUS_TEXT]);
 /* tr_kept_words() of this run. */
 const char *tr_run_kept(const struct tr_run *run);
 /* Makes room for need elements of size bytes in *array. */

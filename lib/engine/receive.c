@@ -399,7 +399,7 @@ static void log_reply(const struct tr_run *run, const struct tr_pack *p,
 static int batches_refused(struct tr_run *run, struct tr_run_lane *l,
                            const struct tr_reply *reply, struct tr_err *err)
 {
-    char text[900], status[24] = "";
+    char text[900], status[TR_STATUS_TEXT];
     int rc;
 
     if (reply->outcome == TR_OUT_UNREACHED) { /* for want of our own disk */
@@ -407,12 +407,10 @@ static int batches_refused(struct tr_run *run, struct tr_run_lane *l,
         return TR_OK;
     }
     rc = tr_chain_reply(run, l, reply, run->now, false, err);
-    if (reply->status)
-        snprintf(status, sizeof status, "HTTP %d from ", reply->status);
     snprintf(text, sizeof text, "%s: nothing can be learned about its batches, "
              "which stay at the provider (%s%s: %s). Mend that, then run the "
-             "same command again", l->lane->model, status, l->lane->host,
-             reply->message);
+             "same command again", l->lane->model,
+             tr_run_status_text(reply, status), l->lane->host, reply->message);
     tr_run_stop_with(run, tr_exit_code(reply->outcome == TR_OUT_LOST
                                            ? TR_UNAVAILABLE : TR_NOPERM), text);
     return rc;

@@ -265,9 +265,9 @@ static const struct {
     {75, "warning", "stopped for now, the same command goes on"},
     {77, "critical", "stopped, key refused or quota used up"},
     {78, "critical", "stopped, a setting is wrong"},
+    {129, "warning", "stopped by SIGHUP"},
     {130, "warning", "stopped by Ctrl-C"},
     {143, "warning", "stopped by SIGTERM"},
-    {129, "warning", "stopped by SIGHUP"},
 };
 
 static bool next_finish(struct tr_alarm *a, const struct tr_alarm_view *v,

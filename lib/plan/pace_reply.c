@@ -189,13 +189,14 @@ static void doubt(struct tr_pace *p, int64_t tokens, int64_t sent_at,
  * nothing. Where all requests are of one size there are none such, and it does
  * not matter. Requests always learn: a fixed window is no bucket, and may refuse
  * what it took across its end. */
-static void ask_whose(struct tr_pace *p, int64_t sent_at, int64_t now)
+static void ask_whose(struct tr_pace *p, int64_t tokens_sent, int64_t sent_at,
+                      int64_t now)
 {
     struct tr_estimate *requests = &p->buckets[TR_PACE_REQUESTS].estimate;
     struct tr_estimate *tokens = &p->buckets[TR_PACE_TOKENS].estimate;
     bool by_requests, by_tokens;
 
-    if (!tr_pace_is_estimated(p, TR_PACE_REQUESTS) ||
+    if (tokens_sent <= 0 || !tr_pace_is_estimated(p, TR_PACE_REQUESTS) ||
         !tr_pace_is_estimated(p, TR_PACE_TOKENS) ||
         requests->usual.known || sent_at < requests->reacted_at)
         return;
@@ -227,10 +228,10 @@ static bool teach(struct tr_pace *p, double times, int64_t tokens,
     bool first = p->buckets[TR_PACE_REQUESTS].estimate.phase == TR_EST_START;
 
     tr_pace_rates(p, before, now);
-    if (blind && times > 0)
+    if (blind && times > 0) {
         doubt(p, tokens, sent_at, now);
-    if (blind && times > 0 && tokens > 0)
-        ask_whose(p, sent_at, now);
+        ask_whose(p, tokens, sent_at, now);
+    }
     for (int u = 0; u <= TR_PACE_TOKENS; u++)
         if (tr_pace_is_estimated(p, u) && !is_spared(p, u) &&
             tr_estimate_explains(&p->buckets[u].estimate, sent_at))

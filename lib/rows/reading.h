@@ -55,8 +55,8 @@ struct tr_column {
     uint32_t at;
 };
 
-/* Columns besides the text: what names a row, and what keeps it from the
- * company of others. */
+/* Columns besides the text: the right label of an example, and what keeps a row
+ * from the company of others. */
 enum tr_mark { TR_MARK_LABEL, TR_MARK_PARTY, TR_MARKS };
 
 /* What names a column ("--text"), and the remedy that says so of a member. */

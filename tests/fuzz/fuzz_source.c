@@ -19,7 +19,7 @@
 #include <yyjson.h>
 #include <zlib.h>
 
-enum { KEEP = 1, TEXT = 2, ID = 4, PACKED = 8, SMALL = 16, NO_HEADER = 32 };
+enum { KEEP = 1, TEXT = 2, LABEL = 4, PACKED = 8, SMALL = 16, NO_HEADER = 32 };
 
 static int file = -1;
 static char path[64];
@@ -290,7 +290,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct tr_source_opts o = {
         .paths = paths, .path_count = 1, .format = format,
         .text = flags & TEXT ? flags & NO_HEADER ? "1,2" : "text,b" : NULL,
-        .label = flags & ID ? flags & NO_HEADER ? "2" : "id" : NULL,
+        .label = flags & LABEL ? flags & NO_HEADER ? "2" : "id" : NULL,
         .no_header = flags & NO_HEADER,
         /* Without a header there is nothing to find it by. */
         .delimiter = flags & NO_HEADER && format == TR_FMT_CSV ? ',' : 0,

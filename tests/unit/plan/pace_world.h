@@ -39,6 +39,8 @@ struct world {
     double asks_s;          /* > 0: they ask to wait so long */
     double lag_s;           /* the client wakes up to so much late */
     double tokens_from, tokens_to; /* > 0: units are tokens, so many each */
+    bool mixed;             /* of six in ten tokens are 100 to 160, of the
+                               others 2,000 to 8,000, whatever the units are */
 };
 
 struct world_flight {
@@ -206,6 +208,20 @@ static inline int64_t world_back_at(struct world_state *s, int64_t now)
     return from + (int64_t)(service * TR_S);
 }
 
+/* Of the next request. */
+static inline int64_t world_tokens(struct world_state *s)
+{
+    double from = s->w->tokens_from, to = s->w->tokens_to;
+
+    if (s->w->mixed) {
+        bool small = tr_rng_unit(&s->rng) < 0.6;
+
+        from = small ? 100 : 2000;
+        to = small ? 160 : 8000;
+    }
+    return to > 0 ? (int64_t)(from + tr_rng_unit(&s->rng) * (to - from)) : 100;
+}
+
 static inline void world_run(struct world_result *out, const struct world *w,
                              const struct world_client *c, uint64_t seed,
                              double length_s)
@@ -226,11 +242,7 @@ static inline void world_run(struct world_result *out, const struct world *w,
         int64_t wait;
 
         if (!tokens)
-            tokens = w->tokens_to > 0
-                         ? (int64_t)(w->tokens_from +
-                                     tr_rng_unit(&s.rng) *
-                                         (w->tokens_to - w->tokens_from))
-                         : 100;
+            tokens = world_tokens(&s);
         wait = c->wait(c->ctx, tokens, now);
         if (wait == 0) {
             struct world_flight f = {

@@ -347,93 +347,34 @@ static void a_slow_bucket_of_one_is_no_limit_of_tokens(void **state)
     }
 }
 
-/* A limit of requests, or of tokens, where most requests are small and some are
- * large; several are under way. Seconds until so many were served, against what
- * the limit allows: the median of 20 runs, in percent. */
-static int slower_than_allowed(bool of_tokens, double a_minute, double holds,
-                               int wanted)
-{
-    enum { RUNS = 20, FLIGHT = 8 };
-    int slower[RUNS];
-
-    for (int run = 0; run < RUNS; run++) {
-        struct tr_rng rng = {(uint64_t)run + 1};
-        struct {
-            int64_t sent_at, at, tokens;
-            bool taken;
-        } flight[FLIGHT];
-        double level = holds, paid = 0;
-        int64_t now = START, level_at = now;
-        int served = 0, n = 0;
-
-        tr_pace_init(&pace, &(struct tr_pace_opts){.concurrency = FLIGHT}, now);
-        while (served < wanted && now < START + 36000 * TR_S) {
-            int64_t may_at = now + tr_pace_wait(&pace, now);
-            int first = 0;
-
-            for (int i = 1; i < n; i++)
-                if (flight[i].at < flight[first].at)
-                    first = i;
-            if (n < FLIGHT && (!n || may_at <= flight[first].at)) {
-                int64_t tokens = tr_rng_below(&rng, 10) < 6
-                    ? 100 + (int64_t)tr_rng_below(&rng, 60)
-                    : 2000 + (int64_t)tr_rng_below(&rng, 6000);
-                double cost = of_tokens ? (double)tokens : 1;
-
-                if (may_at > now) { /* by then it may be otherwise */
-                    now = may_at;
-                    continue;
-                }
-                level = fmin(holds, level + a_minute / 60 *
-                                        (double)(now - level_at) / TR_S);
-                level_at = now;
-                flight[n].taken = level >= cost;
-                level -= level >= cost ? cost : 0;
-                paid += flight[n].taken ? cost : 0;
-                flight[n].sent_at = now;
-                flight[n].tokens = tokens;
-                flight[n++].at = now + (int64_t)((250 + 500 *
-                                       tr_rng_unit(&rng)) * TR_MS);
-                tr_pace_sent(&pace, tokens, now);
-                now += TR_MS;
-            } else {
-                struct tr_pace_news news = {
-                    .outcome = flight[first].taken ? TR_OUT_OK
-                                                   : TR_OUT_THROTTLED,
-                    .status = flight[first].taken ? 200 : 429,
-                    .sent_at = flight[first].sent_at,
-                    .tokens_estimate = flight[first].tokens,
-                    .tokens_true = flight[first].tokens, .limits = &silent,
-                    .retry_after_ms = -1, .unit = tr_rng_unit(&rng)};
-
-                now = flight[first].at > now ? flight[first].at : now;
-                served += flight[first].taken;
-                flight[first] = flight[--n];
-                tr_pace_reply(&pace, &news, now);
-            }
-        }
-        slower[run] = (int)(100 * (double)(now - START) / TR_S /
-                            ((paid - holds) * 60 / a_minute));
-    }
-    for (int i = 1; i < RUNS; i++)
-        for (int k = i; k > 0 && slower[k] < slower[k - 1]; k--) {
-            int s = slower[k];
-
-            slower[k] = slower[k - 1];
-            slower[k - 1] = s;
-        }
-    return slower[RUNS / 2];
-}
-
-/* Small and large requests tell which of the two it is. */
+/* Small and large requests tell whether they or tokens are limited: so much of
+ * either limit is used in the first five minutes, and after ten, by 20 runs. */
 static void what_is_limited_is_told_from_sizes(void **state)
 {
+    static const struct {
+        double rate, burst_s, tokens_to, first, later;
+    } cases[] = {
+        {1, 1, 0, 0.33, 0.8},         {5, 0.2, 0, 0.52, 0.62},
+        {1000, 10, 8000, 0.84, 0.92}, {333, 27, 8000, 0.85, 0.92},
+    };
     (void)state;
 
-    assert_in_range(slower_than_allowed(false, 60, 1, 300), 100, 200);
-    assert_in_range(slower_than_allowed(false, 300, 1, 600), 100, 190);
-    assert_in_range(slower_than_allowed(true, 60000, 10000, 300), 90, 140);
-    assert_in_range(slower_than_allowed(true, 20000, 9000, 100), 90, 150);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct world w = {.rate = cases[i].rate,
+                                .burst_s = cases[i].burst_s,
+                                .style = WORLD_SILENT, .latency_s = 0.5,
+                                .refusal_s = 0.5, .mixed = true,
+                                .tokens_to = cases[i].tokens_to};
+        double first = 0, later = 0;
+
+        for (uint64_t seed = 1; seed <= 20; seed++) {
+            drive(&w, (struct tr_pace_opts){.concurrency = 8}, seed, 1200);
+            first += world_used(&result, &w, 0, 300) / 20;
+            later += world_used(&result, &w, 600, 1200) / 20;
+        }
+        if (first < cases[i].first || later < cases[i].later)
+            fail_msg("%g/s: %.3f, then %.3f used", w.rate, first, later);
+    }
 }
 
 /* ---- one decision each ------------------------------- */
